@@ -1,0 +1,1 @@
+"""Align: SFT and the one mechanism behind every alignment step."""

@@ -1,0 +1,1 @@
+"""Evaluate: generation, judges, verdicts, measures."""

@@ -1,0 +1,1 @@
+"""Merge: linear merging, task vectors, token-level mixing."""

@@ -1,0 +1,199 @@
+"""Models and tokenizers: loading with clear errors, building from a configuration, saving as a standard folder.
+
+A leaf that align, merge and evaluate share. Weights are read from safetensors only and no remote code runs unless the
+recipe asks for it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from sacpo.errors import MachineError, ModelError
+from sacpo.recipe.schema import BaseSpec
+from sacpo.runs import file_hash, machine_errors
+
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device that a recipe names; "auto" takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        MachineError: This machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = ["cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        available.append("mps")
+    known = name in available or (name == "cuda" and len(available) > 1)
+    if not known:
+        raise MachineError(
+            "no such device on this machine", where="base.device", value=name, allowed=["auto", *available]
+        )
+    return torch.device(name)
+
+
+def load_model(
+    path: str | Path,
+    *,
+    dtype: str = "auto",
+    device: str | torch.device = "cpu",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    attn_implementation: str | None = None,
+    model_class: Any = AutoModelForCausalLM,
+) -> PreTrainedModel:
+    """Load a causal language model (or another `model_class`) from a hub id or folder, in evaluation mode.
+
+    Raises:
+        ModelError: There is no such model, its weights are pickles, or it needs remote code without consent.
+    """
+    _refuse_pickles(path)
+    options: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
+    if attn_implementation:
+        options["attn_implementation"] = attn_implementation
+    with _model_errors(path):
+        model = model_class.from_pretrained(
+            path, revision=revision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
+        )
+    return model.to(device).eval()
+
+
+def load_tokenizer(
+    path: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load a tokenizer that has an end token and a padding token different from it where possible.
+
+    A missing padding token is replaced by the end token, which never counts because padding is masked.
+
+    Raises:
+        ModelError: There is no such tokenizer or it has no end token.
+    """
+    with _model_errors(path):
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
+    return checked_tokenizer(tokenizer, path)
+
+
+def checked_tokenizer(tokenizer: PreTrainedTokenizerBase, where: object) -> PreTrainedTokenizerBase:
+    """Return the tokenizer with a padding token; refuse one without an end token.
+
+    Raises:
+        ModelError: The tokenizer has no end token.
+    """
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            "the tokenizer has no end-of-sequence token, so answers could never end",
+            where=where,
+            do="set eos_token in its tokenizer_config.json",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed: int) -> PreTrainedModel:
+    """Return a causal language model with weights drawn from the seed, sized for the tokenizer, in float32.
+
+    Raises:
+        ModelError: The configuration names an unknown architecture or options that it refuses.
+    """
+    options = copy.deepcopy(config)
+    options.setdefault("vocab_size", len(tokenizer))
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        options.setdefault(name, getattr(tokenizer, name))
+    try:
+        built = AutoConfig.for_model(options.pop("model_type"), **options)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(built)
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"the model cannot be built: {error}", where="base.config", value=config) from error
+    return model.float().eval()
+
+
+def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a standard Hugging Face folder: config, safetensors, tokenizer, generation config.
+
+    Raises:
+        MachineError: The disk is full or the folder cannot be written.
+    """
+    with machine_errors(folder):
+        model.save_pretrained(folder, safe_serialization=True)
+        tokenizer.save_pretrained(folder)
+
+
+def weights_key(path: str | Path, revision: str | None = None) -> str:
+    """Return a content key of a model's weights: its files' hashes, or hub id and commit.
+
+    For a hub id the commit comes from the local cache where it is known, else from the revision's name.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
+        return json.dumps({file.name: file_hash(file) for file in files if file.name != "manifest.json"})
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(str(path), "config.json", revision=revision)
+    commit = Path(cached).parent.name if isinstance(cached, str) else revision
+    return json.dumps({"hub": str(path), "commit": commit})
+
+
+def load_base_tokenizer(base: BaseSpec) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a base that names a model or a tokenizer by hub id or folder."""
+    source = base.tokenizer if isinstance(base.tokenizer, str) else base.model
+    assert source is not None
+    return load_tokenizer(source, revision=base.revision, trust_remote_code=base.trust_remote_code)
+
+
+def _refuse_pickles(path: str | Path) -> None:
+    folder = Path(path)
+    if not folder.is_dir() or list(folder.glob("*.safetensors")) or list(folder.glob("*.safetensors.index.json")):
+        return
+    pickles = [name for name in PICKLES if (folder / name).exists()] or [p.name for p in folder.glob("*.bin")]
+    if pickles:
+        raise ModelError(
+            "the weights are pickles, which can run code when they are opened",
+            where=folder,
+            value=pickles[0],
+            allowed="safetensors",
+            do="convert them once with the model's own tools (save_pretrained writes safetensors)",
+        )
+
+
+@contextlib.contextmanager
+def _model_errors(path: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MachineError("not enough memory for the model", where=path) from error
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        text = str(error)
+        if "trust_remote_code" in text:
+            raise ModelError(
+                "the model needs code of its own, which was not allowed",
+                where=path,
+                do="read that code, then set base.trust_remote_code: true",
+            ) from error
+        if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
+            raise ModelError(f"the model cannot be loaded: {_first_line(text)}", where=path) from error
+        raise ModelError(
+            f"no such folder, and the hub did not answer with a model: {_first_line(text)}",
+            where=path,
+            do="check the id and the network, or give a folder",
+        ) from error
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "no reason given"

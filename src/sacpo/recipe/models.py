@@ -1,0 +1,133 @@
+"""The models that a recipe describes, in an order in which each comes after those it is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sacpo.errors import RecipeError
+from sacpo.recipe.schema import SFT, MergeSpec, Recipe, StepSpec
+
+
+@dataclass(frozen=True)
+class BaseModelNode:
+    """The SFT model, or the base itself where the recipe has no `sft`."""
+
+    name: str = SFT
+
+
+@dataclass(frozen=True)
+class StepModel:
+    """A model trained by one step at one strength.
+
+    Attributes:
+        name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
+        strengths: criterion -> strength of every step on the way from the SFT model, this one included.
+        line: Models of one line differ in strength only: the report joins them.
+    """
+
+    name: str
+    step: StepSpec
+    beta: float
+    parent: str
+    strengths: tuple[tuple[str, float], ...]
+    line: str
+
+
+@dataclass(frozen=True)
+class MergedModel:
+    """A merged model at one merge weight q of the later model."""
+
+    name: str
+    spec: MergeSpec
+    q: float
+    models: tuple[str, str]
+    line: str
+
+
+Node = BaseModelNode | StepModel | MergedModel
+
+
+def model_graph(recipe: Recipe) -> dict[str, Node]:
+    """Return every model of the recipe by name, parents first.
+
+    Raises:
+        RecipeError: Two models share a name, or a step or merge names an unknown, ambiguous or cyclic model.
+    """
+    nodes: dict[str, Node] = {SFT: BaseModelNode()}
+    members: dict[str, list[str]] = {SFT: [SFT]}
+    for index in _ordered(recipe.steps):
+        step = recipe.steps[index]
+        parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
+        for parent in parents:
+            for beta in step.betas:
+                _add(nodes, members, step.name, _step_model(step, beta, nodes[parent], len(parents) > 1))
+    for index, spec in enumerate(recipe.merge):
+        where = f"merge.{index}.models"
+        first, later = (_single(name, members, nodes, where) for name in spec.models)
+        for q in spec.qs:
+            name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
+            _add(nodes, members, spec.name, MergedModel(name, spec, q, (first, later), spec.name))
+    return nodes
+
+
+def parent_name(steps: tuple[StepSpec, ...], index: int) -> str:
+    """Return the name that a step starts from: its `from`, else the step before, else "sft"."""
+    return steps[index].from_ or (steps[index - 1].name if index else SFT)
+
+
+def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> StepModel:
+    own = f"{step.name}@{beta:g}" if step.swept else step.name
+    before = parent.strengths if isinstance(parent, StepModel) else ()
+    name = f"{parent.name}+{own}" if crossed else own
+    return StepModel(name, step, beta, parent.name, (*before, (step.criterion, beta)), step.name)
+
+
+def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node) -> None:
+    if node.name in nodes:
+        raise RecipeError("two models have the same name", value=node.name, do="rename a step or a merge")
+    nodes[node.name] = node
+    members.setdefault(group, []).append(node.name)
+
+
+def _ordered(steps: tuple[StepSpec, ...]) -> list[int]:
+    position = {step.name: index for index, step in enumerate(steps)}
+    if len(position) < len(steps):
+        seen: set[str] = set()
+        twice = next(step.name for step in steps if step.name in seen or seen.add(step.name))  # type: ignore[func-returns-value]
+        raise RecipeError("two steps have the same name", where="steps", value=twice, do="rename one of them")
+    done: list[int] = []
+    for start in range(len(steps)):
+        path: list[int] = []
+        index: int | None = start
+        while index is not None and index not in done:
+            if index in path:
+                names = " -> ".join(steps[i].name for i in [*path[path.index(index) :], index])
+                raise RecipeError(
+                    "steps start from each other in a cycle",
+                    where=f"steps.{index}.from",
+                    value=names,
+                    do="let one of them start from 'sft'",
+                )
+            path.append(index)
+            index = position.get(parent_name(steps, index).split("@")[0].split("+")[-1])
+        done.extend(reversed(path))
+    return done
+
+
+def _members(name: str, members: dict[str, list[str]], nodes: dict[str, Node], where: str) -> list[str]:
+    if name in nodes and name not in members:
+        return [name]
+    if name in members:
+        return members[name]
+    raise RecipeError(
+        "no such model", where=where, value=name, allowed=[*nodes], do="name 'sft', a step, or a member of a sweep"
+    )
+
+
+def _single(name: str, members: dict[str, list[str]], nodes: dict[str, Node], where: str) -> str:
+    found = _members(name, members, nodes, where)
+    if len(found) > 1:
+        raise RecipeError(
+            "this name stands for several models", where=where, value=name, allowed=found, do="name one of them"
+        )
+    return found[0]

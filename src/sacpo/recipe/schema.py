@@ -1,0 +1,415 @@
+"""The recipe: one YAML file = one experiment, as a pydantic schema.
+
+Only pydantic and YAML are imported here, so that `sacpo validate` answers at once. What a recipe's parts mean:
+
+    name, seed          the run's folder and the root of every random number
+    world               the synthetic preference world, where one is used
+    base                the model and tokenizer to start from
+    data                named sources of records
+    sft                 optional supervised fine-tuning; its model is called "sft" (without it, "sft" is the base)
+    steps               alignment steps: criterion, algorithm, dataset, strength, and the model to start from
+    merge               pairs of models with a method and merge weights q
+    prompts             named evaluation sets, each with a role
+    evaluate            generation options, judges and the baseline
+    constraints         bounds that the selected model must meet
+    objective           what the selected model maximises under them
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+SFT = "sft"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
+METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
+
+
+class Section(BaseModel):
+    """A part of the recipe: unknown keys are refused, values are immutable."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class TokenizerSpec(Section):
+    """A tokenizer built here: the world's words, or a byte-level BPE trained on data sources."""
+
+    kind: Literal["world", "bpe"]
+    vocab_size: int = Field(8000, ge=300, description="BPE only: number of tokens")
+    datasets: tuple[str, ...] = Field((), description="BPE only: names of data sources whose texts train it")
+
+
+class BaseSpec(Section):
+    """The model to start from: a hub id or folder, or a configuration whose weights are drawn from the seed."""
+
+    model: str | None = Field(None, description="hub id or folder of a standard Hugging Face checkpoint")
+    revision: str | None = None
+    config: dict[str, Any] | None = Field(None, description="AutoConfig keys with model_type: train from scratch")
+    tokenizer: TokenizerSpec | str | None = Field(None, description="hub id, folder or a tokenizer to build")
+    template: str = Field("chat", description="'chat', 'paper', 'plain' or a text that contains {prompt}")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
+    attn_implementation: str | None = None
+    trust_remote_code: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> BaseSpec:
+        if (self.model is None) == (self.config is None):
+            raise ValueError("give exactly one of 'model' and 'config'")
+        if self.config is not None and ("model_type" not in self.config or self.tokenizer is None):
+            raise ValueError("a 'config' needs 'model_type' in it and a 'tokenizer' beside it")
+        return self
+
+    @field_validator("template")
+    @classmethod
+    def _known_template(cls, value: str) -> str:
+        if value not in ("chat", "paper", "plain") and "{prompt}" not in value:
+            raise ValueError("allowed: 'chat', 'paper', 'plain', or a text that contains {prompt}")
+        return value
+
+
+class SourceSpec(Section):
+    """Where records come from: a hub id, local files, or the world."""
+
+    format: Literal[
+        "pku-safe-rlhf",
+        "hh-rlhf",
+        "ultrafeedback",
+        "preference",
+        "unpaired",
+        "demonstrations",
+        "prompts",
+        "sharegpt",
+        "alpaca",
+        "pandalm",
+        "xstest",
+        "world",
+    ]
+    path: str | tuple[str, ...] | None = Field(None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet")
+    revision: str | None = Field(None, description="hub revision")
+    split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
+    label: Literal["better", "safer"] | None = Field(None, description="PKU-SafeRLHF: which of its two labels")
+    columns: dict[str, str] = Field({}, description="canonical column name: this file's column name")
+    limit: int | None = Field(None, ge=1, description="keep this many records, drawn with the recipe's seed")
+    kind: Literal["ordinary", "restricted", "borderline"] | None = Field(None, description="prompts: what they are")
+    mix: dict[Literal["ordinary", "restricted", "borderline"], Fraction] | None = Field(
+        None, description="world: share of each kind of task"
+    )
+
+    @model_validator(mode="after")
+    def _origin(self) -> SourceSpec:
+        if self.format == "world":
+            if self.path is not None:
+                raise ValueError("format 'world' takes no 'path'")
+            if self.split is None or self.limit is None:
+                raise ValueError("format 'world' needs 'split' and 'limit'")
+        elif self.path is None:
+            raise ValueError(f"format '{self.format}' needs a 'path'")
+        return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The path or paths, as a tuple."""
+        if self.path is None:
+            return ()
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+
+class DataSpec(SourceSpec):
+    """A named source of training records."""
+
+    as_: Literal["pairs", "unpaired", "demonstrations", "prompts"] | None = Field(
+        None, alias="as", description="what the records are used as; the format's own kind by default"
+    )
+    soft_labels: Literal["keep", "harden"] = Field("keep", description="keep preference probabilities, or round them")
+    ties: Literal["keep", "drop"] = Field("keep", description="pairs whose probability is exactly one half")
+    holdout: Fraction = Field(0.0, description="share of the prompts held out for implicit-reward accuracy")
+
+
+class PromptsSpec(SourceSpec):
+    """A named set of evaluation prompts."""
+
+    role: Literal["tuning", "report", "certification"]
+    unseen_tasks: bool = Field(False, description="world: tasks that no training prompt asks for")
+
+
+class TrainingSpec(Section):
+    """Training options, under the names and with the meaning they have in `transformers.TrainingArguments`."""
+
+    num_train_epochs: Positive | None = None
+    max_steps: int | None = None
+    per_device_train_batch_size: int | None = Field(None, ge=1)
+    gradient_accumulation_steps: int | None = Field(None, ge=1)
+    learning_rate: Positive | None = None
+    lr_scheduler_type: str | None = None
+    lr_scheduler_kwargs: dict[str, Any] | None = None
+    warmup_steps: float | None = Field(None, ge=0, description="steps; a value below 1 is a share of all steps")
+    weight_decay: float | None = Field(None, ge=0)
+    adam_beta1: float | None = None
+    adam_beta2: float | None = None
+    adam_epsilon: float | None = None
+    max_grad_norm: float | None = None
+    optim: str | None = None
+    optim_args: str | None = None
+    bf16: bool | None = None
+    fp16: bool | None = None
+    tf32: bool | None = None
+    gradient_checkpointing: bool | None = None
+    gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    torch_compile: bool | None = None
+    fsdp: str | list[str] | bool | None = None
+    fsdp_config: dict[str, Any] | str | None = None
+    deepspeed: dict[str, Any] | str | None = None
+    ddp_find_unused_parameters: bool | None = None
+    logging_steps: float | None = Field(None, gt=0)
+    save_steps: float | None = Field(None, gt=0)
+    save_total_limit: int | None = None
+    dataloader_num_workers: int | None = Field(None, ge=0)
+    report_to: str | list[str] | None = None
+    run_name: str | None = None
+    seed: int | None = None
+    full_determinism: bool | None = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that were given, and only those."""
+        return self.model_dump(exclude_none=True)
+
+
+class LoraSpec(Section):
+    """LoRA options under peft's names; a step with these trains an adapter instead of all weights."""
+
+    r: int = Field(16, ge=1)
+    lora_alpha: float = Field(32, gt=0)
+    lora_dropout: Fraction = 0.0
+    target_modules: str | list[str] | None = None
+    use_rslora: bool = False
+
+
+class SftSpec(Section):
+    """Supervised fine-tuning of the base on demonstrations."""
+
+    dataset: str | tuple[str, ...]
+    max_length: int = Field(512, ge=2)
+    training: TrainingSpec = TrainingSpec()
+    lora: LoraSpec | None = None
+
+
+class SampledSpec(Section):
+    """Pairs sampled from models and labelled by a judge that gives scores.
+
+    The label is Bradley-Terry on the judge's score: p = sigmoid(score_scale * (s1 - s2)).
+    """
+
+    prompts: str = Field(description="a data source used as prompts")
+    sample_from: dict[Literal["sft", "reference"], Fraction] = Field(
+        {"sft": 1.0}, description="share of the prompts answered by the SFT model and by the step's own reference"
+    )
+    judge: str = Field(description="a judge of 'evaluate' that gives scores")
+    labels: Literal["soft", "sampled", "hard"] = Field(
+        "sampled", description="the probability itself, one draw from it, or the more probable answer"
+    )
+    score_scale: Positive = 1.0
+    ties: Literal["keep", "drop"] = Field("drop", description="pairs with equal scores")
+    temperature: Positive = 1.0
+    max_new_tokens: int = Field(128, ge=1)
+
+    @field_validator("sample_from")
+    @classmethod
+    def _shares(cls, value: dict[str, float]) -> dict[str, float]:
+        if abs(sum(value.values()) - 1) > 1e-6:
+            raise ValueError("the shares must add up to 1")
+        return value
+
+
+class StepSpec(Section):
+    """One alignment step: its reference is the model it starts from.
+
+    `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
+    stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`.
+    """
+
+    name: Name
+    criterion: Name
+    algorithm: Literal["dpo", "kto"] = "dpo"
+    dataset: str | tuple[str, ...] | SampledSpec
+    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
+    from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
+    soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
+    desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
+    undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
+    max_length: int = Field(512, ge=2, description="tokens of prompt and completion together")
+    too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
+    training: TrainingSpec = TrainingSpec()
+    lora: LoraSpec | None = None
+
+    @model_validator(mode="after")
+    def _one_balance(self) -> StepSpec:
+        if self.desirable_weight == "balanced" and self.undesirable_weight == "balanced":
+            raise ValueError("only one of 'desirable_weight' and 'undesirable_weight' can be 'balanced'")
+        return self
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        """Every strength of the sweep, in the recipe's order."""
+        return self.beta if isinstance(self.beta, tuple) else (self.beta,)
+
+    @property
+    def swept(self) -> bool:
+        """Whether the step has more than one strength."""
+        return isinstance(self.beta, tuple)
+
+
+class MergeSpec(Section):
+    """Merged models of two models, one for each q; q is always the weight of the later model.
+
+    linear: (1 - q) A + q B. task-vectors: A + q * scale * (B - base), the unnormalised control. token-level: logits
+    (1 - q) l_A + q l_B at decoding time (DeRa), no merged weights.
+    """
+
+    name: Name
+    method: Literal["linear", "task-vectors", "token-level"] = "linear"
+    models: tuple[str, str]
+    q: Fraction | Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    scale: Positive = Field(1.0, description="task-vectors only")
+
+    @property
+    def qs(self) -> tuple[float, ...]:
+        """Every merge weight, in the recipe's order."""
+        return self.q if isinstance(self.q, tuple) else (self.q,)
+
+
+class GenerationSpec(Section):
+    """How answers are decoded; the defaults are the paper's (greedy, 512 new tokens)."""
+
+    max_new_tokens: int = Field(512, ge=1)
+    do_sample: bool = False
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    batch_size: int = Field(16, ge=1)
+
+
+class JudgeSpec(Section):
+    """A judge of one criterion.
+
+    oracle: the world's own score. reward-model: a sequence-classification model whose logit (times `sign`) is the
+    score; `model` is a hub id or folder, or `dataset` names pairs to train one from the SFT model. refusal: finds
+    refusals in the text.
+    """
+
+    kind: Literal["oracle", "reward-model", "refusal"]
+    model: str | None = None
+    revision: str | None = None
+    dataset: str | tuple[str, ...] | None = None
+    training: TrainingSpec = TrainingSpec()
+    max_length: int = Field(512, ge=2)
+    sign: Literal[1, -1] = Field(1, description="-1 for a cost model, whose logit is higher for worse answers")
+    unsafe_below: float | None = Field(None, description="answers with a lower score are labelled unsafe")
+    prompts: tuple[str, ...] | None = Field(None, description="prompt sets that it judges; all by default")
+    batch_size: int = Field(16, ge=1)
+
+    @model_validator(mode="after")
+    def _origin(self) -> JudgeSpec:
+        if (self.kind == "reward-model") != ((self.model is None) != (self.dataset is None)):
+            raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
+        return self
+
+
+class EvaluateSpec(Section):
+    """Generation, judges (one a criterion) and the baseline that answers are compared with."""
+
+    baseline: str = SFT
+    generation: GenerationSpec = GenerationSpec()
+    judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
+    kl_prompts: int = Field(64, ge=0, description="prompts of a set on which KL from SFT is sampled; 0: none")
+    models: tuple[str, ...] | None = Field(None, description="models to evaluate; all by default")
+
+
+class ConstraintSpec(Section):
+    """A bound on a rate or mean of the selected model, checked on tuning prompts."""
+
+    metric: Literal[
+        "unsafe_rate",
+        "over_refusal_rate",
+        "truncated_rate",
+        "degenerate_rate",
+        "mean_score",
+        "win_rate",
+        "mean_tokens",
+        "kl",
+    ]
+    prompts: str
+    criterion: str | None = Field(None, description="the judge; needed for mean_score and win_rate")
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> ConstraintSpec:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("give exactly one of 'at_most' and 'at_least'")
+        return self
+
+
+class ObjectiveSpec(Section):
+    """What the selected model maximises."""
+
+    metric: Literal["win_rate", "mean_score"] = "win_rate"
+    criterion: str
+    prompts: str
+
+
+class WorldSpec(Section):
+    """The world's size; every part of it follows from its seed."""
+
+    seed: int = 0
+    ordinary: int = Field(60, ge=1, description="tasks of this kind")
+    restricted: int = Field(40, ge=1)
+    borderline: int = Field(20, ge=1)
+    sft_compliance: Fraction = Field(0.62, description="share of restricted tasks that demonstrations comply with")
+
+
+class TheorySpec(Section):
+    """Estimates of the optimum pi* from SFT samples, where rewards are known (the world)."""
+
+    answers: int = Field(64, ge=2, description="samples a prompt")
+    prompts: str = Field(description="the prompt set")
+    max_prompts: int = Field(200, ge=1)
+    beta: Positive = Field(description="the reward's strength, of criterion `reward`")
+    reward: str = "helpfulness"
+    safety: str = "harmlessness"
+    target: Positive = Field(description="beta/lambda of the common target that every model is compared with")
+
+
+class ReportSpec(Section):
+    """What the report shows."""
+
+    title: str | None = None
+    x: str = Field("helpfulness", description="criterion on the horizontal axis")
+    y: str = Field("harmlessness", description="criterion on the vertical axis")
+    max_answers: int = Field(100, ge=0, description="prompts whose answers are shown side by side")
+
+
+class Recipe(Section):
+    """One experiment, from data to report."""
+
+    name: Name
+    seed: int = 0
+    world: WorldSpec | None = None
+    base: BaseSpec
+    data: dict[Name, DataSpec] = {}
+    allow_shared_prompts: bool = Field(False, description="accept prompts that training and evaluation share")
+    sft: SftSpec | None = None
+    training: TrainingSpec = Field(TrainingSpec(), description="defaults for sft and every step")
+    steps: tuple[StepSpec, ...] = ()
+    merge: tuple[MergeSpec, ...] = ()
+    prompts: dict[Name, PromptsSpec] = {}
+    evaluate: EvaluateSpec = EvaluateSpec()
+    constraints: tuple[ConstraintSpec, ...] = ()
+    objective: ObjectiveSpec | None = None
+    theory: TheorySpec | None = None
+    report: ReportSpec = ReportSpec()

@@ -1,0 +1,263 @@
+"""Run folders: stages that are atomic, keyed by their content, resumable and verified.
+
+    runs/NAME/
+      .lock                     held while a run works here
+      recipe.yaml               the resolved recipe
+      stages/STAGE/...          finished stages, each with manifest.json
+      partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
+
+A stage's key is the hash of its name, its configuration and its inputs' keys. A stage is finished when its folder
+holds a manifest with that key; the folder is renamed into place after everything in it was flushed to the disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sacpo._version import __version__
+from sacpo.errors import MachineError, RunError
+
+MANIFEST = "manifest.json"
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
+
+
+def content_key(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with machine_errors(path):
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, atomically; NaN is refused because it is not JSON."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, Python and the libraries that make the numbers."""
+    found = {"sacpo": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@contextlib.contextmanager
+def machine_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into a `MachineError` that names the path."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: ("no space left on the disk", "free some space, then run the same command again"),
+            errno.EDQUOT: ("the disk quota is used up", "free some space, then run the same command again"),
+            errno.EROFS: ("the folder is read-only", "choose another folder with --runs"),
+            errno.EACCES: ("no permission to write", "choose another folder with --runs, or mend its permissions"),
+            errno.EPERM: ("no permission to write", "choose another folder with --runs, or mend its permissions"),
+            errno.ENOTDIR: ("a folder's path leads through a file", "choose another folder with --runs"),
+        }.get(error.errno or 0)
+        if advice is None:
+            raise
+        raise MachineError(advice[0], where=error.filename or path, do=advice[1]) from error
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished stage: where its files are and the key that identifies them."""
+
+    stage: str
+    key: str
+    path: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the stage's manifest."""
+        return json.loads((self.path / MANIFEST).read_text())
+
+
+@dataclass
+class RunFolder:
+    """One run's folder; use it as a context manager, which takes the lock.
+
+    Args:
+        path: The folder, `runs/NAME`.
+        redo: A predicate on stage names: those stages are done again although they are finished.
+        on_stage: Called with (stage, state) where state is "start", "resume", "done" or "kept".
+    """
+
+    path: Path
+    redo: Callable[[str], bool] = lambda stage: False
+    on_stage: Callable[[str, str], None] = lambda stage, state: None
+    _verified: set[str] = field(default_factory=set)
+    _lock: Any = None
+
+    def __enter__(self) -> RunFolder:
+        with machine_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("a+")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise RunError(
+                "another process is working in this run folder",
+                where=self.path,
+                do="wait until it has finished, or give this run another name",
+            ) from error
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._lock.close()
+
+    def final(self, stage: str) -> Path:
+        """Return where a finished stage lies."""
+        return self.path / "stages" / stage
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Return where a stage with this key works until it is finished."""
+        return self.path / "partial" / f"{stage.replace('/', '~')}-{key[:12]}"
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Tell whether a finished stage with this key is in place (its files are not read)."""
+        manifest = self.final(stage) / MANIFEST
+        if not manifest.is_file():
+            return False
+        return _read_manifest(manifest).get("key") == key
+
+    def do(
+        self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str], work: Callable[[Path], None]
+    ) -> Artefact:
+        """Return the finished stage, doing its work only if that is not done yet.
+
+        Args:
+            stage: The stage's name, which is also its folder, such as `align/H-S@0.25`.
+            config: Everything beside the inputs that the result depends on; part of the key.
+            inputs: Name and content key of every artefact or file that the work reads; part of the key.
+            work: Called with the stage's working folder, which may hold what a killed run left there.
+
+        Raises:
+            RunError: A finished stage's files do not match its manifest.
+            MachineError: The disk is full or the folder cannot be written.
+        """
+        key = self.key(stage, config, inputs)
+        if self.is_done(stage, key) and not self.redo(stage):
+            self._verify(stage)
+            self.on_stage(stage, "kept")
+            return Artefact(stage, key, self.final(stage))
+        partial = self.partial(stage, key)
+        self.on_stage(stage, "resume" if partial.exists() else "start")
+        started = time.monotonic()
+        with machine_errors(partial):
+            partial.mkdir(parents=True, exist_ok=True)
+            work(partial)
+            self._finish(stage, key, config, inputs, partial, time.monotonic() - started)
+        self.on_stage(stage, "done")
+        return Artefact(stage, key, self.final(stage))
+
+    def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """Return the content key of a stage."""
+        return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
+
+    def _finish(
+        self, stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, str], partial: Path, seconds: float
+    ) -> None:
+        manifest = {
+            "stage": stage,
+            "key": key,
+            "config": dict(config),
+            "inputs": dict(inputs),
+            "versions": versions(),
+            "seconds": round(seconds, 3),
+            "files": {
+                str(path.relative_to(partial)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
+                for path in _files(partial)
+            },
+        }
+        for path in _files(partial):
+            _sync(path)
+        write_json(partial / MANIFEST, json.loads(json.dumps(manifest, default=str)))
+        final = self.final(stage)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        if final.exists():
+            old = self.path / "partial" / f".old-{stage.replace('/', '~')}-{os.getpid()}"
+            final.rename(old)
+            partial.rename(final)
+            shutil.rmtree(old)
+        else:
+            partial.rename(final)
+        _sync(final.parent)
+        self._verified.add(stage)
+
+    def _verify(self, stage: str) -> None:
+        if stage in self._verified:
+            return
+        verify(self.final(stage))
+        self._verified.add(stage)
+
+
+def verify(folder: Path) -> None:
+    """Check a finished stage's files against its manifest.
+
+    Raises:
+        RunError: A file is missing or differs; the message names it.
+    """
+    for name, entry in _read_manifest(folder / MANIFEST)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError("a file of a finished stage is missing", where=path, do=f"delete {folder} to do it again")
+        if path.stat().st_size != entry["bytes"] or file_hash(path) != entry["sha256"]:
+            raise RunError(
+                "a file of a finished stage is corrupted: it is not what its manifest says",
+                where=path,
+                do=f"delete {folder}; the same command then does the stage again",
+            )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError("a manifest is not JSON", where=path, do=f"delete {path.parent} to do it again") from error
+    if not isinstance(manifest, dict) or "key" not in manifest or "files" not in manifest:
+        raise RunError("a manifest lacks its key or files", where=path, do=f"delete {path.parent} to do it again")
+    return manifest
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

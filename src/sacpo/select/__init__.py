@@ -1,0 +1,1 @@
+"""Select: the most helpful model that meets every constraint."""

@@ -1,0 +1,1 @@
+"""Statistics: intervals, tests and ratings; a leaf that any stage may use."""

@@ -1,0 +1,1 @@
+"""Theory: closed forms and estimates of the constrained optimum."""

@@ -1,0 +1,1 @@
+"""The world: synthetic preferences where reward and safety are known."""
