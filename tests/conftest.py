@@ -1,0 +1,20 @@
+"""Fixtures that every test folder shares."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with real data sets, or a skip that says how to have it."""
+    place = Path(os.environ.get("SACPO_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not place.is_dir():
+        pytest.skip("real data absent: set SACPO_DATA to the folder that holds it")
+    return place
