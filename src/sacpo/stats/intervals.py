@@ -1,0 +1,235 @@
+"""95 % intervals of means and rates over independent clusters.
+
+Items of one cluster (repeats, orders or phrasings of a prompt) are not independent; clusters are. Every interval here
+takes the clusters' labels and falls back on one cluster an item.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from sacpo.data.records import Outcome
+from sacpo.errors import DataError
+from sacpo.stats.estimate import Estimate
+
+LEVEL = 0.95
+OUTCOME_VALUES = {Outcome.WIN: 1.0, Outcome.TIE: 0.5, Outcome.LOSS: 0.0}
+FEW_EVENTS = 2.0
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def mean_interval(
+    values: Sequence[float] | Floats, clusters: Sequence[Hashable] | None = None, *, unparsed: int = 0
+) -> Estimate:
+    """Estimate a mean with a cluster-robust t interval.
+
+    `mean +- t(m - 1) sqrt(m / (m - 1) sum_c (sum_{i in c} (v_i - mean))^2) / n` for m clusters of n items.
+
+    Args:
+        values: Any finite numbers.
+        clusters: Each value's cluster; None when all are independent.
+        unparsed: Items left out before, reported beside the estimate.
+
+    Returns:
+        The estimate; without ends when there are fewer than two clusters.
+
+    Raises:
+        DataError: A value is not finite, or the clusters do not match the values.
+    """
+    data = _finite(values)
+    if data.size == 0:
+        return _nothing(unparsed)
+    spread = _spread(data, cluster_codes(clusters, data.size))
+    if spread.m < 2:
+        return Estimate(spread.mean, None, None, data.size, spread.m, unparsed, "none: one cluster")
+    half = _t(spread.m - 1) * math.sqrt(spread.variance)
+    return Estimate(spread.mean, spread.mean - half, spread.mean + half, data.size, spread.m, unparsed, "cluster t")
+
+
+def rate_interval(successes: int, n: int, *, unparsed: int = 0) -> Estimate:
+    """Estimate a rate of n independent items with the exact (Clopper-Pearson) interval.
+
+    Raises:
+        DataError: Not 0 <= successes <= n.
+    """
+    if not 0 <= successes <= n:
+        raise DataError("a count of successes lies outside 0..n", value=successes, allowed=f"0 to {n}")
+    if n == 0:
+        return _nothing(unparsed)
+    low, high = exact_ends(successes, n)
+    return Estimate(successes / n, low, high, n, n, unparsed, "Clopper-Pearson")
+
+
+def clustered_rate(
+    flags: Sequence[bool] | Sequence[int] | Floats, clusters: Sequence[Hashable] | None = None, *, unparsed: int = 0
+) -> Estimate:
+    """Estimate a rate: exact if every cluster has one item, else with the clusters' effective sample size.
+
+    With clusters the Clopper-Pearson ends are computed for the effective sample size (Korn and Graubard 1998). Where
+    too few events were seen to measure how alike a cluster's items are, they count as wholly alike: no event in n
+    items of m clusters bounds the rate as m items would.
+
+    Raises:
+        DataError: A flag is neither 0 nor 1, or the clusters do not match the flags.
+    """
+    data = _finite(flags)
+    if not np.isin(data, (0.0, 1.0)).all():
+        raise DataError("a flag is neither true nor false", value=data[~np.isin(data, (0.0, 1.0))][0], allowed="0, 1")
+    codes = cluster_codes(clusters, data.size)
+    if data.size == 0 or codes.max() + 1 == data.size:
+        return rate_interval(int(data.sum()), data.size, unparsed=unparsed)
+    spread = _spread(data, codes)
+    if spread.m < 2:
+        return Estimate(spread.mean, 0.0, 1.0, data.size, 1, unparsed, "none: one cluster")
+    known = _weight_of_evidence(spread)
+    penalty = (_t(data.size - 1) / _t(spread.m - 1)) ** 2
+    effective = min(1 / _unit_variance(spread), data.size) * (known * penalty + 1 - known)
+    low, high = exact_ends(spread.mean * effective, effective)
+    method = f"Korn-Graubard, effective n {effective:.1f}"
+    return Estimate(spread.mean, low, high, data.size, spread.m, unparsed, method)
+
+
+def win_rate(
+    outcomes: Iterable[float | Outcome], clusters: Sequence[Hashable] | None = None, *, unparsed: int = 0
+) -> Estimate:
+    """Estimate a win rate: wins 1, ties .5, losses 0, or a prompt's mean of these.
+
+    A Wilson interval whose variance is the clusters' own: with `r = V / (p (1 - p))`, V the cluster-robust variance of
+    the mean, the ends solve `(p - x)^2 = t^2 r x (1 - x)`. Near 0 and 1 too few events are seen to estimate V; there
+    `r` shrinks towards that of wholly dependent clusters, where the interval is Wilson's over clusters.
+
+    Args:
+        outcomes: Outcomes or values in [0, 1]; unparsed outcomes are left out and counted.
+        clusters: Each outcome's cluster; None when all are independent.
+        unparsed: Items left out before.
+
+    Raises:
+        DataError: A value lies outside [0, 1], or the clusters do not match the outcomes.
+    """
+    kept, labels, unread = _values(list(outcomes), clusters)
+    unparsed += unread
+    if kept.size == 0:
+        return _nothing(unparsed)
+    spread = _spread(kept, cluster_codes(labels, kept.size))
+    if spread.m < 2:
+        return Estimate(spread.mean, 0.0, 1.0, kept.size, 1, unparsed, "none: one cluster")
+    low, high = wilson_ends(spread.mean, _unit_variance(spread), _t(spread.m - 1))
+    return Estimate(spread.mean, low, high, kept.size, spread.m, unparsed, "cluster Wilson t")
+
+
+def exact_ends(successes: float, n: float, level: float = LEVEL) -> tuple[float, float]:
+    """Return the Clopper-Pearson ends; both counts may be fractional (effective sizes)."""
+    tail = (1 - level) / 2
+    low = 0.0 if successes <= 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes >= n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    return low, high
+
+
+def upper_bound(successes: int, n: int, level: float = LEVEL) -> float:
+    """Return the exact one-sided upper bound of a rate: 0 of 83 gives .035.
+
+    Raises:
+        DataError: Not 0 <= successes <= n, or n is 0.
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise DataError("a count of successes lies outside 0..n", value=successes, allowed=f"0 to {n}, n >= 1")
+    return exact_ends(successes, n, 1 - 2 * (1 - level))[1]
+
+
+def wilson_ends(p: float, r: float, quantile: float) -> tuple[float, float]:
+    """Return the solutions x of `(p - x)^2 = quantile^2 r x (1 - x)`; r is 1/n for n independent items."""
+    h = quantile**2 * r
+    centre = (p + h / 2) / (1 + h)
+    half = math.sqrt(h * p * (1 - p) + h * h / 4) / (1 + h)
+    return (0.0 if p <= 0 else max(0.0, centre - half)), (1.0 if p >= 1 else min(1.0, centre + half))
+
+
+def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> Ints:
+    """Return each item's cluster as a number 0, 1, ... in order of first appearance.
+
+    Raises:
+        DataError: There are not exactly n labels.
+    """
+    if clusters is None:
+        return np.arange(n)
+    if len(clusters) != n:
+        raise DataError("as many cluster labels as values are needed", value=len(clusters), allowed=n)
+    seen: dict[Hashable, int] = {}
+    return np.array([seen.setdefault(label, len(seen)) for label in clusters], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """The mean, its cluster-robust variance, the number of clusters, and sum of squared cluster shares."""
+
+    mean: float
+    variance: float
+    m: int
+    kish: float
+
+
+def _spread(data: Floats, codes: Ints) -> _Spread:
+    mean = math.fsum(data) / data.size
+    sizes = np.bincount(codes)
+    order = np.lexsort((data, codes))  # sums that do not depend on the items' order, to the last bit
+    deviations = np.bincount(codes[order], weights=data[order] - mean)
+    m = sizes.size
+    squares = math.fsum(deviations**2)
+    variance = squares * m / (m - 1) / data.size**2 if m > 1 else math.inf
+    return _Spread(mean, variance, m, float((sizes.astype(float) ** 2).sum()) / data.size**2)
+
+
+def _weight_of_evidence(spread: _Spread) -> float:
+    """Return how far the measured variance is believed: 0 without events (all alike), near 1 from ten on."""
+    events = min(spread.mean, 1 - spread.mean) / spread.kish
+    return events**2 / (events**2 + FEW_EVENTS)
+
+
+def _unit_variance(spread: _Spread) -> float:
+    """Return the mean's variance over p (1 - p): one over the effective sample size."""
+    bernoulli = spread.mean * (1 - spread.mean)
+    if bernoulli <= 0:
+        return spread.kish
+    known = _weight_of_evidence(spread)
+    return max(known * spread.variance / bernoulli + (1 - known) * spread.kish, spread.kish / spread.m)
+
+
+def _values(
+    outcomes: list[float | Outcome], clusters: Sequence[Hashable] | None
+) -> tuple[Floats, list[Hashable] | None, int]:
+    labels = None if clusters is None else list(clusters)
+    if labels is not None and len(labels) != len(outcomes):
+        raise DataError("as many cluster labels as outcomes are needed", value=len(labels), allowed=len(outcomes))
+    read = [i for i, outcome in enumerate(outcomes) if outcome is not Outcome.UNPARSED]
+    data = _finite([_value(outcomes[i]) for i in read])
+    if ((data < 0) | (data > 1)).any():
+        raise DataError("a win value lies outside [0, 1]", value=float(data[(data < 0) | (data > 1)][0]))
+    kept = None if labels is None else [labels[i] for i in read]
+    return data, kept, len(outcomes) - len(read)
+
+
+def _value(outcome: float | Outcome) -> float:
+    return OUTCOME_VALUES[outcome] if isinstance(outcome, Outcome) else float(outcome)
+
+
+def _finite(values: Iterable[float]) -> Floats:
+    data = np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
+    if not np.isfinite(data).all():
+        raise DataError("a value is not a finite number", value=float(data[~np.isfinite(data)][0]))
+    return data
+
+
+def _t(df: int) -> float:
+    return float(stats.t.ppf((1 + LEVEL) / 2, df))
+
+
+def _nothing(unparsed: int) -> Estimate:
+    return Estimate(None, None, None, 0, 0, unparsed, "none: nothing counted")
