@@ -6,6 +6,7 @@ takes the clusters' labels and falls back on one cluster an item.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,10 +21,13 @@ from sacpo.stats.estimate import Estimate
 
 LEVEL = 0.95
 OUTCOME_VALUES = {Outcome.WIN: 1.0, Outcome.TIE: 0.5, Outcome.LOSS: 0.0}
-FEW_EVENTS = 2.0
+FEW_EVENTS_FOR_VARIANCE = 0.5
+FEW_EVENTS_FOR_SHAPE = 5.0
+FEW_EVENTS_FOR_RATE = 2.0
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Numbers = Floats | float
 
 
 def mean_interval(
@@ -89,9 +93,7 @@ def clustered_rate(
     spread = _spread(data, codes)
     if spread.m < 2:
         return Estimate(spread.mean, 0.0, 1.0, data.size, 1, unparsed, "none: one cluster")
-    known = _weight_of_evidence(spread)
-    penalty = (_t(data.size - 1) / _t(spread.m - 1)) ** 2
-    effective = min(1 / _unit_variance(spread), data.size) * (known * penalty + 1 - known)
+    effective = _effective_n(spread, data.size)
     low, high = exact_ends(spread.mean * effective, effective)
     method = f"Korn-Graubard, effective n {effective:.1f}"
     return Estimate(spread.mean, low, high, data.size, spread.m, unparsed, method)
@@ -104,7 +106,9 @@ def win_rate(
 
     A Wilson interval whose variance is the clusters' own: with `r = V / (p (1 - p))`, V the cluster-robust variance of
     the mean, the ends solve `(p - x)^2 = t^2 r x (1 - x)`. Near 0 and 1 too few events are seen to estimate V; there
-    `r` shrinks towards that of wholly dependent clusters, where the interval is Wilson's over clusters.
+    `r` shrinks towards that of wholly alike clusters, and the interval widens (see `win_ends`).
+
+    Simulated coverage: 93 to 97 % from 83 prompts on at rates .1 to .9, at least 93 % from 30 prompts at .03 to .97.
 
     Args:
         outcomes: Outcomes or values in [0, 1]; unparsed outcomes are left out and counted.
@@ -121,8 +125,8 @@ def win_rate(
     spread = _spread(kept, cluster_codes(labels, kept.size))
     if spread.m < 2:
         return Estimate(spread.mean, 0.0, 1.0, kept.size, 1, unparsed, "none: one cluster")
-    low, high = wilson_ends(spread.mean, _unit_variance(spread), _t(spread.m - 1))
-    return Estimate(spread.mean, low, high, kept.size, spread.m, unparsed, "cluster Wilson t")
+    low, high = win_ends(spread.mean, spread.variance, spread.kish, spread.m)
+    return Estimate(spread.mean, float(low), float(high), kept.size, spread.m, unparsed, "cluster Wilson t")
 
 
 def exact_ends(successes: float, n: float, level: float = LEVEL) -> tuple[float, float]:
@@ -144,12 +148,31 @@ def upper_bound(successes: int, n: int, level: float = LEVEL) -> float:
     return exact_ends(successes, n, 1 - 2 * (1 - level))[1]
 
 
-def wilson_ends(p: float, r: float, quantile: float) -> tuple[float, float]:
-    """Return the solutions x of `(p - x)^2 = quantile^2 r x (1 - x)`; r is 1/n for n independent items."""
-    h = quantile**2 * r
+def win_ends(p: Numbers, variance: Numbers, kish: Numbers, m: int) -> tuple[Floats, Floats]:
+    """Return the ends of `win_rate`'s interval, element by element.
+
+    With `h = t^2 r` the centre is `c = (p + h/2) / (1 + h)` and the half width Wilson's,
+    `sqrt(h p (1 - p) + h^2/4) / (1 + h)`, blended near 0 and 1 with Agresti and Coull's wider
+    `sqrt(h c (1 - c) / (1 + h))`, which keeps the coverage where Wilson's dips.
+
+    Args:
+        p: Win rates.
+        variance: Cluster-robust variances of p.
+        kish: Sum of squared cluster shares: 1/m for clusters of equal size.
+        m: Clusters, at least 2.
+
+    Shape:
+        p, variance, kish and both results: broadcastable.
+    """
+    h = _t(m - 1) ** 2 * _unit_variance(p, variance, kish, m)
     centre = (p + h / 2) / (1 + h)
-    half = math.sqrt(h * p * (1 - p) + h * h / 4) / (1 + h)
-    return (0.0 if p <= 0 else max(0.0, centre - half)), (1.0 if p >= 1 else min(1.0, centre + half))
+    wilson = np.sqrt(h * p * (1 - p) + h * h / 4) / (1 + h)
+    wide = np.sqrt(h * centre * (1 - centre) / (1 + h))
+    known = _evidence(p, kish, FEW_EVENTS_FOR_SHAPE)
+    half = known * wilson + (1 - known) * wide
+    low = np.where(p <= 0, 0.0, np.maximum(0.0, centre - half))
+    high = np.where(p >= 1, 1.0, np.minimum(1.0, centre + half))
+    return low, high
 
 
 def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> Ints:
@@ -187,19 +210,27 @@ def _spread(data: Floats, codes: Ints) -> _Spread:
     return _Spread(mean, variance, m, float((sizes.astype(float) ** 2).sum()) / data.size**2)
 
 
-def _weight_of_evidence(spread: _Spread) -> float:
-    """Return how far the measured variance is believed: 0 without events (all alike), near 1 from ten on."""
-    events = min(spread.mean, 1 - spread.mean) / spread.kish
-    return events**2 / (events**2 + FEW_EVENTS)
+def _evidence(p: Numbers, kish: Numbers, few: float) -> Floats:
+    """Return how far the data speak: 0 without wins or without losses, near 1 from `few` (squared) events on."""
+    events = np.minimum(p, 1 - p) / kish
+    return np.asarray(events**2 / (events**2 + few))
 
 
-def _unit_variance(spread: _Spread) -> float:
-    """Return the mean's variance over p (1 - p): one over the effective sample size."""
+def _unit_variance(p: Numbers, variance: Numbers, kish: Numbers, m: int) -> Floats:
+    """Return the mean's variance over p (1 - p), one over the effective sample size; never below kish / m."""
+    bernoulli = p * (1 - p)
+    measured = np.where(bernoulli > 0, variance / np.where(bernoulli > 0, bernoulli, 1.0), kish)
+    known = _evidence(p, kish, FEW_EVENTS_FOR_VARIANCE)
+    return np.maximum(known * measured + (1 - known) * kish, kish / m)
+
+
+def _effective_n(spread: _Spread, n: int) -> float:
+    """Return the effective sample size of n flags, less the price of having estimated it from m clusters."""
+    known = float(_evidence(spread.mean, spread.kish, FEW_EVENTS_FOR_RATE))
     bernoulli = spread.mean * (1 - spread.mean)
-    if bernoulli <= 0:
-        return spread.kish
-    known = _weight_of_evidence(spread)
-    return max(known * spread.variance / bernoulli + (1 - known) * spread.kish, spread.kish / spread.m)
+    measured = known * spread.variance / bernoulli + (1 - known) * spread.kish if bernoulli > 0 else spread.kish
+    penalty = (_t(n - 1) / _t(spread.m - 1)) ** 2
+    return min(1 / measured, n) * (known * penalty + 1 - known)
 
 
 def _values(
@@ -227,6 +258,7 @@ def _finite(values: Iterable[float]) -> Floats:
     return data
 
 
+@functools.cache
 def _t(df: int) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, df))
 
