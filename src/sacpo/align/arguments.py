@@ -1,0 +1,51 @@
+"""From a job's options to `transformers.TrainingArguments`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainingArguments
+
+from sacpo.align.job import TrainingJob
+from sacpo.errors import MachineError, RecipeError
+from sacpo.models import resolve_device
+
+
+def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments:
+    """Return the arguments of a job's Trainer, which writes its checkpoints to `checkpoints`.
+
+    Raises:
+        RecipeError: An option has a value that TrainingArguments refuses.
+        MachineError: The device cannot be trained on.
+    """
+    fixed: dict[str, Any] = {
+        "output_dir": str(checkpoints),
+        "use_cpu": _is_cpu(job.base.device),
+        "disable_tqdm": True,
+        "log_level": "error",
+        "log_level_replica": "error",
+        "logging_nan_inf_filter": False,  # a NaN is an error, not something to average away
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": not _is_cpu(job.base.device),
+    }
+    try:
+        arguments = TrainingArguments(**{**job.options, **fixed})
+        arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
+    except (ValueError, TypeError, ImportError, KeyError) as error:
+        raise RecipeError(f"a training option is refused: {error}", where=f"training of {job.name}") from error
+    # one process uses one device: nn.DataParallel would split what is no tensor; several GPUs take several processes
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
+
+
+def _is_cpu(name: str) -> bool:
+    device = resolve_device(name)
+    if device.type == "cuda" and device.index not in (None, 0):
+        raise MachineError(
+            "training uses the first visible GPU of its process",
+            where="base.device",
+            value=name,
+            do=f"set CUDA_VISIBLE_DEVICES={device.index} and base.device: cuda",
+        )
+    return device.type == "cpu"

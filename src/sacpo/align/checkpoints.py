@@ -1,0 +1,52 @@
+"""Checkpoints that are whole or absent: written aside, flushed to the disk, then renamed into place."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+NAME = re.compile(r"checkpoint-(\d+)")
+STAGING = "unfinished"
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder, or None; one that was being written when its process died is none."""
+    found = _sorted(folder)
+    return found[-1] if found else None
+
+
+def clear_staging(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+
+
+def publish(folder: Path, step: int, keep: int | None) -> None:
+    """Move the checkpoint of a step from staging into place and remove those beyond the newest `keep`."""
+    source, target = folder / STAGING / f"checkpoint-{step}", folder / f"checkpoint-{step}"
+    for path in sorted(source.rglob("*")):
+        _sync(path)
+    _sync(source)
+    source.rename(target)
+    _sync(folder)
+    for old in _sorted(folder)[: -keep if keep else 0]:
+        # renamed first, so that a kill during the removal leaves no half-removed checkpoint under its name
+        doomed = folder / STAGING / f"old-{old.name}"
+        old.rename(doomed)
+        shutil.rmtree(doomed)
+
+
+def _sorted(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    steps = {path: match for path in folder.iterdir() if (match := NAME.fullmatch(path.name))}
+    return sorted(steps, key=lambda path: int(steps[path][1]))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,169 @@
+"""KTO as an objective: labelled completions, with z0 from completions of other prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+
+from sacpo.align.dpo import real_tokens
+from sacpo.align.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.data.packing import Tree
+from sacpo.data.records import Labelled, Pair
+from sacpo.data.tokenize import TokenLabelled
+from sacpo.errors import DataError
+from sacpo.losses.kto import kl_estimate, kto_loss
+from sacpo.losses.logps import completion_logps
+
+Weight = float | Literal["balanced"]
+
+
+def unpaired(pairs: Sequence[Pair]) -> list[Labelled]:
+    """Return two labelled completions a pair: the probably preferred one desirable, the other not; ties are dropped."""
+    records = []
+    for pair in pairs:
+        if pair.p == 0.5:
+            continue
+        for completion, label in ((pair.chosen, pair.p > 0.5), (pair.rejected, pair.p < 0.5)):
+            records.append(Labelled(pair.prompt, completion, label, pair.source, pair.criterion))
+    return records
+
+
+def class_weights(labels: Sequence[bool], desirable: Weight, undesirable: Weight) -> tuple[float, float]:
+    """Return (w+, w-); "balanced" is the weight with which both labels weigh the same: w+ n+ = w- n-.
+
+    Source: the paper's section 6 (w+ = 1, w- = n+/n-).
+
+    Raises:
+        DataError: All labels are the same.
+    """
+    good = sum(labels)
+    bad = len(labels) - good
+    if not good or not bad:
+        raise DataError(
+            "KTO needs desirable and undesirable completions",
+            value=f"{good} desirable, {bad} undesirable",
+            do="add completions with the other label, or use pairs with DPO",
+        )
+    if desirable == "balanced":
+        return float(undesirable) * bad / good, float(undesirable)
+    if undesirable == "balanced":
+        return float(desirable), float(desirable) * good / bad
+    return float(desirable), float(undesirable)
+
+
+def mismatched(prompt_ids: Sequence[str], seed: int) -> list[int]:
+    """Return for each record the position of another record whose prompt differs, drawn from the seed.
+
+    Records are grouped by prompt in random order and shifted by the largest group's size, so that every completion is
+    used once; where one prompt holds more than half of the records, partners are drawn with replacement.
+
+    Raises:
+        DataError: All records have one prompt.
+    """
+    random = np.random.default_rng([seed, 0x6B746F])  # a stream of its own
+    order = random.permutation(len(prompt_ids))
+    first = {prompt: rank for rank, prompt in reversed(list(enumerate(prompt_ids[i] for i in order)))}
+    grouped = sorted(order.tolist(), key=lambda i: first[prompt_ids[i]])
+    largest = max(np.unique(np.asarray(prompt_ids), return_counts=True)[1])
+    n = len(prompt_ids)
+    if largest == n:
+        raise DataError("KTO needs completions of at least two prompts to estimate the KL divergence", value=n)
+    partner = [0] * n
+    for place, i in enumerate(grouped):
+        partner[i] = grouped[(place + largest) % n]
+    for i in range(n):
+        if prompt_ids[partner[i]] == prompt_ids[i]:
+            others = [j for j in range(n) if prompt_ids[j] != prompt_ids[i]]
+            partner[i] = others[int(random.integers(len(others)))]
+    return partner
+
+
+def mismatched_trees(records: Sequence[TokenLabelled], seed: int, max_length: int) -> list[Tree]:
+    """Return each record's prompt with another prompt's completion, cut to `max_length` tokens together."""
+    partner = mismatched([record.prompt_id for record in records], seed)
+    return [
+        Tree(record.prompt, (records[j].completion[: max(max_length - len(record.prompt), 1)],))
+        for record, j in zip(records, partner, strict=True)
+    ]
+
+
+class KtoObjective:
+    """w+ (1 - sigmoid(u - z0)) if desirable, w- (1 - sigmoid(z0 - u)) if not, u = beta log pi/pi_ref.
+
+    z0 is beta times KL(pi || pi_ref), estimated on prompts with other prompts' completions, without gradient, averaged
+    over the whole batch of an optimiser step (all device batches and processes) and clamped at 0.
+
+    Args:
+        records: Labelled completions.
+        mismatches: Each record's prompt with another prompt's completion.
+        reference: Reference log-probs of all completions, then of all mismatches. Shape: (2 x records,).
+        beta: The step's strength.
+        weights: (w+, w-).
+        layout: How a device batch is laid out in rows.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[TokenLabelled],
+        mismatches: Sequence[Tree],
+        reference: torch.Tensor,
+        *,
+        beta: float,
+        weights: tuple[float, float],
+        layout: Layout,
+    ) -> None:
+        self.ids = [record.id for record in records]
+        self.trees = [Tree(record.prompt, (record.completion,)) for record in records]
+        self.mismatches = mismatches
+        self.reference, self.ref_mismatched = reference.view(2, -1)
+        self.labels = torch.tensor([record.label for record in records])
+        self.beta, self.weights, self.layout = beta, weights, layout
+
+    def collate(self, indices: list[int]) -> Batch:
+        """Lay out the completions at these positions; the units are completions."""
+        trees = [self.trees[i] for i in indices]
+        tensors = {"labels": self.labels[indices], "reference": self.reference[indices]}
+        return Batch(indices, self.layout(trees), len(indices), real_tokens(trees), tensors)
+
+    def prepare(self, batches: Sequence[Batch], forward: Forward[torch.Tensor], gather: Gather) -> None:
+        """Estimate z0 / beta on the mismatches of the whole batch and give it to every device batch."""
+        policy, reference = [], []
+        for batch in batches:
+            rows = self.layout([self.mismatches[i] for i in batch.indices]).to(batch.tensors["labels"].device)
+            policy.append(forward(lambda model, rows=rows: completion_logps(model, rows)))  # type: ignore[misc]
+            reference.append(self.ref_mismatched[batch.indices].to(policy[-1].device))
+        kl = kl_estimate(gather(torch.cat(policy)), gather(torch.cat(reference)))
+        for batch in batches:
+            batch.tensors["kl"] = kl
+
+    def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
+        """Return the sum of the completions' losses and TRL's metrics, apart for desirable and undesirable ones."""
+        logps = forward(lambda model: completion_logps(model, batch.rows))
+        labels, kl = batch.tensors["labels"], batch.tensors["kl"]
+        good, bad = self.weights
+        terms = kto_loss(
+            logps,
+            batch.tensors["reference"],
+            labels,
+            kl,
+            beta=self.beta,
+            desirable_weight=good,
+            undesirable_weight=bad,
+        )
+        n_good = int(self.labels[batch.indices].sum())
+        n_bad = len(batch) - n_good
+        return terms.losses.sum(), {
+            "rewards/chosen": ((terms.rewards * labels).sum(), n_good),
+            "rewards/rejected": ((terms.rewards * ~labels).sum(), n_bad),
+            "logps/chosen": ((logps * labels).sum(), n_good),
+            "logps/rejected": ((logps * ~labels).sum(), n_bad),
+            "kl": (kl, 1),
+        }
+
+    def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each completion's logratio."""
+        logps = forward(lambda model: completion_logps(model, batch.rows))
+        return logps - batch.tensors["reference"], logps

@@ -1,0 +1,55 @@
+"""Means of metrics since the last log line, kept on the device and carried through checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+
+from sacpo.align.objective import Gather, Metrics
+
+
+class Meter:
+    """Sums and counts of metrics; a value is read from the device only when it is logged or saved."""
+
+    FILE = "meter.json"
+
+    def __init__(self, device: torch.device) -> None:
+        self.dtype = torch.float32 if device.type == "mps" else torch.float64
+        self.device = device
+        self.tokens = 0
+        self._sums: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, metrics: Metrics) -> None:
+        """Add sums and counts."""
+        for name, (total, count) in metrics.items():
+            value = total.detach().to(self.dtype)
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+            self._counts[name] = self._counts.get(name, 0) + count
+
+    def drain(self, gather: Gather) -> dict[str, float]:
+        """Return the mean of every metric that was counted, over all processes, and start again."""
+        names = list(self._sums)
+        rows = [[float(self._counts[n]) for n in names], torch.stack([self._sums[n] for n in names]).tolist()]
+        flat = torch.tensor([*rows[0], *rows[1], float(self.tokens)], dtype=self.dtype, device=self.device)
+        total = gather(flat).view(-1, len(flat)).sum(0).tolist()
+        self._sums, self._counts = {}, {}
+        means = {n: total[len(names) + i] / total[i] for i, n in enumerate(names) if total[i]}
+        return {**means, "num_tokens": total[-1]}
+
+    def save(self, folder: Path) -> None:
+        """Write the sums into a checkpoint."""
+        sums = {name: (total.item(), self._counts[name]) for name, total in self._sums.items()}
+        (folder / self.FILE).write_text(json.dumps({"tokens": self.tokens, "sums": sums}))
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote."""
+        saved = json.loads((folder / self.FILE).read_text())
+        self.tokens = saved["tokens"]
+        self._counts = {name: count for name, (_, count) in saved["sums"].items()}
+        self._sums = {
+            name: torch.tensor(total, dtype=self.dtype, device=self.device)
+            for name, (total, _) in saved["sums"].items()
+        }

@@ -1,0 +1,72 @@
+"""What every training leaves in its folder: the model, metrics.jsonl and summary.json, and no checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from transformers import PreTrainedTokenizerBase
+
+from sacpo.align.adapters import detach
+from sacpo.align.job import TrainingJob
+from sacpo.data.records import write_jsonl
+from sacpo.models import save_model
+from sacpo.runs import machine_errors, write_json
+
+CHECKPOINTS = "checkpoints"
+LAST = ("grad_norm", "learning_rate", "num_tokens", "epoch", "step")
+
+
+def checkpoint_folder(out: Path) -> Path:
+    """Return where a training keeps its checkpoints while it runs."""
+    return out / CHECKPOINTS
+
+
+def write_outcome(
+    out: Path,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    log: Sequence[Mapping[str, float]],
+    summary: dict[str, Any],
+) -> dict[str, Any]:
+    """Write `model/` (and `adapter/`), `metrics.jsonl` and `summary.json`, remove the checkpoints, return the summary.
+
+    Nothing that is written depends on the clock or the machine's paths.
+    """
+    summary = {**summary, **_progress(log)}
+    with machine_errors(out):
+        save_model(detach(model, out / "adapter"), tokenizer, out / "model")
+        write_jsonl(out / "metrics.jsonl", [_ordered(entry) for entry in log])
+        write_json(out / "summary.json", summary)
+        shutil.rmtree(checkpoint_folder(out), ignore_errors=True)
+    return summary
+
+
+def settings(job: TrainingJob) -> dict[str, Any]:
+    """Return what a job was trained with, for its summary."""
+    return {
+        "seed": job.seed,
+        "max_length": job.max_length,
+        "too_long": job.too_long,
+        "template": job.base.template,
+        "lora": job.lora.model_dump() if job.lora else None,
+        "training": {key: value for key, value in job.options.items() if key not in ("run_name", "report_to")},
+    }
+
+
+def _progress(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    return {
+        "steps": int(log[-1]["step"]),
+        "epochs": log[-1]["epoch"],
+        "tokens": int(log[-1]["num_tokens"]),
+        "first_loss": log[0]["loss"],
+        "last_loss": log[-1]["loss"],
+    }
+
+
+def _ordered(entry: Mapping[str, float]) -> dict[str, float]:
+    names = [name for name in entry if name not in LAST]
+    return {name: entry[name] for name in (*names, *LAST) if name in entry}

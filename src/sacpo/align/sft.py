@@ -1,0 +1,90 @@
+"""Supervised fine-tuning: the mean negative log-prob of the demonstrations' tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sacpo.align.adapters import attach
+from sacpo.align.arguments import training_arguments
+from sacpo.align.dpo import real_tokens
+from sacpo.align.job import TrainingJob
+from sacpo.align.layout import Layouts, choose_layout
+from sacpo.align.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
+from sacpo.align.trainer import train
+from sacpo.data.packing import Tree
+from sacpo.data.records import Demonstration
+from sacpo.data.templates import make_template
+from sacpo.data.tokenize import TokenDemo, tokenize_demonstrations
+from sacpo.losses.logps import completion_token_logps
+from sacpo.progress import QUIET, Progress
+
+
+class SftObjective:
+    """-log pi(token | before), averaged over all completion tokens of a batch; prompts are not learnt."""
+
+    def __init__(self, demonstrations: Sequence[TokenDemo], layout: Layout) -> None:
+        self.ids = [demonstration.id for demonstration in demonstrations]
+        self.trees = [Tree(demo.prompt, (demo.completion,)) for demo in demonstrations]
+        self.layout = layout
+
+    def collate(self, indices: list[int]) -> Batch:
+        """Lay out the demonstrations at these positions; the units are completion tokens."""
+        trees = [self.trees[i] for i in indices]
+        units = sum(len(tree.completions[0]) for tree in trees)
+        return Batch(indices, self.layout(trees), units, real_tokens(trees))
+
+    def prepare(self, batches: Sequence[Batch], forward: Forward[torch.Tensor], gather: Gather) -> None:
+        """Do nothing: demonstrations share nothing."""
+
+    def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
+        """Return the sum of the tokens' negative log-probs."""
+        return -forward(lambda model: completion_token_logps(model, batch.rows)).sum(), {}
+
+    def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> None:
+        """Return None: there is no reference."""
+        return
+
+
+def run_sft(
+    job: TrainingJob,
+    records: Sequence[Demonstration],
+    out: Path,
+    *,
+    layout: Layouts = "auto",
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Fine-tune a model on demonstrations, resuming what a killed process left in `out`.
+
+    Args:
+        job: Where to start and how to train.
+        records: Demonstrations.
+        out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
+        layout: "padded", "packed" or "auto" (packed where it agrees with padded).
+        progress: Where to show it.
+
+    Returns:
+        The summary that is also in `summary.json`.
+
+    Raises:
+        TrainingDiverged: A loss or gradient norm became NaN or infinite.
+        UserError: The data, the model, an option or the machine does not allow it.
+    """
+    arguments = training_arguments(job, checkpoint_folder(out))
+    tokenizer, model = job.load_tokenizer(), job.load_model()
+    template = make_template(job.base.template, tokenizer)
+    demonstrations, report = tokenize_demonstrations(
+        records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
+    )
+    rows = choose_layout(
+        layout, model, [Tree(d.prompt, (d.completion,)) for d in demonstrations], tokenizer.pad_token_id, progress
+    )
+    policy = attach(model, job.lora, job.seed) if job.lora else model
+    objective = SftObjective(demonstrations, rows.rows)
+    log = train(policy, arguments, objective, progress=progress, description=job.name)
+    summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}
+    return write_outcome(out, policy, tokenizer, log, summary)

@@ -1,0 +1,215 @@
+"""AlignStep: the one mechanism behind every step, DPO or KTO, full fine-tuning or LoRA, first or later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from sacpo.align.adapters import attach, bare
+from sacpo.align.arguments import training_arguments
+from sacpo.align.dpo import DpoObjective, hardened, oriented, pair_trees
+from sacpo.align.implicit import accuracies, heldout_trees
+from sacpo.align.job import TrainingJob
+from sacpo.align.kto import KtoObjective, class_weights, mismatched_trees, unpaired
+from sacpo.align.layout import Chosen, Layouts, choose_layout
+from sacpo.align.objective import Layout, Objective
+from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
+from sacpo.align.reference import reference_key, reference_logps
+from sacpo.align.score import Score, autocast_type, score_all, scorer
+from sacpo.align.trainer import train
+from sacpo.data.packing import Tree
+from sacpo.data.records import Labelled, Pair
+from sacpo.data.templates import make_template
+from sacpo.data.tokenize import tokenize_labelled, tokenize_pairs
+from sacpo.errors import DataError
+from sacpo.progress import QUIET, Progress
+from sacpo.recipe.schema import StepSpec
+
+
+def run_align(
+    job: TrainingJob,
+    step: StepSpec,
+    beta: float,
+    records: Sequence[Pair] | Sequence[Labelled],
+    out: Path,
+    cache: Path,
+    *,
+    heldout: Sequence[Pair] = (),
+    layout: Layouts = "auto",
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Train one alignment step, resuming what a killed process left in `out`.
+
+    The step's reference is the model it starts from. `beta` is the strength of the step's criterion: for a constraint
+    criterion it is the paper's beta/lambda (eq. 11), wherever the step stands in the order.
+
+    Args:
+        job: Where to start and how to train.
+        step: Algorithm, soft labels and KTO's weights.
+        beta: The strength, one of the step's `betas`.
+        records: Pairs for DPO; pairs or labelled completions for KTO.
+        out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
+        cache: Folder of reference log-probs, shared by all steps of a run.
+        heldout: Pairs on which the implicit reward's accuracy is measured, before and after.
+        layout: "padded", "packed" or "auto": packed where it agrees with padded.
+        progress: Where to show it.
+
+    Returns:
+        The summary that is also in `summary.json`.
+
+    Raises:
+        TrainingDiverged: A loss or gradient norm became NaN or infinite.
+        UserError: The data, the model, an option or the machine does not allow it.
+    """
+    arguments = training_arguments(job, checkpoint_folder(out))
+    tokenizer, model = job.load_tokenizer(), job.load_model()
+    policy = attach(model, job.lora, job.seed) if job.lora else model
+    reference = _Reference(job, policy, arguments, cache, layout, tokenizer.pad_token_id, progress)
+    prepare = _dpo if step.algorithm == "dpo" else _kto
+    objective, counts = prepare(job, step, beta, records, tokenizer, reference)
+    held = heldout_trees(job, heldout)
+    before = reference.logps(held[0], held[1]) if held[0] else None
+    log = train(policy, arguments, objective, progress=progress, description=job.name)
+    summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
+    if before is not None:
+        after = score_all(held[0], reference.scorer(adapter=True), reference.batch_size, progress, "held-out pairs")
+        summary["heldout"] = accuracies(after, before, held[1])
+    return write_outcome(out, policy, tokenizer, log, {**summary, "reference": reference.describe()})
+
+
+@dataclass
+class _Reference:
+    """A step's initial policy as a source of cached log-probs."""
+
+    job: TrainingJob
+    policy: nn.Module
+    arguments: TrainingArguments
+    cache: Path
+    wanted: Layouts
+    pad_id: int
+    progress: Progress
+    chosen: Chosen | None = None
+
+    @cached_property
+    def weights(self) -> str:
+        return self.job.weights_key()
+
+    @property
+    def batch_size(self) -> int:
+        return self.arguments.per_device_train_batch_size
+
+    def layout(self, trees: Sequence[Tree]) -> Layout:
+        """Return the row layout, chosen on the first trees asked for."""
+        if self.chosen is None:
+            self.chosen = choose_layout(self.wanted, bare(self.policy), trees, self.pad_id, self.progress)
+        return self.chosen.rows
+
+    def scorer(self, *, adapter: bool = False) -> Score:
+        assert self.chosen is not None
+        return scorer(self.policy, self.chosen.rows, autocast_type(self.arguments), reference=not adapter)
+
+    def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: Any) -> torch.Tensor:
+        """Return the initial policy's log-probs of all completions; `settings` join the content key."""
+        self.layout(trees)
+        key = reference_key(trees, {**self.describe(), "weights": self.weights, **settings})
+        return reference_logps(
+            trees,
+            self.scorer(),
+            key=key,
+            cache=self.cache,
+            batch_size=self.batch_size,
+            ids=ids,
+            progress=self.progress,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return everything beside weights and tokens that a value depends on."""
+        model = bare(self.policy)
+        return {
+            "template": self.job.base.template,
+            "layout": self.chosen.name if self.chosen else None,
+            "attention": model.config._attn_implementation,
+            "dtype": str(model.dtype).removeprefix("torch."),
+            "autocast": str(autocast_type(self.arguments)).removeprefix("torch."),
+            "tf32": bool(self.arguments.tf32),
+            "device": model.device.type,
+            "batch_size": self.batch_size,
+        }
+
+
+def _dpo(
+    job: TrainingJob,
+    step: StepSpec,
+    beta: float,
+    records: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    reference: _Reference,
+) -> tuple[Objective, dict[str, Any]]:
+    _require(records, Pair, "DPO", "pairs; labelled completions train with algorithm: kto")
+    template = make_template(job.base.template, tokenizer)
+    tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+    pairs = [oriented(pair) for pair in tokens]
+    ties = sum(pair.p == 0.5 for pair in pairs)
+    if not step.soft_labels:
+        pairs = hardened(pairs)
+    _require_some(pairs, job.name)
+    trees = pair_trees(pairs)
+    logps = reference.logps(trees, [pair.id for pair in pairs])
+    objective = DpoObjective(pairs, logps, beta=beta, layout=reference.layout(trees))
+    return objective, {
+        "records": report.to_json(),
+        "pairs": len(pairs),
+        "soft_labels": step.soft_labels,
+        "ties": ties,
+        "ties_dropped": 0 if step.soft_labels else ties,
+    }
+
+
+def _kto(
+    job: TrainingJob,
+    step: StepSpec,
+    beta: float,
+    records: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    reference: _Reference,
+) -> tuple[Objective, dict[str, Any]]:
+    ties = sum(isinstance(record, Pair) and record.p == 0.5 for record in records)
+    if records and isinstance(records[0], Pair):
+        records = unpaired(records)
+    _require(records, Labelled, "KTO", "pairs, or labelled completions")
+    template = make_template(job.base.template, tokenizer)
+    tokens, report = tokenize_labelled(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+    _require_some(tokens, job.name)
+    weights = class_weights([record.label for record in tokens], step.desirable_weight, step.undesirable_weight)
+    mismatches = mismatched_trees(tokens, job.seed, job.max_length)
+    trees = [*(Tree(record.prompt, (record.completion,)) for record in tokens), *mismatches]
+    ids = [record.id for record in tokens]
+    logps = reference.logps(trees, [*ids, *ids], pairing_seed=job.seed)
+    objective = KtoObjective(tokens, mismatches, logps, beta=beta, weights=weights, layout=reference.layout(trees))
+    return objective, {
+        "records": report.to_json(),
+        "completions": len(tokens),
+        "ties_dropped": ties,
+        "desirable_weight": weights[0],
+        "undesirable_weight": weights[1],
+    }
+
+
+def _require(records: Sequence[Any], kind: type, algorithm: str, allowed: str) -> None:
+    wrong = next((record for record in records if not isinstance(record, kind)), None)
+    if wrong is not None:
+        raise DataError(
+            f"{algorithm} cannot learn from this kind of record", value=type(wrong).__name__, allowed=allowed
+        )
+
+
+def _require_some(records: Sequence[Any], name: str) -> None:
+    if not records:
+        raise DataError("no records are left to train on", where=name, do="look at what was dropped and why")

@@ -1,0 +1,266 @@
+"""The one trainer: `transformers.Trainer` with a loss given as an objective, whole checkpoints and a stop at NaN.
+
+Precision, FSDP, DeepSpeed, trackers, optimisers and schedules are the Trainer's. What is added: the loss is a mean
+over an objective's units across accumulation and processes; the order of records is a function of the seed; a
+checkpoint is whole or absent; a resumed training repeats the uninterrupted one bit for bit on the CPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging as transformers_logging
+
+from sacpo.align import checkpoints
+from sacpo.align.adapters import bare
+from sacpo.align.defaults import optimiser_steps
+from sacpo.align.meter import Meter
+from sacpo.align.objective import Batch, Objective
+from sacpo.align.order import EpochShuffle
+from sacpo.align.start import check_start
+from sacpo.errors import TrainingDiverged
+from sacpo.progress import Progress, Task
+
+T = TypeVar("T")
+
+
+def train(
+    model: nn.Module, args: TrainingArguments, objective: Objective, *, progress: Progress, description: str
+) -> list[dict[str, float]]:
+    """Train a model in place and return the log; what is global (random states, verbosity) is given back as it was.
+
+    Raises:
+        TrainingDiverged: A loss or gradient norm became NaN or infinite.
+        ModelError: The policy does not start at its reference.
+    """
+    config = bare(model).config
+    use_cache = config.use_cache
+    with _undisturbed():
+        try:
+            return AlignTrainer(model, args, objective).fit(progress, description)
+        finally:
+            config.use_cache = use_cache
+
+
+class AlignTrainer(Trainer):
+    """Minimise an objective.
+
+    Args:
+        model: The policy, or a peft model around it.
+        args: See `sacpo.align.arguments.training_arguments`.
+        objective: The records and their loss.
+    """
+
+    loss_is_scaled_for_ga = True  # `compute_loss` divides by the units of the whole accumulated batch
+
+    def __init__(self, model: nn.Module, args: TrainingArguments, objective: Objective) -> None:
+        self.objective: Objective = objective
+        self.folder = Path(str(args.output_dir))
+        self.policy = bare(model)
+        self.order = EpochShuffle(len(objective.ids), args.seed)
+        self.meter = Meter(args.device)
+        self._batches: Sequence[Batch] = ()
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=range(len(objective.ids)),
+            data_collator=objective.collate,  # type: ignore[arg-type]
+            callbacks=[_Flow(self.order)],
+        )
+        self.remove_callback(PrinterCallback)
+
+    def fit(self, progress: Progress, description: str) -> list[dict[str, float]]:
+        """Train to the end, from the newest checkpoint if there is one, and return the log, one entry a logged step."""
+        if self.args.should_save:
+            checkpoints.clear_staging(self.folder)
+        checkpoint = checkpoints.newest(self.folder)
+        if checkpoint is not None:
+            self.meter.load(checkpoint)
+        total = optimiser_steps(len(self.objective.ids), self.args.to_dict(), world_size=self.args.world_size)
+        with progress.task(description, total, "step") as task:
+            self.add_callback(_Show(task))
+            self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        return [entry for entry in self.state.log_history if "loss" in entry]
+
+    def forward(self, function: Any) -> torch.Tensor:
+        """Call a function of the bare model through whatever wraps it (DDP, FSDP, compile), inside autocast."""
+        with self.accelerator.autocast():
+            return through(self.model_wrapped, self.policy, function)
+
+    def forward_frozen(self, function: Any) -> torch.Tensor:
+        """Do the same without gradient and without dropout."""
+        training = self.model_wrapped.training
+        self.model_wrapped.eval()
+        with torch.no_grad():
+            result = self.forward(function)
+        self.model_wrapped.train(training)
+        return result
+
+    def gather(self, values: torch.Tensor) -> torch.Tensor:
+        """Concatenate a one-dimensional tensor over all processes; lengths may differ."""
+        if self.args.world_size == 1:
+            return values
+        sizes = self.accelerator.gather(torch.tensor([len(values)], device=values.device)).tolist()
+        padded = self.accelerator.gather(self.accelerator.pad_across_processes(values))
+        return torch.cat([part[:size] for part, size in zip(padded.chunk(len(sizes)), sizes, strict=True)])
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Any,
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Return this device batch's share of the mean over the whole batch; see `Trainer.compute_loss`."""
+        batch: Batch = inputs
+        assert num_items_in_batch is not None
+        if self.state.global_step == 0 and batch is self._batches[0]:
+            check_start(self.objective, batch, self.forward_frozen, self.precision)
+        total, metrics = self.objective.loss(batch, self.forward)
+        self.meter.add({"loss": (total, batch.units), **metrics})
+        self.meter.tokens += batch.tokens
+        # DDP and FSDP average gradients over processes: the factor turns that mean into the sum
+        return total * (self.accelerator.num_processes / num_items_in_batch)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log the means since the last line under TRL's names; the loss is the mean over units."""
+        if "loss" in logs:
+            logs = {**logs, **self.meter.drain(self.gather)}
+            if {"rewards/chosen", "rewards/rejected"} <= logs.keys():  # unpaired records have a margin of means only
+                logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
+        super().log(logs, start_time)
+
+    @property
+    def precision(self) -> torch.dtype:
+        """The type that the forward pass computes in."""
+        mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}
+        return mixed.get(self.accelerator.mixed_precision, self.policy.dtype)
+
+    def get_batch_samples(
+        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
+    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        """Draw the device batches of one optimiser step and let the objective compute what they share."""
+        batches, units = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._batches = batches
+        if batches:
+            self.objective.prepare(batches, self.forward_frozen, self.gather)
+        return batches, units
+
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> torch.Tensor | int | None:
+        units = sum(batch.units for batch in batch_samples)
+        if self.args.world_size == 1:
+            return units
+        return self.accelerator.reduce(torch.tensor(units, device=device), reduction="sum")
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
+        # with float16 an infinite norm is the loss scaler's business: it skips the step and lowers the scale
+        watched = {"loss": self._tr_loss} if self.accelerator.scaler else {"loss": self._tr_loss, "gradient norm": norm}
+        for name, value in watched.items():
+            if not math.isfinite(value):
+                raise TrainingDiverged(self._divergence(name, float(value)))
+        return norm
+
+    def _divergence(self, name: str, value: float) -> str:
+        ids = [self.objective.ids[index] for batch in self._batches for index in batch.indices]
+        return (
+            f"the {name} became {value} in step {self.state.global_step + 1}\n"
+            f"  records: {', '.join(ids)}\n"
+            "  to do:   lower learning_rate or max_grad_norm, train in float32 or bf16, or look at these records"
+        )
+
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Return 0: nobody reads the Trainer's estimate, which needs tensors by name."""
+        return 0
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> EpochShuffle:
+        return self.order
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self.folder / checkpoints.STAGING)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        if self.state.global_step >= self.state.max_steps:
+            return  # the finished model follows at once
+        super()._save_checkpoint(model, trial)
+        step = self.state.global_step
+        if self.args.should_save:
+            self.meter.save(Path(self._get_output_dir(trial)) / f"checkpoint-{step}")
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            checkpoints.publish(self.folder, step, self.args.save_total_limit)
+        self.accelerator.wait_for_everyone()
+
+
+def through(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:
+    """Call `function(policy)` so that the hooks of a wrapper (DDP, FSDP) see it as one forward pass."""
+    inner = wrapper
+    while isinstance(getattr(inner, "module", None), nn.Module):
+        inner = inner.module  # type: ignore[assignment]
+    if inner is wrapper and not hasattr(wrapper, "unshard"):
+        return function(policy)
+    original = inner.__dict__.get("forward")
+    policy_forward = inner.forward
+
+    def redirected(*args: Any, **kwargs: Any) -> torch.Tensor:
+        inner.forward = policy_forward
+        return function(policy)
+
+    inner.forward = redirected
+    try:
+        return wrapper()
+    finally:
+        if original is None:
+            del inner.forward
+        else:
+            inner.forward = original
+
+
+class _Flow(TrainerCallback):
+    """Choose each epoch's order, and log the last step whatever the interval."""
+
+    def __init__(self, order: EpochShuffle) -> None:
+        self.order = order
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.order.set_epoch(int(state.epoch))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step >= state.max_steps:
+            control.should_log = True
+
+
+class _Show(TrainerCallback):
+    """Tell the progress bar."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.task.advance(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.task.advance()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    states = random.getstate(), np.random.get_state()
+    verbosity = transformers_logging.get_verbosity()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            transformers_logging.set_verbosity(verbosity)
