@@ -1,0 +1,170 @@
+"""Tests between two models on the same prompts, what a study can detect, and correction over a table."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from sacpo.errors import DataError
+from sacpo.stats.estimate import Estimate
+from sacpo.stats.intervals import LEVEL, cluster_codes, mean_interval
+
+EXACT_UP_TO = 14
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """A two-sided test of "no difference" between two models' values on the same prompts.
+
+    Attributes:
+        difference: Mean of first minus second, with its clustered interval.
+        p_value: Two-sided.
+        better, worse, equal: Clusters in which the first model's sum is higher, lower, equal.
+        method: The test, and whether it was exact.
+    """
+
+    difference: Estimate
+    p_value: float
+    better: int
+    worse: int
+    equal: int
+    method: str
+
+
+def sign_test(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> PairedTest:
+    """Test by the signs of the clusters' differences: `Binomial(better + worse, 1/2)`, equal ones left out.
+
+    Raises:
+        DataError: The two models' values do not match, or there are none.
+    """
+    sums, difference = _paired(first, second, clusters)
+    better, worse, equal = _signs(sums)
+    p = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    return PairedTest(difference, p, better, worse, equal, "sign test, exact")
+
+
+def sign_flip_test(
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    seed: int = 0,
+    draws: int = 9999,
+) -> PairedTest:
+    """Test by flipping the signs of the clusters' summed differences.
+
+    With at most 14 clusters that differ, all sign patterns are enumerated; beyond, `p = (1 + #{|S*| >= |S|}) /
+    (1 + draws)` over seeded random patterns, which keeps the level exactly.
+
+    Raises:
+        DataError: The two models' values do not match, or there are none.
+    """
+    sums, difference = _paired(first, second, clusters)
+    moved = np.sort(sums[np.abs(sums) > TOLERANCE])
+    bound = abs(math.fsum(moved)) - TOLERANCE
+    if moved.size <= EXACT_UP_TO:
+        patterns = np.array(list(itertools.product((-1.0, 1.0), repeat=moved.size)))
+        p = float(np.mean(np.abs(patterns @ moved) >= bound))
+        return PairedTest(difference, p, *_signs(sums), "sign-flip permutation, exact")
+    rng = np.random.default_rng([seed, moved.size])
+    extreme = sum(
+        int((np.abs(rng.choice((-1.0, 1.0), size=(block, moved.size)) @ moved) >= bound).sum())
+        for block in _blocks(draws, moved.size)
+    )
+    p = (1 + extreme) / (1 + draws)
+    return PairedTest(difference, p, *_signs(sums), f"sign-flip permutation, {draws} draws")
+
+
+def minimum_detectable_difference(
+    n: int, *, sd: float = 0.5, power: float = 0.8, level: float = 1 - LEVEL, tests: int = 1
+) -> float:
+    """Return the smallest true difference that n independent prompts detect with this power.
+
+    `(t_{1 - level/2} + t_power) sd / sqrt(n)`, two-sided, n - 1 degrees of freedom.
+
+    Args:
+        n: Prompts, or clusters of them; at least 2.
+        sd: Standard deviation of a prompt's value: .5 is the most a win rate against a baseline can have; for two
+            models on the same prompts, that of their differences (see `difference_sd`).
+        power: Probability of detecting it.
+        level: Two-sided significance level.
+        tests: Comparisons in the table; the level is divided by it (Bonferroni, Holm's first step).
+
+    Raises:
+        DataError: n < 2, or a probability outside (0, 1).
+    """
+    if n < 2 or tests < 1 or sd < 0 or not (0 < power < 1 and 0 < level < 1):
+        raise DataError(
+            "no detectable difference for these numbers",
+            value={"n": n, "sd": sd, "power": power, "level": level, "tests": tests},
+            allowed="n >= 2, tests >= 1, sd >= 0, power and level in (0, 1)",
+        )
+    quantiles = stats.t.ppf(1 - level / tests / 2, n - 1) + stats.t.ppf(power, n - 1)
+    return float(quantiles * sd / math.sqrt(n))
+
+
+def difference_sd(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float:
+    """Return the standard deviation of the clusters' mean differences, for `minimum_detectable_difference`.
+
+    Raises:
+        DataError: The two models' values do not match, or there are fewer than two clusters.
+    """
+    data = _differences(first, second)
+    codes = cluster_codes(clusters, data.size)
+    means = np.bincount(codes, weights=data) / np.bincount(codes)
+    if means.size < 2:
+        raise DataError("a standard deviation needs at least two clusters", value=int(means.size))
+    return float(means.std(ddof=1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm's adjusted p values in the same order: they hold for the whole table at once.
+
+    Sorted ascending, `max_{j <= i} min(1, (m - j + 1) p_(j))`.
+
+    Raises:
+        DataError: A p value lies outside [0, 1].
+    """
+    if any(not 0 <= p <= 1 for p in p_values):
+        raise DataError("a p value lies outside [0, 1]", value=list(p_values))
+    m, highest = len(p_values), 0.0
+    adjusted = [0.0] * m
+    for rank, index in enumerate(sorted(range(m), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (m - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def _differences(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
+    if len(first) != len(second) or len(first) == 0:
+        raise DataError("a paired test needs both models' values of the same prompts", value=(len(first), len(second)))
+    return np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+
+
+def _paired(
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None
+) -> tuple[NDArray[np.float64], Estimate]:
+    data = _differences(first, second)
+    difference = mean_interval(data, clusters)
+    codes = cluster_codes(clusters, data.size)
+    order = np.lexsort((data, codes))
+    return np.bincount(codes[order], weights=data[order]).astype(np.float64), difference
+
+
+def _signs(sums: NDArray[np.float64]) -> tuple[int, int, int]:
+    better, worse = int((sums > TOLERANCE).sum()), int((sums < -TOLERANCE).sum())
+    return better, worse, sums.size - better - worse
+
+
+def _blocks(draws: int, width: int, cells: int = 4_000_000) -> list[int]:
+    size = max(1, cells // width)
+    return [min(size, draws - start) for start in range(0, draws, size)]
