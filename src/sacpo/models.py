@@ -15,7 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from sacpo.errors import MachineError, ModelError
 from sacpo.recipe.schema import BaseSpec
@@ -54,8 +61,11 @@ def load_model(
     trust_remote_code: bool = False,
     attn_implementation: str | None = None,
     model_class: Any = AutoModelForCausalLM,
+    weights: dict[str, torch.Tensor] | None = None,
 ) -> PreTrainedModel:
     """Load a causal language model (or another `model_class`) from a hub id or folder, in evaluation mode.
+
+    `weights`, where given, are used in place of those that the folder holds.
 
     Raises:
         ModelError: There is no such model, its weights are pickles, or it needs remote code without consent.
@@ -65,9 +75,12 @@ def load_model(
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
     with _model_errors(path):
-        model = model_class.from_pretrained(
-            path, revision=revision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
-        )
+        if weights is not None:
+            model = _with_weights(model_class, path, weights, trust_remote_code, options)
+        else:
+            model = model_class.from_pretrained(
+                path, revision=revision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
+            )
     return model.to(device).eval()
 
 
@@ -155,6 +168,22 @@ def load_base_tokenizer(base: BaseSpec) -> PreTrainedTokenizerBase:
     source = base.tokenizer if isinstance(base.tokenizer, str) else base.model
     assert source is not None
     return load_tokenizer(source, revision=base.revision, trust_remote_code=base.trust_remote_code)
+
+
+def _with_weights(
+    model_class: Any,
+    path: str | Path,
+    weights: dict[str, torch.Tensor],
+    trust_remote_code: bool,
+    options: dict[str, Any],
+) -> Any:
+    config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):  # only to learn the class: from_pretrained of an Auto class needs files
+        architecture = type(model_class.from_config(config, trust_remote_code=trust_remote_code))
+    model = architecture.from_pretrained(None, config=config, state_dict=weights, **options)
+    with contextlib.suppress(OSError):  # a folder without generation_config.json keeps what config.json gives
+        model.generation_config = GenerationConfig.from_pretrained(path)
+    return model
 
 
 def _refuse_pickles(path: str | Path) -> None:

@@ -1,1 +1,17 @@
-"""Merge: linear merging, task vectors, token-level mixing."""
+"""Merging: linear, task vectors, token-level mixing."""
+
+from sacpo.merge.memory import merged_model
+from sacpo.merge.mixing import MixedModel, mixed_model
+from sacpo.merge.streamed import merge_checkpoints
+from sacpo.merge.weights import Combination, linear, tabulate, task_vectors
+
+__all__ = [
+    "Combination",
+    "MixedModel",
+    "linear",
+    "merge_checkpoints",
+    "merged_model",
+    "mixed_model",
+    "tabulate",
+    "task_vectors",
+]

@@ -1,0 +1,112 @@
+"""Mixing models token by token at decoding time, without merged weights.
+
+The exact path between two models of a step is their sequence-level mixture, proportional to
+`pi_A(y|x)^(1-q) pi_B(y|x)^q`. Mixing logits normalises each token's distribution by itself, without looking ahead, and
+is another approximation of that path beside averaging weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from sacpo.errors import ModelError
+from sacpo.merge.compatible import check_tokenizers
+from sacpo.models import load_model
+
+
+class MixedCache:
+    """The key-value caches of mixed models, which are grown and cut together."""
+
+    def __init__(self, caches: Sequence[Any]) -> None:
+        self.caches = list(caches)
+
+    def batch_select_indices(self, rows: torch.Tensor) -> None:
+        """Keep only these rows of the batch."""
+        for cache in self.caches:
+            cache.batch_select_indices(rows)
+
+    def get_seq_length(self) -> int:
+        """Return how many tokens are cached."""
+        return int(self.caches[0].get_seq_length())
+
+
+class MixedModel(nn.Module):
+    """A causal language model with logits `(1 - q) l_A + q l_B`, to decode from and to score with.
+
+    At q = 0 and q = 1 only one model runs, and the logits are its own.
+
+    Args:
+        first: The model at q = 0.
+        later: The model at q = 1; configuration and device are its own.
+        q: Weight of the later model in [0, 1].
+
+    Source: DeRa, arXiv 2402.02992.
+    """
+
+    def __init__(self, first: nn.Module, later: nn.Module, q: float) -> None:
+        super().__init__()
+        if not 0.0 <= q <= 1.0:
+            raise ValueError(f"q is in [0, 1], not {q}")
+        weighted = [(model, weight) for model, weight in ((first, 1.0 - q), (later, q)) if weight]
+        self.models = nn.ModuleList(model for model, _ in weighted)
+        self.weights = [weight for _, weight in weighted]
+        self.config = later.config
+        self.generation_config = getattr(later, "generation_config", None)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs belong."""
+        return next(self.models[-1].parameters()).device
+
+    def forward(
+        self, input_ids: torch.Tensor, past_key_values: MixedCache | None = None, **options: Any
+    ) -> CausalLMOutputWithPast:
+        """Return the mixed logits, in float32, and the caches.
+
+        Args:
+            input_ids: Shape: (batch, seq).
+            past_key_values: What an earlier call returned.
+            options: `attention_mask`, `position_ids`, `use_cache` and `logits_to_keep`, for every model.
+        """
+        caches = past_key_values.caches if past_key_values is not None else [None] * len(self.models)
+        outputs = [
+            model(input_ids=input_ids, past_key_values=cache, **options)
+            for model, cache in zip(self.models, caches, strict=True)
+        ]
+        logits = outputs[0].logits.float() * self.weights[0]
+        for output, weight in zip(outputs[1:], self.weights[1:], strict=True):
+            logits = logits + output.logits.float() * weight
+        grown = [getattr(output, "past_key_values", None) for output in outputs]
+        cache: Any = None if None in grown else MixedCache(grown)
+        return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
+
+
+def mixed_model(first: Path, later: Path, q: float, **options: Any) -> MixedModel:
+    """Load two models and mix them; they may differ in architecture but not in their tokens.
+
+    Args:
+        first: Folder of the model at q = 0.
+        later: Folder of the model at q = 1.
+        q: Weight of the later model.
+        options: Those of `sacpo.models.load_model`.
+
+    Raises:
+        ModelError: The tokenizers or the numbers of logits differ.
+    """
+    check_tokenizers(first, later)
+    ours, theirs = load_model(first, **options), load_model(later, **options)
+    sizes = [int(model.get_output_embeddings().weight.shape[0]) for model in (ours, theirs)]
+    if sizes[0] != sizes[1]:
+        raise ModelError(
+            "the models to be mixed have different numbers of logits",
+            where=f"{first} and {later}",
+            value=f"{sizes[0]} and {sizes[1]}",
+            do="resize one model's embeddings to the other's",
+        )
+    return MixedModel(ours, theirs, q).eval()
