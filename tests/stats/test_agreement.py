@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-from collections import Counter
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 from sacpo.errors import DataError
 from sacpo.stats.agreement import agreement_rate, cohen_kappa, fleiss_kappa
+from sacpo.stats.reliability import both_orders
 
 # XSTest's labels; anything else in the column is the judge's prose.
 REFUSAL_LABELS = {"1_full_compliance", "2_full_refusal", "3_partial_refusal"}
@@ -101,24 +102,36 @@ def test_pandalm_annotators_agree_as_published(real_data: Path) -> None:
     assert all(kappa.n == 999 and kappa.high - kappa.low < 0.07 for kappa in kappas.values())
 
 
+# Judge: items, right in the first order, right when swapped, right in both, same winner, unread in an order;
+# counted independently of this package from the raw winners.
+LLMBAR = {
+    "ChatGPT-0301": (3040, 1491, 1474, 866, 1804, 5),
+    "ChatGPT": (3610, 1730, 1742, 1055, 2237, 18),
+    "Falcon": (3040, 1567, 1606, 604, 1071, 9),
+    "GPT-4": (4267, 3493, 3527, 3288, 3812, 11),
+    "LLaMA2": (3506, 1695, 1666, 1058, 2250, 18),
+    "PaLM2": (2772, 1793, 1827, 1444, 1992, 60),
+}
+
+
 def test_llmbar_judges_in_both_orders(real_data: Path) -> None:
-    path = real_data / "llmbar" / "verdicts_both_orders.jsonl.gz"
-    with gzip.open(path, "rt", encoding="utf-8") as file:
+    with gzip.open(real_data / "llmbar" / "verdicts_both_orders.jsonl.gz", "rt", encoding="utf-8") as file:
         runs = [json.loads(line) for line in file]
     assert len(runs) == 250
-    by_judge: dict[str, list[float]] = {}
+    columns: dict[str, list[list[str | None]]] = defaultdict(lambda: [[], [], [], []])
     for run in runs:
+        items = [f"{run['subset']} {i}" for i in range(len(run["label"]))]
         gold = [str(label) for label in run["label"]]
-        accuracies = [agreement_rate(run[order], gold) for order in ("no_swap", "swap")]
-        agreed = agreement_rate(run["no_swap"], run["swap"])
-        both = np.mean([a == b == g for a, b, g in zip(run["no_swap"], run["swap"], gold, strict=True)])
-        unread = sum(None in pair for pair in zip(run["no_swap"], run["swap"], strict=True))
-        assert agreed.unparsed == unread
-        assert agreed.n + unread == len(gold)
-        assert both <= min(a.value * a.n / len(gold) for a in accuracies) + 1e-12
-        by_judge.setdefault(run["evaluator"], []).append(agreed.value)
-    # Falcon follows the position, GPT-4 mostly does not.
-    assert np.mean(by_judge["Falcon"]) < 0.75 < np.mean(by_judge["GPT-4"])
+        for column, values in zip(columns[run["evaluator"]], (run["no_swap"], run["swap"], gold, items), strict=True):
+            column.extend(values)
+    for judge, (n, first, swapped, both, agreed, unread) in LLMBAR.items():
+        result = both_orders(*columns[judge])
+        assert [estimate.value for estimate in result.accuracy] == pytest.approx([first / n, swapped / n])
+        assert result.both_correct.value == pytest.approx(both / n)
+        assert result.agreement.value == pytest.approx(agreed / (n - unread))
+        assert (result.agreement.n, result.agreement.unparsed) == (n - unread, unread)
+        assert result.agreement.clusters < n  # the same item is judged by several strategies
+    assert set(columns) == set(LLMBAR)
 
 
 def test_xstest_labellers(real_data: Path) -> None:
@@ -131,6 +144,7 @@ def test_xstest_labellers(real_data: Path) -> None:
     strings = cohen_kappa(human, [row["strmatch_label"] for row in rows], prompts)
     people = cohen_kappa([row["annotation_1"] for row in rows], [row["annotation_2"] for row in rows], prompts)
     assert (gpt4.unparsed, gpt4.n, gpt4.clusters) == (11, 889, 450)
-    assert strings.high < gpt4.low < gpt4.high < people.value  # people agree best, string matching worst
-    assert Counter(human)["2_full_refusal"] == 343
-    print(gpt4, strings, people)
+    # Found: people agree best; matching of strings agrees with them better than GPT-4's labels do.
+    found = [round(kappa.value, 4) for kappa in (people, strings, gpt4)]
+    assert found == [0.9473, 0.6711, 0.5577]
+    assert gpt4.high < strings.low < strings.high < people.low

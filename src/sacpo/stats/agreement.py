@@ -47,7 +47,7 @@ def cohen_kappa(
     tables = np.zeros((len(kept), k, k))
     for i, (a, b) in enumerate(kept):
         tables[i, names[a], names[b]] = 1
-    return _jackknifed(tables.reshape(len(kept), -1), clusters, unread, lambda t: _cohen(t.reshape(-1, k, k)))
+    return _jackknifed(tables.reshape(len(kept), k * k), clusters, unread, lambda t: _cohen(t.reshape(-1, k, k)))
 
 
 def fleiss_kappa(ratings: Sequence[Sequence[Label]], clusters: Sequence[Hashable] | None = None) -> Estimate:
