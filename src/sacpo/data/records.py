@@ -177,6 +177,8 @@ class Answer(Record):
         sample: Which of several samples of the prompt this is (0, 1, ...).
         logp: log pi(answer | prompt) in nats under the model that wrote it; None when not scored.
         base_logp: The same under the run's base (SFT) model; None when not scored.
+        tokens: The completion's token ids as they were decoded, the end token included; () when not known. The text
+            tokenised again may give others.
     """
 
     prompt: Prompt
@@ -188,9 +190,11 @@ class Answer(Record):
     sample: int = 0
     logp: float | None = None
     base_logp: float | None = None
+    tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _prompt(self.prompt))
+        object.__setattr__(self, "tokens", tuple(self.tokens))
 
     @property
     def hash(self) -> str:
