@@ -65,15 +65,24 @@ class MixedModel(nn.Module):
         return next(self.models[-1].parameters()).device
 
     def forward(
-        self, input_ids: torch.Tensor, past_key_values: MixedCache | None = None, **options: Any
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: MixedCache | None = None,
+        use_cache: bool = False,
+        logits_to_keep: int | torch.Tensor = 0,
     ) -> CausalLMOutputWithPast:
-        """Return the mixed logits, in float32, and the caches.
+        """Return the mixed logits, in float32, and the caches; arguments as in every causal language model.
 
-        Args:
-            input_ids: Shape: (batch, seq).
-            past_key_values: What an earlier call returned.
-            options: `attention_mask`, `position_ids`, `use_cache` and `logits_to_keep`, for every model.
+        Shape: input_ids, attention_mask and position_ids (batch, seq); logits (batch, seq or kept, vocabulary).
         """
+        options: dict[str, Any] = {
+            "attention_mask": attention_mask,
+            "position_ids": position_ids,
+            "use_cache": use_cache,
+            "logits_to_keep": logits_to_keep,
+        }
         caches = past_key_values.caches if past_key_values is not None else [None] * len(self.models)
         outputs = [
             model(input_ids=input_ids, past_key_values=cache, **options)
