@@ -26,6 +26,7 @@ OWN: dict[str, Any] = {
     "save_steps": 500,
     "save_total_limit": 1,
     "report_to": "none",
+    "ddp_find_unused_parameters": False,
 }
 """Options that the paper leaves open: the first step is logged because its loss is known beforehand."""
 

@@ -83,9 +83,15 @@ def accuracies(policy: torch.Tensor, reference: torch.Tensor, clusters: Sequence
         and `correct`, one value a pair (equal scores count one half); `clusters` in the same order.
     """
     scores = {"implicit": policy - reference, "after": policy, "before": reference}
-    result: dict[str, Any] = {"n": len(clusters), "clusters": list(clusters)}
-    for name, score in scores.items():
-        margin = score.double().view(-1, 2) @ torch.tensor([1.0, -1.0], dtype=torch.float64)
-        correct = (margin.sign() + 1) / 2
-        result[name] = {"accuracy": correct.mean().item() if len(clusters) else None, "correct": correct.tolist()}
-    return result
+    measured = {name: preferences(score) for name, score in scores.items()}
+    return {"n": len(clusters), "clusters": list(clusters), **measured}
+
+
+def preferences(scores: torch.Tensor) -> dict[str, Any]:
+    """Return how often the first of two scores is the higher one: `accuracy`, and `correct`, one value a pair.
+
+    Shape: (2 x pairs,), the preferred completion's score first; equal scores count one half.
+    """
+    chosen, other = scores.double().view(-1, 2).unbind(1)
+    correct = ((chosen - other).sign() + 1) / 2
+    return {"accuracy": correct.mean().item() if len(correct) else None, "correct": correct.tolist()}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import distributed as dist
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
@@ -17,6 +18,16 @@ from sacpo.models import save_model
 from sacpo.runs import machine_errors, write_json
 
 CHECKPOINTS = "checkpoints"
+FIRST = (
+    "loss",
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "kl",
+)
 LAST = ("grad_norm", "learning_rate", "num_tokens", "epoch", "step")
 
 
@@ -31,18 +42,33 @@ def write_outcome(
     tokenizer: PreTrainedTokenizerBase,
     log: Sequence[Mapping[str, float]],
     summary: dict[str, Any],
+    *,
+    write: bool = True,
 ) -> dict[str, Any]:
     """Write `model/` (and `adapter/`), `metrics.jsonl` and `summary.json`, remove the checkpoints, return the summary.
 
-    Nothing that is written depends on the clock or the machine's paths.
+    Nothing that is written depends on the clock. Of several processes one has `write` set; the others wait for it.
     """
     summary = {**summary, **_progress(log)}
+    if write:
+        _write(out, model, tokenizer, log, summary)
+    if dist.is_initialized():
+        dist.barrier()
+    return summary
+
+
+def _write(
+    out: Path,
+    model: nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    log: Sequence[Mapping[str, float]],
+    summary: dict[str, Any],
+) -> None:
     with machine_errors(out):
         save_model(detach(model, out / "adapter"), tokenizer, out / "model")
         write_jsonl(out / "metrics.jsonl", [_ordered(entry) for entry in log])
         write_json(out / "summary.json", summary)
         shutil.rmtree(checkpoint_folder(out), ignore_errors=True)
-    return summary
 
 
 def settings(job: TrainingJob) -> dict[str, Any]:
@@ -68,5 +94,5 @@ def _progress(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 
 
 def _ordered(entry: Mapping[str, float]) -> dict[str, float]:
-    names = [name for name in entry if name not in LAST]
-    return {name: entry[name] for name in (*names, *LAST) if name in entry}
+    between = sorted(entry.keys() - {*FIRST, *LAST})
+    return {name: entry[name] for name in (*FIRST, *between, *LAST) if name in entry}

@@ -87,4 +87,4 @@ def run_sft(
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}
-    return write_outcome(out, policy, tokenizer, log, summary)
+    return write_outcome(out, policy, tokenizer, log, summary, write=arguments.should_save)

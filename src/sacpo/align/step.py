@@ -81,7 +81,9 @@ def run_align(
     if before is not None:
         after = score_all(held[0], reference.scorer(adapter=True), reference.batch_size, progress, "held-out pairs")
         summary["heldout"] = accuracies(after, before, held[1])
-    return write_outcome(out, policy, tokenizer, log, {**summary, "reference": reference.describe()})
+    return write_outcome(
+        out, policy, tokenizer, log, {**summary, "reference": reference.describe()}, write=arguments.should_save
+    )
 
 
 @dataclass

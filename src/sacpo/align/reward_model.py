@@ -1,0 +1,146 @@
+"""A reward model from preference pairs: Bradley-Terry on a sequence classifier with one logit.
+
+The classifier reads template(prompt) + completion + end token, right-padded, as its class does: whoever scores with
+it gives it the same text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+from torch.nn.functional import logsigmoid
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from sacpo.align.arguments import training_arguments
+from sacpo.align.dpo import oriented, pair_trees, real_tokens
+from sacpo.align.implicit import heldout_trees, preferences
+from sacpo.align.job import TrainingJob
+from sacpo.align.objective import Batch, Forward, Gather, Metrics
+from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
+from sacpo.align.score import score_all
+from sacpo.align.trainer import train
+from sacpo.data.packing import Rows, Tree, padded_rows
+from sacpo.data.records import Pair
+from sacpo.data.templates import make_template
+from sacpo.data.tokenize import TokenPair, tokenize_pairs
+from sacpo.errors import DataError, RecipeError
+from sacpo.progress import QUIET, Progress
+
+
+class RewardObjective:
+    """-p log sigmoid(d) - (1 - p) log sigmoid(-d), d = r(chosen) - r(rejected): Bradley-Terry with soft labels.
+
+    Args:
+        pairs: Oriented pairs: p >= .5.
+        pad_id: The tokenizer's padding token.
+    """
+
+    def __init__(self, pairs: Sequence[TokenPair], pad_id: int) -> None:
+        self.ids = [pair.id for pair in pairs]
+        self.trees = pair_trees(pairs)
+        self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)
+        self.pad_id = pad_id
+
+    def collate(self, indices: list[int]) -> Batch:
+        """Lay out the pairs at these positions, one completion a row; the units are pairs."""
+        trees = [self.trees[i] for i in indices]
+        rows = padded_rows(trees, pad_id=self.pad_id)
+        return Batch(indices, rows, len(indices), real_tokens(trees), {"p": self.p[indices]})
+
+    def prepare(self, batches: Sequence[Batch], forward: Forward[torch.Tensor], gather: Gather) -> None:
+        """Do nothing: pairs share nothing."""
+
+    def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
+        """Return the sum of the pairs' losses; a tie has no accuracy."""
+        chosen, rejected = forward(partial(rewards, rows=batch.rows)).view(-1, 2).unbind(1)
+        margin, p = chosen - rejected, batch.tensors["p"]
+        losses = -p * logsigmoid(margin) - (1 - p) * logsigmoid(-margin)
+        n, decided = len(batch), int((self.p[batch.indices] != 0.5).sum())
+        return losses.sum(), {
+            "rewards/chosen": (chosen.sum(), n),
+            "rewards/rejected": (rejected.sum(), n),
+            "rewards/accuracies": (((margin > 0) & (p != 0.5)).sum(), decided),
+            "rewards/margins": (margin.sum(), n),
+        }
+
+    def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> None:
+        """Return None: there is no reference."""
+        return
+
+
+def rewards(model: PreTrainedModel, rows: Rows) -> torch.Tensor:
+    """Return a classifier's logit of each row. Shape: (rows,) float32."""
+    logits = model(input_ids=rows.input_ids, attention_mask=rows.attention_mask).logits
+    return cast(torch.Tensor, logits[:, 0].float())
+
+
+def train_reward_model(
+    job: TrainingJob,
+    records: Sequence[Pair],
+    out: Path,
+    *,
+    heldout: Sequence[Pair] = (),
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Train a reward model, resuming what a killed process left in `out`.
+
+    Args:
+        job: The causal model whose weights the classifier starts from, and how to train.
+        records: Preference pairs, soft labels kept.
+        out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
+        heldout: Pairs on which its accuracy is measured.
+        progress: Where to show it.
+
+    Returns:
+        The summary that is also in `summary.json`; `heldout` holds n, accuracy, clusters and correct.
+
+    Raises:
+        TrainingDiverged: A loss or gradient norm became NaN or infinite.
+        UserError: The data, the model, an option or the machine does not allow it.
+    """
+    if job.lora is not None:
+        raise RecipeError("a reward model is trained with all its weights", where=job.name, do="leave lora out")
+    arguments = training_arguments(job, checkpoint_folder(out))
+    tokenizer = job.load_tokenizer()
+    template = make_template(job.base.template, tokenizer)
+    tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+    if not tokens:
+        raise DataError("no pairs are left to train on", where=job.name, do="look at what was dropped and why")
+    pad_id = tokenizer.pad_token_id
+    model = _classifier(job, pad_id)
+    objective = RewardObjective([oriented(pair) for pair in tokens], pad_id)
+    log = train(model, arguments, objective, progress=progress, description=job.name)
+    summary = {"kind": "reward-model", "records": report.to_json(), "pairs": len(tokens), **settings(job)}
+    if heldout:
+        trees, clusters = heldout_trees(job, heldout)
+        scores = score_all(trees, partial(_score, model, pad_id), 16, progress, "held-out pairs")
+        summary["heldout"] = {"n": len(clusters), "clusters": clusters, **preferences(scores)}
+    return write_outcome(out, model, tokenizer, log, summary, write=arguments.should_save)
+
+
+def _classifier(job: TrainingJob, pad_id: int) -> PreTrainedModel:
+    one_logit = SimpleNamespace(
+        from_pretrained=partial(AutoModelForSequenceClassification.from_pretrained, num_labels=1)
+    )
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # that the head is new is no news
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(job.seed)  # the head's first weights
+            model = job.load_model(model_class=one_logit)
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    model.config.pad_token_id = pad_id  # the class finds a row's last token by it
+    return model
+
+
+def _score(model: PreTrainedModel, pad_id: int, trees: Sequence[Tree]) -> torch.Tensor:
+    model.eval()
+    with torch.no_grad():
+        return rewards(model, padded_rows(trees, pad_id=pad_id).to(model.device))

@@ -1,0 +1,131 @@
+"""A killed training, resumed, is the uninterrupted one bit for bit, wherever it was killed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
+
+from sacpo.align import checkpoints
+from sacpo.align.defaults import optimiser_steps
+from sacpo.align.sft import run_sft
+from sacpo.align.step import run_align
+from sacpo.runs import file_hash
+
+OPTIONS: dict[str, Any] = {
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "num_train_epochs": 2,
+    "logging_steps": 4,  # checkpoints fall between log lines, so that half-filled means must survive
+    "save_steps": 3,
+}
+
+
+@pytest.fixture(scope="module")
+def wet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose attention drops weights while training: its random state must come back, too."""
+    return write_base(tmp_path_factory.mktemp("models") / "wet", attention_dropout=0.2)
+
+
+def run(kind: str, base: Path, out: Path, cache: Path) -> None:
+    """Train 10 optimiser steps: 38 records, 4 x 2 a step, 2 epochs; checkpoints at 3, 6 and 9."""
+    if kind == "sft":
+        run_sft(job(base, **OPTIONS), toy_demonstrations(38), out)
+    else:
+        records = toy_pairs(38 if kind == "dpo" else 19, p=(1.0, 0.8))
+        run_align(job(base, **OPTIONS), step(kind), 0.5, records, out, cache)
+
+
+def outcome(out: Path) -> dict[str, str]:
+    assert not (out / "checkpoints").exists()
+    return {str(path.relative_to(out)): file_hash(path) for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_and_die(kind: str, base: Path, out: Path, cache: Path, where: str, when: int) -> None:
+    """Run in a process of its own and kill it the `when`-th time that it comes to `where`."""
+    import sacpo.align.outcome as outcome_module
+    from sacpo.align.trainer import AlignTrainer
+
+    target: Any = {
+        "step": (AlignTrainer, "compute_loss"),
+        "weights saved, optimizer not": (AlignTrainer, "_save_optimizer_and_scheduler"),
+        "checkpoint written, not in place": (checkpoints, "publish"),
+        "trained, not saved": (outcome_module, "save_model"),
+        "model saved, no metrics": (outcome_module, "write_jsonl"),
+    }[where]
+    original, count = getattr(*target), 0
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == when:
+            die()
+        return original(*args, **kwargs)
+
+    setattr(*target, counted)
+    run(kind, base, out, cache)
+
+
+POINTS = [
+    ("dpo", "step", 3, None),
+    ("dpo", "step", 15, 6),  # step 8 of 10, in epoch 2, between two device batches
+    ("dpo", "weights saved, optimizer not", 2, 3),
+    ("dpo", "checkpoint written, not in place", 1, None),
+    ("dpo", "trained, not saved", 1, 9),
+    ("dpo", "model saved, no metrics", 1, 9),
+    ("kto", "step", 9, 3),
+    ("sft", "step", 11, 3),
+]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(wet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    root = tmp_path_factory.mktemp("whole")
+    found = {}
+    for kind in ("dpo", "kto", "sft"):
+        run(kind, wet, root / kind, root / "cache")
+        found[kind] = outcome(root / kind)
+    return found
+
+
+@pytest.mark.parametrize(("kind", "where", "when", "left"), POINTS)
+def test_resumed_is_uninterrupted(
+    kind: str, where: str, when: int, left: int | None, wet: Path, tmp_path: Path, uninterrupted: Any
+) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sacpo.align.step", "sacpo.align.sft"])
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    process = context.Process(target=run_and_die, args=(kind, wet, out, cache, where, when))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    newest = checkpoints.newest(out / "checkpoints")
+    assert (newest and newest.name) == (f"checkpoint-{left}" if left else None)
+    run(kind, wet, out, cache)
+    assert outcome(out) == uninterrupted[kind]
+
+
+def test_the_uninterrupted_run_trained_ten_steps(uninterrupted: dict[str, dict[str, str]]) -> None:
+    assert optimiser_steps(38, OPTIONS) == 10
+    assert {*uninterrupted["dpo"]} == {*uninterrupted["sft"]} >= {"metrics.jsonl", "summary.json"}
+    assert len({found["model/model.safetensors"] for found in uninterrupted.values()}) == 3
+
+
+def test_old_checkpoints_go_and_half_ones_are_never_seen(tmp_path: Path) -> None:
+    for number in (3, 6, 12):
+        (tmp_path / checkpoints.STAGING / f"checkpoint-{number}").mkdir(parents=True)
+        (tmp_path / checkpoints.STAGING / f"checkpoint-{number}" / "a").write_text("x")
+        assert checkpoints.newest(tmp_path) != tmp_path / f"checkpoint-{number}"
+        checkpoints.publish(tmp_path, number, 2)
+        assert checkpoints.newest(tmp_path) == tmp_path / f"checkpoint-{number}"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-6", checkpoints.STAGING]
+    assert not list((tmp_path / checkpoints.STAGING).iterdir())

@@ -1,0 +1,212 @@
+"""One alignment step from start to end."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import sacpo.align.step as step_module
+from sacpo.align.sft import run_sft
+from sacpo.align.step import run_align
+from sacpo.data.records import Labelled, Prompt
+from sacpo.errors import DataError, ModelError, RecipeError, TrainingDiverged
+
+
+def metrics(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "model" / "model.safetensors")
+
+
+def test_dpo_starts_at_ln_2_with_soft_labels_and_dropout(tmp_path: Path) -> None:
+    """policy = reference, so d = 0 and -p log s(0) - (1-p) log s(0) = ln 2 for every p.
+
+    Dropout is 0 in this model's config but its attention drops half of the weights while training: the check before
+    the first update has it off, so it passes, while the first training loss itself differs from ln 2.
+    """
+    base = write_base(tmp_path / "base")
+    summary = run_align(job(base), step(), 0.5, toy_pairs(16, p=(1.0, 0.7, 0.5)), tmp_path / "a", tmp_path / "c")
+    assert summary["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    dropped = write_base(tmp_path / "dropped", attention_dropout=0.5)
+    summary = run_align(job(dropped), step(), 0.5, toy_pairs(16), tmp_path / "b", tmp_path / "c")
+    assert abs(summary["first_loss"] - math.log(2)) > 1e-4
+
+
+def test_a_reference_that_is_not_the_policy_stops_before_the_first_update(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compute = step_module.reference_logps
+
+    def wrong(*args: object, **kwargs: object) -> torch.Tensor:
+        logps = compute(*args, **kwargs)  # type: ignore[arg-type]
+        logps[0::2] += 0.01
+        return logps
+
+    monkeypatch.setattr(step_module, "reference_logps", wrong)
+    with pytest.raises(ModelError, match=r"ln 2") as caught:
+        run_align(job(base), step(), 0.5, toy_pairs(16), tmp_path / "a", tmp_path / "c")
+    assert float(str(caught.value.value).split()[0]) == pytest.approx(0.01, abs=1e-4)
+    assert not (tmp_path / "a" / "model").exists()
+
+
+def test_dpo_learns_the_toy_preference_along_the_committed_trajectory(base: Path, tmp_path: Path) -> None:
+    """Six steps as first measured with this code (the warm-up's first step has learning rate 0)."""
+    out = tmp_path / "a"
+    summary = run_align(job(base), step(), 0.5, toy_pairs(48), out, tmp_path / "c", heldout=toy_pairs(40, seed=9))
+    log = metrics(out)
+    assert [entry["loss"] for entry in log] == pytest.approx(GOLDEN_LOSS, abs=1e-5)
+    assert [entry["rewards/margins"] for entry in log] == pytest.approx(GOLDEN_MARGIN, abs=1e-5)
+    assert log[-1]["rewards/accuracies"] == 1.0
+    assert summary["heldout"]["implicit"]["accuracy"] == 1.0
+    assert summary["heldout"]["n"] == len(summary["heldout"]["clusters"]) == 40
+    assert 0.3 < summary["heldout"]["before"]["accuracy"] < 0.7
+
+
+def test_metrics_have_trls_names_and_no_clock(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    run_align(job(base), step(), 0.5, toy_pairs(16), out, tmp_path / "c")
+    assert [*metrics(out)[0]] == [
+        "loss",
+        "rewards/chosen",
+        "rewards/rejected",
+        "rewards/accuracies",
+        "rewards/margins",
+        "logps/chosen",
+        "logps/rejected",
+        "grad_norm",
+        "learning_rate",
+        "num_tokens",
+        "epoch",
+        "step",
+    ]
+    run_align(job(base), step("kto"), 0.5, toy_pairs(16), tmp_path / "b", tmp_path / "c")
+    assert {"kl", "rewards/chosen", "rewards/margins", "logps/rejected"} <= metrics(tmp_path / "b")[0].keys()
+    assert sorted(p.name for p in out.iterdir()) == ["metrics.jsonl", "model", "summary.json"]
+
+
+def test_the_model_is_a_standard_folder(base: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a"
+    run_align(job(base), step(), 0.5, toy_pairs(16), out, tmp_path / "c")
+    model = AutoModelForCausalLM.from_pretrained(out / "model")
+    assert model.config.use_cache is True
+    assert AutoTokenizer.from_pretrained(out / "model").eos_token == "<eos>"
+    before = load_file(base / "model.safetensors")
+    assert any(not torch.equal(before[name], tensor) for name, tensor in weights(out).items())
+
+
+@pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+def test_batch_times_accumulation_is_one_number(kind: str, base: Path, tmp_path: Path) -> None:
+    """20 pairs in batches of 8 as 8x1, 4x2 and 1x8 (the last batch is short): the same losses and weights."""
+    runs = []
+    for size, accumulation in ((8, 1), (4, 2), (1, 8)):
+        out = tmp_path / f"{size}x{accumulation}"
+        options = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
+        if kind == "sft":
+            run_sft(job(base, **options), toy_demonstrations(20), out)
+        else:
+            records = toy_pairs(20, p=(1.0, 0.6))
+            run_align(job(base, **options), step(kind), 0.5, records, out, tmp_path / "c")
+        runs.append((metrics(out), weights(out)))
+    (first, tensors), *others = runs
+    assert len(first) == (5 if kind == "kto" else 3)
+    for log, found in others:
+        for a, b in zip(first, log, strict=True):
+            a, b = a | {"epoch": 0}, b | {"epoch": 0}  # the Trainer counts device batches, of which the last is short
+            assert a == pytest.approx(b, rel=2e-6, abs=1e-6)
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-6)
+
+
+def test_hard_labels_round_and_leave_ties_out(base: Path, tmp_path: Path) -> None:
+    records = toy_pairs(16, p=(0.7, 0.5, 0.2, 1.0))
+    soft = run_align(job(base), step(), 0.5, records, tmp_path / "a", tmp_path / "c")
+    hard = run_align(job(base), step(soft_labels=False), 0.5, records, tmp_path / "b", tmp_path / "c")
+    assert (soft["pairs"], soft["ties"], soft["ties_dropped"]) == (16, 4, 0)
+    assert (hard["pairs"], hard["ties"], hard["ties_dropped"]) == (12, 4, 4)
+
+
+def test_lora_starts_at_its_reference_and_exports_both_forms(base: Path, tmp_path: Path) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    from sacpo.recipe.schema import LoraSpec
+
+    out = tmp_path / "a"
+    lora = LoraSpec(r=4, lora_alpha=8)
+    summary = run_align(job(base, lora=lora), step(), 0.5, toy_pairs(32), out, tmp_path / "c")
+    assert summary["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert summary["last_loss"] < 0.69
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    merged = AutoModelForCausalLM.from_pretrained(out / "model")(ids).logits
+    stacked = AutoPeftModelForCausalLM.from_pretrained(out / "adapter")(ids).logits
+    plain = AutoModelForCausalLM.from_pretrained(base)(ids).logits
+    torch.testing.assert_close(merged, stacked, rtol=0, atol=1e-5)
+    assert (merged - plain).abs().max() > 1e-3
+
+
+def test_lora_with_an_unknown_module_is_refused(base: Path, tmp_path: Path) -> None:
+    from sacpo.recipe.schema import LoraSpec
+
+    with pytest.raises(RecipeError, match="LoRA"):
+        run_align(
+            job(base, lora=LoraSpec(target_modules=["nope"])), step(), 0.5, toy_pairs(8), tmp_path / "a", tmp_path / "c"
+        )
+
+
+def test_nan_stops_with_the_step_and_the_records(tmp_path: Path) -> None:
+    """A learning rate of 1e30 makes step 2's loss NaN; the message names the second batch of the seeded order."""
+    base = write_base(tmp_path / "base")
+    records = toy_pairs(16)
+    with pytest.raises(TrainingDiverged) as caught:
+        run_align(
+            job(base, learning_rate=1e30, warmup_steps=0, lr_scheduler_type="constant"),
+            step(),
+            0.5,
+            records,
+            tmp_path / "a",
+            tmp_path / "c",
+        )
+    from sacpo.align.order import EpochShuffle
+
+    order = list(EpochShuffle(16, 0))
+    assert "in step 2" in str(caught.value)
+    assert all(records[i].id in str(caught.value) for i in order[8:])
+    assert not any(records[i].id in str(caught.value) for i in order[:8])
+    assert not (tmp_path / "a" / "model").exists()
+
+
+def test_records_of_the_wrong_kind_are_refused(base: Path, tmp_path: Path) -> None:
+    labelled = [Labelled(Prompt.from_text("w5 w6"), "w1", True)]
+    with pytest.raises(DataError, match="DPO cannot learn"):
+        run_align(job(base), step(), 0.5, labelled, tmp_path / "a", tmp_path / "c")
+    with pytest.raises(DataError, match="no records"):
+        run_align(job(base), step(), 0.5, [], tmp_path / "a", tmp_path / "c")
+
+
+def test_an_option_that_training_arguments_refuse_is_named(base: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="training option"):
+        run_align(job(base, lr_scheduler_type="cosin"), step(), 0.5, toy_pairs(8), tmp_path / "a", tmp_path / "c")
+
+
+def test_training_leaves_global_random_states_alone(base: Path, tmp_path: Path) -> None:
+    import random
+
+    import numpy as np
+
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    expected = torch.rand(1).item(), np.random.rand(), random.random()
+    torch.manual_seed(5), np.random.seed(5), random.seed(5)
+    run_align(job(base), step(), 0.5, toy_pairs(8), tmp_path / "a", tmp_path / "c")
+    assert (torch.rand(1).item(), np.random.rand(), random.random()) == expected
+
+
+GOLDEN_LOSS = [0.69314718, 0.69314718, 0.59446645, 0.54040784, 0.51300621, 0.46439719]
+GOLDEN_MARGIN = [0.0, 0.0, 0.21235085, 0.34424084, 0.40840155, 0.53308183]
