@@ -58,7 +58,7 @@ def mean_interval(
     return Estimate(spread.mean, spread.mean - half, spread.mean + half, data.size, spread.m, unparsed, "cluster t")
 
 
-def rate_interval(successes: int, n: int, *, unparsed: int = 0) -> Estimate:
+def rate_interval(successes: int, n: int, *, unparsed: int = 0, level: float = LEVEL) -> Estimate:
     """Estimate a rate of n independent items with the exact (Clopper-Pearson) interval.
 
     Raises:
@@ -68,18 +68,28 @@ def rate_interval(successes: int, n: int, *, unparsed: int = 0) -> Estimate:
         raise DataError("a count of successes lies outside 0..n", value=successes, allowed=f"0 to {n}")
     if n == 0:
         return _nothing(unparsed)
-    low, high = exact_ends(successes, n)
+    low, high = exact_ends(successes, n, level)
     return Estimate(successes / n, low, high, n, n, unparsed, "Clopper-Pearson")
 
 
 def clustered_rate(
-    flags: Sequence[bool] | Sequence[int] | Floats, clusters: Sequence[Hashable] | None = None, *, unparsed: int = 0
+    flags: Sequence[bool] | Sequence[int] | Floats,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    unparsed: int = 0,
+    level: float = LEVEL,
 ) -> Estimate:
     """Estimate a rate: exact if every cluster has one item, else with the clusters' effective sample size.
 
     With clusters the Clopper-Pearson ends are computed for the effective sample size (Korn and Graubard 1998). Where
     too few events were seen to measure how alike a cluster's items are, they count as wholly alike: no event in n
     items of m clusters bounds the rate as m items would.
+
+    Args:
+        flags: True where the event occurred.
+        clusters: Each flag's cluster; None when all are independent.
+        unparsed: Items left out before.
+        level: Of the two-sided interval; at .9 the upper end is the one-sided 95 % bound.
 
     Raises:
         DataError: A flag is neither 0 nor 1, or the clusters do not match the flags.
@@ -89,12 +99,12 @@ def clustered_rate(
         raise DataError("a flag is neither true nor false", value=data[~np.isin(data, (0.0, 1.0))][0], allowed="0, 1")
     codes = cluster_codes(clusters, data.size)
     if data.size == 0 or codes.max() + 1 == data.size:
-        return rate_interval(int(data.sum()), data.size, unparsed=unparsed)
+        return rate_interval(int(data.sum()), data.size, unparsed=unparsed, level=level)
     spread = _spread(data, codes)
     if spread.m < 2:
         return Estimate(spread.mean, 0.0, 1.0, data.size, 1, unparsed, "none: one cluster")
     effective = _effective_n(spread, data.size)
-    low, high = exact_ends(spread.mean * effective, effective)
+    low, high = exact_ends(spread.mean * effective, effective, level)
     method = f"Korn-Graubard, effective n {effective:.1f}"
     return Estimate(spread.mean, low, high, data.size, spread.m, unparsed, method)
 
