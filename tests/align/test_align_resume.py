@@ -15,6 +15,7 @@ from sacpo.align import checkpoints
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
+from sacpo.errors import RunError
 from sacpo.runs import file_hash
 
 OPTIONS: dict[str, Any] = {
@@ -129,3 +130,18 @@ def test_old_checkpoints_go_and_half_ones_are_never_seen(tmp_path: Path) -> None
         assert checkpoints.newest(tmp_path) == tmp_path / f"checkpoint-{number}"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-6", checkpoints.STAGING]
     assert not list((tmp_path / checkpoints.STAGING).iterdir())
+
+
+def test_a_corrupted_checkpoint_is_named_and_not_used(wet: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    process = context.Process(target=run_and_die, args=("dpo", wet, out, cache, "step", 9))
+    process.start()
+    process.join(60)
+    path = out / "checkpoints" / "checkpoint-3" / "optimizer.pt"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(RunError, match="corrupted") as caught:
+        run("dpo", wet, out, cache)
+    assert caught.value.where == path

@@ -41,6 +41,16 @@ def test_dpo_starts_at_ln_2_with_soft_labels_and_dropout(tmp_path: Path) -> None
     assert abs(summary["first_loss"] - math.log(2)) > 1e-4
 
 
+def test_bf16_autocast_starts_at_ln_2_and_keeps_float32_weights(base: Path, tmp_path: Path) -> None:
+    full = run_align(job(base), step(), 0.5, toy_pairs(32), tmp_path / "a", tmp_path / "c")
+    mixed = run_align(job(base, bf16=True), step(), 0.5, toy_pairs(32), tmp_path / "b", tmp_path / "c")
+    assert mixed["first_loss"] == pytest.approx(math.log(2), abs=1e-2)
+    assert mixed["last_loss"] == pytest.approx(full["last_loss"], abs=1e-2)
+    assert mixed["last_loss"] != full["last_loss"]
+    assert {tensor.dtype for tensor in weights(tmp_path / "b").values()} == {torch.float32}
+    assert len(list((tmp_path / "c").iterdir())) == 2  # another precision is another reference
+
+
 def test_a_reference_that_is_not_the_policy_stops_before_the_first_update(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

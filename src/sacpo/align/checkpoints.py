@@ -1,20 +1,41 @@
-"""Checkpoints that are whole or absent: written aside, flushed to the disk, then renamed into place."""
+"""Checkpoints that are whole or absent: written aside, hashed, flushed to the disk, then renamed into place."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 from pathlib import Path
 
+from sacpo.errors import RunError
+from sacpo.runs import file_hash
+
 NAME = re.compile(r"checkpoint-(\d+)")
 STAGING = "unfinished"
+HASHES = "files.json"
 
 
 def newest(folder: Path) -> Path | None:
     """Return the newest checkpoint of a folder, or None; one that was being written when its process died is none."""
     found = _sorted(folder)
     return found[-1] if found else None
+
+
+def check(checkpoint: Path) -> None:
+    """Compare a checkpoint's files with the hashes noted when it was written.
+
+    Raises:
+        RunError: A file is missing or differs; the message names it.
+    """
+    for name, noted in json.loads((checkpoint / HASHES).read_text()).items():
+        path = checkpoint / name
+        if not path.is_file() or file_hash(path) != noted:
+            raise RunError(
+                "a file of a checkpoint is missing or corrupted",
+                where=path,
+                do=f"delete {checkpoint}; the training then resumes from an older one or starts again",
+            )
 
 
 def clear_staging(folder: Path) -> None:
@@ -25,7 +46,9 @@ def clear_staging(folder: Path) -> None:
 def publish(folder: Path, step: int, keep: int | None) -> None:
     """Move the checkpoint of a step from staging into place and remove those beyond the newest `keep`."""
     source, target = folder / STAGING / f"checkpoint-{step}", folder / f"checkpoint-{step}"
-    for path in sorted(source.rglob("*")):
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    (source / HASHES).write_text(json.dumps({str(path.relative_to(source)): file_hash(path) for path in files}))
+    for path in source.rglob("*"):
         _sync(path)
     _sync(source)
     source.rename(target)
