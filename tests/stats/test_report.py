@@ -150,6 +150,7 @@ def test_real_gpt4_verdicts_make_the_published_discrete_win_rates(real_data: Pat
 
 
 def test_statistics_import_neither_torch_nor_pandas() -> None:
-    code = "import sys, sacpo.stats.report, sacpo.stats.length, sacpo.stats.alpaca; print({'torch', 'pandas'} & set(sys.modules))"
+    modules = "sacpo.stats.report, sacpo.stats.length, sacpo.stats.alpaca"
+    code = f"import sys, {modules}; print({{'torch', 'pandas'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

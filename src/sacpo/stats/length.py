@@ -85,9 +85,7 @@ def length_controlled_win_rate(
     columns = _columns(preferences, lengths, baseline_lengths, difficulty)
     read = np.array([value is not None for value in preferences], dtype=bool)
     unparsed = int((~read).sum())
-    names: list[Hashable] = list(range(len(read))) if clusters is None else list(clusters)
-    if len(names) != len(read):
-        raise DataError("as many cluster labels as preferences are needed", value=len(names), allowed=len(read))
+    names = _names(clusters, len(read))
     order = _canonical(columns, names, read)
     won, gap, hard = (column[order] for column in columns)
     labels = [names[i] for i in order]
@@ -121,6 +119,13 @@ def _columns(
     if not ((won >= 0) & (won <= 1)).all():
         raise DataError("a preference lies outside [0, 1]", allowed="a win's probability, or None")
     return won, gap, hardness
+
+
+def _names(clusters: Sequence[Hashable] | None, n: int) -> list[Hashable]:
+    names: list[Hashable] = list(range(n)) if clusters is None else list(clusters)
+    if len(names) != n:
+        raise DataError("as many cluster labels as preferences are needed", value=len(names), allowed=n)
+    return names
 
 
 def _canonical(columns: tuple[Floats, ...], names: list[Hashable], read: NDArray[np.bool_]) -> NDArray[np.int64]:
