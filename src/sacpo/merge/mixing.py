@@ -26,6 +26,11 @@ class MixedCache:
     def __init__(self, caches: Sequence[Any]) -> None:
         self.caches = list(caches)
 
+    @property
+    def layers(self) -> list[Any]:
+        """The layers' caches of all models."""
+        return [layer for cache in self.caches for layer in cache.layers]
+
     def batch_select_indices(self, rows: torch.Tensor) -> None:
         """Keep only these rows of the batch."""
         for cache in self.caches:

@@ -1,0 +1,160 @@
+"""Decoding a batch of prompts with a key-value cache, each row with random numbers of its own.
+
+A row's tokens depend on its own prompt and its own random numbers only; which rows share the batch changes them no
+more than the rounding of matrix products does. Rows that have ended leave the batch where the cache allows it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+SHRINK_AT = 0.75  # the batch is cut when at most this share of its rows is still being decoded
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen from the logits.
+
+    Attributes:
+        do_sample: Draw from the distribution; otherwise take the most probable token.
+        temperature: Divides the logits.
+        top_p: Keep the fewest most probable tokens whose probabilities add up to at least this.
+    """
+
+    do_sample: bool = False
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """One prompt to continue.
+
+    Attributes:
+        prompt: Its token ids.
+        limit: The most tokens to decode.
+        uniforms: At least `limit` numbers in [0, 1), one for each token; unused without sampling.
+    """
+
+    prompt: Sequence[int]
+    limit: int
+    uniforms: np.ndarray[Any, np.dtype[np.float64]] | None = None
+
+
+@torch.no_grad()
+def decode(
+    model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
+) -> list[list[int]]:
+    """Continue every row up to an end token, which is kept, or to its limit; return the new tokens.
+
+    Args:
+        model: A causal language model with a cache.
+        rows: The batch.
+        sampling: How tokens are chosen.
+        end_ids: Tokens that end an answer.
+        pad_id: Fills shorter prompts on the left; masked.
+    """
+    inputs, mask = _left_padded([row.prompt for row in rows], pad_id, model.device)
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    uniforms = _uniform_table(rows, sampling, model.device)
+    ends = torch.tensor(sorted(end_ids), device=model.device)
+    limits = torch.tensor([row.limit for row in rows], device=model.device)
+    answers: list[list[int]] = [[] for _ in rows]
+    active = torch.arange(len(rows), device=model.device)
+    alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
+    accepts = set(inspect.signature(model.forward).parameters)
+    cache_name = "past_key_values" if "past_key_values" in accepts else "cache_params"
+    cache, step = None, 0
+    while True:
+        output = model(**_arguments(accepts, inputs, mask, positions), **{cache_name: cache})
+        cache = getattr(output, cache_name)
+        numbers = uniforms[active, step] if uniforms is not None else None
+        chosen = choose(output.logits[:, -1], sampling, numbers)
+        _append(answers, active, alive, chosen)
+        step += 1
+        alive = alive & ~torch.isin(chosen, ends) & (limits[active] > step)
+        n_alive = int(alive.sum())
+        if n_alive == 0:
+            return answers
+        if n_alive <= SHRINK_AT * len(alive) and _can_shrink(cache):
+            kept = alive.nonzero().squeeze(-1)
+            cache.batch_select_indices(kept)
+            active, chosen, mask, positions, alive = (t[kept] for t in (active, chosen, mask, positions, alive))
+        inputs = chosen[:, None]
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
+        positions = positions[:, -1:] + alive[:, None]  # ended rows stand still: they may be at the context's end
+
+
+def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor | None) -> torch.Tensor:
+    """Choose one token a row: the most probable one, or the one at quantile `uniforms` of its distribution.
+
+    Inverting the cumulative distribution takes one random number a token, whatever the vocabulary's size, and gives
+    models that differ a little the same token most of the time.
+
+    Shape: logits (batch, vocabulary); uniforms (batch,), needed to sample; result (batch,).
+    """
+    if not sampling.do_sample or uniforms is None:
+        return logits.argmax(-1)
+    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
+    if sampling.top_p < 1.0:
+        probabilities = nucleus(probabilities, sampling.top_p)
+    cumulative = probabilities.cumsum(-1)
+    found = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True).squeeze(-1)
+    return found.clamp(max=logits.shape[-1] - 1)
+
+
+def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Zero all but the fewest most probable tokens whose probabilities add up to at least `top_p`.
+
+    Shape: (batch, vocabulary), also the result, which is not normalised.
+    """
+    ranked, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    before = torch.nn.functional.pad(ranked.cumsum(-1)[:, :-1], (1, 0))
+    return torch.zeros_like(probabilities).scatter(-1, order, ranked.where(before < top_p, 0.0))
+
+
+def _left_padded(
+    prompts: Sequence[Sequence[int]], pad_id: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    width = max(len(prompt) for prompt in prompts)
+    inputs = [[pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(inputs, device=device), torch.tensor(mask, device=device)
+
+
+def _uniform_table(rows: Sequence[Row], sampling: Sampling, device: torch.device) -> torch.Tensor | None:
+    if not sampling.do_sample:
+        return None
+    table = np.zeros((len(rows), max(row.limit for row in rows)))
+    for line, row in zip(table, rows, strict=True):
+        assert row.uniforms is not None
+        line[: row.limit] = row.uniforms[: row.limit]
+    return torch.from_numpy(table).to(device)
+
+
+def _append(answers: list[list[int]], active: torch.Tensor, alive: torch.Tensor, chosen: torch.Tensor) -> None:
+    for row, going, token in zip(active.tolist(), alive.tolist(), chosen.tolist(), strict=True):
+        if going:
+            answers[row].append(token)
+
+
+def _can_shrink(cache: Any) -> bool:
+    # Recurrent layers' caches cannot drop rows in transformers 5; there, rows that have ended are decoded in vain.
+    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
+
+
+def _arguments(accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+    optional = {"position_ids": positions, "logits_to_keep": 1}
+    return {
+        "input_ids": inputs,
+        # A recurrent state already knows what was padding; Mamba fails on a mask of the whole past.
+        "attention_mask": mask if "past_key_values" in accepts or mask.shape == inputs.shape else None,
+        "use_cache": True,
+        **{name: value for name, value in optional.items() if name in accepts},
+    }
