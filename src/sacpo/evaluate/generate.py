@@ -264,4 +264,3 @@ def _parsed(line: bytes, path: Path, number: int) -> Answer:
             where=f"{path}, line {number}",
             do=f"delete {path} to generate the answers again",
         ) from error
-
