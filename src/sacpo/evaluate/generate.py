@@ -188,6 +188,7 @@ def _record(
     ended = tokens[-1] in ends
     content = tokens[:-1] if ended else tokens
     text = tokenizer.decode(content, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    assert isinstance(text, str)
     return Answer(
         prompt=request.prompt,
         model=model_name,
