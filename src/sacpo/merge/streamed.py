@@ -1,4 +1,4 @@
-"""Merging checkpoints on the disk: many merge weights in one pass, a few megabytes of memory whatever the models' size.
+"""Merging checkpoints on the disk: many merge weights in one pass, a few megabytes of memory, whatever the models' size.
 
 For P-SACPO with n values of q both checkpoints are read once and n merged ones are written side by side.
 """
@@ -32,7 +32,7 @@ from sacpo.merge.weights import combine
 from sacpo.progress import QUIET, Progress
 from sacpo.runs import machine_errors
 
-PIECE = 1 << 20  # elements handled at once: 4 MB in float32, which stays in the processor's cache
+PIECE = 1 << 17  # elements handled at once: 512 KB in float32, which stays in a core's cache
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 COPIED = (
     "config.json",
