@@ -1,6 +1,9 @@
 """Generating answers: batched, greedy or sampled, the same whatever shares the batch, and resumable.
 
 An answer ends at an end token or at the recipe's limit and nowhere else: no stop strings, nothing is cut from the text.
+One that would leave the model's context ends there and counts as truncated. The random numbers of an answer follow from
+the seed, the prompt's id and the sample's number alone. Of the model's own generation_config only the end tokens are
+used: how to decode is the recipe's to say.
 """
 
 from __future__ import annotations
@@ -57,10 +60,7 @@ def generate_answers(
 ) -> list[Answer]:
     """Answer every prompt, `samples` times each; return the answers in the prompts' order, samples side by side.
 
-    The random numbers of an answer follow from the seed, the prompt's id and the sample's number alone. A prompt that
-    is given again is sampled again: its answers are numbered on. Decoding options of the model's own
-    generation_config are not used, except for its end tokens: the recipe decides. An answer that would leave the
-    model's context ends there and counts as truncated.
+    A prompt that is given again is sampled again: its answers are numbered on.
 
     Args:
         model: A causal language model, or several mixed (`sacpo.merge.MixedModel`).

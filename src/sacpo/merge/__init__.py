@@ -1,5 +1,6 @@
 """Merging: linear, task vectors, token-level mixing."""
 
+from sacpo.merge.locate import local_checkpoint
 from sacpo.merge.memory import merged_model
 from sacpo.merge.mixing import MixedModel, mixed_model
 from sacpo.merge.streamed import merge_checkpoints
@@ -9,6 +10,7 @@ __all__ = [
     "Combination",
     "MixedModel",
     "linear",
+    "local_checkpoint",
     "merge_checkpoints",
     "merged_model",
     "mixed_model",

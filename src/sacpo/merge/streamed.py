@@ -1,4 +1,4 @@
-"""Merging checkpoints on the disk: many merge weights in one pass, a few megabytes of memory, whatever the models' size.
+"""Merging checkpoints on the disk: many merge weights in one pass, in a few megabytes whatever the models' size.
 
 For P-SACPO with n values of q both checkpoints are read once and n merged ones are written side by side.
 """
