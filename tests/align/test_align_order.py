@@ -38,6 +38,13 @@ def test_the_planned_steps_are_the_trained_ones(
     assert run_sft(job(base, **options), toy_demonstrations(n), tmp_path / "a")["steps"] == steps
 
 
+def test_a_layout_that_cannot_be_had_is_replaced_with_a_notice(
+    base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary = run_sft(job(base), toy_demonstrations(8), tmp_path / "a", layout="packed")
+    assert (summary["layout"] == "padded") == ("packed rows are not available" in capsys.readouterr().err)
+
+
 def test_the_papers_options_are_the_defaults() -> None:
     """Three epochs of 16 x 2 pairs a device at 2e-5, cosine, warmup .03; 8 devices make the paper's 256 of step 1."""
     options = with_defaults({"learning_rate": 5e-6})

@@ -1,4 +1,4 @@
-"""Choosing how a batch is laid out in rows: one completion a row, or packed with shared prompts."""
+"""Choosing how a batch is laid out in rows."""
 
 from __future__ import annotations
 
@@ -27,5 +27,10 @@ class Chosen:
 def choose_layout(
     wanted: Layouts, model: PreTrainedModel, trees: Sequence[Tree], pad_id: int, progress: Progress
 ) -> Chosen:
-    """Return the wanted row layout."""
+    """Return the row layout for a model and these trees; a layout other than the wanted one comes with a notice.
+
+    One completion a row is right for every architecture, so "auto" is that for now and "packed" falls back to it.
+    """
+    if wanted == "packed":
+        progress.notice("packed rows are not available: one completion a row is used")
     return Chosen("padded", partial(padded_rows, pad_id=pad_id))
