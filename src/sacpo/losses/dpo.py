@@ -1,0 +1,54 @@
+"""DPO's loss, with soft labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn.functional import logsigmoid
+
+
+@dataclass(frozen=True)
+class DpoTerms:
+    """The terms of a batch of pairs.
+
+    Attributes:
+        losses: Each pair's loss. Shape: (pairs,).
+        chosen_rewards: beta log pi/pi_ref of the chosen completions, without gradient. Shape: (pairs,).
+        rejected_rewards: The same of the rejected ones. Shape: (pairs,).
+    """
+
+    losses: torch.Tensor
+    chosen_rewards: torch.Tensor
+    rejected_rewards: torch.Tensor
+
+
+def dpo_loss(
+    policy_chosen_logps: torch.Tensor,
+    policy_rejected_logps: torch.Tensor,
+    ref_chosen_logps: torch.Tensor,
+    ref_rejected_logps: torch.Tensor,
+    *,
+    beta: float,
+    p: torch.Tensor | None = None,
+) -> DpoTerms:
+    """Compute each pair's loss, `-p log sigmoid(d) - (1 - p) log sigmoid(-d)`.
+
+    `d = beta [log pi/pi_ref (chosen) - log pi/pi_ref (rejected)]`. It is least where sigmoid(d) = p.
+
+    Args:
+        policy_chosen_logps: log pi of the chosen completions, in nats. Shape: (pairs,).
+        policy_rejected_logps: log pi of the rejected completions. Shape: (pairs,).
+        ref_chosen_logps: log pi_ref of the chosen completions. Shape: (pairs,).
+        ref_rejected_logps: log pi_ref of the rejected completions. Shape: (pairs,).
+        beta: The step's strength; for a constraint's criterion the paper's beta/lambda, wherever the step stands.
+        p: Probability that the chosen completion is preferred, in [0, 1]; None: 1 for all. Shape: (pairs,).
+
+    Source: the paper's DPO loss (section 4); soft labels are the cross-entropy to a known preference probability.
+    """
+    chosen = beta * (policy_chosen_logps - ref_chosen_logps)
+    rejected = beta * (policy_rejected_logps - ref_rejected_logps)
+    # the difference of logratios, not of rewards: one rounding less
+    d = beta * ((policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps))
+    losses = -logsigmoid(d) if p is None else -p * logsigmoid(d) - (1 - p) * logsigmoid(-d)
+    return DpoTerms(losses, chosen.detach(), rejected.detach())

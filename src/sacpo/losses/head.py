@@ -1,0 +1,220 @@
+"""The language-model head: splitting a model in front of it, and log-probs from it without keeping logits."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
+from transformers import PreTrainedModel
+
+LOGITS_AT_ONCE = 2**24
+"""Logits that are held at once, in float32, unless a chunk size is given: 64 MiB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A model as its transformer and its head: logits = cap(scale x head(hidden)).
+
+    Attributes:
+        base: Gives the last hidden states.
+        head: A linear map to the vocabulary, or a module that wraps one.
+        scale: What the head's output is multiplied by.
+        cap: c, where logits are bent to c tanh(logits / c); None: they are not.
+    """
+
+    base: nn.Module
+    head: nn.Module
+    scale: float = 1.0
+    cap: float | None = None
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the logits of hidden states. Shape: (..., hidden) to (..., vocabulary) float32."""
+        return bent(self.head(hidden).float(), self.scale, self.cap)
+
+
+def bent(logits: torch.Tensor, scale: float, cap: float | None) -> torch.Tensor:
+    """Return cap(scale x logits), in place where no gradient is recorded."""
+    if scale != 1.0:
+        logits = logits * scale
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+_splits: weakref.WeakKeyDictionary[nn.Module, Split | None] = weakref.WeakKeyDictionary()
+
+
+def split_model(model: PreTrainedModel) -> Split | None:
+    """Return the model split in front of its head, or None where that would give other logits than the model itself.
+
+    A new model is checked once, by a forward pass of four tokens whose last hidden states are replaced by large
+    random ones: whatever the model does behind its transformer must be what the split does.
+    """
+    known = _splits.get(model)
+    if model in _splits and (known is None or known.head is model.get_output_embeddings()):
+        return known
+    found = next((split for split in _candidates(model) if _agrees(model, split)), None)
+    _splits[model] = found
+    return found
+
+
+def _candidates(model: PreTrainedModel) -> Iterator[Split]:
+    head = model.get_output_embeddings()
+    if head is None:
+        return
+    config = model.config.get_text_config()
+    scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
+    scale *= getattr(config, "logit_scale", None) or 1.0  # Cohere
+    scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
+    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)  # Gemma
+    bases = (model.base_model, model.get_decoder())  # OPT calls its decoder past its base model
+    for base in dict.fromkeys(base for base in bases if isinstance(base, nn.Module) and base is not model):
+        yield Split(base, head, scale, cap)
+
+
+@torch.no_grad()
+def _agrees(model: PreTrainedModel, split: Split) -> bool:
+    hidden: list[torch.Tensor] = []
+
+    def replace(module: nn.Module, args: Any, output: Any) -> Any:
+        shape = output[0]
+        noise = torch.randn(shape.shape, generator=torch.Generator().manual_seed(0)).to(shape)
+        noise *= 100 / split.logits(noise).std().clamp(min=1e-3)  # large enough to show a cap
+        hidden.append(noise)
+        if isinstance(output, tuple):
+            return (noise, *output[1:])
+        output["last_hidden_state"] = noise
+        return output
+
+    handle = split.base.register_forward_hook(replace)
+    device = model.device
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            found = model(input_ids=torch.arange(4, device=device)[None]).logits.float()
+    finally:
+        handle.remove()
+    if len(hidden) != 1:
+        return False
+    expected = split.logits(hidden[0])
+    return expected.shape == found.shape and torch.allclose(expected, found, rtol=1e-3, atol=1e-2)
+
+
+def head_logps(split: Split, hidden: torch.Tensor, targets: torch.Tensor, *, chunk: int | None = None) -> torch.Tensor:
+    """Return the log-prob of each target given the hidden state that predicts it, in nats.
+
+    The logits of `chunk` targets at a time are held in float32 and computed once more for the gradient.
+
+    Args:
+        split: The head.
+        hidden: Shape: (targets, hidden).
+        targets: Token ids. Shape: (targets,).
+        chunk: Targets at a time; None: as many as make `LOGITS_AT_ONCE` logits.
+
+    Shape: (targets,) float32.
+    """
+    if _is_plain(split.head):
+        linear = cast(nn.Linear, split.head)
+        size = chunk or max(LOGITS_AT_ONCE // linear.out_features, 1)
+        return cast(
+            torch.Tensor,
+            _LinearLogps.apply(hidden, targets, linear.weight, linear.bias, split.scale, split.cap, size),  # type: ignore[no-untyped-call]
+        )
+    return module_logps(split.logits, hidden, targets, chunk)
+
+
+def module_logps(logits: Any, hidden: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
+    """Return what `head_logps` returns, for any function from hidden states to logits."""
+
+    def one(part: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        scores = logits(part)
+        return scores.gather(1, tokens[:, None]).squeeze(1) - scores.logsumexp(1)
+
+    size = chunk or 256
+    parts = zip(hidden.split(size), targets.split(size), strict=True)
+    if not torch.is_grad_enabled():
+        return torch.cat([one(*part) for part in parts])
+    return torch.cat([checkpoint(one, *part, use_reentrant=False) for part in parts])
+
+
+def _is_plain(head: nn.Module) -> bool:
+    """Return whether a head is a linear layer that nothing wraps, hooks into, shards or quantises."""
+    if type(head) is not nn.Linear or "forward" in vars(head) or isinstance(head.weight, DTensor):
+        return False
+    return not (head._forward_hooks or head._forward_pre_hooks) and head.weight.is_floating_point()
+
+
+class _LinearLogps(torch.autograd.Function):
+    """log softmax(cap(scale (h W^T + b)))[target], keeping one float a target for the backward pass."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        targets: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        scale: float,
+        cap: float | None,
+        chunk: int,
+    ) -> torch.Tensor:
+        device = hidden.device.type
+        ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        ctx.scale, ctx.cap, ctx.chunk = scale, cap, chunk
+        with torch.autocast(device, enabled=False):
+            logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
+            norms = torch.empty_like(logps)
+            matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
+            for start in range(0, len(targets), chunk):
+                part = slice(start, start + chunk)
+                logits = bent(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift).float(), scale, cap)
+                norms[part] = logits.logsumexp(1)
+                logps[part] = logits.gather(1, targets[part, None]).squeeze(1) - norms[part]
+        ctx.save_for_backward(hidden, targets, weight, bias, norms)
+        return logps
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        hidden, targets, weight, bias, norms = ctx.saved_tensors
+        to_hidden, _, to_weight, to_bias = ctx.needs_input_grad[:4]
+        grad_hidden = torch.empty_like(hidden) if to_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if to_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if to_bias else None
+        with torch.autocast(hidden.device.type, enabled=False):
+            matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
+            for start in range(0, len(targets), ctx.chunk):
+                part = slice(start, start + ctx.chunk)
+                inputs = hidden[part].to(ctx.dtype)
+                scores = nn.functional.linear(inputs, matrix, shift).float()
+                slope = _slope(scores, targets[part], norms[part], grad[part], ctx.scale, ctx.cap).to(ctx.dtype)
+                if grad_hidden is not None:
+                    grad_hidden[part] = slope @ matrix
+                if grad_weight is not None:
+                    grad_weight += slope.T @ inputs
+                if grad_bias is not None:
+                    grad_bias += slope.sum(0)
+        return grad_hidden, None, _cast(grad_weight, weight.dtype), _cast(grad_bias, weight.dtype), None, None, None
+
+
+def _slope(
+    scores: torch.Tensor,
+    targets: torch.Tensor,
+    norms: torch.Tensor,
+    grad: torch.Tensor,
+    scale: float,
+    cap: float | None,
+) -> torch.Tensor:
+    """Return the gradient of the head's output: (one-hot(target) - softmax) x grad x the slope of cap(scale x)."""
+    logits = bent(scores, scale, cap)
+    slope = torch.exp(logits - norms[:, None]).neg_()
+    slope.scatter_add_(1, targets[:, None], torch.ones_like(norms)[:, None])
+    slope.mul_(grad[:, None] * scale)
+    return slope if cap is None else slope.mul_(1 - (logits / cap) ** 2)
+
+
+def _cast(tensor: torch.Tensor | None, dtype: torch.dtype) -> Any:
+    return None if tensor is None else tensor.to(dtype)

@@ -1,0 +1,82 @@
+"""Log-probs of completions under a model."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cache
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from sacpo.data.rows import Rows
+from sacpo.errors import ModelError
+from sacpo.losses.attention import attention_mask
+from sacpo.losses.head import head_logps, module_logps, split_model
+
+
+def completion_logps(model: nn.Module, rows: Rows, *, chunk: int | None = None) -> torch.Tensor:
+    """Return `log pi(completion | prompt)` of each completion, in nats: the sum over its tokens.
+
+    Args:
+        model: A causal language model, or a peft model around one.
+        rows: Prompts with their completions, laid out for the model.
+        chunk: Targets whose logits are held at once; None: as many as fit in a fixed memory.
+
+    Shape: (completions,) float32.
+    """
+    per_token = completion_token_logps(model, rows, chunk=chunk)
+    lengths = torch.bincount(rows.owner, minlength=rows.n_completions)
+    return torch.segment_reduce(per_token, "sum", lengths=lengths, initial=0.0)
+
+
+def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = None) -> torch.Tensor:
+    """Return `log pi(token | all before it)` of each token of the completions, in nats.
+
+    Only hidden states that predict a completion's token meet the head, in chunks, so that neither (rows, width,
+    vocabulary) nor (targets, vocabulary) logits exist. A model that cannot be split in front of its head computes
+    all its logits.
+
+    Args:
+        model: As in `completion_logps`.
+        rows: As in `completion_logps`.
+        chunk: As in `completion_logps`.
+
+    Shape: (targets,) float32, in the order of `rows.targets`.
+    """
+    policy = _bare(model)
+    split = split_model(policy)
+    inputs = _inputs(policy if split is None else split.base, policy, rows)
+    if split is None:
+        logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
+        return module_logps(torch.Tensor.float, logits, rows.targets, chunk)
+    hidden = split.base(**inputs)[0].flatten(0, 1)[rows.source]
+    return head_logps(split, hidden, rows.targets, chunk=chunk)
+
+
+def _bare(model: nn.Module) -> PreTrainedModel:
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ModelError(
+            "adapters that add virtual tokens to the prompt are not supported",
+            value=type(model).__name__,
+            allowed="adapters in the layers, such as LoRA",
+        )
+    unwrap = getattr(model, "get_base_model", None)
+    return cast(PreTrainedModel, unwrap() if callable(unwrap) else model)
+
+
+def _inputs(called: nn.Module, model: PreTrainedModel, rows: Rows) -> dict[str, Any]:
+    inputs = {
+        "input_ids": rows.input_ids,
+        "attention_mask": attention_mask(model, rows),
+        "position_ids": rows.position_ids,
+        "use_cache": False,
+    }
+    known = _parameters(type(called))
+    return {name: value for name, value in inputs.items() if name in known}
+
+
+@cache
+def _parameters(architecture: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(architecture.forward).parameters)
