@@ -12,20 +12,29 @@ import torch
 
 from sacpo.data.rows import Rows, Tree
 
-__all__ = ["Rows", "Tree", "padded_rows"]
+__all__ = ["WIDTH", "Rows", "Tree", "packed_rows", "padded_rows"]
 
 Ints = npt.NDArray[np.int64]
+
+WIDTH = 512
+"""Tokens of a packed row unless one tree needs more: long enough to fill well, short enough for dense attention."""
+
+
+@dataclass(frozen=True)
+class _Branches:
+    """A tree and which completions, in the order of the batch, its branches are."""
+
+    tree: Tree
+    owners: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A sequence's place: a prompt at a column of a row, and its branches, each at its own column."""
+    """A tree's first column in a row."""
 
-    tree: Tree
+    branches: _Branches
     row: int
     column: int
-    branches: tuple[int, ...]
-    owners: tuple[int, ...]
 
 
 def padded_rows(trees: Sequence[Tree], *, pad_id: int, side: Literal["right", "left"] = "right") -> Rows:
@@ -38,26 +47,115 @@ def padded_rows(trees: Sequence[Tree], *, pad_id: int, side: Literal["right", "l
     """
     plain = [Tree(tree.prompt, (completion,)) for tree in trees for completion in tree.completions]
     width = max(map(len, plain))
+    columns = [0 if side == "right" else width - len(tree) for tree in plain]
+    placed = [_Placed(_Branches(tree, (row,)), row, columns[row]) for row, tree in enumerate(plain)]
+    return _assembled(placed, len(plain), width, len(plain), pad_id, shared=False)
+
+
+def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None) -> Rows:
+    """Lay out several trees a row, each prompt once, followed by its completions as branches.
+
+    Trees with the same prompt become one. No tree is split: a row is as wide as the longest tree needs, if that is
+    more than `width`. The same trees in the same order always give the same rows.
+
+    Args:
+        trees: Prompts with their completions.
+        pad_id: The token that fills the rows; it is never seen.
+        width: Most tokens of a row; None: `WIDTH`.
+    """
+    n_completions = sum(len(tree.completions) for tree in trees)
+    limit = max(width or WIDTH, *map(len, trees))
+    merged = _merged(trees, limit)
+    rows = _filled([len(branches.tree) for branches in merged], limit)
     placed = []
-    for row, tree in enumerate(plain):
-        column = 0 if side == "right" else width - len(tree)
-        placed.append(_Placed(tree, row, column, (column + len(tree.prompt),), (row,)))
-    return _assembled(placed, len(plain), width, len(plain), pad_id)
+    for row, members in enumerate(rows):
+        column = 0
+        for member in members:
+            placed.append(_Placed(merged[member], row, column))
+            column += len(merged[member].tree)
+    used = max(sum(len(merged[member].tree) for member in members) for members in rows)
+    return _assembled(placed, len(rows), used, n_completions, pad_id, shared=True)
 
 
-def _assembled(placed: Sequence[_Placed], n_rows: int, width: int, n_completions: int, pad_id: int) -> Rows:
+def _merged(trees: Sequence[Tree], limit: int) -> list[_Branches]:
+    """Join trees with the same prompt as long as they fit in a row together."""
+    open_trees: dict[tuple[int, ...], int] = {}
+    merged: list[_Branches] = []
+    owner = 0
+    for tree in trees:
+        new = _Branches(tree, tuple(range(owner, owner + len(tree.completions))))
+        owner += len(tree.completions)
+        place = open_trees.get(tree.prompt)
+        if place is not None and len(merged[place].tree) + len(tree) - len(tree.prompt) <= limit:
+            old = merged[place]
+            merged[place] = _Branches(
+                Tree(tree.prompt, old.tree.completions + tree.completions), old.owners + new.owners
+            )
+            continue
+        open_trees[tree.prompt] = len(merged)
+        merged.append(new)
+    return merged
+
+
+def _filled(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    """Return which item goes to which row: as few rows as first-fit decreasing finds, and those as narrow as it can.
+
+    Source: Coffman, Garey and Johnson 1978, "An application of bin-packing to multiprocessor scheduling" (MULTIFIT).
+    """
+    best = _first_fit(sizes, limit)
+    low, high = max(max(sizes), -(-sum(sizes) // len(best))), limit
+    while low < high:
+        middle = (low + high) // 2
+        rows = _first_fit(sizes, middle)
+        if len(rows) <= len(best):
+            best, high = rows, middle
+        else:
+            low = middle + 1
+    return best
+
+
+def _first_fit(sizes: Sequence[int], limit: int) -> list[list[int]]:
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for item in sorted(range(len(sizes)), key=lambda i: (-sizes[i], i)):
+        row = next((row for row, free in enumerate(room) if free >= sizes[item]), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(limit)
+        rows[row].append(item)
+        room[row] -= sizes[item]
+    return rows
+
+
+def _assembled(
+    placed: Sequence[_Placed], n_rows: int, width: int, n_completions: int, pad_id: int, *, shared: bool
+) -> Rows:
     ids = np.full((n_rows, width), pad_id, dtype=np.int64)
     positions, mask = np.zeros_like(ids), np.zeros_like(ids)
+    until = np.broadcast_to(np.arange(1, width + 1), ids.shape).copy()  # padding sees itself, so no softmax is empty
     sources: list[Ints] = [np.empty(0, dtype=np.int64)] * n_completions
     targets: list[tuple[int, ...]] = [()] * n_completions
+    longest = 0
     for place in placed:
-        row, prompt = place.row, place.tree.prompt
-        _write(ids, positions, mask, row, place.column, prompt, 0)
-        for column, owner, completion in zip(place.branches, place.owners, place.tree.completions, strict=True):
-            _write(ids, positions, mask, row, column, completion, len(prompt))
-            sources[owner] = row * width + np.arange(column - 1, column - 1 + len(completion))
-            sources[owner][:1] = row * width + place.column + len(prompt) - 1
-            targets[owner] = completion
+        tree, row = place.branches.tree, place.row
+        start, column = place.column, place.column + len(tree.prompt)
+        end = start + len(tree)
+        ids[row, start:column] = tree.prompt
+        positions[row, start:column] = np.arange(len(tree.prompt))
+        mask[row, start:end] = 1
+        until[row, start:column] = end
+        predictor = row * width + column - 1  # the prompt's last token predicts every branch's first one
+        for owner, branch in zip(place.branches.owners, tree.completions, strict=True):
+            part = slice(column, column + len(branch))
+            ids[row, part] = branch
+            positions[row, part] = np.arange(len(tree.prompt), len(tree.prompt) + len(branch))
+            until[row, part] = part.stop
+            sources[owner] = row * width + np.arange(column - 1, part.stop - 1)
+            sources[owner][:1] = predictor
+            targets[owner] = branch
+            longest = max(longest, len(tree.prompt) + len(branch))
+            column = part.stop
     return Rows(
         input_ids=torch.from_numpy(ids),
         position_ids=torch.from_numpy(positions),
@@ -66,13 +164,6 @@ def _assembled(placed: Sequence[_Placed], n_rows: int, width: int, n_completions
         targets=torch.tensor([token for completion in targets for token in completion], dtype=torch.long),
         owner=torch.repeat_interleave(torch.arange(n_completions), torch.tensor([len(t) for t in targets])),
         n_completions=n_completions,
+        longest=longest,
+        visible_until=torch.from_numpy(until) if shared else None,
     )
-
-
-def _write(
-    ids: Ints, positions: Ints, mask: Ints, row: int, column: int, tokens: tuple[int, ...], position: int
-) -> None:
-    part = slice(column, column + len(tokens))
-    ids[row, part] = tokens
-    positions[row, part] = np.arange(position, position + len(tokens))
-    mask[row, part] = 1

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -56,6 +57,7 @@ class Rows:
         targets: Token ids of the completions, in order. Shape: (targets,) long.
         owner: Which completion, in the trees' order, a target belongs to; never decreases. Shape: (targets,) long.
         n_completions: Completions of all trees.
+        longest: Tokens of the longest sequence, prompt and one completion.
     """
 
     input_ids: torch.Tensor
@@ -65,6 +67,7 @@ class Rows:
     targets: torch.Tensor
     owner: torch.Tensor
     n_completions: int
+    longest: int
     visible_until: torch.Tensor | None = None
 
     @property
@@ -74,9 +77,6 @@ class Rows:
 
     def to(self, device: torch.device | str) -> Rows:
         """Return the rows on a device."""
-        moved = {
-            field.name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-            for field in fields(self)
-            for value in [getattr(self, field.name)]
-        }
-        return Rows(**moved)
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
+        moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in tensors.items()}
+        return replace(self, **moved)

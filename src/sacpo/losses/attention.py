@@ -2,21 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers import PretrainedConfig
 
 from sacpo.data.rows import Rows
 
 
-def visible(rows: Rows, *, window: int | None = None, block: int | None = None) -> torch.Tensor:
-    """Return which key each query sees: those before it in its own branch and in its prompt.
+@dataclass(frozen=True)
+class Reach:
+    """How far back a layer looks.
 
-    Args:
-        rows: Rows with shared prompts.
+    Attributes:
         window: A query sees this many positions, itself included; None: all.
         block: A query sees only positions of its own block of this many; None: all.
+    """
+
+    window: int | None = None
+    block: int | None = None
+
+    def within(self, longest: int) -> Reach:
+        """Return the reach without what makes no difference to sequences of at most this many tokens."""
+        window = self.window if self.window is not None and self.window < longest else None
+        block = self.block if self.block is not None and self.block < longest else None
+        return Reach(window, block)
+
+
+def reaches(config: PretrainedConfig) -> dict[str, Reach]:
+    """Return the reach of each kind of attention layer of a model; "" is the only kind where all are alike."""
+    config = config.get_text_config()
+    window, block = getattr(config, "sliding_window", None), getattr(config, "attention_chunk_size", None)
+    kinds = {
+        "full_attention": Reach(),
+        "sliding_attention": Reach(window=window),
+        "chunked_attention": Reach(block=block),
+    }
+    types = getattr(config, "layer_types", None)
+    if not types:
+        return {"": Reach(window, block)}
+    return {kind: kinds[kind] for kind in dict.fromkeys(types) if kind in kinds}
+
+
+def visible(rows: Rows, reach: Reach = Reach()) -> torch.Tensor:
+    """Return which key each query sees: those before it in its own branch and in its prompt.
+
+    Windows and blocks are counted in positions, not in columns, so that a branch sees as much of its prompt as it
+    would in a row of its own.
 
     Shape: (rows, 1, queries, keys) bool.
     """
@@ -24,15 +58,53 @@ def visible(rows: Rows, *, window: int | None = None, block: int | None = None) 
     columns = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
     query, position = columns[:, None], rows.position_ids
     seen = (columns <= query) & (query < rows.visible_until[:, None, :])
-    if window is not None:
-        seen &= position[:, :, None] - position[:, None, :] < window
-    if block is not None:
-        seen &= position[:, :, None] // block == position[:, None, :] // block
+    if reach.window is not None:
+        seen &= position[:, :, None] - position[:, None, :] < reach.window
+    if reach.block is not None:
+        seen &= position[:, :, None] // reach.block == position[:, None, :] // reach.block
     return seen[:, None]
 
 
-def attention_mask(model: PreTrainedModel, rows: Rows) -> Any:
-    """Return the `attention_mask` argument of a model's forward pass for these rows."""
+def visible_blocks(rows: Rows, reach: Reach = Reach()) -> BlockMask:
+    """Return what `visible` returns as FlexAttention's block mask, whose empty blocks are never computed."""
+    until, position = rows.visible_until, rows.position_ids
+    assert until is not None
+
+    def sees(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        seen = (key <= query) & (query < until[batch, key])
+        if reach.window is not None:
+            seen = seen & (position[batch, query] - position[batch, key] < reach.window)
+        if reach.block is not None:
+            seen = seen & (position[batch, query] // reach.block == position[batch, key] // reach.block)
+        return seen
+
+    n_rows, width = rows.input_ids.shape
+    on_gpu = until.device.type == "cuda"
+    return create_block_mask(sees, n_rows, None, width, width, device=until.device, _compile=on_gpu)
+
+
+def attention_mask(config: PretrainedConfig, rows: Rows, dtype: torch.dtype) -> Any:
+    """Return the `attention_mask` argument of a forward pass: one mask, or one for each kind of layer.
+
+    Args:
+        config: The model's configuration; its attention implementation decides the form of a mask.
+        rows: Rows of tokens.
+        dtype: The model's type, which masks that are added to scores have.
+    """
     if not rows.shared:
         return rows.attention_mask
-    return visible(rows)
+    kinds = {kind: reach.within(rows.longest) for kind, reach in reaches(config).items()}
+    masks = {reach: _mask(config, rows, reach, dtype) for reach in set(kinds.values())}
+    if len(masks) == 1:
+        return next(iter(masks.values()))
+    return {kind: masks[reach] for kind, reach in kinds.items()}
+
+
+def _mask(config: PretrainedConfig, rows: Rows, reach: Reach, dtype: torch.dtype) -> torch.Tensor | BlockMask:
+    implementation = config._attn_implementation
+    if implementation == "flex_attention":
+        return visible_blocks(rows, reach)
+    seen = visible(rows, reach)
+    if implementation == "eager":  # added to the scores, where True would count as 1
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+    return seen

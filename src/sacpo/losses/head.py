@@ -67,13 +67,14 @@ def _candidates(model: PreTrainedModel) -> Iterator[Split]:
     if head is None:
         return
     config = model.config.get_text_config()
-    scale = 1.0 / (getattr(config, "logits_scaling", None) or 1.0)  # Granite
-    scale *= getattr(config, "logit_scale", None) or 1.0  # Cohere
+    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
     scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
+    divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite divides by it, HyperCLOVA X multiplies
     cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)  # Gemma
     bases = (model.base_model, model.get_decoder())  # OPT calls its decoder past its base model
-    for base in dict.fromkeys(base for base in bases if isinstance(base, nn.Module) and base is not model):
-        yield Split(base, head, scale, cap)
+    for base in dict.fromkeys(base for base in bases if isinstance(base, nn.Module) and base not in (model, head)):
+        for factor in dict.fromkeys((scale / divisor, scale * divisor)):
+            yield Split(base, head, factor, cap)
 
 
 @torch.no_grad()
@@ -119,10 +120,8 @@ def head_logps(split: Split, hidden: torch.Tensor, targets: torch.Tensor, *, chu
     if _is_plain(split.head):
         linear = cast(nn.Linear, split.head)
         size = chunk or max(LOGITS_AT_ONCE // linear.out_features, 1)
-        return cast(
-            torch.Tensor,
-            _LinearLogps.apply(hidden, targets, linear.weight, linear.bias, split.scale, split.cap, size),  # type: ignore[no-untyped-call]
-        )
+        apply = cast(Any, _LinearLogps.apply)
+        return cast(torch.Tensor, apply(hidden, targets, linear.weight, linear.bias, split.scale, split.cap, size))
     return module_logps(split.logits, hidden, targets, chunk)
 
 
@@ -177,7 +176,7 @@ class _LinearLogps(torch.autograd.Function):
         return logps
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         hidden, targets, weight, bias, norms = ctx.saved_tensors
         to_hidden, _, to_weight, to_bias = ctx.needs_input_grad[:4]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import cache
 from typing import Any, cast
 
 import torch
@@ -45,7 +44,7 @@ def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = 
 
     Shape: (targets,) float32, in the order of `rows.targets`.
     """
-    policy = _bare(model)
+    policy = bare(model)
     split = split_model(policy)
     inputs = _inputs(policy if split is None else split.base, policy, rows)
     if split is None:
@@ -55,7 +54,12 @@ def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = 
     return head_logps(split, hidden, rows.targets, chunk=chunk)
 
 
-def _bare(model: nn.Module) -> PreTrainedModel:
+def bare(model: nn.Module) -> PreTrainedModel:
+    """Return the transformers model inside a peft model, or the model itself; adapters act in both.
+
+    Raises:
+        ModelError: An adapter adds virtual tokens to the prompt.
+    """
     if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
         raise ModelError(
             "adapters that add virtual tokens to the prompt are not supported",
@@ -69,14 +73,9 @@ def _bare(model: nn.Module) -> PreTrainedModel:
 def _inputs(called: nn.Module, model: PreTrainedModel, rows: Rows) -> dict[str, Any]:
     inputs = {
         "input_ids": rows.input_ids,
-        "attention_mask": attention_mask(model, rows),
+        "attention_mask": attention_mask(model.config, rows, model.dtype),
         "position_ids": rows.position_ids,
         "use_cache": False,
     }
-    known = _parameters(type(called))
+    known = inspect.signature(called.forward).parameters
     return {name: value for name, value in inputs.items() if name in known}
-
-
-@cache
-def _parameters(architecture: type[nn.Module]) -> frozenset[str]:
-    return frozenset(inspect.signature(architecture.forward).parameters)
