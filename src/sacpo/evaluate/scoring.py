@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Answer
@@ -79,24 +79,7 @@ def kl_terms(logps: Sequence[float], base_logps: Sequence[float]) -> list[float]
     return [logp - base for logp, base in zip(logps, base_logps, strict=True)]
 
 
-def plain_logps(model: Any, batch: Sequence[Continuation], pad_id: int) -> torch.Tensor:
-    """Return each completion's log-prob from a model that gives no more than logits. Shape: (batch,)."""
-    width = max(len(continuation) for continuation in batch)
-    ids = [[*c.prompt, *c.completion, *[pad_id] * (width - len(c))] for c in batch]
-    mask = [[1] * len(c) + [0] * (width - len(c)) for c in batch]
-    first = min(len(c.prompt) for c in batch) - 1  # the earliest position whose logits are needed
-    inputs, seen = torch.tensor(ids, device=model.device), torch.tensor(mask, device=model.device)
-    logits = model(input_ids=inputs, attention_mask=seen, logits_to_keep=width - first).logits[:, -(width - first) : -1]
-    per_token = torch.log_softmax(logits.float(), -1).gather(-1, inputs[:, first + 1 :, None]).squeeze(-1)
-    positions = torch.arange(first + 1, width, device=model.device)
-    starts = torch.tensor([[len(c.prompt)] for c in batch], device=model.device)
-    ends = torch.tensor([[len(c)] for c in batch], device=model.device)
-    return per_token.where((positions >= starts) & (positions < ends), 0.0).double().sum(-1)
-
-
 def _logps(model: Any, batch: Sequence[Continuation], pad_id: int) -> list[float]:
-    if not isinstance(model, PreTrainedModel):
-        return plain_logps(model, batch, pad_id).tolist()
     trees = [Tree(continuation.prompt, (continuation.completion,)) for continuation in batch]
     return completion_logps(model, padded_rows(trees, pad_id=pad_id).to(model.device)).tolist()
 

@@ -69,6 +69,14 @@ class MixedModel(nn.Module):
         """Where the inputs belong."""
         return next(self.models[-1].parameters()).device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """The weights' dtype; logits are float32."""
+        return next(self.models[-1].parameters()).dtype
+
+    def get_output_embeddings(self) -> None:
+        """Return None: no single head maps hidden states to the mixed logits."""
+
     def forward(
         self,
         input_ids: torch.Tensor,
