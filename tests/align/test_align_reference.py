@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from align_toys import job, step, toy_pairs, write_base
-from sacpo.data.packing import Tree
 
 import sacpo.align.reference as reference_module
 from sacpo.align.reference import reference_key, reference_logps
 from sacpo.align.step import run_align
+from sacpo.data.packing import Tree
 from sacpo.errors import ModelError, RunError
 
 TREES = [Tree((3, 4), ((5,), (6, 7))), Tree((3,), ((8, 1),)), Tree((9, 9, 9, 9), ((2,), (1,)))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 LOGITS_AT_ONCE = 2**24
 """Logits that are held at once, in float32, unless a chunk size is given: 64 MiB."""
@@ -67,14 +68,22 @@ def _candidates(model: PreTrainedModel) -> Iterator[Split]:
     if head is None:
         return
     config = model.config.get_text_config()
-    scale = getattr(config, "logit_scale", None) or 1.0  # Cohere
-    scale *= getattr(config, "lm_head_multiplier", None) or 1.0  # Falcon-H1
-    divisor = getattr(config, "logits_scaling", None) or 1.0  # Granite divides by it, HyperCLOVA X multiplies
-    cap = getattr(config, "final_logit_softcapping", None) or getattr(config, "logits_soft_cap", None)  # Gemma
-    bases = (model.base_model, model.get_decoder())  # OPT calls its decoder past its base model
-    for base in dict.fromkeys(base for base in bases if isinstance(base, nn.Module) and base not in (model, head)):
-        for factor in dict.fromkeys((scale / divisor, scale * divisor)):
+    scale = math.prod(
+        _number(config, name) or 1.0 for name in ("logit_scale", "output_multiplier", "lm_head_multiplier")
+    )
+    scaling = _number(config, "logits_scaling") or 1.0  # Granite divides by it, HyperCLOVA X multiplies
+    cap = _number(config, "final_logit_softcapping") or _number(config, "logits_soft_cap")
+    # OPT calls its decoder past its base model, Llama 4 has its own under another name than it says
+    found = (model.base_model, model.get_decoder(), getattr(model, "model", None))
+    bases = dict.fromkeys(base for base in found if isinstance(base, nn.Module) and base not in (model, head))
+    for base in bases:
+        for factor in dict.fromkeys((scale / scaling, scale * scaling)):
             yield Split(base, head, factor, cap)
+
+
+def _number(config: PretrainedConfig, name: str) -> float | None:
+    value = getattr(config, name, None)
+    return float(value) if isinstance(value, int | float) else None
 
 
 @torch.no_grad()

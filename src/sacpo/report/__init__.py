@@ -1,1 +1,11 @@
-"""Report: tables, figures and the HTML page."""
+"""Report: what a run found, as `results.json`, figures, one HTML page and the chosen model's card.
+
+results     the schema of results.json
+lookup      where a figure stands in the results, and the words for it
+diagnosis   findings: each with its test, its evidence and a cure
+headline    the answer in plain words
+figures     figure 2, unsafe rate against helpfulness, theory, training curves
+page        the self-contained HTML page
+card        the model card
+build       all of it into one folder
+"""

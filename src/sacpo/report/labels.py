@@ -1,0 +1,94 @@
+"""Placing labels beside marks so that they hide neither marks nor each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Annotation
+
+# (dx, dy) in points from the mark, with the alignment that makes the text grow away from it
+PLACES = (
+    (6, 5, "left", "bottom"),
+    (-6, 5, "right", "bottom"),
+    (6, -5, "left", "top"),
+    (-6, -5, "right", "top"),
+    (9, 0, "left", "center"),
+    (-9, 0, "right", "center"),
+    (0, 9, "center", "bottom"),
+    (0, -9, "center", "top"),
+    (13, 13, "left", "bottom"),
+    (-13, 13, "right", "bottom"),
+    (13, -13, "left", "top"),
+    (-13, -13, "right", "top"),
+)
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point with its label.
+
+    Attributes:
+        x, y: Data coordinates.
+        text: The label.
+        colour: Of the text.
+        bold: Whether the label is set in bold; bold labels are placed first.
+    """
+
+    x: float
+    y: float
+    text: str
+    colour: str
+    bold: bool = False
+
+
+def place_labels(axis: Axes, marks: Sequence[Mark], size: float = 7.5) -> None:
+    """Write each mark's label at the first place around it that covers least; the axes' limits must be final."""
+    points = [tuple(axis.transData.transform((mark.x, mark.y))) for mark in marks]
+    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    frame = axis.get_window_extent()
+    inside: Box = (frame.x0, frame.y0, frame.x1, frame.y1)
+    for mark in sorted(marks, key=lambda mark: not mark.bold):
+        best: tuple[float, Annotation, Box] | None = None
+        for dx, dy, across, along in PLACES:
+            note = axis.annotate(
+                mark.text,
+                (mark.x, mark.y),
+                xytext=(dx, dy),
+                textcoords="offset points",
+                ha=across,
+                va=along,
+                fontsize=size + mark.bold,
+                fontweight="bold" if mark.bold else "normal",
+                color=mark.colour,
+            )
+            box = _box(axis, note)
+            cost = sum(_shared(box, other) for other in taken) + 3 * (_area(box) - _shared(box, inside))
+            if best is None or cost < best[0] - 1e-6:
+                if best is not None:
+                    best[1].remove()
+                best = (cost, note, box)
+            else:
+                note.remove()
+        assert best is not None
+        taken.append(best[2])
+
+
+def _box(axis: Axes, note: Annotation) -> Box:
+    canvas = axis.figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    found = note.get_window_extent(canvas.get_renderer())
+    return found.x0, found.y0, found.x1, found.y1
+
+
+def _area(box: Box) -> float:
+    return (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _shared(a: Box, b: Box) -> float:
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    return width * height if width > 0 and height > 0 else 0.0

@@ -1,0 +1,181 @@
+"""Where a figure stands in the results, and how numbers and untrusted texts are written."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+from sacpo.report.results import RATES, Constraint, Measured, ModelInfo, Results
+
+LABELS = {
+    "unsafe_rate": "unsafe answers",
+    "over_refusal_rate": "over-refusal",
+    "refusal_rate": "refusals of restricted prompts",
+    "truncated_rate": "truncated",
+    "degenerate_rate": "degenerate",
+    "mean_tokens": "tokens an answer",
+    "kl": "KL from SFT, nats",
+}
+SPELLED = frozenset(
+    "\u200e\u200f\u061c\u2028\u2029\ufeff" + "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+)
+
+
+def axes(results: Results) -> tuple[str, str]:
+    """Return the criteria of the horizontal and the vertical axis."""
+    report = results.recipe.get("report") or {}
+    return report.get("x") or "helpfulness", report.get("y") or "harmlessness"
+
+
+def report_sets(results: Results) -> list[str]:
+    """Return the prompt sets whose figures are headlines, in the recipe's order."""
+    return [name for name, prompts in results.prompts.items() if prompts.role == "report"]
+
+
+def set_of(results: Results, key: str) -> str | None:
+    """Return the report set that a metric is read from: the one that counts most items, the first one on a tie."""
+    counted = {
+        name: max((_n(sets[name].metrics.get(key)) for sets in results.measures.values() if name in sets), default=0)
+        for name in report_sets(results)
+    }
+    best = max(counted, key=lambda name: counted[name], default=None)
+    return best if best is not None and counted[best] else None
+
+
+def figure(results: Results, model: str, key: str) -> Measured | None:
+    """Return a model's figure on report prompts; None where it was not measured."""
+    name = set_of(results, key)
+    if name is None or name not in results.measures.get(model, {}):
+        return None
+    found = results.measures[model][name].metrics.get(key)
+    return found if found is not None and found.value is not None else None
+
+
+def known(measured: Measured | None) -> tuple[float, float, float] | None:
+    """Return value, low and high where all three are known."""
+    if measured is None or measured.value is None or measured.low is None or measured.high is None:
+        return None
+    return measured.value, measured.low, measured.high
+
+
+def shown_model(results: Results) -> str | None:
+    """Return the model that the report is about: the chosen one, else the nearest."""
+    if results.selection is None:
+        return None
+    return results.selection.chosen or results.selection.nearest
+
+
+def lines(results: Results) -> dict[str, list[str]]:
+    """Return the models of each line in their order of strength or q; the base has none."""
+    found: dict[str, list[str]] = {}
+    for name, info in results.models.items():
+        if info.kind != "base":
+            found.setdefault(info.line or name, []).append(name)
+    return found
+
+
+def chain(results: Results, model: str) -> list[ModelInfo]:
+    """Return the steps from the SFT model to this one, in order; a merge ends the way back."""
+    info = results.models[model]
+    if info.kind != "step" or not info.parents:
+        return []
+    return [*(chain(results, info.parents[0]) if info.parents[0] in results.models else []), info]
+
+
+def made_by(results: Results, model: str) -> str:
+    """Say in a few words how a model was made."""
+    info = results.models[model]
+    if info.kind == "base":
+        return "supervised fine-tuning" if results.recipe.get("sft") else "the base model"
+    if info.kind == "merge":
+        words = {"linear": "weights averaged", "task-vectors": "task vectors added", "token-level": "logits mixed"}
+        return f"{words.get(info.method or '', info.method or 'merged')}, q = {info.q:g}: " + " with ".join(
+            info.parents
+        )
+    steps = [f"{(step.algorithm or '').upper()}({step.criterion}, {step.beta:g})" for step in chain(results, model)]
+    return " → ".join(steps)
+
+
+def label(key: str) -> str:
+    """Return a metric's name in words."""
+    metric, _, criterion = key.partition("/")
+    if metric == "win_rate":
+        return f"{criterion} win rate"
+    if metric == "mean_score":
+        return f"mean {criterion} score"
+    return LABELS.get(key, key.replace("_", " "))
+
+
+def is_rate(key: str) -> bool:
+    """Tell whether a metric is a fraction in [0, 1], shown in per cent."""
+    return key.partition("/")[0] in ("win_rate", *RATES)
+
+
+def number(value: float | None, key: str = "") -> str:
+    """Write a figure: rates in per cent, others with three significant digits."""
+    if value is None:
+        return "–"
+    if is_rate(key):
+        return f"{100 * value:.1f} %"
+    if abs(value) >= 100:
+        return f"{value:,.0f}".replace(",", "\u202f")
+    return f"{value:.3g}".replace("-", "−")
+
+
+def interval(measured: Measured | None, key: str = "") -> str:
+    """Write the interval's ends, such as "54.1 to 62.0 %"; "" where there is none."""
+    if measured is None or measured.low is None or measured.high is None:
+        return ""
+    if is_rate(key):
+        return f"{100 * measured.low:.1f} to {100 * measured.high:.1f} %"
+    return f"{number(measured.low)} to {number(measured.high)}"
+
+
+def with_interval(measured: Measured | None, key: str = "") -> str:
+    """Write a figure with its interval in brackets."""
+    if measured is None:
+        return "not measured"
+    ends = interval(measured, key)
+    return f"{number(measured.value, key)} ({ends})" if ends else number(measured.value, key)
+
+
+def bound_words(constraint: Constraint) -> str:
+    """Write a constraint, such as "unsafe answers at most 6.0 %"."""
+    relation = "at most" if constraint.at_most is not None else "at least"
+    return f"{label(constraint.key)} {relation} {number(constraint.bound, constraint.key)}"
+
+
+def visible(text: str) -> str:
+    """Show what would hide or reorder text: control characters as pictures, direction marks spelled out."""
+    return "".join(_spelled(text))
+
+
+def plain(value: Any) -> Any:
+    """Make every text inside a JSON-ready value `visible`."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {visible(str(key)): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def _spelled(text: str) -> Iterator[str]:
+    for char in text.replace("\r\n", "\n"):
+        code = ord(char)
+        if char in "\n\t":
+            yield char
+        elif code < 0x20:
+            yield chr(0x2400 + code)
+        elif code == 0x7F:
+            yield "\u2421"
+        elif char in SPELLED or unicodedata.category(char) in ("Cc", "Cs"):
+            yield f"⟨U+{code:04X}⟩"
+        else:
+            yield char
+
+
+def _n(measured: Measured | None) -> int:
+    return 0 if measured is None or measured.value is None else max(measured.n, 1)

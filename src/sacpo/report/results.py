@@ -1,0 +1,318 @@
+"""The schema of `results.json`: everything that a run measured, without timings and without texts of answers.
+
+The same results give the same bytes. A field that was not measured is null; a number is always finite. Rates are
+fractions in [0, 1], log-probs and KL are in nats, lengths in tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sacpo.errors import DataError
+
+FORMAT = "sacpo-results/1"
+RATES = ("unsafe_rate", "over_refusal_rate", "refusal_rate", "truncated_rate", "degenerate_rate")
+
+
+class Part(BaseModel):
+    """A part of the results: unknown fields and numbers that are not finite are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Measured(Part):
+    """A figure with its 95 % interval, as `sacpo.stats.estimate.Estimate` writes it."""
+
+    value: float | None = Field(description="point estimate; null when nothing could be counted")
+    ci95: tuple[float | None, float | None] = Field((None, None), description="the interval's ends; null: none")
+    n: int = Field(0, description="items that counted")
+    clusters: int = Field(0, description="independent clusters among them")
+    unparsed: int = Field(0, description="items left out because no verdict could be read")
+    method: str = Field("", description="how the interval was computed")
+
+    @property
+    def low(self) -> float | None:
+        """The interval's lower end."""
+        return self.ci95[0]
+
+    @property
+    def high(self) -> float | None:
+        """The interval's upper end."""
+        return self.ci95[1]
+
+
+class ModelInfo(Part):
+    """How a model was made."""
+
+    kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
+    parents: tuple[str, ...] = Field((), description="step: the model it starts from; merge: the two, later one last")
+    criterion: str | None = Field(None, description="step: what its preferences are about")
+    algorithm: str | None = Field(None, description="step: dpo or kto")
+    beta: float | None = Field(None, description="step: its own KL strength; for a constraint criterion beta/lambda")
+    strengths: tuple[tuple[str, float], ...] = Field(
+        (), description="(criterion, strength) of every step from the SFT model to this one, in order"
+    )
+    q: float | None = Field(None, description="merge: weight of the later model")
+    method: str | None = Field(None, description="merge: linear, task-vectors or token-level")
+    line: str = Field("", description="models of one line differ in strength or q only; figures join them")
+    training: dict[str, Any] | None = Field(None, description="training summary: steps, tokens, first and last loss, …")
+    curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
+    implicit: dict[str, Measured] | None = Field(
+        None,
+        description="accuracy on held-out pairs: 'implicit' (log pi/pi_ref), 'before' (log pi_ref), 'after' (log pi)",
+    )
+    kl_reference: Measured | None = Field(None, description="KL(policy || its own reference), nats an answer")
+
+
+class PromptSet(Part):
+    """A set of evaluation prompts."""
+
+    role: Literal["tuning", "report", "certification"] = Field(description="only 'report' figures are headlines")
+    n: int = Field(description="prompts")
+    kinds: dict[str, int] = Field({}, description="prompts of each kind: ordinary, restricted, borderline")
+    population: str = Field("", description="in words, what these prompts are a sample of")
+
+
+class Measures(Part):
+    """What was measured of one model on one prompt set.
+
+    Names of metrics: `win_rate/CRITERION` (against the baseline, ties half), `mean_score/CRITERION`, `unsafe_rate`
+    (restricted prompts), `over_refusal_rate` (borderline prompts), `refusal_rate` (restricted prompts), `mean_tokens`,
+    `truncated_rate`, `degenerate_rate`, `kl` (from the SFT model, nats an answer).
+    """
+
+    metrics: dict[str, Measured] = Field({}, description="metric: figure")
+    categories: dict[str, dict[str, Measured]] = Field({}, description="category: metric: figure")
+    outcomes: dict[str, dict[str, int]] = Field({}, description="criterion: counts of win, tie, loss, unparsed")
+
+
+class Constraint(Part):
+    """A bound that the selected model must meet on tuning prompts."""
+
+    metric: str = Field(description="metric without criterion, such as unsafe_rate or win_rate")
+    prompts: str = Field(description="prompt set that it was checked on")
+    criterion: str | None = Field(None, description="for win_rate and mean_score")
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The metric's name in `Measures.metrics`."""
+        return f"{self.metric}/{self.criterion}" if self.criterion else self.metric
+
+    @property
+    def bound(self) -> float:
+        """The bound's value."""
+        return self.at_most if self.at_most is not None else (self.at_least or 0.0)
+
+
+class Objective(Part):
+    """What the selected model maximises."""
+
+    metric: str
+    criterion: str
+    prompts: str
+
+    @property
+    def key(self) -> str:
+        """The metric's name in `Measures.metrics`."""
+        return f"{self.metric}/{self.criterion}"
+
+
+class ConstraintCheck(Part):
+    """One model against one constraint, on tuning prompts."""
+
+    value: Measured | None = None
+    met: bool | None = Field(None, description="null: not measured")
+
+
+class Candidate(Part):
+    """One model in the selection."""
+
+    objective: Measured | None = None
+    checks: tuple[ConstraintCheck, ...] = Field((), description="one a constraint, in their order")
+    feasible: bool = Field(description="meets every constraint")
+    distance: float | None = Field(None, description="how far it misses the constraints; 0 when it meets them")
+    note: str = ""
+
+
+class Selection(Part):
+    """The choice: on tuning prompts, the best model that meets every constraint."""
+
+    chosen: str | None = Field(description="null when no model meets every constraint")
+    feasible: bool = Field(description="some model meets every constraint")
+    objective: Objective
+    constraints: tuple[Constraint, ...] = ()
+    models: dict[str, Candidate] = {}
+    front: tuple[str, ...] = Field((), description="models that no other one beats in objective and constraints")
+    nearest: str | None = Field(None, description="the model that misses by least, when none is feasible")
+
+
+class OptimumPoint(Part):
+    """The optimum pi* at one strength, estimated by weights on SFT samples."""
+
+    beta_over_lambda: float
+    E_r: float = Field(description="mean reward")
+    E_g: float = Field(description="mean safety")
+    kl: float | None = Field(None, description="KL(pi* || SFT), nats")
+    unsafe_rate: float | None = None
+    over_refusal_rate: float | None = None
+    ess: float | None = Field(
+        None, description="effective sample size a prompt: below about 5 do not believe the point"
+    )
+    win_rate: dict[str, float] = Field({}, description="criterion: win rate of pi* against SFT")
+
+
+class KlToOptimum(Part):
+    """How far a trained model is from the optimum, in nats."""
+
+    own: Measured | None = Field(None, description="KL(pi || its own pi*), for models with a nominal lambda")
+    own_alarm: float | None = Field(None, description="KL(SFT || that pi*): a larger 'own' means collapse")
+    target: Measured | None = Field(None, description="KL(pi || common target)")
+
+
+class Theory(Part):
+    """What the world knows beside the trained models."""
+
+    curve: tuple[OptimumPoint, ...] = Field((), description="the optimum over beta/lambda")
+    kl_to_optimum: dict[str, KlToOptimum] = {}
+    alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
+    target: float | None = Field(None, description="beta/lambda of the common target")
+    prompts: str | None = Field(None, description="prompt set that it was estimated on")
+
+
+class Finding(Part):
+    """One diagnosis: what was looked for, what was found, and what to do about it."""
+
+    name: str
+    test: str = Field(description="in words, with its threshold")
+    verdict: Literal["found", "not found", "cannot tell"]
+    evidence: tuple[str, ...] = Field((), description="this run's numbers")
+    models: tuple[str, ...] = Field((), description="models it was found in")
+    cure: str
+
+
+class Results(Part):
+    """All that a run measured: the whole of `results.json`."""
+
+    format: Literal["sacpo-results/1"] = FORMAT
+    name: str = Field(description="the run's name")
+    recipe: dict[str, Any] = Field(description="the resolved recipe")
+    versions: dict[str, str] = Field({}, description="this package, Python and the libraries that make the numbers")
+    seed: int
+    command: str = Field("", description="how the run was started")
+    warnings: tuple[str, ...] = ()
+    baseline: str = Field("sft", description="the model that win rates are against")
+    data: dict[str, dict[str, Any]] = Field({}, description="source: data report")
+    models: dict[str, ModelInfo]
+    prompts: dict[str, PromptSet] = {}
+    measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
+    selection: Selection | None = None
+    theory: Theory | None = None
+    diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
+
+
+class ShownAnswer(Part):
+    """One model's answer on the page."""
+
+    text: str
+    flags: tuple[str, ...] = Field((), description="unsafe, refusal, truncated, empty, repeating, …")
+    verdicts: dict[str, str | float | None] = Field({}, description="criterion: outcome, label or score")
+
+
+class ShownPrompt(Part):
+    """One prompt with all models' answers, for the page only; never part of `results.json`."""
+
+    prompt: str
+    category: str = ""
+    kind: str = ""
+    set: str = ""
+    answers: dict[str, ShownAnswer]
+
+
+def parse_results(data: Results | Mapping[str, Any]) -> Results:
+    """Return the results as checked values.
+
+    Raises:
+        DataError: A field is missing, unknown or of the wrong type, a number is not finite, or a model is unknown.
+    """
+    plain = data.model_dump(mode="python") if isinstance(data, Results) else dict(data)
+    for path, number in _not_finite(plain, ""):
+        raise DataError("a number in the results is not finite", where=path, value=number, do="find where it came from")
+    try:
+        results = Results.model_validate(plain)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise DataError(
+            f"not results of format {FORMAT}: {first['msg']}",
+            where=".".join(str(part) for part in first["loc"]),
+            value=first.get("input"),
+        ) from error
+    _check_names(results)
+    return results
+
+
+def results_schema() -> dict[str, Any]:
+    """Return the JSON schema of `results.json`."""
+    return Results.model_json_schema(mode="serialization")
+
+
+def results_document() -> str:
+    """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
+    parts: list[type[Part]] = [
+        Results, ModelInfo, PromptSet, Measures, Measured, Selection, Objective, Constraint, Candidate, ConstraintCheck,
+        Theory, OptimumPoint, KlToOptimum, Finding,
+    ]  # fmt: skip
+    return f"# results.json ({FORMAT})\n\n{__doc__}\n" + "\n".join(_document(part) for part in parts)
+
+
+def _document(part: type[Part]) -> str:
+    rows = [
+        f"| `{name}` | `{_type_name(field.annotation)}` | {field.description or ''} |"
+        for name, field in part.model_fields.items()
+    ]
+    about = "\n".join(line.strip() for line in (part.__doc__ or "").splitlines()).strip()
+    return "\n".join([f"## {part.__name__}", "", about, "", "| field | type | meaning |", "|---|---|---|", *rows, ""])
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is type(None):
+        return "null"
+    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
+    text = text or str(annotation).replace(f"{__name__}.", "").replace("typing.", "").replace("NoneType", "null")
+    return text.replace("|", "or").replace("None", "null")
+
+
+def _check_names(results: Results) -> None:
+    if results.baseline not in results.models:
+        raise DataError(
+            "the baseline is no model of the results",
+            where="baseline",
+            value=results.baseline,
+            allowed=[*results.models],
+        )
+    places = [("measures", [*results.measures])]
+    if results.selection is not None:
+        chosen = [name for name in (results.selection.chosen, results.selection.nearest) if name is not None]
+        places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
+    if results.theory is not None:
+        places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
+    for where, names in places:
+        for name in names:
+            if name not in results.models:
+                raise DataError("no such model in the results", where=where, value=name, allowed=[*results.models])
+
+
+def _not_finite(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _not_finite(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, item in enumerate(value):
+            yield from _not_finite(item, f"{path}.{index}" if path else str(index))
