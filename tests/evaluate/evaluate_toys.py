@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -11,13 +9,6 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 WORDS = ["<pad>", "<eos>", "<unk>", "\n", "\n\n", "\n\n\n", "User", ":", *(f"w{i}" for i in range(32))]
-
-
-class SampleTemplate:
-    """The user's words and nothing else."""
-
-    def render(self, prompt: Any) -> str:
-        return prompt.text
 
 
 def tiny_tokenizer() -> PreTrainedTokenizerFast:

@@ -8,14 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from evaluate_toys import SampleTemplate, tiny_model, tiny_tokenizer
+from evaluate_toys import tiny_model, tiny_tokenizer
 
 from sacpo.data.records import Answer, Prompt, read_jsonl
+from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.evaluate import generate
 from sacpo.evaluate.generate import ANSWERS, end_tokens, generate_answers, plan_batches, uniforms
 from sacpo.recipe.schema import GenerationSpec
 
+PLAIN = make_template("plain", tiny_tokenizer())
 TOKENIZER = tiny_tokenizer()
 PROMPTS = [Prompt.from_text(" ".join(f"w{(7 * i + j) % 30}" for j in range(1 + i % 7))) for i in range(20)]
 GREEDY = GenerationSpec(max_new_tokens=24)
@@ -29,7 +31,7 @@ def model() -> Any:
 
 def answers_of(model: Any, spec: GenerationSpec, prompts: Sequence[Prompt] = PROMPTS, **options: Any) -> list[Answer]:
     options = {"model_name": "m", "seed": 5, **options}
-    return generate_answers(model, TOKENIZER, prompts, SampleTemplate(), spec, **options)
+    return generate_answers(model, TOKENIZER, prompts, PLAIN, spec, **options)
 
 
 @pytest.mark.parametrize("spec", [GREEDY, SAMPLED], ids=["greedy", "sampled"])

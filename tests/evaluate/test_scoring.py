@@ -8,15 +8,17 @@ from typing import Any
 
 import pytest
 import torch
-from evaluate_toys import SampleTemplate, tiny_model, tiny_tokenizer
+from evaluate_toys import tiny_model, tiny_tokenizer
 
 from sacpo.data.records import Answer, Prompt
+from sacpo.data.templates import make_template
 from sacpo.errors import DataError
 from sacpo.evaluate.generate import generate_answers
 from sacpo.evaluate.scoring import kl_terms, score_answers
 from sacpo.merge import MixedModel
 from sacpo.recipe.schema import GenerationSpec
 
+PLAIN = make_template("plain", tiny_tokenizer())
 TOKENIZER = tiny_tokenizer()
 PROMPTS = [Prompt.from_text(" ".join(f"w{(7 * i + j) % 30}" for j in range(1 + i % 5))) for i in range(12)]
 SAMPLED = GenerationSpec(max_new_tokens=10, do_sample=True)
@@ -34,11 +36,11 @@ def other() -> Any:
 
 @pytest.fixture(scope="module")
 def answers(model: Any) -> list[Answer]:
-    return generate_answers(model, TOKENIZER, PROMPTS, SampleTemplate(), SAMPLED, model_name="m", seed=3)
+    return generate_answers(model, TOKENIZER, PROMPTS, PLAIN, SAMPLED, model_name="m", seed=3)
 
 
 def score(model: Any, answers: Sequence[Answer], batch_size: int = 5) -> list[float]:
-    return score_answers(model, TOKENIZER, answers, SampleTemplate(), batch_size=batch_size)
+    return score_answers(model, TOKENIZER, answers, PLAIN, batch_size=batch_size)
 
 
 @torch.no_grad()
@@ -99,7 +101,7 @@ def test_a_mixture_at_its_ends_scores_as_its_models(model: Any, other: Any, answ
 def test_a_mixture_generates_what_it_scores_as_most_probable(model: Any, other: Any) -> None:
     mixed = MixedModel(model, other, 0.3)
     spec = GenerationSpec(max_new_tokens=4)
-    greedy = generate_answers(mixed, TOKENIZER, PROMPTS, SampleTemplate(), spec, model_name="mixed", seed=0)
+    greedy = generate_answers(mixed, TOKENIZER, PROMPTS, PLAIN, spec, model_name="mixed", seed=0)
     for answer in greedy[:4]:
         first = [dataclasses.replace(answer, tokens=(token,)) for token in range(len(TOKENIZER))]
         scores = score(mixed, first, batch_size=64)
@@ -114,7 +116,7 @@ def test_the_terms_average_to_the_divergence(model: Any, other: Any) -> None:
     """Answers of one token, 3000 samples: the mean is within 4 standard errors of the exact sum over the vocabulary."""
     spec = GenerationSpec(max_new_tokens=1, do_sample=True, batch_size=1000)
     prompt = PROMPTS[2:3]
-    drawn = generate_answers(model, TOKENIZER, prompt, SampleTemplate(), spec, model_name="m", seed=0, samples=3000)
+    drawn = generate_answers(model, TOKENIZER, prompt, PLAIN, spec, model_name="m", seed=0, samples=3000)
     terms = kl_terms(score(model, drawn, 1000), score(other, drawn, 1000))
     ids = torch.tensor([TOKENIZER(prompt[0].text, add_special_tokens=False)["input_ids"]])
     with torch.no_grad():

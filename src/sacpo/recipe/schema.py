@@ -196,6 +196,7 @@ class SftSpec(Section):
 
     dataset: str | tuple[str, ...]
     max_length: int = Field(512, ge=2)
+    too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
 
