@@ -1,4 +1,4 @@
-"""The figures: helpfulness against harmlessness (the paper's figure 2), unsafe answers, the optimum, training curves."""
+"""The figures: helpfulness against harmlessness (the paper's figure 2), unsafe rate, optimum, training curves."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def place_labels(axis: Axes, marks: Sequence[Mark], size: float = 7.5) -> None:
 def _box(axis: Axes, note: Annotation) -> Box:
     canvas = axis.figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    found = note.get_window_extent(canvas.get_renderer())
+    found = note.get_window_extent(canvas.get_renderer())  # type: ignore[no-untyped-call]
     return found.x0, found.y0, found.x1, found.y1
 
 

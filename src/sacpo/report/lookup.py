@@ -83,6 +83,18 @@ def chain(results: Results, model: str) -> list[ModelInfo]:
     return [*(chain(results, info.parents[0]) if info.parents[0] in results.models else []), info]
 
 
+def ancestors(results: Results, model: str) -> set[str]:
+    """Return every model that this one was made from, directly or not."""
+    found: set[str] = set()
+    waiting = [*results.models[model].parents] if model in results.models else []
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in results.models:
+            found.add(name)
+            waiting += results.models[name].parents
+    return found
+
+
 def made_by(results: Results, model: str) -> str:
     """Say in a few words how a model was made."""
     info = results.models[model]

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sacpo.errors import DataError
 
-FORMAT = "sacpo-results/1"
+FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
 RATES = ("unsafe_rate", "over_refusal_rate", "refusal_rate", "truncated_rate", "degenerate_rate")
 
 

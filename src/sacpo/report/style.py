@@ -6,6 +6,7 @@ import html
 import io
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -25,7 +26,7 @@ VARIABLES = {
     PAPER: "--paper",
     **{colour: f"--s{index}" for index, colour in enumerate(SERIES)},
 }
-PARAMETERS = {
+PARAMETERS: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
     "axes.edgecolor": MUTED,
