@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
-from transformers import AutoModel, PretrainedConfig
 
 from sacpo.data.packing import packed_rows, padded_rows
 from sacpo.data.rows import Tree
-from sacpo.losses.attention import reaches
 from sacpo.losses.logps import bare, completion_token_logps
+from sacpo.losses.sharing import obstacle, supports_shared_prefix
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
 ROUGH_TOLERANCE = 0.1
 """Nats a token, for types of 16 bits, whose own rounding is a few hundredths."""
-
-WITH_MASKS = ("sdpa", "eager", "flex_attention")
-"""Attention implementations that take a mask of any form."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +33,6 @@ class Agreement:
     max_abs_difference: float
     ok: bool
     reason: str
-
-
-def supports_shared_prefix(config: PretrainedConfig) -> str:
-    """Return "" where a model of this configuration can be expected to share prompts, else the reason why not.
-
-    This is for plans: before a training `check_layout` compares real examples.
-    """
-    found = AutoModel._model_mapping.get(type(config), None)
-    return _obstacle(config, found[0] if isinstance(found, tuple) else found)
 
 
 def check_layout(
@@ -70,7 +57,7 @@ def check_layout(
         examples: How many long ones and how many first ones are compared.
     """
     policy = bare(model)
-    reason = supports_shared_prefix(policy.config) or _obstacle(policy.config, type(policy.base_model))
+    reason = supports_shared_prefix(policy.config) or obstacle(policy.config, type(policy.base_model))
     if reason:
         return Agreement(float("inf"), False, reason)
     longest = sorted(range(len(trees)), key=lambda i: (-len(trees[i]), i))[:examples]
@@ -82,35 +69,17 @@ def check_layout(
         except torch.OutOfMemoryError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:  # what a model may refuse with
-            return Agreement(float("inf"), False, f"the model refuses its masks: {error}")
-    difference = (plain - packed).abs().max().item()
+            return Agreement(float("inf"), False, f"the model refuses its masks: {_first_line(error)}")
+    difference = torch.cat([(plain - packed).abs(), plain.new_zeros(1)]).max().item()  # there may be no token at all
     allowed = TOLERANCE.get(policy.dtype, ROUGH_TOLERANCE) if tolerance is None else tolerance
     if difference <= allowed:  # NaN is not
         return Agreement(difference, True, "")
     return Agreement(difference, False, f"log-probs differ by {difference:.3g} nats a token, {allowed:.3g} are allowed")
 
 
-def _obstacle(config: PretrainedConfig, architecture: type[nn.Module] | None) -> str:
-    config = config.get_text_config()
-    implementation = config._attn_implementation
-    if implementation is not None and implementation not in WITH_MASKS:
-        return f"{implementation} takes no mask of any form; {', '.join(WITH_MASKS)} do"
-    strange = set(getattr(config, "layer_types", None) or ()) - set(reaches(config)) - {""}
-    if strange:
-        return f"layers of type {', '.join(sorted(strange))} mix tokens without a mask"
-    if getattr(config, "is_encoder_decoder", False):
-        return "prompt and completion meet two different stacks (encoder and decoder)"
-    if getattr(config, "alibi", False):
-        return "ALiBi counts columns, not positions"
-    if "local" in getattr(config, "attention_layers", ()):
-        return "local attention counts columns, not positions"
-    if architecture is None:  # its own code: the comparison decides
-        return ""
-    if getattr(architecture, "_is_stateful", False):
-        return "recurrent or convolutional layers mix tokens without a mask"
-    if "position_ids" not in inspect.signature(architecture.forward).parameters:
-        return "the model takes no position ids"
-    return ""
+def _first_line(error: Exception) -> str:
+    """Return what an error says in a line; a compiler's goes on for pages."""
+    return textwrap.shorten(next(iter(str(error).splitlines()), type(error).__name__), 200)
 
 
 @contextlib.contextmanager

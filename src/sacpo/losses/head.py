@@ -35,8 +35,13 @@ class Split:
     cap: float | None = None
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the logits of hidden states. Shape: (..., hidden) to (..., vocabulary) float32."""
-        return bent(self.head(hidden).float(), self.scale, self.cap)
+        """Return the logits of hidden states. Shape: (..., hidden) to (..., vocabulary), see `exact` for the type."""
+        return bent(exact(self.head(hidden)), self.scale, self.cap)
+
+
+def exact(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor in float32, in which log-probs are computed, or as it is if it is in float64."""
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def bent(logits: torch.Tensor, scale: float, cap: float | None) -> torch.Tensor:
@@ -104,7 +109,7 @@ def _agrees(model: PreTrainedModel, split: Split) -> bool:
     device = model.device
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            found = model(input_ids=torch.arange(4, device=device)[None]).logits.float()
+            found = exact(model(input_ids=torch.arange(4, device=device)[None]).logits)
     finally:
         handle.remove()
     if len(hidden) != 1:
@@ -124,7 +129,7 @@ def head_logps(split: Split, hidden: torch.Tensor, targets: torch.Tensor, *, chu
         targets: Token ids. Shape: (targets,).
         chunk: Targets at a time; None: as many as make `LOGITS_AT_ONCE` logits.
 
-    Shape: (targets,) float32.
+    Shape: (targets,) float32, or float64 if the model is.
     """
     if _is_plain(split.head):
         linear = cast(nn.Linear, split.head)
@@ -173,12 +178,12 @@ class _LinearLogps(torch.autograd.Function):
         ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         ctx.scale, ctx.cap, ctx.chunk = scale, cap, chunk
         with torch.autocast(device, enabled=False):
-            logps = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
-            norms = torch.empty_like(logps)
             matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
+            logps = exact(torch.empty(len(targets), dtype=ctx.dtype, device=hidden.device))
+            norms = torch.empty_like(logps)
             for start in range(0, len(targets), chunk):
                 part = slice(start, start + chunk)
-                logits = bent(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift).float(), scale, cap)
+                logits = bent(exact(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift)), scale, cap)
                 norms[part] = logits.logsumexp(1)
                 logps[part] = logits.gather(1, targets[part, None]).squeeze(1) - norms[part]
         ctx.save_for_backward(hidden, targets, weight, bias, norms)
@@ -190,14 +195,14 @@ class _LinearLogps(torch.autograd.Function):
         hidden, targets, weight, bias, norms = ctx.saved_tensors
         to_hidden, _, to_weight, to_bias = ctx.needs_input_grad[:4]
         grad_hidden = torch.empty_like(hidden) if to_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32) if to_weight else None
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32) if to_bias else None
+        grad_weight = torch.zeros_like(weight, dtype=norms.dtype) if to_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=norms.dtype) if to_bias else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
             for start in range(0, len(targets), ctx.chunk):
                 part = slice(start, start + ctx.chunk)
                 inputs = hidden[part].to(ctx.dtype)
-                scores = nn.functional.linear(inputs, matrix, shift).float()
+                scores = exact(nn.functional.linear(inputs, matrix, shift))
                 slope = _slope(scores, targets[part], norms[part], grad[part], ctx.scale, ctx.cap).to(ctx.dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = slope @ matrix

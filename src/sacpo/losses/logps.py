@@ -12,7 +12,8 @@ from transformers import PreTrainedModel
 from sacpo.data.rows import Rows
 from sacpo.errors import ModelError
 from sacpo.losses.attention import attention_mask
-from sacpo.losses.head import head_logps, module_logps, split_model
+from sacpo.losses.head import exact, head_logps, module_logps, split_model
+from sacpo.losses.sharing import obstacle
 
 
 def completion_logps(model: nn.Module, rows: Rows, *, chunk: int | None = None) -> torch.Tensor:
@@ -23,7 +24,10 @@ def completion_logps(model: nn.Module, rows: Rows, *, chunk: int | None = None) 
         rows: Prompts with their completions, laid out for the model.
         chunk: Targets whose logits are held at once; None: as many as fit in a fixed memory.
 
-    Shape: (completions,) float32.
+    Shape: (completions,) float32, or float64 if the model is.
+
+    Raises:
+        ModelError: See `completion_token_logps`.
     """
     per_token = completion_token_logps(model, rows, chunk=chunk)
     lengths = torch.bincount(rows.owner, minlength=rows.n_completions)
@@ -42,14 +46,24 @@ def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = 
         rows: As in `completion_logps`.
         chunk: As in `completion_logps`.
 
-    Shape: (targets,) float32, in the order of `rows.targets`.
+    Shape: (targets,) float32, or float64 if the model is, in the order of `rows.targets`.
+
+    Raises:
+        ModelError: The rows share prompts, which the model cannot.
     """
     policy = bare(model)
+    reason = obstacle(policy.config, type(policy.base_model)) if rows.shared else ""
+    if reason:
+        raise ModelError(
+            f"the model cannot share prompts in a row: {reason}",
+            value=type(policy).__name__,
+            do="lay out one completion a row",
+        )
     split = split_model(policy)
     inputs = _inputs(policy if split is None else split.base, policy, rows)
     if split is None:
         logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
-        return module_logps(torch.Tensor.float, logits, rows.targets, chunk)
+        return module_logps(exact, logits, rows.targets, chunk)
     hidden = split.base(**inputs)[0].flatten(0, 1)[rows.source]
     return head_logps(split, hidden, rows.targets, chunk=chunk)
 
