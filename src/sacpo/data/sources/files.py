@@ -1,0 +1,223 @@
+"""Local files as rows: JSON, JSON lines, CSV, TSV and Parquet, gzipped or not, each row with its line.
+
+JSON and CSV are read with the standard library, so that an error can name the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sacpo.data.sources.rows import Row, nearest
+from sacpo.errors import DataError
+
+Numbered = Iterator[tuple[int, dict[str, Any]]]
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+SPACE = " \t\r\n"
+MAX_FIELD = 2**31 - 1
+
+
+def suffix(path: Path) -> str:
+    """Return a file's suffix in lower case, that before `.gz` for a gzipped file."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
+
+
+def looks_local(text: str) -> bool:
+    """Return whether a path of the recipe means a local file and not a hub id."""
+    path = Path(text).expanduser()
+    return path.exists() or suffix(path) in SUFFIXES or text.startswith((".", "/", "~")) or text.endswith(".gz")
+
+
+def read_file(path: Path, name: str) -> Iterator[Row]:
+    """Yield a file's rows in order.
+
+    Raises:
+        DataError: The file is missing, empty, of an unknown type or malformed; file and line are named.
+    """
+    check_file(path)
+    if suffix(path) == ".parquet":
+        numbered, unit = _parquet(path), "row"
+    else:
+        numbered, unit = READERS[suffix(path)](file_text(path), path), "line"
+    empty = True
+    for number, data in numbered:
+        empty = False
+        yield Row(data, f"{path}, {unit} {number}", f"{name}:{path.name}:{number}")
+    if empty:
+        raise DataError("the file holds no row", where=path, do="give a file with at least one row")
+
+
+def check_file(path: Path) -> None:
+    """Check that the path is a file of a known type.
+
+    Raises:
+        DataError: It is not; the nearest file beside it is named.
+    """
+    if path.is_dir():
+        raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do="list the files under 'path'")
+    if not path.is_file():
+        beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+        near = nearest(path.name, beside)
+        hint = f"did you mean {path.parent / near}?" if near else "check the path; it is relative to the working folder"
+        raise DataError("no such file", where=path, do=hint)
+    if suffix(path) not in SUFFIXES:
+        raise DataError("unknown type of file", where=path, value=path.name, allowed=[*SUFFIXES, "and .gz of these"])
+
+
+def file_text(path: Path) -> str:
+    """Return a UTF-8 file's text without its byte order mark, unpacked where it is gzipped.
+
+    Raises:
+        DataError: It cannot be read, is a broken gzip file, or is not UTF-8.
+    """
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
+    if raw[:2] == b"\x1f\x8b":
+        try:
+            raw = gzip.decompress(raw)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"broken gzip file: {error}", where=path, do="fetch or pack it again") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(
+            "not UTF-8",
+            where=f"{path}, line {line}",
+            value=raw[error.start : error.start + 4],
+            do="save the file as UTF-8",
+        ) from error
+    if not text.strip():
+        raise DataError("the file is empty", where=path, do="give a file with at least one row")
+    return text
+
+
+def _json(text: str, path: Path) -> Numbered:
+    """Yield the objects of a JSON list, or of JSON lines under the suffix .json."""
+    position = _skip_space(text, 0)
+    if text[position] == "{":
+        yield from _json_lines(text, path)
+        return
+    if text[position] != "[":
+        raise DataError("not a list of objects", where=path, value=text[:40], allowed="[{...}, {...}] or {...} a line")
+    decoder, line, counted, position = json.JSONDecoder(), 1, 0, position + 1
+    try:
+        position = _skip_space(text, position)
+        while text[position : position + 1] != "]":
+            line, counted = line + text.count("\n", counted, position), position
+            item, position = decoder.raw_decode(text, position)
+            yield line, _object(item, f"{path}, line {line}")
+            position = _skip_space(text, position)
+            if text[position : position + 1] == ",":
+                position = _skip_space(text, position + 1)
+            elif text[position : position + 1] != "]":
+                raise json.JSONDecodeError("Expecting ',' or ']'", text, position)
+    except json.JSONDecodeError as error:
+        raise _malformed(path, error.lineno, error.msg, text[error.pos : error.pos + 40]) from error
+    rest = _skip_space(text, position + 1)
+    if rest < len(text):
+        raise _malformed(path, text.count("\n", 0, rest) + 1, "text after the list", text[rest : rest + 40])
+
+
+def _skip_space(text: str, position: int) -> int:
+    while position < len(text) and text[position] in SPACE:
+        position += 1
+    return position
+
+
+def _json_lines(text: str, path: Path) -> Numbered:
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip(SPACE):
+            try:
+                item = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise _malformed(path, number, error.msg, line.strip(SPACE)[:40]) from error
+            yield number, _object(item, f"{path}, line {number}")
+
+
+def _object(item: Any, place: str) -> dict[str, Any]:
+    if not isinstance(item, dict):
+        raise DataError("a row that is no JSON object", where=place, value=item, allowed='{"column": value, ...}')
+    return item
+
+
+def _malformed(path: Path, line: int, problem: str, value: str) -> DataError:
+    return DataError(
+        f"malformed JSON: {problem}", where=f"{path}, line {line}", value=value, do="correct or remove this line"
+    )
+
+
+def _csv(text: str, path: Path) -> Numbered:
+    return _table(text, path, ",")
+
+
+def _tsv(text: str, path: Path) -> Numbered:
+    return _table(text, path, "\t")
+
+
+def _table(text: str, path: Path, delimiter: str) -> Numbered:
+    # `strict`: without it a quote that is never closed swallows the rest of the file in silence.
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header = _next_row(rows, path)
+    if header is None:
+        return
+    if len(set(header)) < len(header):
+        raise DataError("two columns have one name", where=f"{path}, line 1", value=header)
+    while True:
+        line = rows.line_num + 1
+        row = _next_row(rows, path)
+        if row is None:
+            return
+        if not row:  # a blank line
+            continue
+        if len(row) != len(header):
+            raise DataError(
+                f"{len(row)} fields in a table of {len(header)} columns",
+                where=f"{path}, line {line}",
+                value=row[0],
+                do="put texts that contain the separator into double quotes",
+            )
+        yield line, dict(zip(header, row, strict=True))
+
+
+def _next_row(rows: Any, path: Path) -> list[str] | None:
+    limit = csv.field_size_limit(MAX_FIELD)  # the library's own limit, 128 kB a field, is less than a long dialogue
+    try:
+        return next(rows, None)
+    except csv.Error as error:
+        raise DataError(f"malformed table: {error}", where=f"{path}, line {rows.line_num}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parquet(path: Path) -> Numbered:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+
+    try:
+        table = parquet.read_table(path)
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"the Parquet file cannot be read: {error}", where=path) from error
+    number = 0
+    for batch in table.to_batches():
+        for data in batch.to_pylist():
+            number += 1
+            yield number, data
+
+
+READERS: dict[str, Callable[[str, Path], Numbered]] = {
+    ".json": _json,
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".csv": _csv,
+    ".tsv": _tsv,
+}
