@@ -1,0 +1,162 @@
+"""The HTML page: one file that needs no network, runs only its own script and shows every text as text.
+
+Texts of answers, prompts, names and data reports are not trusted: the template escapes them, a policy in the page
+forbids every request and every script but the page's own (known by its hash), and characters that hide or reorder text
+are made visible.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
+
+from sacpo.report.headline import headline
+from sacpo.report.lookup import plain, shown_model, visible
+from sacpo.report.results import Results, ShownPrompt
+from sacpo.report.style import Drawing, inline_svg
+from sacpo.report.tables import (
+    category_tables,
+    distance_table,
+    measures_tables,
+    optimum_table,
+    outcome_tables,
+    prompts_table,
+    selection_table,
+    training_table,
+    value_words,
+)
+
+CAPTIONS = {
+    "frontier": "Win rates against the baseline on report prompts, with 95 % intervals. Lines join models that differ "
+    "in strength or q only; dotted lines lead to the models that were merged; the ring is the chosen model.",
+    "safety": "Unsafe answers to restricted prompts against helpfulness. The shaded side is what a constraint forbids.",
+    "optimum": "Mean reward and mean safety of the trained models beside the optimum π*, which the world knows.",
+    "training": "What training logged, over optimiser steps.",
+}
+MOST_SHOWN_AT_FIRST = 4
+
+
+@dataclass(frozen=True)
+class ShownFigure:
+    """A drawing on the page, in its wide and its narrow form."""
+
+    name: str
+    wide: Markup
+    narrow: Markup
+    caption: str
+
+
+def render(
+    results: Results,
+    answers: Sequence[ShownPrompt] = (),
+    wide: Mapping[str, Drawing] | None = None,
+    narrow: Mapping[str, Drawing] | None = None,
+) -> str:
+    """Return the page.
+
+    Args:
+        results: What the run measured, with its diagnosis.
+        answers: Prompts with all models' answers.
+        wide: Drawings by name, for screens and paper.
+        narrow: The same for phones; the wide one where one is missing.
+    """
+    style, script = _template("report.css"), _template("report.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_template),
+    )
+    page = environment.get_template("report.html.j2").render(
+        style=Markup(style),
+        script=Markup(script),
+        script_hash=digest,
+        **_content(results),
+        figures={name: _figure(name, wide or {}, narrow or {}) for name in wide or {}},
+        **_answers(results, answers),
+    )
+    return page if page.endswith("\n") else page + "\n"
+
+
+def _content(results: Results) -> dict[str, Any]:
+    report = results.recipe.get("report") or {}
+    return {
+        "title": report.get("title") or results.name,
+        "results": results,
+        "headline": headline(results),
+        "selection": selection_table(results),
+        "measures": measures_tables(results, "report"),
+        "other_measures": [*measures_tables(results, "tuning"), *measures_tables(results, "certification")],
+        "outcomes": outcome_tables(results),
+        "categories": category_tables(results),
+        "training": training_table(results),
+        "optimum": [table for table in (optimum_table(results), distance_table(results)) if table],
+        "prompts": prompts_table(results),
+        "recipe": yaml.safe_dump(plain(_json_ready(results.recipe)), sort_keys=False, allow_unicode=True, width=100),
+        "words": value_words,
+    }
+
+
+def _answers(results: Results, answers: Sequence[ShownPrompt]) -> dict[str, Any]:
+    named = dict.fromkeys(name for prompt in answers for name in prompt.answers)
+    models = [name for name in results.models if name in named]
+    models += [name for name in named if name not in results.models]
+    return {
+        "answers": answers,
+        "answer_models": models,
+        "shown_first": _shown_first(results, models),
+        "kinds": _values(prompt.kind for prompt in answers),
+        "sets": _values(prompt.set for prompt in answers),
+        "categories_shown": _values(prompt.category for prompt in answers),
+        "flags": _values(flag for prompt in answers for answer in prompt.answers.values() for flag in answer.flags),
+    }
+
+
+def _shown_first(results: Results, models: Sequence[str]) -> list[str]:
+    """Return the models whose answers are open at first: the baseline, the chosen one and what it was made from."""
+    chosen = shown_model(results)
+    made_from = results.models[chosen].parents if chosen is not None else ()
+    wanted = [name for name in (results.baseline, chosen, *made_from) if name in models]
+    wanted = wanted if chosen is not None else [*wanted, *models]
+    return [name for name in dict.fromkeys(wanted) if name is not None][:MOST_SHOWN_AT_FIRST]
+
+
+def _figure(name: str, wide: Mapping[str, Drawing], narrow: Mapping[str, Drawing]) -> ShownFigure:
+    small = narrow.get(name, wide[name])
+    return ShownFigure(
+        name,
+        Markup(inline_svg(wide[name], f"{name}-wide")),
+        Markup(inline_svg(small, f"{name}-narrow")),
+        CAPTIONS.get(name, ""),
+    )
+
+
+def _template(name: str) -> str:
+    return resources.files("sacpo.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    return value if isinstance(value, Markup) else visible(str(value))
+
+
+def _values(found: Any) -> list[str]:
+    return sorted({value for value in found if value})
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_ready(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

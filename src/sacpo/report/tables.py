@@ -1,0 +1,271 @@
+"""The page's tables: rows of texts, made from the results by one function a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sacpo.report.lookup import bound_words, figure, interval, label, made_by, number, shown_model
+from sacpo.report.results import Candidate, Measured, Results
+
+METRIC_ORDER = (
+    "win_rate", "unsafe_rate", "over_refusal_rate", "refusal_rate", "mean_score", "kl", "mean_tokens",
+    "truncated_rate", "degenerate_rate",
+)  # fmt: skip
+OUTCOMES = ("win", "tie", "loss", "unparsed")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell: a text, a smaller one below it, and "good" or "bad" where it is judged."""
+
+    text: str
+    small: str = ""
+    mood: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table row; the model that the report is about stands out."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: what it shows, its head (the first one is over the names) and its rows."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def selection_table(results: Results) -> Table | None:
+    """Show every candidate against objective and constraints, on tuning prompts beside report prompts."""
+    selection = results.selection
+    if selection is None or not selection.models:
+        return None
+    objective = label(selection.objective.key)
+    head = ["model", f"{objective}, tuning", f"{objective}, report"]
+    for constraint in selection.constraints:
+        head += [f"{bound_words(constraint)}, tuning", f"{label(constraint.key)}, report"]
+    order = sorted(
+        selection.models,
+        key=lambda name: (name != shown_model(results), *_rank(selection.models[name])),
+    )
+    rows = [_selection_row(results, name) for name in order]
+    caption = "Candidates: chosen on tuning prompts, confirmed on report prompts; ✓ meets the bound, ✗ misses it"
+    return Table(caption, (*head, "standing"), tuple(rows))
+
+
+def measures_tables(results: Results, role: str) -> list[Table]:
+    """Show all figures of all models, one table a prompt set of this role."""
+    tables = []
+    for name, prompts in results.prompts.items():
+        measured = {model: sets[name].metrics for model, sets in results.measures.items() if name in sets}
+        keys = _ordered(key for metrics in measured.values() for key in metrics)
+        if prompts.role == role and keys:
+            caption = f"{name}: figures with 95 % intervals; win rates are against {results.baseline}"
+            rows = [
+                _row(results, model, [_measured_cell(measured[model].get(key), key) for key in keys])
+                for model in results.models
+                if model in measured
+            ]
+            tables.append(Table(caption, ("model", *map(label, keys)), tuple(rows)))
+    return tables
+
+
+def outcome_tables(results: Results) -> list[Table]:
+    """Show the counts of wins, ties, losses and unparsed verdicts, one table a report set and criterion."""
+    tables = []
+    for name, prompts in results.prompts.items():
+        sets = {model: found[name].outcomes for model, found in results.measures.items() if name in found}
+        criteria = dict.fromkeys(criterion for outcomes in sets.values() for criterion in outcomes)
+        for criterion in criteria if prompts.role == "report" else ():
+            rows = [
+                _row(results, model, [Cell(str(sets[model][criterion].get(outcome, 0))) for outcome in OUTCOMES])
+                for model in results.models
+                if criterion in sets.get(model, {})
+            ]
+            tables.append(Table(f"{name}: {criterion} verdicts", ("model", *OUTCOMES), tuple(rows)))
+    return tables
+
+
+def category_tables(results: Results) -> list[Table]:
+    """Show each metric by category on report prompts, one table a set and metric."""
+    tables = []
+    for name, prompts in results.prompts.items():
+        sets = {model: found[name].categories for model, found in results.measures.items() if name in found}
+        categories = list(dict.fromkeys(category for found in sets.values() for category in found))
+        keys = _ordered(key for found in sets.values() for metrics in found.values() for key in metrics)
+        for key in keys if prompts.role == "report" else ():
+            rows = [
+                _row(
+                    results,
+                    model,
+                    [_measured_cell(sets[model].get(category, {}).get(key), key) for category in categories],
+                )
+                for model in results.models
+                if any(key in metrics for metrics in sets.get(model, {}).values())
+            ]
+            tables.append(Table(f"{name}: {label(key)} by category", ("model", *categories), tuple(rows)))
+    return tables
+
+
+def training_table(results: Results) -> Table | None:
+    """Show how every trained model was trained and what it learned on held-out pairs."""
+    trained = [name for name, info in results.models.items() if info.training or info.implicit or info.kl_reference]
+    if not trained:
+        return None
+    facts = list(dict.fromkeys(key for name in trained for key in results.models[name].training or {}))
+    accuracies = list(dict.fromkeys(key for name in trained for key in results.models[name].implicit or {}))
+    rows = []
+    for name in trained:
+        info = results.models[name]
+        cells = [Cell(made_by(results, name))]
+        cells += [Cell(value_words((info.training or {}).get(key))) for key in facts]
+        cells += [_measured_cell(info.kl_reference, "kl")] if _any_kl(results, trained) else []
+        cells += [_measured_cell((info.implicit or {}).get(key), "win_rate") for key in accuracies]
+        rows.append(_row(results, name, cells))
+    kl = ("KL from its reference, nats",) if _any_kl(results, trained) else ()
+    held_out = tuple(f"held-out accuracy, {key}" for key in accuracies)
+    head = ("model", "made by", *(key.replace("_", " ") for key in facts), *kl, *held_out)
+    return Table("Training: KL and held-out accuracies with 95 % intervals", head, tuple(rows))
+
+
+def optimum_table(results: Results) -> Table | None:
+    """Show the optimum's curve over strengths."""
+    if results.theory is None or not results.theory.curve:
+        return None
+    names = dict.fromkeys(name for point in results.theory.curve for name in point.win_rate)
+    rows = [
+        Row(
+            number(point.beta_over_lambda),
+            (
+                *(Cell(number(value)) for value in (point.E_r, point.E_g, point.kl)),
+                Cell(number(point.unsafe_rate, "unsafe_rate")),
+                Cell(number(point.over_refusal_rate, "over_refusal_rate")),
+                *(Cell(number(point.win_rate.get(name), f"win_rate/{name}")) for name in names),
+                Cell(number(point.ess)),
+            ),
+        )
+        for point in results.theory.curve
+    ]
+    head = ("β/λ", "mean reward", "mean safety", "KL from SFT, nats", "unsafe answers", "over-refusal")
+    caption = "The optimum π* by weights on SFT samples; do not believe a point whose effective sample size is below 5"
+    return Table(caption, (*head, *(f"{name} win rate" for name in names), "effective sample size"), tuple(rows))
+
+
+def distance_table(results: Results) -> Table | None:
+    """Show how far the models are from their optimum, with the alarm beyond which a model has collapsed."""
+    theory = results.theory
+    if theory is None or not theory.kl_to_optimum:
+        return None
+    rows = []
+    for name, distance in theory.kl_to_optimum.items():
+        cells = []
+        for measured, alarm in ((distance.target, theory.alarm), (distance.own, distance.own_alarm)):
+            beyond = measured is not None and measured.value is not None and alarm is not None
+            over = beyond and measured.value > alarm  # type: ignore[union-attr,operator]
+            cells += [_measured_cell(measured, "kl", "bad" if over else ""), Cell(number(alarm))]
+        rows.append(_row(results, name, cells))
+    target = f"KL to the common target, β/λ = {number(theory.target)}"
+    caption = "Distance to the optimum in nats; beyond the alarm, the SFT model's own distance, a model has collapsed"
+    return Table(caption, ("model", target, "its alarm", "KL to its own optimum", "its alarm"), tuple(rows))
+
+
+def prompts_table(results: Results) -> Table | None:
+    """Show the prompt sets: role, size, kinds and what they are a sample of."""
+    if not results.prompts:
+        return None
+    rows = [
+        Row(
+            name,
+            (
+                Cell(prompts.role),
+                Cell(str(prompts.n)),
+                Cell(", ".join(f"{n} {kind or 'of no kind'}" for kind, n in prompts.kinds.items())),
+                Cell(prompts.population),
+            ),
+        )
+        for name, prompts in results.prompts.items()
+    ]
+    return Table("Evaluation prompts", ("set", "role", "prompts", "kinds", "a sample of"), tuple(rows))
+
+
+def value_words(value: Any) -> str:
+    """Write a value of a free-form report."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(value_words, value))
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {value_words(item)}" for key, item in value.items())
+    return str(value)
+
+
+def _selection_row(results: Results, name: str) -> Row:
+    selection = results.selection
+    assert selection is not None
+    candidate, key = selection.models[name], selection.objective.key
+    cells = [_measured_cell(candidate.objective, key), _measured_cell(figure(results, name, key), key)]
+    for index, constraint in enumerate(selection.constraints):
+        check = candidate.checks[index] if index < len(candidate.checks) else None
+        met = None if check is None else check.met
+        mark, mood = {True: ("✓", "good"), False: ("✗", "bad"), None: ("?", "")}[met]
+        cell = _measured_cell(check.value if check else None, constraint.key, mood)
+        cells.append(Cell(f"{mark} {cell.text}", cell.small, mood))
+        cells.append(_measured_cell(figure(results, name, constraint.key), constraint.key))
+    return _row(results, name, [*cells, Cell(_standing(results, name))])
+
+
+def _standing(results: Results, name: str) -> str:
+    selection = results.selection
+    assert selection is not None
+    candidate = selection.models[name]
+    words = [
+        *(["chosen"] if name == selection.chosen else []),
+        *(["nearest"] if name == selection.nearest else []),
+        *(["not beaten"] if name in selection.front else []),
+        *([] if candidate.feasible or not candidate.distance else [f"misses by {number(candidate.distance)}"]),
+        *([candidate.note] if candidate.note else []),
+    ]
+    return ", ".join(words)
+
+
+def _rank(candidate: Candidate) -> tuple[bool, float, float]:
+    objective = candidate.objective.value if candidate.objective else None
+    distance = float("inf") if candidate.distance is None else candidate.distance
+    return not candidate.feasible, 0.0 if candidate.feasible else distance, -(objective or 0.0)
+
+
+def _row(results: Results, name: str, cells: Sequence[Cell]) -> Row:
+    return Row(name, tuple(cells), name == shown_model(results))
+
+
+def _measured_cell(measured: Measured | None, key: str, mood: str = "") -> Cell:
+    if measured is None or measured.value is None:
+        return Cell("–", "", mood)
+    notes = [
+        interval(measured, key),
+        f"n {measured.n}" if measured.n else "",
+        f"{measured.unparsed} unparsed" if measured.unparsed else "",
+    ]
+    return Cell(number(measured.value, key), ", ".join(note for note in notes if note), mood)
+
+
+def _ordered(keys: Iterable[str]) -> list[str]:
+    found = list(dict.fromkeys(keys))
+    places = {metric: index for index, metric in enumerate(METRIC_ORDER)}
+    return sorted(found, key=lambda key: places.get(key.partition("/")[0], len(places)))
+
+
+def _any_kl(results: Results, names: Sequence[str]) -> bool:
+    return any(results.models[name].kl_reference for name in names)
