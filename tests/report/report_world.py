@@ -293,7 +293,7 @@ def _theory() -> dict[str, Any]:
                 "unsafe_rate": max(0.0, 0.93 - 1.4 * tilt),
                 "over_refusal_rate": 0.02,
                 "ess": 40 * (1.05 - tilt),
-                "win_rate": {"helpfulness": 0.7 - 0.05 * tilt, "harmlessness": 0.3 + 0.88 * tilt},
+                "win_rate": {"helpfulness": 0.7 - 0.05 * tilt, "harmlessness": 0.3 + 0.75 * tilt},
             }
         )
     distances = {

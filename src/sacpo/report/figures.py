@@ -137,11 +137,11 @@ def _plane(
     _draw_curve(axis, curve)
     _draw_baseline(axis, results, points)
     _finish_axes(axis, x, y)
-    _draw_bounds(axis, results, x, y)
+    strokes = [*_strokes(results, points, curve), *_draw_bounds(axis, results, x, y)]
     handles, names = axis.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3 if narrow else 6)
     figure.canvas.draw()  # settles the layout, which labels need
-    place_labels(axis, _marks(results, points), 7.0 if narrow else 7.5)
+    place_labels(axis, _marks(results, points), 7.0 if narrow else 7.5, strokes)
     figure.set_layout_engine("none")
     return Drawing(figure, _alt(results, points, x, y), notes)
 
@@ -247,8 +247,9 @@ def _draw_baseline(axis: Axes, results: Results, points: dict[str, Point]) -> No
         axis.axhline(point.y[0], color=MUTED, linewidth=0.8, linestyle=(0, (1, 3)), zorder=0)
 
 
-def _draw_bounds(axis: Axes, results: Results, x: str, y: str) -> None:
-    """Shade what a constraint forbids, without moving the limits."""
+def _draw_bounds(axis: Axes, results: Results, x: str, y: str) -> list[list[tuple[float, float]]]:
+    """Shade what a constraint forbids, without moving the limits; return the bounds as lines."""
+    drawn: list[list[tuple[float, float]]] = []
     constraints = results.selection.constraints if results.selection else ()
     limits = axis.get_xlim(), axis.get_ylim()
     for constraint in constraints:
@@ -261,8 +262,13 @@ def _draw_bounds(axis: Axes, results: Results, x: str, y: str) -> None:
         span, line = (axis.axhspan, axis.axhline) if constraint.key == y else (axis.axvspan, axis.axvline)
         span(*ends, color=MUTED, alpha=0.09, linewidth=0, zorder=0)
         line(constraint.bound, color=INK, linewidth=1, zorder=1)
+        if constraint.key == y:
+            drawn.append([(end, constraint.bound) for end in limits[0]])
+        else:
+            drawn.append([(constraint.bound, end) for end in limits[1]])
     axis.set_xlim(*limits[0])
     axis.set_ylim(*limits[1])
+    return drawn
 
 
 def _finish_axes(axis: Axes, x: str, y: str) -> None:
@@ -284,6 +290,19 @@ def _marks(results: Results, points: dict[str, Point]) -> list[Mark]:
         text = name if name == chosen else short_name(name, line)
         marks.append(Mark(point.x[0], point.y[0], visible(text), colour, name == chosen))
     return marks
+
+
+def _strokes(
+    results: Results, points: dict[str, Point], curve: Sequence[tuple[float, float, float | None]]
+) -> list[list[tuple[float, float]]]:
+    """Return what labels should keep off: the lines between models, their intervals and the curve."""
+    paths = [
+        [(points[name].x[0], points[name].y[0]) for name in sorted(names, key=lambda n: _strength(results, n))]
+        for names in ([name for name in members if name in points] for members in lines(results).values())
+    ]
+    across = [[(point.x[1], point.y[0]), (point.x[2], point.y[0])] for point in points.values()]
+    along = [[(point.x[0], point.y[1]), (point.x[0], point.y[2])] for point in points.values()]
+    return [*paths, *across, *along, [(x, y) for x, y, _ in curve]]
 
 
 def short_name(name: str, line: str) -> str:

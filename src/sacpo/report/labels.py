@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,6 +25,7 @@ PLACES = (
     (13, -13, "left", "top"),
     (-13, -13, "right", "top"),
 )
+MARK, PIECE = 8.0, 3.0  # pixels: half of what a mark and its surroundings take, and a piece of a line
 Box = tuple[float, float, float, float]
 
 
@@ -45,10 +47,16 @@ class Mark:
     bold: bool = False
 
 
-def place_labels(axis: Axes, marks: Sequence[Mark], size: float = 7.5) -> None:
-    """Write each mark's label at the first place around it that covers least; the axes' limits must be final."""
+def place_labels(
+    axis: Axes, marks: Sequence[Mark], size: float = 7.5, strokes: Sequence[Sequence[tuple[float, float]]] = ()
+) -> None:
+    """Write each mark's label at the first place around it that covers least; the axes' limits must be final.
+
+    `strokes` are lines in data coordinates that labels should keep off.
+    """
     points = [tuple(axis.transData.transform((mark.x, mark.y))) for mark in marks]
-    taken: list[Box] = [(x - 4, y - 4, x + 4, y + 4) for x, y in points]
+    taken: list[Box] = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in points]
+    taken += [box for stroke in strokes for box in _along(axis, stroke)]
     frame = axis.get_window_extent()
     inside: Box = (frame.x0, frame.y0, frame.x1, frame.y1)
     for mark in sorted(marks, key=lambda mark: not mark.bold):
@@ -75,6 +83,16 @@ def place_labels(axis: Axes, marks: Sequence[Mark], size: float = 7.5) -> None:
                 note.remove()
         assert best is not None
         taken.append(best[2])
+
+
+def _along(axis: Axes, stroke: Sequence[tuple[float, float]]) -> Iterator[Box]:
+    """Cut a line into small boxes, so that covering it costs by length."""
+    places = [tuple(axis.transData.transform(point)) for point in stroke]
+    for (x0, y0), (x1, y1) in pairwise(places):
+        pieces = max(1, round(max(abs(x1 - x0), abs(y1 - y0)) / PIECE))
+        for i in range(pieces):
+            x, y = x0 + (x1 - x0) * (i + 0.5) / pieces, y0 + (y1 - y0) * (i + 0.5) / pieces
+            yield x - PIECE / 2, y - PIECE / 2, x + PIECE / 2, y + PIECE / 2
 
 
 def _box(axis: Axes, note: Annotation) -> Box:

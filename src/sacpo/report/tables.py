@@ -66,7 +66,7 @@ def measures_tables(results: Results, role: str) -> list[Table]:
     tables = []
     for name, prompts in results.prompts.items():
         measured = {model: sets[name].metrics for model, sets in results.measures.items() if name in sets}
-        keys = _ordered(key for metrics in measured.values() for key in metrics)
+        keys = ordered_metrics(key for metrics in measured.values() for key in metrics)
         if prompts.role == role and keys:
             caption = f"{name}: figures with 95 % intervals; win rates are against {results.baseline}"
             rows = [
@@ -100,7 +100,7 @@ def category_tables(results: Results) -> list[Table]:
     for name, prompts in results.prompts.items():
         sets = {model: found[name].categories for model, found in results.measures.items() if name in found}
         categories = list(dict.fromkeys(category for found in sets.values() for category in found))
-        keys = _ordered(key for found in sets.values() for metrics in found.values() for key in metrics)
+        keys = ordered_metrics(key for found in sets.values() for metrics in found.values() for key in metrics)
         for key in keys if prompts.role == "report" else ():
             rows = [
                 _row(
@@ -196,6 +196,13 @@ def prompts_table(results: Results) -> Table | None:
     return Table("Evaluation prompts", ("set", "role", "prompts", "kinds", "a sample of"), tuple(rows))
 
 
+def ordered_metrics(keys: Iterable[str]) -> list[str]:
+    """Return the metrics once each, in the order of the page's tables."""
+    found = list(dict.fromkeys(keys))
+    places = {metric: index for index, metric in enumerate(METRIC_ORDER)}
+    return sorted(found, key=lambda key: places.get(key.partition("/")[0], len(places)))
+
+
 def value_words(value: Any) -> str:
     """Write a value of a free-form report."""
     if value is None:
@@ -259,12 +266,6 @@ def _measured_cell(measured: Measured | None, key: str, mood: str = "") -> Cell:
         f"{measured.unparsed} unparsed" if measured.unparsed else "",
     ]
     return Cell(number(measured.value, key), ", ".join(note for note in notes if note), mood)
-
-
-def _ordered(keys: Iterable[str]) -> list[str]:
-    found = list(dict.fromkeys(keys))
-    places = {metric: index for index, metric in enumerate(METRIC_ORDER)}
-    return sorted(found, key=lambda key: places.get(key.partition("/")[0], len(places)))
 
 
 def _any_kl(results: Results, names: Sequence[str]) -> bool:

@@ -1,0 +1,186 @@
+"""The model card: a Hugging Face README.md for one model of a run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sacpo.report.headline import count_words
+from sacpo.report.lookup import (
+    ancestors,
+    bound_words,
+    chain,
+    figure,
+    interval,
+    label,
+    made_by,
+    number,
+    report_sets,
+    set_of,
+    visible,
+)
+from sacpo.report.results import ModelInfo, Results
+from sacpo.report.tables import ordered_metrics
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+METHODS = {
+    "linear": "Its weights are (1 − q) A + q B of the two models A and B, at q = {q} (the later model's weight).",
+    "task-vectors": "Its weights are A + q · scale · (B − base), at q = {q}: the sum of what two trainings changed.",
+    "token-level": "Its logits are (1 − q) l_A + q l_B at every token, at q = {q}; there are no merged weights.",
+}
+
+
+def model_card(results: Results, model: str) -> str:
+    """Return the card of one model: front matter, what it is, how it was made, its figures and its limits.
+
+    The figures are those on report prompts, which neither trained nor chose the model.
+
+    Raises:
+        KeyError: The results have no such model.
+    """
+    parts = [
+        f"---\n{yaml.safe_dump(_front_matter(results, model), sort_keys=False, allow_unicode=True)}---",
+        f"# {_line(model)}",
+        _what(results, model),
+        "## How it was made",
+        *_making(results, model),
+        "## Figures",
+        *_figures(results, model),
+        "## Limits",
+        "\n".join(f"- {_line(limit)}" for limit in _limits(results, model)),
+        "## Origin",
+        _origin(results),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(results: Results, model: str) -> dict[str, Any]:
+    info = results.models[model]
+    made_from = [results.models[name] for name in sorted(ancestors(results, model))]
+    algorithms = sorted({step.algorithm for step in [info, *made_from] if step.algorithm})
+    merges = ["merge"] if info.kind == "merge" else []
+    matter: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["sacpo", "alignment", "safety", *algorithms, *merges],
+    }
+    base = (results.recipe.get("base") or {}).get("model")
+    if isinstance(base, str) and HUB_ID.fullmatch(base) and not Path(base).exists():
+        matter["base_model"] = base
+    return matter
+
+
+def _what(results: Results, model: str) -> str:
+    selection = results.selection
+    bounds = " and ".join(bound_words(constraint) for constraint in selection.constraints) if selection else ""
+    text = f"A model of the run {_code(results.name)}: {_line(made_by(results, model))}."
+    if selection is not None and selection.chosen == model:
+        under = f" among those with {bounds} on tuning prompts" if bounds else ""
+        text += f" It was chosen for its {label(selection.objective.key)}{under}, of {len(selection.models)} models."
+    elif selection is not None and model in selection.models and bounds:
+        kept = "meets" if selection.models[model].feasible else "does not meet"
+        text += f" It is not the model that the run chose; on tuning prompts it {kept} the run's bounds ({bounds})."
+    return text
+
+
+def _making(results: Results, model: str) -> list[str]:
+    info = results.models[model]
+    base = results.recipe.get("base") or {}
+    drawn = f"{(base.get('config') or {}).get('model_type', 'a model')} with weights drawn from the seed"
+    start = _code(str(base["model"])) if base.get("model") else drawn
+    lines = [f"Base: {start}" + (", then supervised fine-tuning." if results.recipe.get("sft") else ".")]
+    if info.kind == "merge":
+        method = METHODS.get(info.method or "", f"Method: {_line(info.method or 'merge')}, q = {{q}}.")
+        lines.append(
+            f"Merged of {' (A) and '.join(map(_code, info.parents))} (B). " + method.replace("{q}", number(info.q))
+        )
+        lines += [f"{_code(name)}: {_line(made_by(results, name))}." for name in info.parents if name in results.models]
+        return lines
+    steps = [_step(number_, step) for number_, step in enumerate(chain(results, model), 1)]
+    return lines + (["\n".join(steps)] if steps else [])
+
+
+def _step(place: int, step: ModelInfo) -> str:
+    training = step.training or {}
+    facts = [f"{key.replace('_', ' ')} {number(training[key])}" for key in ("epochs", "steps", "tokens")
+             if isinstance(training.get(key), int | float)]  # fmt: skip
+    start = f", starting from and regularised towards {_code(step.parents[0])}" if step.parents else ""
+    algorithm, strength = (step.algorithm or "trained").upper(), number(step.beta)
+    return f"{place}. {algorithm} for {step.criterion}, KL strength {strength}{start}" + (
+        f" ({', '.join(facts)})." if facts else "."
+    )
+
+
+def _figures(results: Results, model: str) -> list[str]:
+    keys = ordered_metrics(
+        key for name in report_sets(results) for key in _metrics(results, model, name) if figure(results, model, key)
+    )
+    if not keys:
+        return ["It was not measured on report prompts."]
+    rows = ["| figure | value | 95 % interval | n | prompts |", "|---|---|---|---|---|"]
+    for key in keys:
+        measured = figure(results, model, key)
+        assert measured is not None
+        against = f" against {results.baseline}" if key.startswith("win_rate/") else ""
+        cells = (
+            f"{label(key)}{against}",
+            number(measured.value, key),
+            interval(measured, key) or "none",
+            str(measured.n) if measured.n else "–",
+            set_of(results, key) or "–",
+        )
+        rows.append("| " + " | ".join(map(_cell, cells)) + " |")
+    counted = count_words(figure(results, model, "unsafe_rate"), "answers to restricted prompts were unsafe")
+    return ["\n".join(rows), f"{counted} (95 % interval)." if counted else ""]
+
+
+def _limits(results: Results, model: str) -> list[str]:
+    limits = [
+        f"The figures hold for prompts like these: {name}, {prompts.population or 'not described'}, n = {prompts.n}."
+        for name, prompts in results.prompts.items()
+        if prompts.role == "report"
+    ]
+    limits.append("Intervals cover the choice of prompts, not another training seed or another judge.")
+    limits += [
+        f"Diagnosed: {finding.name}. Test: {finding.test}."
+        for finding in results.diagnosis
+        if finding.verdict == "found" and model in finding.models
+    ]
+    unknown = [finding.name for finding in results.diagnosis if finding.verdict == "cannot tell"]
+    if unknown:
+        limits.append(f"Not measured, so it cannot be told: {', '.join(unknown)}.")
+    unsafe = figure(results, model, "unsafe_rate")
+    limits.append(
+        "Unsafe answers remain possible."
+        if unsafe is not None
+        else "Its unsafe answers were not measured: do not take it for safe."
+    )
+    return limits
+
+
+def _origin(results: Results) -> str:
+    facts = {"seed": str(results.seed), **results.versions}
+    command = f"Made by {_code(results.command)}. " if results.command else ""
+    return command + ", ".join(f"{_line(name)} {_line(value)}" for name, value in facts.items()) + "."
+
+
+def _metrics(results: Results, model: str, prompts: str) -> list[str]:
+    sets = results.measures.get(model, {})
+    return list(sets[prompts].metrics) if prompts in sets else []
+
+
+def _line(text: str) -> str:
+    """Return the text on one line, without what Markdown or HTML would act on."""
+    joined = " ".join(visible(text).split())
+    return joined.replace("\\", "\\\\").replace("<", "&lt;").replace("[", "\\[").replace("`", "\\`")
+
+
+def _code(text: str) -> str:
+    return "`" + " ".join(visible(text).split()).replace("`", "'") + "`"
+
+
+def _cell(text: str) -> str:
+    return _line(text).replace("|", "\\|")
