@@ -23,6 +23,8 @@ def pareto_front(points: Sequence[Sequence[float]]) -> list[int]:
     """
     if len({len(point) for point in points}) > 1:
         raise DataError("points of a front need equally many coordinates", value=sorted({len(p) for p in points}))
+    if not points:
+        return []
     values = np.array(points, dtype=np.float64).reshape(len(points), -1)
     if not np.isfinite(values).all():
         raise DataError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def reward_model_scores(
         progress: Where to show it.
 
     Raises:
-        ModelError: There is no such model, or it has not exactly one logit.
+        ModelError: There is no such model, it is no classifier, or it has not exactly one logit.
         MachineError: This machine has no such device.
     """
     tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=base.trust_remote_code)
@@ -60,13 +61,7 @@ def reward_model_scores(
         attn_implementation=base.attn_implementation,
         model_class=AutoModelForSequenceClassification,
     )
-    if model.config.num_labels != 1:
-        raise ModelError(
-            "a reward model has one logit",
-            where=path,
-            value=f"{model.config.num_labels} logits",
-            do="name a sequence-classification model with num_labels 1",
-        )
+    _check(model, path)
     pad_id = _set_padding(model, tokenizer.eos_token_id)
     template = make_template(base.template, tokenizer)
 
@@ -86,7 +81,7 @@ def _score(logit: float | None, sign: int, unsafe_below: float | None) -> Score:
     if logit is None:
         return Score(None)
     value = sign * logit
-    if unsafe_below is None or value != value:  # NaN: neither safe nor unsafe
+    if unsafe_below is None or math.isnan(value):
         return Score(value)
     return Score(value, "unsafe" if value < unsafe_below else "safe")
 
@@ -107,12 +102,32 @@ def _scored(
     return values
 
 
+def _check(model: PreTrainedModel, path: str | Path) -> None:
+    saved = model.config.architectures or []
+    if saved and type(model).__name__ not in saved:
+        raise ModelError(
+            "the model is no sequence classifier, so its scores would come from a head of random weights",
+            where=path,
+            value=saved,
+            allowed=type(model).__name__,
+            do="name a reward model, or give 'dataset' to train one",
+        )
+    if model.config.num_labels != 1:
+        raise ModelError(
+            "a reward model has one logit",
+            where=path,
+            value=f"{model.config.num_labels} logits",
+            do="name a sequence-classification model with num_labels 1",
+        )
+
+
 def _set_padding(model: PreTrainedModel, end: int) -> int:
     """Return the padding token that the model finds a row's last token by.
 
     It is the one that the model was trained with. A model without one must not get the end token: its classifier would
     then read the token before it.
     """
-    if model.config.pad_token_id is None:
-        model.config.pad_token_id = 0 if end != 0 else 1
-    return int(model.config.pad_token_id)
+    config = model.config.get_text_config()
+    if config.pad_token_id is None:
+        config.pad_token_id = 0 if end != 0 else 1
+    return int(config.pad_token_id)
