@@ -63,7 +63,7 @@ def completion_field(row: Row, field: str) -> str:
         DataError: It holds anything else.
     """
     value = row.value(field)
-    if isinstance(value, str):
+    if not isinstance(value, dict | list):
         return row.text(field)
     messages = messages_of(row, [value] if isinstance(value, dict) else value, field)
     if len(messages) != 1 or messages[0].role != "assistant":

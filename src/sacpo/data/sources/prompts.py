@@ -32,7 +32,7 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     Raises:
         DataError: A field is missing or not as the format says.
     """
-    field = _known_name(row, "prompt")
+    field = next((name for name in NAMES["prompt"] if name in row.data), "")
     if not field:
         raise missing_column(row.place, "prompt", list(row.data))
     fields: dict[str, Any] = {"category": _text(row, "category"), "meta": _meta(row)}

@@ -37,8 +37,8 @@ class Row:
     published: bool = False
 
     def has(self, field: str) -> bool:
-        """Return whether the field is there and not null."""
-        return self.data.get(field) is not None
+        """Return whether the field is there and neither null nor "", as a table spells null."""
+        return self.data.get(field) not in (None, "")
 
     def value(self, field: str) -> Any:
         """Return a field's value.
@@ -59,7 +59,7 @@ class Row:
         return self.checked_text(self.value(field), field, empty=empty)
 
     def optional_text(self, field: str) -> str:
-        """Return a field's text, "" where it is absent or null."""
+        """Return a field's text, "" where the row does not have it."""
         return self.text(field, empty=True) if self.has(field) else ""
 
     def checked_text(self, value: Any, field: str, *, empty: bool = False) -> str:
