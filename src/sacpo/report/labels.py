@@ -6,9 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Annotation
+from numpy.typing import NDArray
 
 # (dx, dy) in points from the mark, with the alignment that makes the text grow away from it
 PLACES = (
@@ -25,6 +27,7 @@ PLACES = (
     (13, -13, "left", "top"),
     (-13, -13, "right", "top"),
 )
+HIDES = 4.0  # how much worse it is to hide a mark or a label, or to leave the axes, than to cross a line
 MARK, PIECE = 8.0, 3.0  # pixels: half of what a mark and its surroundings take, and a piece of a line
 Box = tuple[float, float, float, float]
 
@@ -55,10 +58,10 @@ def place_labels(
     `strokes` are lines in data coordinates that labels should keep off.
     """
     points = [tuple(axis.transData.transform((mark.x, mark.y))) for mark in marks]
-    taken: list[Box] = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in points]
-    taken += [box for stroke in strokes for box in _along(axis, stroke)]
+    taken = np.array([(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in points]).reshape(-1, 4)
+    crossed = np.array([box for stroke in strokes for box in _along(axis, stroke)]).reshape(-1, 4)
     frame = axis.get_window_extent()
-    inside: Box = (frame.x0, frame.y0, frame.x1, frame.y1)
+    inside = np.array([[frame.x0, frame.y0, frame.x1, frame.y1]])
     for mark in sorted(marks, key=lambda mark: not mark.bold):
         best: tuple[float, Annotation, Box] | None = None
         for dx, dy, across, along in PLACES:
@@ -74,7 +77,7 @@ def place_labels(
                 color=mark.colour,
             )
             box = _box(axis, note)
-            cost = sum(_shared(box, other) for other in taken) + 3 * (_area(box) - _shared(box, inside))
+            cost = _covered(box, crossed) + HIDES * (_covered(box, taken) + _area(box) - _covered(box, inside))
             if best is None or cost < best[0] - 1e-6:
                 if best is not None:
                     best[1].remove()
@@ -82,7 +85,7 @@ def place_labels(
             else:
                 note.remove()
         assert best is not None
-        taken.append(best[2])
+        taken = np.vstack([taken, best[2]])
 
 
 def _along(axis: Axes, stroke: Sequence[tuple[float, float]]) -> Iterator[Box]:
@@ -106,7 +109,8 @@ def _area(box: Box) -> float:
     return (box[2] - box[0]) * (box[3] - box[1])
 
 
-def _shared(a: Box, b: Box) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    return width * height if width > 0 and height > 0 else 0.0
+def _covered(box: Box, others: NDArray[np.float64]) -> float:
+    """Return how much area a box shares with the others, counted once for each."""
+    width = np.minimum(box[2], others[:, 2]) - np.maximum(box[0], others[:, 0])
+    height = np.minimum(box[3], others[:, 3]) - np.maximum(box[1], others[:, 1])
+    return float((width.clip(0) * height.clip(0)).sum())

@@ -107,7 +107,8 @@ def inline_svg(drawing: Drawing, prefix: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
-    text = re.sub(r"(font: (?:[a-z0-9]+ )*[\d.]+px) [^;\"]+", r"\1 var(--sans)", text)
+    # matplotlib writes either the shorthand or its parts, by version
+    text = re.sub(r"(font: (?:[a-z0-9]+ )*[\d.]+px|font-family:) [^;\"]+", r"\1 var(--sans)", text)
     text = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\g<1>{prefix}-", text).replace("xlink:href", "href")
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)
     for gid, note in drawing.notes.items():
