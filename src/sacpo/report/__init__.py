@@ -2,10 +2,12 @@
 
 results     the schema of results.json
 lookup      where a figure stands in the results, and the words for it
+cases       models against diagnoses, with their numbers
 diagnosis   findings: each with its test, its evidence and a cure
 headline    the answer in plain words
-figures     figure 2, unsafe rate against helpfulness, theory, training curves
-page        the self-contained HTML page
+tables      the page's tables
+figures     figure 2, unsafe rate against helpfulness, theory, training curves (labels, style: how they look)
+page        the self-contained HTML page (templates/: its markup, style and script)
 card        the model card
 build       all of it into one folder
 """

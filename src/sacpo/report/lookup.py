@@ -77,10 +77,13 @@ def lines(results: Results) -> dict[str, list[str]]:
 
 def chain(results: Results, model: str) -> list[ModelInfo]:
     """Return the steps from the SFT model to this one, in order; a merge ends the way back."""
-    info = results.models[model]
-    if info.kind != "step" or not info.parents:
-        return []
-    return [*(chain(results, info.parents[0]) if info.parents[0] in results.models else []), info]
+    steps: list[ModelInfo] = []
+    seen: set[str] = set()
+    while model in results.models and model not in seen and results.models[model].kind == "step":
+        seen.add(model)
+        steps.append(results.models[model])
+        model = steps[-1].parents[0] if steps[-1].parents else ""
+    return steps[::-1]
 
 
 def ancestors(results: Results, model: str) -> set[str]:
@@ -102,10 +105,12 @@ def made_by(results: Results, model: str) -> str:
         return "supervised fine-tuning" if results.recipe.get("sft") else "the base model"
     if info.kind == "merge":
         words = {"linear": "weights averaged", "task-vectors": "task vectors added", "token-level": "logits mixed"}
-        return f"{words.get(info.method or '', info.method or 'merged')}, q = {info.q:g}: " + " with ".join(
+        return f"{words.get(info.method or '', info.method or 'merged')}, q = {number(info.q)}: " + " with ".join(
             info.parents
         )
-    steps = [f"{(step.algorithm or '').upper()}({step.criterion}, {step.beta:g})" for step in chain(results, model)]
+    steps = [
+        f"{(step.algorithm or '').upper()}({step.criterion}, {number(step.beta)})" for step in chain(results, model)
+    ]
     return " → ".join(steps)
 
 
