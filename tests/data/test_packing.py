@@ -187,6 +187,11 @@ def test_rows_are_few_and_no_wider_than_they_need() -> None:
     assert packed_rows(batch, pad_id=PAD, width=12).input_ids.shape == (2, 10)
 
 
+def test_trees_of_one_size_keep_their_order() -> None:
+    batch = [Tree((prompt,), ((3,),)) for prompt in (9, 7, 8)]
+    assert packed_rows(batch, pad_id=PAD, width=2).input_ids.tolist() == [[9, 3], [7, 3], [8, 3]]
+
+
 def test_trees_of_one_prompt_that_do_not_fit_together_stay_apart() -> None:
     """2 + 4 + 4 = 10 tokens fit in a row of 10; the third branch of 4 tokens needs the prompt again."""
     batch = [Tree((7, 8), ((token,) * 4,)) for token in (3, 4, 5)]

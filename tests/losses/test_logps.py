@@ -159,7 +159,7 @@ class Largest(TorchDispatchMode):
 
 
 @contextmanager
-def head_rows(model: PreTrainedModel) -> Iterator[Largest]:
+def head_rows() -> Iterator[Largest]:
     with Largest() as largest:
         yield largest
 
@@ -174,12 +174,22 @@ def test_no_more_logits_exist_than_a_chunk_has(kind: str) -> None:
     rows = padded_rows(batch, pad_id=PAD)
     assert len(rows.targets) == 40
     split_model(model)
-    with head_rows(model) as largest:
+    with head_rows() as largest:
         completion_logps(model, rows, chunk=6).sum().backward()
     assert largest.logits == 6
-    with head_rows(model) as largest:
+    with head_rows() as largest:
         model(rows.input_ids)
     assert largest.logits == rows.input_ids.numel()
+
+
+def test_a_head_with_an_adapter_is_met_in_chunks_too() -> None:
+    torch.manual_seed(0)
+    model = get_peft_model(tiny("llama"), LoraConfig(target_modules=["lm_head"], init_lora_weights=False))
+    rows = padded_rows(trees(), pad_id=PAD)
+    split_model(bare(model))
+    with head_rows() as largest:
+        completion_logps(model, rows, chunk=6).sum().backward()
+    assert largest.logits == 6
 
 
 def test_the_default_chunk_bounds_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +197,7 @@ def test_the_default_chunk_bounds_memory(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(head_module, "LOGITS_AT_ONCE", 10 * VOCABULARY + 5)
     model = tiny("llama")
     split_model(model)
-    with head_rows(model) as largest, torch.no_grad():
+    with head_rows() as largest, torch.no_grad():
         completion_logps(model, padded_rows(trees(), pad_id=PAD))
     assert largest.logits == 10
 
@@ -209,6 +219,20 @@ def test_a_model_that_does_more_behind_its_transformer_is_not_split() -> None:
         found = completion_logps(model, padded_rows(batch, pad_id=PAD))
         assert torch.allclose(found.double(), by_all_logits(model, batch), rtol=1e-5, atol=1e-4)
         assert (found - completion_logps(tiny("llama"), padded_rows(batch, pad_id=PAD))).abs().max() > 0.1
+
+
+def test_a_cap_that_no_configuration_names_is_noticed() -> None:
+    """30 tanh(logits / 30) changes the small logits of this model by less than a thousandth, large ones by far more."""
+    model = tiny("llama")
+    real = model.forward
+
+    def capped(**inputs: object) -> object:
+        output = real(**inputs)
+        output.logits = 30 * torch.tanh(output.logits / 30)
+        return output
+
+    model.forward = capped
+    assert split_model(model) is None
 
 
 def test_adapters_act_in_layers_and_head() -> None:

@@ -139,6 +139,33 @@ def test_the_comparison_is_made_in_evaluation_mode_and_gives_the_mode_back() -> 
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_the_comparison_is_made_without_autocast() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert largest_difference(tiny("llama")) <= 1e-5
+        assert torch.is_autocast_enabled("cpu")
+
+
+def test_the_longest_and_the_first_trees_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that forgets a window of 12 is wrong for sequences of more than 12 tokens, wherever those trees stand.
+
+    Branches that see each other are wrong for the first tree alone, which is shorter than the last.
+    """
+    model = tiny("mistral", sliding_window=12)
+    short = trees(sizes=((2, (3,)), (4, (2,)), (3, (4,)), (2, (7,))))[:4]
+    long = trees(1, sizes=((9, (7, 8)),))[:1]
+    real = attention.visible
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "visible", lambda rows, reach: real(rows))
+        assert check_layout(model, short, pad_id=PAD, examples=1).ok
+        assert not check_layout(model, [*short, *long], pad_id=PAD, examples=1).ok
+    branching = trees(2, sizes=((2, (2, 2)),))[0]
+    plain = trees(3, sizes=((2, (7,)), (4, (5,)), (6, (3,))))[:3]  # 9 tokens each: none shares a row
+    with monkeypatch.context() as patch:
+        patch.setattr(logps, "attention_mask", lambda config, rows, dtype: rows.attention_mask)
+        assert check_layout(model, plain, pad_id=PAD, width=1, examples=1).ok
+        assert not check_layout(model, [branching, *plain], pad_id=PAD, width=1, examples=1).ok
+
+
 def test_looking_for_the_head_moves_no_random_numbers() -> None:
     model = tiny("gpt2", resid_pdrop=0.5, embd_pdrop=0.5, attn_pdrop=0.5).train()
     before = torch.get_rng_state()
