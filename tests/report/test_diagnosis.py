@@ -50,8 +50,8 @@ def test_exaggerated_refusals_names_the_models_and_their_numbers() -> None:
 
 
 def test_exaggerated_refusals_need_intervals_that_are_apart() -> None:
-    """11 points on 20 prompts are noise; on 2,000 prompts they are not; 9 points are below the threshold."""
-    for rate, n, verdict in ((0.215, 20, "not found"), (0.215, 2000, "found"), (0.195, 2000, "not found")):
+    """11 points: on 100 prompts 13.4 to 29.6 % and 4.5 to 16.5 % overlap, on 2,000 they do not; 9 are too few."""
+    for rate, n, verdict in ((0.215, 100, "not found"), (0.215, 2000, "found"), (0.195, 2000, "not found")):
         results = only(made_up(), "sft", "H")
         metrics(results, "sft")["over_refusal_rate"] = measured(0.105, n)
         metrics(results, "H")["over_refusal_rate"] = measured(rate, n)
@@ -90,6 +90,10 @@ def test_bad_order_compares_equal_strengths_and_algorithms_only() -> None:
 def test_a_merge_fails_under_the_line_between_its_ends() -> None:
     """H is at (.675, .305) and H-S@0.1 at (.51, .87): halfway lies (.5925, .5875), far above (.45, .45)."""
     results = only(made_up(), "sft", "H", "H-S@0.1", "P@q0.5")
+    assert found("failed merge", results).verdict == "not found"
+    # under the line, .63 at .58, but the upper ends (.62, .60) are not: .49 at .62
+    metrics(results, "P@q0.5")["win_rate/helpfulness"] = measured(0.58)
+    metrics(results, "P@q0.5")["win_rate/harmlessness"] = measured(0.56)
     assert found("failed merge", results).verdict == "not found"
     metrics(results, "P@q0.5")["win_rate/helpfulness"] = measured(0.45)
     metrics(results, "P@q0.5")["win_rate/harmlessness"] = measured(0.45)

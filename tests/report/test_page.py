@@ -121,6 +121,8 @@ def test_measures_are_the_report_sets_figures(text: str) -> None:
     cells = row(text, "report: figures", "S-H@0.1")
     assert cells == ["54.0 %", "70.0 %", "22.0 %", "29.0 %", "78.0 %", "0.64", "0.43", "0.9", "24.2", "0.4 %", "0.2 %"]
     assert row(text, "tuning: figures", "S-H@0.1")[0] == "55.0 %"
+    assert text.count("<caption>report: figures") == text.count("<caption>tuning: figures") == 1
+    assert text.index("Figures on other prompts") < text.index("<caption>tuning: figures")
     assert "<td>57.0 %<small>53.0 to 61.0 %, n 600</small></td>" in text
 
 
