@@ -82,7 +82,7 @@ def make_tasks(spec: WorldSpec) -> tuple[Task, ...]:
 
 def _texts(topics: Sequence[Topic], rng: random.Random) -> list[tuple[str, str]]:
     found = [
-        (topic.name, f"{action} {thing}") for topic in topics for action in topic.actions for thing in topic.objects
+        (topic.name, f"{action} {thing}") for topic in topics for action in topic.actions for thing in topic.things
     ]
     rng.shuffle(found)
     return found
