@@ -1,5 +1,29 @@
-"""sacpo: as helpful as possible under a safety constraint, and shown to be."""
+"""Make a language model as helpful as possible under a safety constraint, and show that it is.
+
+`load_recipe` and `run` do a whole experiment; `sacpo.api` has its stages, each on files of its own. Everything is
+imported when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from sacpo._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from sacpo.pipeline import Run, plan, run
+    from sacpo.recipe import Recipe, load_recipe, parse_recipe
+
+__all__ = ["Recipe", "Run", "__version__", "load_recipe", "parse_recipe", "plan", "run"]
+
+_WHERE = {
+    **dict.fromkeys(("Run", "plan", "run"), "sacpo.pipeline"),
+    **dict.fromkeys(("Recipe", "load_recipe", "parse_recipe"), "sacpo.recipe"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'sacpo' has no attribute '{name}'")
+    return getattr(import_module(_WHERE[name]), name)

@@ -23,11 +23,13 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
 from sacpo.recipe.schema import BaseSpec
 from sacpo.runs import file_hash, machine_errors
 
+transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # this package shows its own
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 
 

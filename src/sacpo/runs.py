@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError
@@ -119,10 +119,10 @@ class RunFolder:
     _verified: set[str] = field(default_factory=set)
     _lock: Any = None
 
-    def __enter__(self) -> RunFolder:
+    def __enter__(self) -> Self:
         with machine_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = (self.path / ".lock").open("a+")
+            self._lock = self.lock_file.open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -136,6 +136,11 @@ class RunFolder:
 
     def __exit__(self, *exc: object) -> None:
         self._lock.close()
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that is locked while a process works here."""
+        return self.path / ".lock"
 
     def final(self, stage: str) -> Path:
         """Return where a finished stage lies."""

@@ -121,10 +121,9 @@ def test_clusters_and_near_copies_of_a_prompt_stay_together() -> None:
     assert split_key(Prompt.from_text("How are you ")) == split_key(system)
 
 
-def test_holding_everything_out_is_an_error() -> None:
-    for n in (1, 3):
-        with pytest.raises(DataError, match="every prompt is held out"):
-            prepare([pair(f"Q{i}") for i in range(n)], spec(holdout=1.0), name="x", seed=0)
+def test_a_source_may_be_held_out_altogether_and_a_share_leaves_something_to_train_on() -> None:
+    whole = prepare([pair(f"Q{i}") for i in range(3)], spec(holdout=1.0), name="x", seed=0)
+    assert (len(whole.train), len(whole.heldout)) == (0, 3)
     assert prepare([pair("Q")], spec(holdout=0.5), name="x", seed=0).heldout == []
 
 

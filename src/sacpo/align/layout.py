@@ -10,7 +10,8 @@ from typing import Literal
 from transformers import PreTrainedModel
 
 from sacpo.align.objective import Layout
-from sacpo.data.packing import Tree, padded_rows
+from sacpo.data.packing import Tree, packed_rows, padded_rows
+from sacpo.losses.agreement import check_layout
 from sacpo.progress import Progress
 
 Layouts = Literal["auto", "padded", "packed"]
@@ -27,10 +28,17 @@ class Chosen:
 def choose_layout(
     wanted: Layouts, model: PreTrainedModel, trees: Sequence[Tree], pad_id: int, progress: Progress
 ) -> Chosen:
-    """Return the row layout for a model and these trees; a layout other than the wanted one comes with a notice.
+    """Return the row layout for a model and these trees.
 
-    One completion a row is right for every architecture, so "auto" is that for now and "packed" falls back to it.
+    Packed rows compute each prompt once and hold no padding but at their ends. "auto" and "packed" take them where a
+    few of these very trees give the same log-probs as one completion a row; where they do not, the fallback to padded
+    rows comes with a notice.
     """
-    if wanted == "packed":
-        progress.notice("packed rows are not available: one completion a row is used")
-    return Chosen("padded", partial(padded_rows, pad_id=pad_id))
+    padded = Chosen("padded", partial(padded_rows, pad_id=pad_id))
+    if wanted == "padded" or not trees:
+        return padded
+    agreement = check_layout(model, trees, pad_id=pad_id)
+    if agreement.ok:
+        return Chosen("packed", partial(packed_rows, pad_id=pad_id))
+    progress.notice(f"one completion a row is used, not packed rows: {agreement.reason}")
+    return padded

@@ -58,7 +58,7 @@ def prepare(records: Sequence[R], spec: DataSpec, *, name: str, seed: int) -> Pr
         raise _nothing_left(name, len(records), dropped)
     held = heldout_prompts([prompt_of(record) for record in kept], spec.holdout, seed)
     train = [record for record in kept if split_key(prompt_of(record)) not in held]
-    if not train:
+    if not train and spec.holdout < 1:
         raise DataError(
             "every prompt is held out; nothing is left to train on",
             where=f"data source '{name}', field 'holdout'",

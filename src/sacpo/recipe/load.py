@@ -17,6 +17,7 @@ from sacpo.errors import RecipeError
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, Section
 
+ORACLES = ("helpfulness", "harmlessness", "refusal")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -102,6 +103,13 @@ def check_references(recipe: Recipe) -> None:
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             _known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
+        if judge.kind == "oracle" and criterion not in ORACLES:
+            raise RecipeError(
+                "the world's oracle knows no such criterion",
+                where=f"evaluate.judges.{criterion}",
+                value=criterion,
+                allowed=list(ORACLES),
+            )
         if judge.kind == "oracle" and recipe.world is None:
             raise RecipeError(
                 "an oracle needs a world",

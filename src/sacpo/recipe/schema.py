@@ -309,6 +309,7 @@ class JudgeSpec(Section):
     dataset: str | tuple[str, ...] | None = None
     training: TrainingSpec = TrainingSpec()
     max_length: int = Field(512, ge=2)
+    too_long: Literal["drop", "truncate"] = Field("truncate", description="training pairs longer than max_length")
     sign: Literal[1, -1] = Field(1, description="-1 for a cost model, whose logit is higher for worse answers")
     unsafe_below: float | None = Field(None, description="answers with a lower score are labelled unsafe")
     prompts: tuple[str, ...] | None = Field(None, description="prompt sets that it judges; all by default")

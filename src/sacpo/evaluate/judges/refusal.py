@@ -13,8 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from sacpo.data.records import Verdict
-from sacpo.evaluate.judges.question import Question, verdict_on
+from sacpo.evaluate.judges.labels import LabelJudge
 
 FULL, PARTIAL, COMPLIANCE = "full_refusal", "partial_refusal", "compliance"
 OPENING = 3
@@ -118,8 +117,8 @@ def _sentences(text: str) -> list[str]:
     return [sentence.strip()[:LONGEST] for sentence in _SENTENCE.split(plain) if sentence.strip()]
 
 
-class RefusalJudge:
-    """Labels answers as refusals or not; it compares with no baseline and gives no score.
+class RefusalJudge(LabelJudge):
+    """Labels answers as refusals or not.
 
     Args:
         name: Who judges, as verdicts record it.
@@ -127,8 +126,4 @@ class RefusalJudge:
     """
 
     def __init__(self, name: str = "refusal-patterns", criterion: str = "refusal") -> None:
-        self.name, self.criterion = name, criterion
-
-    def judge(self, questions: Sequence[Question]) -> list[Verdict]:
-        """Return one label a question, in their order."""
-        return [verdict_on(q, self, compared=False, label=refusal_label(q.answer.text)) for q in questions]
+        super().__init__(name, criterion, lambda prompt, text: refusal_label(text))

@@ -1,0 +1,446 @@
+"""The stages as functions, each on files and folders of its own: enter anywhere, with any model.
+
+Every function writes a folder that appears when it is complete; the same call again keeps it, or resumes what a
+killed process left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sacpo.align.job import TrainingJob
+from sacpo.align.sft import run_sft
+from sacpo.align.step import run_align
+from sacpo.data.prepare import prepare
+from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
+from sacpo.data.sources import read_source, source_key
+from sacpo.data.templates import make_template
+from sacpo.errors import DataError, RecipeError, RunError
+from sacpo.evaluate.generate import ANSWERS, generate_answers
+from sacpo.evaluate.judges import RefusalJudge, ScoredJudge
+from sacpo.evaluate.judges.reward_model import reward_model_scores
+from sacpo.evaluate.measures import measure
+from sacpo.evaluate.verdicts import judge_answers
+from sacpo.merge import Combination, linear, local_checkpoint, merge_checkpoints, tabulate, task_vectors
+from sacpo.models import weights_key
+from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
+from sacpo.pipeline.single import do_single
+from sacpo.progress import QUIET, Progress
+from sacpo.recipe.schema import (
+    BaseSpec,
+    ConstraintSpec,
+    DataSpec,
+    GenerationSpec,
+    LoraSpec,
+    ObjectiveSpec,
+    StepSpec,
+    TrainingSpec,
+)
+from sacpo.report.build import build_report
+from sacpo.runs import file_hash, write_json
+from sacpo.select import select_model
+
+__all__ = ["align", "generate", "judge", "merge", "report", "select", "sft"]
+
+Data = str | Path | DataSpec | Sequence[str | Path | DataSpec]
+"""Sources of records: files, hub ids, or descriptions as in a recipe."""
+
+
+def sft(
+    model: str | Path,
+    data: Data,
+    out: str | Path,
+    *,
+    format: str = "demonstrations",
+    training: Mapping[str, Any] | None = None,
+    lora: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    max_length: int = 512,
+    too_long: Literal["drop", "truncate"] = "truncate",
+    base: Mapping[str, Any] | None = None,
+    progress: Progress = QUIET,
+) -> Path:
+    """Fine-tune a model on demonstrations and return the new model's folder.
+
+    Args:
+        model: Hub id or folder.
+        data: Demonstrations.
+        out: The output folder: `model/`, `metrics.jsonl`, `summary.json`.
+        format: The format of sources that are given by path or id.
+        training: Options under the names of `transformers.TrainingArguments`.
+        lora: Options of peft's LoRA; None: all weights are trained.
+        seed: The root of all random numbers.
+        max_length: Tokens of prompt and completion together.
+        too_long: What is done with longer records.
+        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation.
+        progress: Where to show it.
+
+    Raises:
+        UserError: The data, the model, an option or the machine does not allow it.
+    """
+    sources = _sources(data, format, "demonstrations")
+    job = _job("sft", model, base, training, lora, seed, max_length, too_long)
+
+    def work(folder: Path) -> None:
+        run_sft(job, _records(sources, seed), folder, progress=progress)
+
+    return do_single("sft", Path(out), _config(job, sources), _inputs(job, sources), work, progress).path / "model"
+
+
+def align(
+    model: str | Path,
+    data: Data,
+    out: str | Path,
+    *,
+    algorithm: Literal["dpo", "kto"] = "dpo",
+    beta: float = 0.1,
+    criterion: str = "preference",
+    format: str = "preference",
+    soft_labels: bool = True,
+    desirable_weight: float | Literal["balanced"] = 1.0,
+    undesirable_weight: float | Literal["balanced"] = 1.0,
+    training: Mapping[str, Any] | None = None,
+    lora: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    max_length: int = 512,
+    too_long: Literal["drop", "truncate"] = "truncate",
+    base: Mapping[str, Any] | None = None,
+    progress: Progress = QUIET,
+) -> Path:
+    """Train one alignment step, whose reference is `model`, and return the new model's folder.
+
+    Args:
+        model: Hub id or folder: the initial policy and the reference.
+        data: Pairs; for KTO also labelled completions.
+        out: The output folder: `model/`, `metrics.jsonl`, `summary.json`.
+        algorithm: "dpo" or "kto".
+        beta: The step's strength; for a constraint's criterion the paper's beta/lambda.
+        criterion: What the preferences are about, for the records.
+        format: The format of sources that are given by path or id.
+        soft_labels: DPO: use preference probabilities; false rounds them.
+        desirable_weight: KTO's w+.
+        undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
+        training: Options under the names of `transformers.TrainingArguments`.
+        lora: Options of peft's LoRA; None: all weights are trained.
+        seed: The root of all random numbers.
+        max_length: Tokens of prompt and completion together.
+        too_long: What is done with longer records.
+        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation.
+        progress: Where to show it.
+
+    Raises:
+        UserError: The data, the model, an option or the machine does not allow it.
+        TrainingDiverged: A loss or gradient norm became NaN or infinite.
+    """
+    sources = _sources(data, format, None)
+    job = _job("align", model, base, training, lora, seed, max_length, too_long)
+    step = _checked(
+        StepSpec,
+        name="align",
+        criterion=criterion,
+        algorithm=algorithm,
+        dataset="data",
+        beta=beta,
+        soft_labels=soft_labels,
+        desirable_weight=desirable_weight,
+        undesirable_weight=undesirable_weight,
+    )
+
+    def work(folder: Path) -> None:
+        run_align(job, step, beta, _records(sources, seed), folder, folder / "cache", progress=progress)
+
+    config = {**_config(job, sources), "step": step.model_dump(mode="json")}
+    return do_single("align", Path(out), config, _inputs(job, sources), work, progress).path / "model"
+
+
+def merge(
+    first: str | Path,
+    later: str | Path,
+    out: str | Path,
+    *,
+    q: float | Sequence[float],
+    method: Literal["linear", "task-vectors"] = "linear",
+    base: str | Path | None = None,
+    scale: float = 1.0,
+    progress: Progress = QUIET,
+) -> list[Path]:
+    """Merge two models at one or several weights q of the later one, in one pass, and return the merged folders.
+
+    Between a step's reference and the step's model `linear` is P-SACPO (section 6 of the paper).
+
+    Args:
+        first: The model at q = 0.
+        later: The model at q = 1.
+        out: The output folder: one folder `q0.25` for each q.
+        q: Weights in [0, 1].
+        method: (1 - q) first + q later, or first + q scale (later - base).
+        base: task-vectors only: the model that both came from.
+        scale: task-vectors only.
+        progress: Where to show it.
+
+    Raises:
+        ModelError: The models do not fit together.
+    """
+    weights = [q] if isinstance(q, int | float) else list(q)
+    for weight in weights:
+        if not 0 <= weight <= 1:
+            raise RecipeError("a merge weight is outside its range", where="q", value=weight, allowed="0 to 1")
+    if (method == "task-vectors") != (base is not None):
+        raise RecipeError("method 'task-vectors' needs a base, and 'linear' takes none", where="base", value=base)
+    folders = {str(path): local_checkpoint(path) for path in (first, later, base) if path is not None}
+    combinations = [_combination(folders, first, later, base, weight, scale) for weight in weights]
+    names = [f"q{weight:g}" for weight in weights]
+
+    def work(folder: Path) -> None:
+        terms, rows = tabulate(combinations)
+        merge_checkpoints(terms, rows, [folder / name for name in names], progress=progress)
+
+    config = {"method": method, "q": weights, "scale": scale, "models": [*folders]}
+    inputs = {name: weights_key(folder) for name, folder in folders.items()}
+    done = do_single("merge", Path(out), config, inputs, work, progress)
+    return [done.path / name for name in names]
+
+
+def _combination(folders: Mapping[str, Path], first: Any, later: Any, base: Any, q: float, scale: float) -> Combination:
+    if base is None:
+        return linear(folders[str(first)], folders[str(later)], q)
+    return task_vectors(folders[str(first)], folders[str(later)], folders[str(base)], q, scale)
+
+
+def generate(
+    model: str | Path,
+    prompts: Data,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    format: str = "prompts",
+    samples: int = 1,
+    generation: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    base: Mapping[str, Any] | None = None,
+    progress: Progress = QUIET,
+) -> Path:
+    """Answer prompts and return the file of answers.
+
+    Args:
+        model: Hub id or folder.
+        prompts: Prompts.
+        out: The output folder: `answers.jsonl`.
+        name: The model's name in the answers; its path by default.
+        format: The format of sources that are given by path or id.
+        samples: Answers to each prompt.
+        generation: max_new_tokens, do_sample, temperature, top_p, batch_size.
+        seed: The root of all random numbers.
+        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation.
+        progress: Where to show it.
+
+    Raises:
+        UserError: The prompts, the model, an option or the machine does not allow it.
+    """
+    sources = _sources(prompts, format, "prompts")
+    spec = _checked(GenerationSpec, **(generation or {}))
+    job = _job("generate", model, base, None, None, seed, 512, "truncate")
+
+    def work(folder: Path) -> None:
+        records = [record for record in _records(sources, seed) if isinstance(record, Prompt)]
+        tokenizer = job.load_tokenizer()
+        generate_answers(
+            job.load_model(),
+            tokenizer,
+            list({record.id: record for record in records}.values()),
+            make_template(job.base.template, tokenizer),
+            spec,
+            model_name=name or str(model),
+            seed=seed,
+            samples=samples,
+            out=folder,
+            progress=progress,
+        )
+
+    config = {**_config(job, sources), "generation": spec.model_dump(), "samples": samples, "name": name or str(model)}
+    return do_single("generate", Path(out), config, _inputs(job, sources), work, progress).path / ANSWERS
+
+
+def judge(
+    answers: str | Path,
+    out: str | Path,
+    *,
+    criterion: str,
+    kind: Literal["refusal", "reward-model"] = "reward-model",
+    model: str | None = None,
+    baseline: str | Path | None = None,
+    sign: Literal[1, -1] = 1,
+    unsafe_below: float | None = None,
+    max_length: int = 512,
+    batch_size: int = 16,
+    base: Mapping[str, Any] | None = None,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Judge a file of answers, beside a baseline's where one is given, and return what was measured.
+
+    Args:
+        answers: What `generate` wrote.
+        out: The output folder: `verdicts.jsonl` and `measures.json`.
+        criterion: What is judged: helpfulness, harmlessness, refusal, ...
+        kind: A reward or cost model, or the refusal detector.
+        model: Hub id or folder of the reward model.
+        baseline: The baseline's answers to the same prompts.
+        sign: -1 for a cost model, whose logit is higher for worse answers.
+        unsafe_below: Answers with a lower score are labelled unsafe.
+        max_length: Tokens of prompt and answer together.
+        batch_size: Answers a forward pass.
+        base: The reward model's template, dtype, device and trust_remote_code.
+        progress: Where to show it.
+
+    Raises:
+        UserError: The answers, the model or the machine does not allow it.
+    """
+    if (kind == "reward-model") != (model is not None):
+        raise RecipeError("a reward-model judge needs a model, and other judges take none", where="model", value=model)
+    options = _checked(BaseSpec, model=model or "none", **{"template": "chat", **(base or {})})
+    settings = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
+
+    def work(folder: Path) -> None:
+        given = _answers(answers)
+        judged = RefusalJudge(criterion=criterion)
+        if model is not None:
+            scores = reward_model_scores(model, options, progress=progress, **settings)  # type: ignore[arg-type]
+            judged = ScoredJudge(kind, criterion, scores)  # type: ignore[assignment]
+        verdicts = judge_answers(judged, given, _answers(baseline) if baseline is not None else None)
+        write_jsonl(folder / VERDICTS, verdicts)
+        write_json(folder / MEASURES, {given[0].model: measure(given, verdicts)})
+
+    inputs = {"answers": file_hash(_file(answers))}
+    inputs |= {"baseline": file_hash(_file(baseline))} if baseline is not None else {}
+    inputs |= {"model": weights_key(model)} if model is not None else {}
+    config = {"criterion": criterion, "kind": kind, **settings, "base": options.model_dump(mode="json")}
+    done = do_single("judge", Path(out), config, inputs, work, progress)
+    found: dict[str, Any] = json.loads((done.path / MEASURES).read_text(encoding="utf-8"))
+    return found
+
+
+def select(
+    judged: Sequence[str | Path], *, constraints: Sequence[Mapping[str, Any]], objective: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Choose the most helpful model that meets every constraint, from folders that `judge` wrote.
+
+    Args:
+        judged: Folders of `judge`: all models, and one folder for each criterion of a model.
+        constraints: As in a recipe, without `prompts`: metric, criterion, at_most or at_least.
+        objective: As in a recipe, without `prompts`: metric and criterion.
+
+    Raises:
+        UserError: A folder holds no measures, or a constraint is not valid.
+    """
+    measures: dict[str, dict[str, Any]] = {}
+    for folder in judged:
+        path = Path(folder) / MEASURES
+        if not path.is_file():
+            raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
+        for name, found in json.loads(path.read_text(encoding="utf-8")).items():
+            known = measures.setdefault(name, {"answers": {"metrics": {}}})
+            known["answers"]["metrics"] |= found["metrics"]
+    specs = [_checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
+    goal = _checked(ObjectiveSpec, prompts="answers", **objective)
+    return select_model(measures, specs, goal, roles={"answers": "tuning"})
+
+
+def report(
+    results: str | Path | Mapping[str, Any], out: str | Path, *, answers: Sequence[Mapping[str, Any]] = ()
+) -> Path:
+    """Write the report of results.json into a folder and return the page.
+
+    Args:
+        results: What a run measured, or its results.json.
+        out: The folder: results.json, report.html and figures/.
+        answers: Prompts with all models' answers, for the page.
+
+    Raises:
+        DataError: The results are not of their schema.
+    """
+    if not isinstance(results, Mapping):
+        path = Path(results)
+        path = path / "stages" / "report" / "results.json" if path.is_dir() else path
+        if not path.is_file():
+            raise RunError("no results here", where=results, do="give results.json, or the folder of a finished run")
+        try:
+            results = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError("the results are not JSON", where=path) from error
+    build_report(results, answers, Path(out))
+    return Path(out) / "report.html"
+
+
+def _sources(data: Data, format: str, as_: str | None) -> list[DataSpec]:
+    items = [data] if isinstance(data, str | Path | DataSpec) else list(data)
+    return [
+        item if isinstance(item, DataSpec) else _checked(DataSpec, format=format, path=str(item), **{"as": as_})
+        for item in items
+    ]
+
+
+def _records(sources: Sequence[DataSpec], seed: int) -> list[Any]:
+    records: list[Any] = []
+    for source in sources:
+        name = ", ".join(source.paths)
+        found = read_source(source, name=name, seed=seed, as_=source.as_)
+        records += prepare(found.records, source, name=name, seed=seed).train
+    return records
+
+
+def _job(
+    name: str, model: Any, base: Any, training: Any, lora: Any, seed: int, max_length: int, too_long: str
+) -> TrainingJob:
+    options = _checked(TrainingSpec, **(training or {})).options()
+    spec = _checked(BaseSpec, model=str(model), **(base or {}))
+    adapter = _checked(LoraSpec, **lora) if lora is not None else None
+    return TrainingJob(name, model, spec, options, seed, max_length, too_long, adapter)
+
+
+def _config(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, Any]:
+    return {
+        "base": job.base.model_dump(mode="json"),
+        "training": job.training,
+        "lora": job.lora.model_dump() if job.lora else None,
+        "seed": job.seed,
+        "max_length": job.max_length,
+        "too_long": job.too_long,
+        "data": [source.model_dump(mode="json") for source in sources],
+    }
+
+
+def _inputs(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, str]:
+    return {"model": job.weights_key(), **{f"data {i}": source_key(spec) for i, spec in enumerate(sources)}}
+
+
+def _answers(path: str | Path) -> list[Answer]:
+    answers = read_jsonl(_file(path), Answer)
+    if not answers:
+        raise DataError("the file of answers is empty", where=path)
+    return answers
+
+
+def _file(path: str | Path) -> Path:
+    found = Path(path) / ANSWERS if Path(path).is_dir() else Path(path)
+    if not found.is_file():
+        raise DataError("no such file of answers", where=found, do="give what 'generate' wrote")
+    return found
+
+
+def _checked(section: Any, **values: Any) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise RecipeError(
+            first["msg"].removeprefix("Value error, "),
+            where=field or section.__name__,
+            value=first.get("input") if field else None,
+            allowed=[*section.model_fields] if first["type"] == "extra_forbidden" else None,
+        ) from error

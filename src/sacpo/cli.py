@@ -1,0 +1,146 @@
+"""The command line. torch is imported by the commands that need it only, so that help and checks answer at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sacpo.errors import SacpoError
+
+app = typer.Typer(
+    name="sacpo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Make a language model as helpful as possible under a safety constraint, and show that it is.",
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a recipe's value.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a training diverged, 2 bad input, 130 interrupted."""
+    try:
+        app(standalone_mode=True)
+    except SacpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Do this stage and all after it again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Do everything that a recipe says, resuming what was begun."""
+    from sacpo.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    if dry_run:
+        _show_plan(loaded, runs, start, as_json)
+        return
+    from sacpo import pipeline
+
+    command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
+    with _progress(as_json) as progress:
+        done = pipeline.run(loaded, runs=runs, start=start, command=command, progress=progress)
+    _show_run(done, as_json)
+
+
+@app.command()
+def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check a recipe without doing anything."""
+    from sacpo.recipe import load_recipe, model_graph
+
+    loaded = load_recipe(recipe, overrides or [])
+    models = list(model_graph(loaded))
+    if as_json:
+        print(json.dumps({"name": loaded.name, "models": models, "valid": True}))
+    else:
+        print(f"{recipe}: valid; {len(models)} models: {', '.join(models)}")
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(help="recipe or results", metavar="[recipe|results]")] = "recipe",
+) -> None:
+    """Print the JSON schema of recipes, for editors, or of results.json."""
+    from sacpo.errors import RecipeError
+    from sacpo.recipe import recipe_schema
+
+    if what not in ("recipe", "results"):
+        raise RecipeError("no such schema", value=what, allowed=["recipe", "results"])
+    if what == "results":
+        from sacpo.report.results import results_schema
+
+        print(json.dumps(results_schema(), indent=2))
+    else:
+        print(json.dumps(recipe_schema(), indent=2))
+
+
+def _progress(as_json: bool) -> Any:
+    from sacpo.progress import Progress
+
+    return Progress("json" if as_json else "auto")
+
+
+def _show_plan(recipe: Any, runs: Path, start: str | None, as_json: bool) -> None:
+    from sacpo.pipeline.plan import as_json as plan_json
+    from sacpo.pipeline.plan import trainings
+    from sacpo.pipeline.run import plan
+    from sacpo.pipeline.show import plan_tables
+    from sacpo.runs import RunFolder
+
+    study, statuses = plan(recipe, runs=runs, start=start)
+    found = trainings(study, statuses, RunFolder(runs / recipe.name))
+    if as_json:
+        print(json.dumps(plan_json(study, statuses, found)))
+        return
+    plan_tables(study, statuses, found)
+
+
+def _show_run(done: Any, as_json: bool) -> None:
+    page = done.report / "report.html"
+    if as_json:
+        print(json.dumps({"event": "done", "folder": str(done.folder), "chosen": done.chosen, "report": str(page)}))
+        return
+    if done.results:
+        from sacpo.report.headline import headline
+        from sacpo.report.results import parse_results
+
+        print(headline(parse_results(done.results)).text)
+        print(f"report:  {page}")
+    if done.chosen is not None:
+        print(f"model:   {done.model()}")
+    print(f"run:     {done.folder}")
+
+
+def _verbs() -> None:
+    """Add the verbs of single stages, which live in a module of their own."""
+    from sacpo import verbs
+
+    add: Callable[[typer.Typer], None] = verbs.add_to
+    add(app)
+
+
+_verbs()

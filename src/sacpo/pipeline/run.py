@@ -1,0 +1,115 @@
+"""Running a recipe: all of its stages, or a plan of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sacpo.pipeline.build import stages_of
+from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
+from sacpo.pipeline.study import Study
+from sacpo.progress import QUIET, Progress
+from sacpo.recipe.schema import Recipe
+from sacpo.runs import RunFolder, machine_errors, write_atomic
+
+CACHE, RECIPE = "cache", "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Its folder.
+        results: What is in results.json; empty for a recipe without prompts.
+    """
+
+    folder: Path
+    results: dict[str, Any]
+
+    @property
+    def chosen(self) -> str | None:
+        """The selected model's name; None where none meets every constraint or nothing was to be selected."""
+        selection = self.results.get("selection") or {}
+        return selection.get("chosen")
+
+    @property
+    def report(self) -> Path:
+        """The report's folder."""
+        return self.folder / "stages" / "report"
+
+    def model(self, name: str | None = None) -> Path:
+        """Return the folder of the chosen model, or of a trained one by name."""
+        if name is None:
+            return self.folder / "stages" / "chosen" / "model"
+        return self.folder / "stages" / ("sft" if name == "sft" else f"align/{name}") / "model"
+
+
+def run(
+    recipe: Recipe,
+    *,
+    runs: str | Path = "runs",
+    start: str | None = None,
+    command: str = "",
+    progress: Progress = QUIET,
+) -> Run:
+    """Do every stage of a recipe that is not done yet, resuming what a killed run left.
+
+    Args:
+        recipe: The experiment.
+        runs: The folder of all runs; this one's is `runs/NAME`.
+        start: Do this stage, and all that depend on it, again.
+        command: How the run was started, for the report.
+        progress: Where to show what is going on.
+
+    Raises:
+        UserError: Something in the recipe, the data, a model or the machine does not allow it.
+        TrainingDiverged: A loss or gradient norm became NaN or infinite.
+    """
+    folder = _folder(recipe, runs, lambda stage, state: progress.event("stage", stage=stage, state=state))
+    study = Study(recipe, folder.path / CACHE, progress)
+    with folder:
+        stages = stages_of(study, command)
+        folder.redo = _redone(stages, start)
+        write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
+        with machine_errors(study.cache):
+            study.cache.mkdir(exist_ok=True)
+        Runner(folder).do(stages)
+        return Run(folder.path, _results(folder.path))
+
+
+def plan(recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None) -> tuple[Study, list[Status]]:
+    """Return what `run` would do, without doing or writing anything."""
+    folder = _folder(recipe, runs, lambda stage, state: None)
+    study = Study(recipe, folder.path / CACHE)
+    stages = stages_of(study)
+    folder.redo = _redone(stages, start)
+    return study, Runner(folder).plan(stages)
+
+
+def resolved_yaml(recipe: Recipe) -> str:
+    """Return the recipe with all its defaults as YAML."""
+    text: str = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def _folder(recipe: Recipe, runs: str | Path, on_stage: Callable[[str, str], None]) -> RunFolder:
+    return RunFolder(Path(runs) / recipe.name, on_stage=on_stage)
+
+
+def _redone(stages: list[Stage], start: str | None) -> Callable[[str], bool]:
+    names = depending_on(stages, start) if start else set()
+    return lambda name: name in names
+
+
+def _results(folder: Path) -> dict[str, Any]:
+    path = folder / "stages" / "report" / "results.json"
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,70 @@
+"""A plan on the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sacpo.pipeline.plan import Training
+from sacpo.pipeline.stages import Status
+from sacpo.pipeline.study import Study
+
+
+def plan_tables(study: Study, statuses: Sequence[Status], trainings: Sequence[Training]) -> None:
+    """Print what a run would do: trainings with their size, then the stages of every kind."""
+    console = Console(width=None if Console().is_terminal else 140)
+    console.print(Text(f"{study.recipe.name}: {len(statuses)} stages, {len(study.nodes)} models"))
+    console.print(_trainings(trainings))
+    console.print(_stages(statuses))
+    peak = max((training.memory for training in trainings if training.memory), default=None)
+    disk = sum(training.disk or 0 for training in trainings)
+    console.print(
+        Text(f"peak memory about {_bytes(peak)} (activations come on top); trained models {_bytes(disk)} of disk")
+    )
+
+
+def _trainings(trainings: Sequence[Training]) -> Table:
+    table = Table(title="trainings", title_justify="left")
+    for name in ("model", "records", "optimiser steps", "tokens, about", "peak memory, about", "disk", "state"):
+        table.add_column(name, justify="left" if name in ("model", "state") else "right")
+    for training in trainings:
+        table.add_row(
+            Text(training.model),
+            _count(training.records),
+            _count(training.steps),
+            _count(training.tokens),
+            _bytes(training.memory),
+            _bytes(training.disk),
+            training.state,
+        )
+    return table
+
+
+def _stages(statuses: Sequence[Status]) -> Table:
+    table = Table(title="stages", title_justify="left")
+    for name in ("kind", "done", "resumed", "open"):
+        table.add_column(name, justify="left" if name == "kind" else "right")
+    kinds: dict[str, Counter[str]] = {}
+    for status in statuses:
+        kinds.setdefault(status.stage.name.partition("/")[0], Counter())[status.state] += 1
+    for kind, states in kinds.items():
+        table.add_row(kind, *(str(states[state] or "") for state in ("done", "resumed", "open")))
+    return table
+
+
+def _count(value: int | None) -> str:
+    return "known once read" if value is None else f"{value:,}"
+
+
+def _bytes(value: int | None) -> str:
+    if value is None:
+        return "unknown"
+    for unit in ("B", "KB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            return f"{value:.0f} {unit}" if unit in ("B", "KB") else f"{value:.1f} {unit}"
+        value = value / 1000  # type: ignore[assignment]
+    return ""

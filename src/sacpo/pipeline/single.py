@@ -1,0 +1,61 @@
+"""One stage by itself: the same keys, atomic folder, manifest and resume as in a run, without a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sacpo.errors import RunError
+from sacpo.progress import Progress
+from sacpo.runs import MANIFEST, Artefact, RunFolder
+
+
+class OutFolder(RunFolder):
+    """A folder that becomes the output of one stage.
+
+    Args:
+        out: The output; it appears when it is complete.
+        progress: Where to show what is going on.
+    """
+
+    def __init__(self, out: Path, progress: Progress) -> None:
+        super().__init__(out.absolute().parent, on_stage=lambda stage, state: progress.event(stage, state=state))
+        self.out = out.absolute()
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that is locked while a process works on this output."""
+        return self.path / f".{self.out.name}.lock"
+
+    def final(self, stage: str) -> Path:
+        """Return the output folder."""
+        return self.out
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Return where the stage works until it is finished: beside the output."""
+        return self.path / f".{self.out.name}-{key[:12]}"
+
+
+def do_single(
+    stage: str,
+    out: Path,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    work: Callable[[Path], None],
+    progress: Progress,
+) -> Artefact:
+    """Do one stage into a folder of the user's choice; the same call again keeps or resumes it.
+
+    Raises:
+        RunError: The folder holds something else, or another process works on it.
+    """
+    with OutFolder(out, progress) as folder:
+        key = folder.key(stage, config, inputs)
+        if not folder.is_done(stage, key) and folder.out.exists() and (not folder.out.is_dir() or any(out.iterdir())):
+            what = "another stage's result" if (folder.out / MANIFEST).is_file() else "files"
+            raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")
+        try:
+            return folder.do(stage, config, inputs, work)
+        finally:
+            folder.lock_file.unlink(missing_ok=True)

@@ -1,0 +1,201 @@
+"""What all stages of one recipe share: its models, its world, its seeds, and where each model's weights are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sacpo.align.job import TrainingJob
+from sacpo.data.templates import Template, make_template
+from sacpo.merge import linear, local_checkpoint, merged_model, mixed_model, tabulate, task_vectors
+from sacpo.merge.weights import Combination
+from sacpo.models import load_model, load_tokenizer, resolve_device, weights_key
+from sacpo.pipeline.stages import At
+from sacpo.progress import QUIET, Progress
+from sacpo.recipe.models import BaseModelNode, MergedModel, Node, StepModel, model_graph
+from sacpo.recipe.schema import SFT, LoraSpec, Recipe, TrainingSpec
+
+if TYPE_CHECKING:
+    from sacpo.world import World
+
+KEPT_PARAMETERS = 100_000_000
+"""Models stay loaded for the next stage while all of them together have at most this many parameters."""
+
+
+def derived_seed(seed: int, *parts: str) -> int:
+    """Return a seed for one part of a run, in [0, 2^31)."""
+    text = "\0".join([str(seed), *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@dataclass
+class Study:
+    """One recipe at work.
+
+    Attributes:
+        recipe: The recipe.
+        cache: Folder of reference log-probs, shared by all steps.
+        progress: Where to show what is going on.
+    """
+
+    recipe: Recipe
+    cache: Path
+    progress: Progress = QUIET
+    _loaded: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """Every model by name, parents first."""
+        return model_graph(self.recipe)
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The models that are evaluated, the SFT model and the baseline first."""
+        wanted = self.recipe.evaluate.models or tuple(self.nodes)
+        return [*dict.fromkeys([SFT, self.recipe.evaluate.baseline, *wanted])]
+
+    @cached_property
+    def world(self) -> World:
+        """The world; only for recipes that have one."""
+        assert self.recipe.world is not None
+        from sacpo.world import World
+
+        return World(self.recipe.world)
+
+    def seed(self, *parts: str) -> int:
+        """Return the seed of one part of the run."""
+        return derived_seed(self.recipe.seed, *parts)
+
+    # Where models are
+
+    def made_by(self, name: str) -> tuple[str, ...]:
+        """Return the stages that a model's weights come from."""
+        node = self.nodes[name]
+        if isinstance(node, StepModel):
+            return (f"align/{name}",)
+        if isinstance(node, MergedModel):
+            ends = [*node.models, *([SFT] if node.spec.method == "task-vectors" else [])]
+            return tuple(dict.fromkeys(stage for end in ends for stage in self.made_by(end)))
+        if self.recipe.sft is not None:
+            return (SFT,)
+        return self.base_stages
+
+    @property
+    def base_stages(self) -> tuple[str, ...]:
+        """Return the stage that builds the base; none where the base is a hub model or a folder."""
+        return ("base",) if self.recipe.base.config is not None else ()
+
+    @cached_property
+    def external(self) -> dict[str, str]:
+        """Content keys of the weights that come from outside the run."""
+        base = self.recipe.base
+        return {} if base.model is None else {"base.model": weights_key(base.model, base.revision)}
+
+    def identity(self, name: str) -> dict[str, Any]:
+        """Return what tells a merged model from others with the same parents; empty for other models."""
+        node = self.nodes[name]
+        if not isinstance(node, MergedModel):
+            return {}
+        return {
+            "method": node.spec.method,
+            "q": node.q,
+            "scale": node.spec.scale,
+            "models": [str(self._identity_of(end)) for end in node.models],
+        }
+
+    def _identity_of(self, name: str) -> Any:
+        return self.identity(name) or self.made_by(name)
+
+    def base_path(self, at: At) -> str | Path:
+        """Return where the base's weights are."""
+        if self.recipe.base.model is not None:
+            return self.recipe.base.model
+        return at("base") / "model"
+
+    def path(self, name: str, at: At) -> str | Path:
+        """Return where a model's weights are; merged models have none."""
+        node = self.nodes[name]
+        if isinstance(node, MergedModel):
+            raise ValueError(f"{name} has no folder of its own")
+        if isinstance(node, BaseModelNode) and self.recipe.sft is None:
+            return self.base_path(at)
+        return at(self.made_by(name)[0]) / "model"
+
+    def combination(self, node: MergedModel, at: At) -> Combination:
+        """Return a merged model as a linear combination of folders."""
+        first, later = (self._combination_of(end, at) for end in node.models)
+        if node.spec.method == "task-vectors":
+            return task_vectors(first, later, self._combination_of(SFT, at), node.q, node.spec.scale)
+        return linear(first, later, node.q)
+
+    def _combination_of(self, name: str, at: At) -> Path:
+        return local_checkpoint(self.path(name, at), self.recipe.base.revision)
+
+    # Loading
+
+    def load(self, name: str, at: At) -> Any:
+        """Return a model in evaluation mode, loaded before if it is small."""
+        if name in self._loaded:
+            self._loaded.move_to_end(name)
+            return self._loaded[name]
+        size = sum(_parameters(model) for model in self._loaded.values())
+        while self._loaded and size > KEPT_PARAMETERS // 2:
+            size -= _parameters(self._loaded.popitem(last=False)[1])
+        model = self._load(name, at)
+        if _parameters(model) + size <= KEPT_PARAMETERS:
+            self._loaded[name] = model
+        return model
+
+    def _load(self, name: str, at: At) -> Any:
+        node, base = self.nodes[name], self.recipe.base
+        options: dict[str, Any] = {
+            "dtype": base.dtype,
+            "device": resolve_device(base.device),
+            "trust_remote_code": base.trust_remote_code,
+            "attn_implementation": base.attn_implementation,
+        }
+        if not isinstance(node, MergedModel):
+            path = self.path(name, at)
+            return load_model(path, revision=base.revision if path == base.model else None, **options)
+        if node.spec.method == "token-level":
+            first, later = (self._combination_of(end, at) for end in node.models)
+            return mixed_model(first, later, node.q, **options)
+        terms, (row,) = tabulate([self.combination(node, at)])
+        return merged_model(terms, row, **options)
+
+    def tokenizer(self, at: At) -> Any:
+        """Return the tokenizer that all models of the run share."""
+        path, base = self.path(SFT, at), self.recipe.base
+        revision = base.revision if path == base.model else None
+        return load_tokenizer(path, revision=revision, trust_remote_code=base.trust_remote_code)
+
+    def template(self, tokenizer: Any) -> Template:
+        """Return the prompt template."""
+        return make_template(self.recipe.base.template, tokenizer)
+
+    # Training
+
+    def training(self, own: TrainingSpec) -> dict[str, Any]:
+        """Return a training's options: its own over the recipe's defaults."""
+        return {**self.recipe.training.options(), **own.options()}
+
+    def job(self, name: str, model: str | Path, spec: Any, seed: int, *, lora: LoraSpec | None = None) -> TrainingJob:
+        """Return a training job; `spec` has max_length and training, and too_long where there is a choice."""
+        return TrainingJob(
+            name,
+            model,
+            self.recipe.base,
+            self.training(spec.training),
+            seed,
+            spec.max_length,
+            getattr(spec, "too_long", "truncate"),
+            lora,
+        )
+
+
+def _parameters(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
