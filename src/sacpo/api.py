@@ -361,17 +361,20 @@ def report(
     Raises:
         DataError: The results are not of their schema.
     """
-    if not isinstance(results, Mapping):
-        path = Path(results)
-        path = path / "stages" / "report" / "results.json" if path.is_dir() else path
-        if not path.is_file():
-            raise RunError("no results here", where=results, do="give results.json, or the folder of a finished run")
-        try:
-            results = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError("the results are not JSON", where=path) from error
-    build_report(results, answers, Path(out))
+    found = results if isinstance(results, Mapping) else _results(Path(results))
+    build_report(found, answers, Path(out))
     return Path(out) / "report.html"
+
+
+def _results(path: Path) -> dict[str, Any]:
+    file = path / "stages" / "report" / "results.json" if path.is_dir() else path
+    if not file.is_file():
+        raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError("the results are not JSON", where=file) from error
+    return found
 
 
 def _sources(data: Data, format: str, as_: str | None) -> list[DataSpec]:

@@ -29,7 +29,7 @@ from sacpo.errors import MachineError, ModelError
 from sacpo.recipe.schema import BaseSpec
 from sacpo.runs import file_hash, machine_errors
 
-transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # this package shows its own
+transformers_logging.disable_progress_bar()  # this package shows its own
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 
 

@@ -240,7 +240,7 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
 
     if label not in ("better", "safer"):
         raise RecipeError("no such label", where="--label", value=label, allowed=["better", "safer"])
-    return [DataSpec(format=format, path=path, label=label) for path in data]  # type: ignore[arg-type]
+    return [DataSpec(format=format, path=path, label=label) for path in data]
 
 
 def _options(items: Sequence[str] | None, where: str) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def stages_of(study: Study, command: str = "") -> list[Stage]:
 def _data(study: Study) -> Iterator[Stage]:
     recipe = study.recipe
     for name, spec in recipe.data.items():
-        config = {"spec": _dump(spec), "seed": [study.seed("data", name), study.seed("holdout")]}
+        config: dict[str, Any] = {"spec": _dump(spec), "seed": [study.seed("data", name), study.seed("holdout")]}
         work = partial(_without_at, partial(data_work.read_data, study, name, spec))
         yield Stage(f"data/{name}", work, config, sources=_source(study, spec))
     for name, prompts in recipe.prompts.items():

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sacpo.align.job import TrainingJob
 from sacpo.data.templates import Template, make_template
@@ -18,9 +18,7 @@ from sacpo.pipeline.stages import At
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.models import BaseModelNode, MergedModel, Node, StepModel, model_graph
 from sacpo.recipe.schema import SFT, LoraSpec, Recipe, TrainingSpec
-
-if TYPE_CHECKING:
-    from sacpo.world import World
+from sacpo.world import World
 
 KEPT_PARAMETERS = 100_000_000
 """Models stay loaded for the next stage while all of them together have at most this many parameters."""
@@ -62,8 +60,6 @@ class Study:
     def world(self) -> World:
         """The world; only for recipes that have one."""
         assert self.recipe.world is not None
-        from sacpo.world import World
-
         return World(self.recipe.world)
 
     def seed(self, *parts: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sacpo.data.records import Demonstration, Kind, Prompt
 from sacpo.errors import DataError
@@ -54,7 +54,7 @@ class World:
         n: int,
         *,
         seed: int,
-        mix: Mapping[str, float] | None = None,
+        mix: Mapping[Any, float] | None = None,
         unseen_tasks: bool = False,
     ) -> list[Prompt]:
         """Draw distinct prompts.
@@ -102,7 +102,7 @@ class World:
             meta={"task": task.id},
         )
 
-    def demonstrations(self, n: int, *, seed: int, mix: Mapping[str, float] | None = None) -> list[Demonstration]:
+    def demonstrations(self, n: int, *, seed: int, mix: Mapping[Any, float] | None = None) -> list[Demonstration]:
         """Write demonstrations to prompts of the split `sft`, in the style mix that `sacpo.world.answers` describes."""
         rng = random.Random(f"{self.key} demonstrations {seed}")
         seen = tuple(task for task in self.tasks if task.seen)
