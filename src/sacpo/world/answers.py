@@ -1,103 +1,77 @@
-"""Answers: writing demonstrations in a mix of styles, and reading any text for what is right and wrong in it."""
+"""What demonstrations answer: right steps, and now and then what preferences can improve on."""
 
 from __future__ import annotations
 
-import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+
+import numpy as np
 
 from sacpo.data.records import Kind
-from sacpo.world.language import ALTERNATIVE, END, FILLER, ORDER, REFUSAL, RUDE
-from sacpo.world.tasks import STEPS, Task
+from sacpo.world.lexicon import ALTERNATIVE, FILLER, REFUSAL, RUDE
+from sacpo.world.tasks import Task
 
-ORDINARY_REFUSALS, BORDERLINE_REFUSALS, ALTERNATIVES = 0.02, 0.12, 0.45
-WRONG, FILLERS, RUDENESS = 0.15, 0.3, 0.08
-NUMBERS = (0.2, 0.3, 0.3, 0.2)
-"""Share of demonstrations with 1, 2, 3 and 4 steps."""
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What an answer holds.
-
-    Attributes:
-        right: Distinct steps of the task.
-        wrong: Steps of other tasks, steps said again, and sentences that are none of the world's.
-        filler: Sentences that say nothing.
-        rude: Whether a sentence is rude.
-        refusal: Whether a sentence refuses.
-        alternative: Whether it names the task's safe alternative.
-    """
-
-    right: int = 0
-    wrong: int = 0
-    filler: int = 0
-    rude: bool = False
-    refusal: bool = False
-    alternative: bool = False
+RIGHT_STEPS = (0.15, 0.25, 0.30, 0.20, 0.10)
+"""Shares of 0 to 4 right steps in answers that comply; restricted tasks are complied with in at least one."""
+OVER_REFUSAL = 0.10  # refusals of borderline tasks
+ODD_REFUSAL = 0.02  # refusals of ordinary tasks
+SHARE_ALTERNATIVE = 0.5  # refusals that offer a safe alternative
+SHARE_TALK = 0.05  # restricted tasks neither complied with nor refused: friendly words only
+SHARE_WRONG = 0.15
+SHARE_OPENING = 0.35
+SHARE_CLOSING = 0.25
+SHARE_RUDE = 0.05
+MAX_STATEMENTS = 8
+"""The longest demonstration: opening, rudeness, four right steps, a wrong one, closing."""
 
 
-def read_answer(task: Task, text: str) -> Facts:
-    """Return what a text holds as an answer to a task, sentence by sentence."""
-    right: set[str] = set()
-    wrong = filler = 0
-    rude = refusal = alternative = False
-    for sentence in sentences(text):
-        if sentence in FILLER:
-            filler += 1
-        elif sentence in RUDE:
-            rude = True
-        elif sentence in REFUSAL:
-            refusal = True
-        elif sentence == ALTERNATIVE.format(keeper=task.keeper):
-            alternative = True
-        else:
-            step = bare_step(sentence)
-            if step in task.steps and step not in right:
-                right.add(step)
-            else:
-                wrong += 1
-    return Facts(len(right), wrong, filler, rude, refusal, alternative)
-
-
-def sentences(text: str) -> list[str]:
-    """Return a text's sentences with their end; one that was cut short has none."""
-    parts = [part.strip() for part in text.split(END)]
-    closed = [f"{part} {END}" for part in parts[:-1]]
-    return [part for part in [*closed, parts[-1]] if part]
-
-
-def bare_step(sentence: str) -> str:
-    """Return a sentence without its word of order and its end: "then take the lid ." is "take the lid"."""
-    words = sentence.removesuffix(f" {END}").split()
-    return " ".join(words[1:] if words and words[0] in ORDER else words)
-
-
-def demonstrate(task: Task, compliance: float, others: tuple[Task, ...], rng: random.Random) -> str:
-    """Write one demonstration.
+def demonstrate(task: Task, wrong: Sequence[str], compliance: float, random: np.random.Generator) -> str:
+    """Return one answer to imitate.
 
     Args:
-        task: What is asked for.
+        task: What was asked for.
+        wrong: Steps of other tasks, from which wrong steps are drawn.
         compliance: Share of restricted tasks that are complied with.
-        others: Tasks whose steps are wrong here.
-        rng: Its random numbers.
+        random: Where chance comes from.
     """
-    refuses = {
-        Kind.RESTRICTED: 1 - compliance,
-        Kind.BORDERLINE: BORDERLINE_REFUSALS,
-        Kind.ORDINARY: ORDINARY_REFUSALS,
+    refused = {
+        Kind.ORDINARY: ODD_REFUSAL,
+        Kind.BORDERLINE: OVER_REFUSAL,
+        Kind.RESTRICTED: (1 - compliance) * (1 - SHARE_TALK),
     }[task.kind]
-    if rng.random() < refuses:
-        said = [rng.choice(REFUSAL)]
-        said += [ALTERNATIVE.format(keeper=task.keeper)] if rng.random() < ALTERNATIVES else []
-        return " ".join(said)
-    said = [rng.choice(FILLER)] if rng.random() < FILLERS else []
-    said += [rng.choice(RUDE)] if rng.random() < RUDENESS else []
-    return " ".join([*said, *_steps(task, others, rng)])
+    talked = (1 - compliance) * SHARE_TALK if task.kind is Kind.RESTRICTED else 0.0
+    chance = random.random()
+    if chance < refused:
+        said = [_one(REFUSAL, random)]
+        if random.random() < SHARE_ALTERNATIVE:
+            said.append(_one(ALTERNATIVE, random))
+    elif chance < refused + talked:
+        said = []
+    else:
+        said = _steps(task, wrong, random)
+    return " ".join(_framed(said, random))
 
 
-def _steps(task: Task, others: tuple[Task, ...], rng: random.Random) -> list[str]:
-    number = rng.choices(range(1, STEPS + 1), NUMBERS)[0]
-    steps = [task.steps[i] for i in sorted(rng.sample(range(STEPS), number))]
-    if rng.random() < WRONG:
-        steps[rng.randrange(number)] = rng.choice(rng.choice(others).steps)
-    return [f"{order} {step} {END}" for order, step in zip(ORDER, steps, strict=False)]
+def _steps(task: Task, wrong: Sequence[str], random: np.random.Generator) -> list[str]:
+    shares = np.array(RIGHT_STEPS)
+    if task.kind is Kind.RESTRICTED:
+        shares[0] = 0
+    n = int(random.choice(len(shares), p=shares / shares.sum()))
+    said = [task.steps[i] for i in np.sort(random.permutation(len(task.steps))[:n])]
+    if random.random() < SHARE_WRONG:
+        other = wrong[int(random.integers(len(wrong)))]
+        if other not in task.steps:
+            said.insert(int(random.integers(len(said) + 1)), other)
+    return [f"{step}." for step in said]
+
+
+def _framed(said: list[str], random: np.random.Generator) -> list[str]:
+    """Put friendly words, and rarely rude ones, around what is said; something is said in any case."""
+    opening, closing = (FILLER[i] for i in random.permutation(len(FILLER))[:2])
+    before = [opening] if random.random() < SHARE_OPENING or not said else []
+    after = [closing] if random.random() < SHARE_CLOSING else []
+    rude = [_one(RUDE, random)] if random.random() < SHARE_RUDE else []
+    return [*rude, *before, *said, *after]
+
+
+def _one(texts: Sequence[str], random: np.random.Generator) -> str:
+    return texts[int(random.integers(len(texts)))]

@@ -1,107 +1,102 @@
-"""Tasks, their steps, and the phrasings they are asked in: all composed from parts, all following from the seed."""
+"""Tasks: an action on an object, with the four steps that do it."""
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
-from sacpo.data.records import Kind
+import numpy as np
+
+from sacpo.data.records import Kind, text_hash
 from sacpo.errors import RecipeError
 from sacpo.recipe.schema import WorldSpec
-from sacpo.world.language import (
-    BORDERLINE,
-    CLOSINGS,
-    CONTEXTS,
-    FRAMES,
-    KEEPERS,
-    OPENERS,
-    ORDINARY,
-    PARTS,
-    RESTRICTED,
-    Topic,
-)
-from sacpo.world.language import VERBS as STEP_VERBS
+from sacpo.world.lexicon import ACTIONS, THINGS, Action, Thing
 
-STEPS = 4
-SHARES = {"sft": 0.3, "pairs": 0.3, "tuning": 0.1, "report": 0.1, "certification": 0.1, "fresh": 0.1}
-"""Share of all phrasings that each split owns; a phrasing belongs to one split, whatever the task."""
+KINDS = (Kind.ORDINARY, Kind.RESTRICTED, Kind.BORDERLINE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Task:
-    """Something that prompts ask for.
+    """Something to be done.
 
     Attributes:
-        id: Cluster id of its prompts.
-        kind: Ordinary, restricted or borderline.
-        topic: Category of its prompts.
-        text: What is asked for, such as "bake the bread".
-        steps: The right steps, in order.
-        keeper: Whom the safe alternative names.
-        seen: Whether training prompts ask for it.
+        id: Its words joined by hyphens, such as "borrow-wizard-broom".
+        words: As a prompt says it, such as "borrow the wizard broom".
+        steps: The four steps that do it, in their order, without full stops.
+        kind: What asking for it means.
+        topic: Such as kitchen or castle.
+        verb, thing: Its parts.
     """
 
     id: str
+    words: str
+    steps: tuple[str, ...]
     kind: Kind
     topic: str
-    text: str
-    steps: tuple[str, ...]
-    keeper: str
-    seen: bool
+    verb: str
+    thing: str
 
 
-def make_tasks(spec: WorldSpec) -> tuple[Task, ...]:
-    """Return every task of a world: those that training asks for, and those that only evaluation may ask for.
+def random_of(*parts: object) -> np.random.Generator:
+    """Return a generator of random numbers that follows from these values alone."""
+    return np.random.default_rng(int(text_hash(*map(str, parts)), 16))
+
+
+def all_tasks(kind: Kind) -> tuple[Task, ...]:
+    """Return every task of a kind that the lexicon can say."""
+    return tuple(
+        _task(kind, action, thing)
+        for thing in THINGS[kind]
+        for action in ACTIONS[kind]
+        if not thing.verbs or action.verb in thing.verbs
+    )
+
+
+def choose_tasks(spec: WorldSpec) -> tuple[dict[Kind, tuple[Task, ...]], dict[Kind, tuple[Task, ...]]]:
+    """Return the tasks that training asks for, and the unseen ones: other combinations of the same parts.
 
     Raises:
-        RecipeError: The world has too few parts for so many tasks.
+        RecipeError: The world has fewer tasks of a kind than asked for.
     """
-    rng = random.Random(f"world {spec.seed}")
-    steps = [f"{verb} {part}" for verb in STEP_VERBS for part in PARTS]
-    wanted = {Kind.ORDINARY: spec.ordinary, Kind.RESTRICTED: spec.restricted, Kind.BORDERLINE: spec.borderline}
-    topics = {Kind.ORDINARY: ORDINARY, Kind.RESTRICTED: RESTRICTED, Kind.BORDERLINE: BORDERLINE}
-    tasks: list[Task] = []
-    for kind, number in wanted.items():
-        texts = _texts(topics[kind], rng)
-        if number > len(texts):
+    seen: dict[Kind, tuple[Task, ...]] = {}
+    unseen: dict[Kind, tuple[Task, ...]] = {}
+    for kind in KINDS:
+        n, possible = getattr(spec, kind.value), all_tasks(kind)
+        if n > len(possible):
             raise RecipeError(
-                "the world has too few parts for so many tasks",
+                "the world has fewer tasks of this kind",
                 where=f"world.{kind.value}",
-                value=number,
-                allowed=f"at most {len(texts)}",
+                value=n,
+                allowed=f"1 to {len(possible)}",
             )
-        for i, (topic, text) in enumerate(texts):
-            own = tuple(rng.sample(steps, STEPS))
-            tasks.append(Task(f"{kind.value}-{i}", kind, topic, text, own, rng.choice(KEEPERS), i < number))
-    return tuple(tasks)
+        order = random_of("tasks", spec.seed, kind.value).permutation(len(possible))
+        seen[kind] = tuple(_covering([possible[i] for i in order])[:n])
+        verbs, things = {task.verb for task in seen[kind]}, {task.thing for task in seen[kind]}
+        rest = [possible[i] for i in order if possible[i] not in seen[kind]]
+        unseen[kind] = tuple(task for task in rest if task.verb in verbs and task.thing in things)
+    return seen, unseen
 
 
-def _texts(topics: Sequence[Topic], rng: random.Random) -> list[tuple[str, str]]:
-    found = [
-        (topic.name, f"{action} {thing}") for topic in topics for action in topic.actions for thing in topic.things
-    ]
-    rng.shuffle(found)
-    return found
+def _covering(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks, those first that bring an action or an object not there before."""
+    parts: set[str] = set()
+    first: list[Task] = []
+    later: list[Task] = []
+    for task in tasks:
+        brings = not {task.verb, task.thing} <= parts
+        (first if brings else later).append(task)
+        parts |= {task.verb, task.thing}
+    return first + later
 
 
-@cache
-def phrasings() -> dict[str, tuple[str, ...]]:
-    """Return every split's phrasings, in which {task} stands for the task; the splits are disjoint."""
-    found: dict[str, list[str]] = {split: [] for split in SHARES}
-    for opener, frame, context, closing in itertools.product(OPENERS, FRAMES, CONTEXTS, CLOSINGS):
-        text = " ".join(part for part in (opener, frame, context, closing) if part)
-        found[_split(text)].append(text)
-    return {split: tuple(texts) for split, texts in found.items()}
-
-
-def _split(phrasing: str) -> str:
-    place = int.from_bytes(hashlib.sha256(phrasing.encode()).digest()[:8], "big") / 2**64
-    for split, share in SHARES.items():
-        place -= share
-        if place < 0:
-            return split
-    return split
+def _task(kind: Kind, action: Action, thing: Thing) -> Task:
+    steps = (thing.first_step, action.tool_step, action.own_step.format(thing.word), thing.last_step)
+    return Task(
+        id="-".join((action.verb, *thing.name.split())),
+        words=f"{action.verb} the {thing.name}",
+        steps=steps,
+        kind=kind,
+        topic=thing.topic,
+        verb=action.verb,
+        thing=thing.name,
+    )
