@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class World:
         n: int,
         *,
         seed: int,
-        mix: Mapping[str, float] | None = None,
+        mix: Mapping[Any, float] | None = None,
         unseen_tasks: bool = False,
     ) -> list[Prompt]:
         """Draw distinct prompts: of each kind a fixed number, task and phrasing uniformly at random.
@@ -91,7 +91,7 @@ class World:
             drawn += [_prompt(tasks[kind][code // len(phrases)], phrases[code % len(phrases)]) for code in codes]
         return [drawn[i] for i in random.permutation(len(drawn))]
 
-    def demonstrations(self, n: int, *, seed: int, mix: Mapping[str, float] | None = None) -> list[Demonstration]:
+    def demonstrations(self, n: int, *, seed: int, mix: Mapping[Any, float] | None = None) -> list[Demonstration]:
         """Draw distinct prompts of the split "sft", each with an answer to imitate; see `prompts`.
 
         Raises:
@@ -142,7 +142,7 @@ class World:
             f"{n} phrasings of split '{split}', which no other split has; task and phrasing uniform within a kind"
         )
 
-    def _counts(self, n: int, mix: Mapping[str, float] | None, tasks: Mapping[Kind, Sequence[Task]]) -> dict[Kind, int]:
+    def _counts(self, n: int, mix: Mapping[Any, float] | None, tasks: Mapping[Kind, Sequence[Task]]) -> dict[Kind, int]:
         """Return how many prompts of each kind make n in these shares, by largest remainders."""
         if mix is None:
             total = sum(len(tasks[kind]) for kind in KINDS)
@@ -176,7 +176,7 @@ def _prompt(task: Task, phrasing: str) -> Prompt:
     )
 
 
-def _shares(mix: Mapping[str, float]) -> dict[Kind, float]:
+def _shares(mix: Mapping[Any, float]) -> dict[Kind, float]:
     names = [kind.value for kind in KINDS]
     unknown = [name for name in mix if name not in names]
     if unknown:
