@@ -16,8 +16,9 @@ __all__ = ["WIDTH", "Rows", "Tree", "packed_rows", "padded_rows"]
 
 Ints = npt.NDArray[np.int64]
 
-WIDTH = 512
-"""Tokens of a packed row unless one tree needs more: long enough to fill well, short enough for dense attention."""
+WIDTH, TREES_A_ROW = 512, 4
+"""Most tokens of a packed row, and trees of mean length that it has room for: long enough to fill well, short enough
+that dense attention over a row costs little beside the rest; one longer tree makes all rows as wide as it needs."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None)
     Args:
         trees: Prompts with their completions.
         pad_id: The token that fills the rows; it is never seen.
-        width: Most tokens of a row; None: `WIDTH`.
+        width: Most tokens of a row; None: room for `TREES_A_ROW` trees of mean length, at most `WIDTH`.
     """
     n_completions = sum(len(tree.completions) for tree in trees)
-    limit = max(width or WIDTH, *map(len, trees))
+    wanted = width or min(WIDTH, TREES_A_ROW * sum(map(len, trees)) // len(trees))
+    limit = max(wanted, *map(len, trees))
     merged = _merged(trees, limit)
     rows = _filled([len(branches.tree) for branches in merged], limit)
     placed = []
