@@ -1,0 +1,101 @@
+"""Merging: two checkpoints of 1.2 GB in bf16 into three merge weights q, all written, against mergekit."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks.measure import ratios, run_side
+
+WEIGHTS = (0.25, 0.5, 0.75)
+SHAPE = {
+    "model_type": "llama",
+    "vocab_size": 32000,
+    "hidden_size": 1536,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 18,
+    "num_attention_heads": 16,
+    "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
+}
+
+
+def compare(pairs: int) -> None:
+    """Run both sides in turn and print times and the ratio; without mergekit, this package alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        run_side("benchmarks.merging", "write", folder)
+        peer = importlib.util.find_spec("mergekit") is not None
+        ours: list[dict[str, Any]] = []
+        theirs: list[dict[str, Any]] = []
+        for _ in range(pairs):
+            if peer:
+                theirs.append(run_side("benchmarks.merging", "mergekit", folder))
+            ours.append(run_side("benchmarks.merging", "sacpo", folder))
+    for name, runs in (("sacpo", ours), ("mergekit", theirs)):
+        if runs:
+            seconds = [run["seconds"] for run in runs]
+            peak = max(run["peak_mb"] for run in runs)
+            print(f"  {name}: {median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), peak {peak:.0f} MB")
+    if theirs:
+        print("  " + ratios([run["seconds"] for run in theirs], [run["seconds"] for run in ours]))
+    else:
+        print("  mergekit is not installed: pip install mergekit==0.1.5 in an environment of its own to compare")
+
+
+def main() -> None:
+    """Run one side and print what was measured as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("side", choices=["write", "sacpo", "mergekit"])
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args()
+    started = time.perf_counter()
+    {"write": write, "sacpo": run_sacpo, "mergekit": run_mergekit}[options.side](options.folder)
+    seconds = time.perf_counter() - started
+    who = resource.RUSAGE_CHILDREN if options.side == "mergekit" else resource.RUSAGE_SELF
+    print(json.dumps({"seconds": seconds, "peak_mb": resource.getrusage(who).ru_maxrss / 1024}))
+
+
+def write(folder: Path) -> None:
+    """Write the two checkpoints."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    for seed, name in enumerate(("A", "B")):
+        torch.manual_seed(seed)
+        options = {key: value for key, value in SHAPE.items() if key != "model_type"}
+        config = AutoConfig.for_model(str(SHAPE["model_type"]), **options)
+        AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(folder / name)
+
+
+def run_sacpo(folder: Path) -> None:
+    """Merge into all weights in one pass."""
+    from sacpo.merge import linear, merge_checkpoints, tabulate
+
+    terms, rows = tabulate([linear(folder / "A", folder / "B", q) for q in WEIGHTS])
+    merge_checkpoints(terms, rows, [folder / f"sacpo-{q}" for q in WEIGHTS])
+
+
+def run_mergekit(folder: Path) -> None:
+    """Merge into one weight after the other, as mergekit does."""
+    for q in WEIGHTS:
+        models = [{"model": str(folder / name), "parameters": {"weight": w}} for name, w in (("A", 1 - q), ("B", q))]
+        recipe = folder / f"mergekit-{q}.yaml"
+        recipe.write_text(json.dumps({"merge_method": "linear", "dtype": "bfloat16", "models": models}))
+        subprocess.run(
+            [Path(sys.executable).with_name("mergekit-yaml"), recipe, folder / f"mergekit-{q}"],
+            check=True,
+            capture_output=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
