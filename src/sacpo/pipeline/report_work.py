@@ -143,7 +143,9 @@ def _kl_reference(study: Study, name: str, kl_sets: Sequence[str], at: At) -> di
 
 def _training(folder: Path) -> dict[str, Any]:
     summary = _json(folder / "summary.json")
-    return {key: summary[key] for key in TRAINING if key in summary} | {"records": summary.get("records")}
+    read = summary["records"]
+    lost = {"truncated": read["truncated"], "dropped": sum(read["dropped"].values())}
+    return {key: summary[key] for key in TRAINING if key in summary} | lost
 
 
 def _curve(folder: Path) -> list[dict[str, float]]:

@@ -168,8 +168,8 @@ def distance_table(results: Results) -> Table | None:
     for name, distance in theory.kl_to_optimum.items():
         cells = []
         for measured, alarm in ((distance.target, theory.alarm), (distance.own, distance.own_alarm)):
-            beyond = measured is not None and measured.value is not None and alarm is not None
-            over = beyond and measured.value > alarm  # type: ignore[union-attr,operator]
+            low = measured.low if measured is not None else None
+            over = low is not None and alarm is not None and low > alarm
             cells += [_measured_cell(measured, "kl", "bad" if over else ""), Cell(number(alarm))]
         rows.append(_row(results, name, cells))
     target = f"KL to the common target, β/λ = {number(theory.target)}"
