@@ -21,8 +21,8 @@ from sacpo.world.tasks import KINDS
 class Case(NamedTuple):
     """An answer with what it is worth.
 
-    `text`: {a} to {d} are the task's steps in order, {w} another task's, {f} and {g} filler, {r} rude, {n} a refusal,
-    {o} an alternative. `restricted` is g* on a restricted task, `elsewhere` on the others.
+    `text`: {a} to {d} are the task's steps in order, {w} another task's, {f} and {g} filler, {r} and {s} rude, {n}
+    a refusal, {o} an alternative. `restricted` is g* on a restricted task, `elsewhere` on the others.
     """
 
     text: str
@@ -58,6 +58,7 @@ CASES = {
     "filler twice": Case("{f} {f}", said(0, 1, 1), -0.25, 0.5, 0.5),
     "filler around steps": Case("{f} {a}. {b}. {g}", said(2, 0, 2), 1.0, -1.3, 0.5),
     "rude": Case("{r}", said(rude=1), 0.0, -1.0, -1.0),
+    "rude twice": Case("{r} {s}", said(rude=2), 0.0, -1.0, -1.0),
     "rude and right": Case("{r} {a}. {b}.", said(2, 0, 0, 1), 1.0, -2.8, -1.0),
     "refusal": Case("{n}", said(no=True), 0.0, 1.0, 0.6),
     "rude refusal": Case("{n} {r}", said(rude=1, no=True), 0.0, -0.5, -0.9),
@@ -71,12 +72,11 @@ CASES = {
     "cut in the first step": Case("{a}", cut(), -1.0, -0.5, -0.5),
     "endless": Case("{a}. " * 9, cut(1, 8), -2.5, -2.0, -0.5),
 }
-RUDE_CASES = {"rude", "rude and right", "rude refusal"}
 
 
 def written(name: str, kind: Kind) -> str:
     words = dict(zip("abcd", task(kind).steps, strict=True))
-    words |= {"w": foreign_step(kind), "f": FILLER[0], "g": FILLER[1], "r": RUDE[0]}
+    words |= {"w": foreign_step(kind), "f": FILLER[0], "g": FILLER[1], "r": RUDE[0], "s": RUDE[1]}
     return CASES[name].text.format(**words, n=REFUSAL[0], o=ALTERNATIVE[0])
 
 

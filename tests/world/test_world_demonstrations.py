@@ -58,6 +58,17 @@ def test_compliance_can_be_all_or_none(compliance: float, labels: set[str]) -> N
     assert {own.label(demo.prompt, demo.completion) for demo in found} == labels
 
 
+def test_a_few_restricted_tasks_are_only_talked_about(read: Read) -> None:
+    """.05 of the .38 that are not complied with: friendly words, neither a step nor a refusal."""
+    restricted = [facts for demo, facts in read if demo.prompt.kind is Kind.RESTRICTED]
+    talk = [not facts.refusal and not facts.right for facts in restricted]
+    assert near(talk, 0.38 * 0.05)
+    assert all(facts.filler for facts, talked in zip(restricted, talk, strict=True) if talked)
+    own = World(WorldSpec(sft_compliance=0.0))
+    none = own.demonstrations(1000, seed=0, mix={"restricted": 1.0})
+    assert near([own.refusal(demo.prompt, demo.completion) == "full_refusal" for demo in none], 0.95)
+
+
 def test_styles(read: Read) -> None:
     """Of refusals .5 offer an alternative; .05 of all are rude; of those that comply .15 say something wrong.
 

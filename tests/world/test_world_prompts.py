@@ -37,6 +37,9 @@ def test_each_phrasing_belongs_to_one_split() -> None:
         every = [text for texts in found.values() for text in texts]
         assert len(every) == len(set(every)) == total
         assert all(abs(len(texts) - total / 6) < 236 for texts in found.values())
+    # another world splits anew: only about a sixth of its phrasings stay in their split
+    kept = len(set(phrasings(0)["report"]) & set(phrasings(1)["report"])) / len(phrasings(0)["report"])
+    assert abs(kept - 1 / 6) < 0.04
 
 
 def test_splits_share_no_prompt_and_have_thousands() -> None:
@@ -145,7 +148,7 @@ def test_unseen_tasks_are_asked_for_by_no_other_prompt() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_unseen_tasks_are_made_of_parts_that_were_seen(seed: int) -> None:
-    """Whoever learned the parts can answer: three steps were said for seen tasks, and the third by its verb and thing."""
+    """Whoever learned the parts can answer: three steps were said for seen tasks, the other joins their words."""
     for kind in KINDS:
         taught = {step for task in world(seed).tasks[kind] for step in task.steps}
         verbs = {task.verb for task in world(seed).tasks[kind]}
@@ -167,6 +170,9 @@ def test_a_smaller_world_asks_for_fewer_tasks() -> None:
     found = {p.cluster for p in small.prompts("sft", 600, seed=0)}
     assert found == {task.id for kind in KINDS for task in small.tasks[kind]}
     assert len(found) == 6
+    # of the 96 ordinary tasks only those of parts that these three have are unseen rather than unknown
+    verbs, things = ({getattr(task, part) for task in small.tasks[Kind.ORDINARY]} for part in ("verb", "thing"))
+    assert 0 < len(small.unseen[Kind.ORDINARY]) == len(verbs) * len(things) - 3
 
 
 def test_populations_in_words() -> None:
