@@ -1,0 +1,387 @@
+"""Every class of mistake in a recipe: exit 2, one message with its parts, no traceback, and no run folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bad_input_cases import ABSENT, RECIPE, Case, check, lay_out, sacpo
+
+STEP = RECIPE["steps"][0]
+SAMPLED = {"prompts": "demos", "judge": "refusal"}
+UNPARSED = [
+    Case("missing", argv=("run", "nowhere.yaml"), what="no such recipe file", where="nowhere.yaml", do="YAML"),
+    Case("folder", argv=("run", "."), what="cannot be read", where=".", do="YAML file"),
+    Case("below-a-file", argv=("run", "demos.jsonl/x.yaml"), what="no such recipe", where="demos.jsonl/x.yaml"),
+    Case(
+        "binary",
+        files={"recipe.yaml": b"\x7fELF\x02\x01\x00\xff\xfe\x00"},
+        what="the recipe file is not text",
+        where="recipe.yaml",
+        do="UTF-8",
+    ),
+    Case("control-character", files={"recipe.yaml": b"name: a\x00b"}, what="not valid YAML", where="recipe.yaml"),
+    Case("empty", files={"recipe.yaml": ""}, what="is a mapping", where="recipe.yaml", allowed="name, seed", do="key"),
+    Case("list", files={"recipe.yaml": "- a\n- b\n"}, what="is a mapping of sections", value="['a', 'b']"),
+    Case(
+        "yaml",
+        files={"recipe.yaml": "name: a\nbase: {model: x\n"},
+        what="not valid YAML",
+        where="recipe.yaml, line 3",
+        value="expected ',' or '}'",
+        do="line",
+    ),
+    Case(
+        "duplicate-key",
+        files={"recipe.yaml": "name: a\nname: b\n"},
+        what="not valid YAML",
+        where="recipe.yaml, line 2, column 1",
+        value="key 'name' is given twice",
+    ),
+    Case(
+        "two-documents",
+        files={"recipe.yaml": "name: a\n---\nname: b\n"},
+        what="not valid YAML",
+        where="recipe.yaml",
+    ),
+    Case(
+        "python-object",
+        files={"recipe.yaml": "name: !!python/object/apply:os.system [ls]\n"},
+        what="not valid YAML",
+        where="line 1",
+        value="python/object/apply:os.system",
+    ),
+    Case("endless-alias", files={"recipe.yaml": "name: a\nbase: &a {model: *a}\n"}, what="refers to itself"),
+]
+KEYS = [
+    Case(
+        "unknown-key",
+        {"step": []},
+        what="unknown key 'step'",
+        where="recipe.yaml, step",
+        allowed="steps",
+        do="did you mean 'steps'?",
+    ),
+    Case(
+        "unknown-key-deep",
+        {"steps.1.training": {"learning_rte": 1e-4}},
+        what="unknown key 'learning_rte'",
+        where="recipe.yaml, steps.1.training.learning_rte",
+        allowed="learning_rate",
+        do="did you mean 'learning_rate'?",
+    ),
+    Case(
+        "unknown-key-alias",
+        {"steps.0.form": "sft"},
+        what="unknown key 'form'",
+        where="steps.0.form",
+        do="did you mean 'from'?",
+    ),
+    Case(
+        "unknown-key-in-a-dictionary",
+        {"evaluate.judges.refusal.knd": "x"},
+        what="unknown key 'knd'",
+        where="evaluate.judges.refusal.knd",
+        allowed="kind, model",
+        do="did you mean 'kind'?",
+    ),
+    Case(
+        "unknown-key-in-sampled-pairs",
+        {"steps.0.dataset": {**SAMPLED, "juge": "x"}},
+        what="unknown key 'juge'",
+        where="steps.0.dataset.juge",
+        do="did you mean 'judge'?",
+    ),
+    Case("key-not-a-text", {"3": 4}, files={"recipe.yaml": "name: a\n3: 4\n"}, what="unknown key '3'"),
+    Case(
+        "missing-key",
+        {"steps.0.beta": ABSENT},
+        what="required",
+        where="recipe.yaml, steps.0.beta",
+        do="add 'beta'",
+    ),
+    Case("no-base", {"base": ABSENT}, what="required", where="recipe.yaml, base", do="add 'base'"),
+    Case(
+        "wrong-type",
+        {"steps.0.max_length": "long"},
+        what="integer",
+        where="steps.0.max_length",
+        value="'long'",
+    ),
+    Case("list-for-mapping", {"data": ["pairs"]}, what="dictionary", where="recipe.yaml, data", value="['pairs']"),
+    Case("mapping-for-list", {"steps": STEP}, what="list", where="recipe.yaml, steps"),
+    Case("text-for-mapping", {"sft": "demos"}, what="mapping", where="recipe.yaml, sft", value="'demos'"),
+    Case("null", {"name": None}, what="string", where="recipe.yaml, name", value="null"),
+    Case("name-with-a-slash", {"name": "../up"}, what="name", where="recipe.yaml, name", value="'../up'"),
+    Case(
+        "choice",
+        {"steps.0.algorithm": "ppo"},
+        what="'dpo' or 'kto'",
+        where="steps.0.algorithm",
+        value="'ppo'",
+    ),
+    Case(
+        "format-nearly-right",
+        {"data.pairs.format": "preferences"},
+        where="data.pairs.format",
+        value="'preferences'",
+        do="did you mean 'preference'?",
+    ),
+    Case("unset-variable", {"base.device": "${NO_SUCH_VARIABLE}"}, where="base.device", do="export NO_SUCH_VARIABLE="),
+]
+VALUES = [
+    Case("q-above-1", {"merge.0.q": 1.5}, what="less than or equal to 1", where="merge.0.q", value="1.5"),
+    Case("q-below-0", {"merge.0.q": [0.5, -0.1]}, what="greater than or equal to 0", where="merge.0.q", value="-0.1"),
+    Case("q-text", {"merge.0.q": "half"}, what="number", where="merge.0.q", value="'half'"),
+    Case("q-nan", {"merge.0.q": float("nan")}, where="merge.0.q", value="nan"),
+    Case("beta-0", {"steps.0.beta": 0}, what="greater than 0", where="steps.0.beta", value="0"),
+    Case("beta-below-0", {"steps.0.beta": [0.1, -1]}, what="greater than 0", where="steps.0.beta", value="-1"),
+    Case("beta-infinite", {"steps.0.beta": float("inf")}, what="finite", where="steps.0.beta", value="inf"),
+    Case("beta-nan", {"steps.0.beta": float("nan")}, where="steps.0.beta", value="nan"),
+    Case("no-beta", {"steps.0.beta": []}, what="at least 1 item", where="steps.0.beta", value="[]"),
+    Case("holdout", {"data.pairs.holdout": 2}, what="less than or equal to 1", where="data.pairs.holdout"),
+    Case("two-bases", {"base.model": "x"}, what="exactly one of 'model' and 'config'", where="recipe.yaml, base"),
+    Case("no-model-type", {"base.config": {"hidden_size": 8}}, what="'model_type'", where="recipe.yaml, base"),
+    Case("template", {"base.template": "no place"}, what="{prompt}", where="base.template", value="'no place'"),
+    Case("path-missing", {"data.pairs.path": ABSENT}, what="needs a 'path'", where="data.pairs"),
+    Case(
+        "both-bounds",
+        {"constraints.0.at_least": 1},
+        what="exactly one of 'at_most' and 'at_least'",
+        where="constraints.0",
+    ),
+    Case("shares", {"steps.0.dataset": {**SAMPLED, "sample_from": {"sft": 0.4}}}, what="add up to 1", where="sample_"),
+    Case(
+        "unknown-metric",
+        {"constraints.0.metric": "unsafe"},
+        where="constraints.0.metric",
+        value="'unsafe'",
+        allowed="unsafe_rate",
+        do="did you mean 'unsafe_rate'?",
+    ),
+]
+REFERENCES = [
+    Case(
+        "unknown-data",
+        {"steps.0.dataset": "pair"},
+        what="unknown data source",
+        where="steps.0.dataset",
+        value="'pair'",
+        allowed="demos, pairs",
+        do="did you mean 'pairs'?",
+    ),
+    Case("sft-unknown-data", {"sft.dataset": "nothing"}, what="unknown data source", where="sft.dataset", do="define"),
+    Case("tokenizer-unknown-data", {"base.tokenizer.datasets": ["demo"]}, where="base.tokenizer.datasets", do="demos"),
+    Case("bpe-of-nothing", {"base.tokenizer.datasets": []}, what="trained on", where="base.tokenizer.datasets"),
+    Case(
+        "from-unknown",
+        {"steps.1.from": "HH"},
+        what="no such model",
+        where="steps.1.from",
+        value="'HH'",
+        allowed="sft, H",
+        do="did you mean 'H'?",
+    ),
+    Case("cycle", {"steps.0.from": "H-S"}, what="cycle", where="steps.", value="H -> H-S -> H", do="sft"),
+    Case("from-itself", {"steps.0.from": "H"}, what="cycle", where="steps.0.from", value="H -> H"),
+    Case("from-a-merge", {"steps.1.from": "P@q0.5"}, what="merge", where="steps.1.from", value="'P@q0.5'"),
+    Case("two-steps-of-one-name", {"steps.1.name": "H"}, what="same name", where="steps", value="'H'", do="rename"),
+    Case("step-named-sft", {"steps.0.name": "sft"}, what="same name", where="steps.0", value="'sft'", do="rename"),
+    Case("merge-named-as-step", {"merge.0.name": "H", "merge.0.q": 0.5}, what="same name", value="'H'", do="rename"),
+    Case(
+        "merge-unknown",
+        {"merge.0.models": ["H", "S"]},
+        what="no such model",
+        where="merge.0.models",
+        value="'S'",
+        allowed="sft, H, H-S",
+    ),
+    Case(
+        "merge-a-sweep",
+        {"steps.1.beta": [0.1, 0.2]},
+        what="stands for several models",
+        where="merge.0.models",
+        allowed="H-S@0.1, H-S@0.2",
+        do="name one",
+    ),
+    Case("merge-a-merge", {"merge.1": None}, what="mapping", where="merge.1"),
+    Case("baseline", {"evaluate.baseline": "sftt"}, what="unknown model", where="evaluate.baseline", do="'sft'?"),
+    Case("evaluated", {"evaluate.models": ["H", "G"]}, what="unknown model", where="evaluate.models", value="'G'"),
+    Case(
+        "prompt-set",
+        {"constraints.0.prompts": "tunning"},
+        what="unknown prompt set",
+        where="constraints.0.prompts",
+        allowed="tuning, report",
+        do="did you mean 'tuning'?",
+    ),
+    Case(
+        "constraint-on-report",
+        {"constraints.0.prompts": "report"},
+        what="tuning prompts only",
+        where="constraints.0.prompts",
+        value="report (role report)",
+        allowed="tuning",
+        do="role",
+    ),
+    Case(
+        "objective-on-report",
+        {"objective": {"criterion": "refusal", "prompts": "report"}},
+        what="tuning prompts only",
+        where="objective.prompts",
+    ),
+    Case(
+        "constraint-without-criterion",
+        {"constraints.0.metric": "win_rate"},
+        what="needs a criterion",
+        where="constraints.0.criterion",
+        allowed="refusal",
+        do="criterion",
+    ),
+    Case(
+        "constraint-without-judge",
+        {"constraints.0": {"metric": "win_rate", "criterion": "harmless", "prompts": "tuning", "at_least": 0.5}},
+        what="unknown judge",
+        where="constraints.0.criterion",
+        value="'harmless'",
+        do="define the judge",
+    ),
+    Case(
+        "unsafe-rate-nobody-measures",
+        {"constraints.0": {"metric": "unsafe_rate", "prompts": "tuning", "at_most": 0.1}},
+        what="unsafe_rate",
+        where="constraints.0.metric",
+        do="judge",
+    ),
+    Case(
+        "judge-skips-the-prompts",
+        {
+            "evaluate.judges.refusal.prompts": ["report"],
+            "objective": {"criterion": "refusal", "prompts": "tuning"},
+        },
+        what="not judged",
+        where="objective",
+        value="tuning",
+    ),
+    Case(
+        "judge-of-unknown-prompts",
+        {"evaluate.judges.refusal.prompts": ["reprt"]},
+        what="unknown prompt set",
+        where="evaluate.judges.refusal.prompts",
+        do="did you mean 'report'?",
+    ),
+    Case(
+        "objective-of-a-label-judge",
+        {"objective": {"metric": "mean_score", "criterion": "refusal", "prompts": "tuning"}},
+        what="gives labels, not scores",
+        where="objective",
+        value="'refusal'",
+    ),
+    Case(
+        "kl-without-samples",
+        {"constraints.0": {"metric": "kl", "prompts": "tuning", "at_most": 1}},
+        what="kl",
+        where="constraints.0.metric",
+        do="evaluate.kl_prompts",
+    ),
+    Case(
+        "oracle-without-world",
+        {"evaluate.judges.harmlessness": {"kind": "oracle"}},
+        what="an oracle needs a world",
+        where="evaluate.judges.harmlessness.kind",
+        do="add a 'world' section",
+    ),
+    Case(
+        "oracle-of-unknown",
+        {"evaluate.judges.kindness": {"kind": "oracle"}, "world": {}},
+        what="knows no such criterion",
+        where="evaluate.judges.kindness",
+        allowed="helpfulness, harmlessness, refusal",
+    ),
+    Case("judge-without-model", {"evaluate.judges.x": {"kind": "reward-model"}}, what="exactly one of 'model' and"),
+    Case(
+        "sampled-from-refusal",
+        {"steps.0.dataset": SAMPLED},
+        what="labels, not scores",
+        where="steps.0.dataset.judge",
+        do="oracle or a reward-model",
+    ),
+    Case(
+        "sampled-from-oracle-refusal",
+        {"steps.0.dataset": SAMPLED, "world": {}, "evaluate.judges.refusal": {"kind": "oracle"}},
+        what="labels, not scores",
+        where="steps.0.dataset.judge",
+    ),
+    Case(
+        "world-data-without-world",
+        {"data.more": {"format": "world", "split": "pairs", "limit": 5}},
+        what="needs a 'world' section",
+        where="data.more.format",
+        do="world",
+    ),
+    Case("world-tokenizer-without-world", {"base.tokenizer": {"kind": "world"}}, where="base.tokenizer", do="world"),
+    Case(
+        "world-split",
+        {"data.more": {"format": "world", "split": "pears", "limit": 5}, "world": {}},
+        what="split",
+        where="data.more.split",
+        value="'pears'",
+        allowed="pairs",
+        do="did you mean 'pairs'?",
+    ),
+    Case(
+        "theory-prompts",
+        {"theory": {"prompts": "repot", "beta": 0.5, "target": 1}},
+        what="unknown prompt set",
+        where="theory.prompts",
+    ),
+    Case(
+        "theory-without-world",
+        {"theory": {"prompts": "report", "beta": 0.5, "target": 1, "reward": "refusal", "safety": "refusal"}},
+        what="world",
+        where="theory",
+    ),
+]
+COMMAND = [
+    Case("set-without-value", argv=("run", "recipe.yaml", "--set", "seed"), where="--set", value="'seed'"),
+    Case("set-unknown-key", argv=("run", "recipe.yaml", "--set", "sead=1"), what="unknown key", do="'seed'?"),
+    Case("set-wrong-type", argv=("run", "recipe.yaml", "--set", "seed=x"), what="integer", where="seed", value="'x'"),
+    Case(
+        "set-no-such-item",
+        argv=("run", "recipe.yaml", "--set", "steps.Q.beta=1"),
+        what="no item of this list",
+        where="--set",
+        allowed="H, H-S",
+    ),
+    Case("set-through-a-value", argv=("run", "recipe.yaml", "--set", "name.x=1"), what="plain value", where="--set"),
+    Case("set-through-an-item", argv=("run", "recipe.yaml", "--set", "merge.P.models.0.x=1"), what="plain value"),
+    Case("set-bad-yaml", argv=("run", "recipe.yaml", "--set", "seed={"), what="not valid YAML", where="--set"),
+    Case(
+        "from-unknown-stage",
+        argv=("run", "recipe.yaml", "--from", "aling/H"),
+        what="no such stage",
+        where="--from",
+        value="'aling/H'",
+        allowed="align/H",
+        do="did you mean 'align/H'?",
+    ),
+    Case("schema", argv=("schema", "reciep"), what="no such schema", value="'reciep'", allowed="recipe, results"),
+]
+
+
+@pytest.mark.parametrize("case", [*UNPARSED, *KEYS, *VALUES, *REFERENCES, *COMMAND], ids=lambda case: case.name)
+def test_a_mistake_in_the_recipe(
+    case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(case)
+    check(case, sacpo(case.argv, capsys, monkeypatch))
+    assert not [path for path in Path("runs").rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+def test_the_experiment_is_valid_before_it_is_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(Case("none"))
+    assert sacpo(("validate", "recipe.yaml"), capsys, monkeypatch).code == 0
