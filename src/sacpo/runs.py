@@ -7,7 +7,8 @@
       partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
 
 A stage's key is the hash of its name, its configuration and its inputs' keys. A stage is finished when its folder
-holds a manifest with that key; the folder is renamed into place after everything in it was flushed to the disk.
+holds a manifest with that key; the folder is renamed into place after everything in it was flushed to the disk. The
+manifest is written last, so a folder under partial/ that has one lacks nothing but the renaming.
 """
 
 from __future__ import annotations
@@ -30,8 +31,15 @@ from typing import Any, Self
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError
 
-MANIFEST = "manifest.json"
+MANIFEST, CHECKSUM = "manifest.json", "checksum"
+TEMPORARY = ".tmp"
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
+
+
+def clear_temporary(folder: Path) -> None:
+    """Remove the half-written files that a killed process left in a folder; nobody else may be writing there."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink()
 
 
 def content_key(value: object) -> str:
@@ -48,7 +56,7 @@ def file_hash(path: Path) -> str:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     with machine_errors(path):
         with temporary.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -125,13 +133,16 @@ class RunFolder:
             self._lock = self.lock_file.open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+            free = self.lock_file.exists() and os.path.samestat(os.fstat(self._lock.fileno()), self.lock_file.stat())
+        except BlockingIOError:
+            free = False
+        if not free:  # held, or removed by its holder since it was opened
             self._lock.close()
             raise RunError(
                 "another process is working in this run folder",
                 where=self.path,
                 do="wait until it has finished, or give this run another name",
-            ) from error
+            )
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -152,10 +163,7 @@ class RunFolder:
 
     def is_done(self, stage: str, key: str) -> bool:
         """Tell whether a finished stage with this key is in place (its files are not read)."""
-        manifest = self.final(stage) / MANIFEST
-        if not manifest.is_file():
-            return False
-        return _read_manifest(manifest).get("key") == key
+        return _holds(self.final(stage), key)
 
     def do(
         self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str], work: Callable[[Path], None]
@@ -182,8 +190,12 @@ class RunFolder:
         started = time.monotonic()
         with machine_errors(partial):
             partial.mkdir(parents=True, exist_ok=True)
-            work(partial)
-            self._finish(stage, key, config, inputs, partial, time.monotonic() - started)
+            if not _holds(partial, key):
+                clear_temporary(partial)
+                work(partial)
+                _complete(stage, key, config, inputs, partial, time.monotonic() - started)
+            verify(partial)
+            self._publish(stage, partial)
         self.on_stage(stage, "done")
         return Artefact(stage, key, self.final(stage))
 
@@ -191,34 +203,16 @@ class RunFolder:
         """Return the content key of a stage."""
         return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
 
-    def _finish(
-        self, stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, str], partial: Path, seconds: float
-    ) -> None:
-        manifest = {
-            "stage": stage,
-            "key": key,
-            "config": dict(config),
-            "inputs": dict(inputs),
-            "versions": versions(),
-            "seconds": round(seconds, 3),
-            "files": {
-                str(path.relative_to(partial)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
-                for path in _files(partial)
-            },
-        }
-        for path in _files(partial):
-            _sync(path)
-        write_json(partial / MANIFEST, json.loads(json.dumps(manifest, default=str)))
-        final = self.final(stage)
+    def _publish(self, stage: str, partial: Path) -> None:
+        """Rename a complete folder into place; what stood there goes."""
+        final, old = self.final(stage), partial.with_name(f".old-{partial.name.lstrip('.')}")
         final.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(old, ignore_errors=True)  # what a kill between the two renamings left
         if final.exists():
-            old = self.path / "partial" / f".old-{stage.replace('/', '~')}-{os.getpid()}"
             final.rename(old)
-            partial.rename(final)
-            shutil.rmtree(old)
-        else:
-            partial.rename(final)
+        partial.rename(final)
         _sync(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
         self._verified.add(stage)
 
     def _verify(self, stage: str) -> None:
@@ -226,6 +220,28 @@ class RunFolder:
             return
         verify(self.final(stage))
         self._verified.add(stage)
+
+
+def _complete(
+    stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, str], partial: Path, seconds: float
+) -> None:
+    """Flush a stage's files to the disk and write its manifest."""
+    manifest = {
+        "stage": stage,
+        "key": key,
+        "config": dict(config),
+        "inputs": dict(inputs),
+        "versions": versions(),
+        "seconds": round(seconds, 3),
+        "files": {
+            str(path.relative_to(partial)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
+            for path in _files(partial)
+        },
+    }
+    for path in _files(partial):
+        _sync(path)
+    plain = json.loads(json.dumps(manifest, default=str))
+    write_json(partial / MANIFEST, {**plain, CHECKSUM: content_key(plain)})
 
 
 def verify(folder: Path) -> None:
@@ -251,13 +267,23 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise RunError("a manifest is not JSON", where=path, do=f"delete {path.parent} to do it again") from error
-    if not isinstance(manifest, dict) or "key" not in manifest or "files" not in manifest:
-        raise RunError("a manifest lacks its key or files", where=path, do=f"delete {path.parent} to do it again")
+    noted = manifest.pop(CHECKSUM, None) if isinstance(manifest, dict) else None
+    if noted is None or noted != content_key(manifest):
+        raise RunError(
+            "a manifest is corrupted: it is not what was written",
+            where=path,
+            do=f"delete {path.parent}; the same command then does the stage again",
+        )
     return manifest
 
 
+def _holds(folder: Path, key: str) -> bool:
+    manifest = folder / MANIFEST
+    return manifest.is_file() and _read_manifest(manifest)["key"] == key
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
 
 
 def _sync(path: Path) -> None:
