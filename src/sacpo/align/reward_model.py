@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import oriented, pair_trees, real_tokens
-from sacpo.align.implicit import heldout_trees, preferences
+from sacpo.align.heldout import heldout_trees, preferences
 from sacpo.align.job import TrainingJob
 from sacpo.align.objective import Batch, Forward, Gather, Metrics
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome

@@ -15,14 +15,13 @@ from transformers import PreTrainedTokenizerBase, TrainingArguments
 from sacpo.align.adapters import attach, bare
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import DpoObjective, hardened, oriented, pair_trees
-from sacpo.align.implicit import accuracies, heldout_trees
 from sacpo.align.job import TrainingJob
 from sacpo.align.kto import KtoObjective, class_weights, mismatched_trees, unpaired
 from sacpo.align.layout import Chosen, Layouts, choose_layout
 from sacpo.align.objective import Layout, Objective
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference import reference_key, reference_logps
-from sacpo.align.score import Score, autocast_type, score_all, scorer
+from sacpo.align.score import Score, autocast_type, scorer
 from sacpo.align.trainer import train
 from sacpo.data.packing import Tree
 from sacpo.data.records import Labelled, Pair
@@ -41,7 +40,6 @@ def run_align(
     out: Path,
     cache: Path,
     *,
-    heldout: Sequence[Pair] = (),
     layout: Layouts = "auto",
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
@@ -57,7 +55,6 @@ def run_align(
         records: Pairs for DPO; pairs or labelled completions for KTO.
         out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
         cache: Folder of reference log-probs, shared by all steps of a run.
-        heldout: Pairs on which the implicit reward's accuracy is measured, before and after.
         layout: "padded", "packed" or "auto": packed where it agrees with padded.
         progress: Where to show it.
 
@@ -74,13 +71,8 @@ def run_align(
     reference = _Reference(job, policy, arguments, cache, layout, tokenizer.pad_token_id, progress)
     prepare = _dpo if step.algorithm == "dpo" else _kto
     objective, counts = prepare(job, step, beta, records, tokenizer, reference)
-    held = heldout_trees(job, heldout)
-    before = reference.logps(held[0], held[1]) if held[0] else None
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
-    if before is not None:
-        after = score_all(held[0], reference.scorer(adapter=True), reference.batch_size, progress, "held-out pairs")
-        summary["heldout"] = accuracies(after, before, held[1])
     return write_outcome(
         out, policy, tokenizer, log, {**summary, "reference": reference.describe()}, write=arguments.should_save
     )
@@ -113,9 +105,9 @@ class _Reference:
             self.chosen = choose_layout(self.wanted, bare(self.policy), trees, self.pad_id, self.progress)
         return self.chosen.rows
 
-    def scorer(self, *, adapter: bool = False) -> Score:
+    def scorer(self) -> Score:
         assert self.chosen is not None
-        return scorer(self.policy, self.chosen.rows, autocast_type(self.arguments), reference=not adapter)
+        return scorer(self.policy, self.chosen.rows, autocast_type(self.arguments), reference=True)
 
     def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: Any) -> torch.Tensor:
         """Return the initial policy's log-probs of all completions; `settings` join the content key."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def read_data(study: Study, name: str, spec: DataSpec, out: Path) -> None:
     """Read, clean and split one data source."""
     seed = study.seed("data", name)
     if spec.format == "world":
-        records, dropped = _from_world(study, name, spec, seed), {}
+        with placed(f"data.{name}"):
+            records, dropped = _from_world(study, name, spec, seed), {}
     else:
         found = read_source(spec, name=name, seed=seed, as_=spec.as_)
         records, dropped = list(found.records), found.dropped
@@ -52,6 +54,16 @@ def read_data(study: Study, name: str, spec: DataSpec, out: Path) -> None:
     write_json(out / REPORT, {"kind": kind, **report})
 
 
+@contextlib.contextmanager
+def placed(section: str) -> Iterator[None]:
+    """Put a section of the recipe in front of the place that a `DataError` names."""
+    try:
+        yield
+    except DataError as error:
+        where = section if error.where is None else f"{section}, {error.where}"
+        raise DataError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do) from error
+
+
 def _from_world(study: Study, name: str, spec: DataSpec, seed: int) -> list[Any]:
     assert spec.split is not None
     assert spec.limit is not None
@@ -60,7 +72,7 @@ def _from_world(study: Study, name: str, spec: DataSpec, seed: int) -> list[Any]
     if spec.as_ not in (None, "prompts"):
         raise DataError(
             "the world gives prompts and demonstrations",
-            where=f"data.{name}.as",
+            where="as",
             value=spec.as_,
             allowed=["prompts", "demonstrations"],
             do="let a step sample its pairs from these prompts",
@@ -74,7 +86,10 @@ def read_prompts(study: Study, name: str, spec: PromptsSpec, out: Path) -> None:
     if spec.format == "world":
         assert spec.split is not None
         assert spec.limit is not None
-        prompts = study.world.prompts(spec.split, spec.limit, seed=seed, mix=spec.mix, unseen_tasks=spec.unseen_tasks)
+        with placed(f"prompts.{name}"):
+            prompts = study.world.prompts(
+                spec.split, spec.limit, seed=seed, mix=spec.mix, unseen_tasks=spec.unseen_tasks
+            )
         population = study.world.population(spec.split, spec.unseen_tasks)
     else:
         prompts = [p for p in read_source(spec, name=name, seed=seed, as_="prompts").records if isinstance(p, Prompt)]

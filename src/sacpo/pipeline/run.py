@@ -73,9 +73,9 @@ def run(
     """
     folder = _folder(recipe, runs, lambda stage, state: progress.event("stage", stage=stage, state=state))
     study = Study(recipe, folder.path / CACHE, progress)
+    stages = stages_of(study, command)  # before the folder is made: a missing file leaves no trace
+    folder.redo = _redone(stages, start)
     with folder:
-        stages = stages_of(study, command)
-        folder.redo = _redone(stages, start)
         write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
         with machine_errors(study.cache):
             study.cache.mkdir(exist_ok=True)
@@ -83,11 +83,13 @@ def run(
         return Run(folder.path, _results(folder.path))
 
 
-def plan(recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None) -> tuple[Study, list[Status]]:
-    """Return what `run` would do, without doing or writing anything."""
+def plan(
+    recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None, command: str = ""
+) -> tuple[Study, list[Status]]:
+    """Return what `run` with the same arguments would do, without doing or writing anything."""
     folder = _folder(recipe, runs, lambda stage, state: None)
     study = Study(recipe, folder.path / CACHE)
-    stages = stages_of(study)
+    stages = stages_of(study, command)
     folder.redo = _redone(stages, start)
     return study, Runner(folder).plan(stages)
 

@@ -20,7 +20,9 @@ class OutFolder(RunFolder):
     """
 
     def __init__(self, out: Path, progress: Progress) -> None:
-        super().__init__(out.absolute().parent, on_stage=lambda stage, state: progress.event(stage, state=state))
+        super().__init__(
+            out.absolute().parent, on_stage=lambda stage, state: progress.event("stage", stage=stage, state=state)
+        )
         self.out = out.absolute()
 
     @property
@@ -35,6 +37,10 @@ class OutFolder(RunFolder):
     def partial(self, stage: str, key: str) -> Path:
         """Return where the stage works until it is finished: beside the output."""
         return self.path / f".{self.out.name}-{key[:12]}"
+
+    def discarded(self) -> list[Path]:
+        """Return nothing: the folder beside the output is not this package's."""
+        return []
 
 
 def do_single(

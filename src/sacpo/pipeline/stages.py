@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.explain import did_you_mean
 from sacpo.runs import Artefact, RunFolder
 
 At = Callable[[str], Path]
@@ -71,7 +73,7 @@ class Runner:
                 stage.name,
                 stage.config,
                 inputs,
-                lambda out, stage=stage: stage.work(out, self.at),  # type: ignore[misc]
+                lambda out, stage=stage: stage.work(out, partial(self.at, stage)),  # type: ignore[misc]
             )
 
     def plan(self, stages: Iterable[Stage]) -> list[Status]:
@@ -84,8 +86,14 @@ class Runner:
             found.append(Status(stage, key, "done" if done else "resumed" if begun else "open"))
         return found
 
-    def at(self, name: str) -> Path:
-        """Return the folder of a stage that is done."""
+    def at(self, reader: Stage, name: str) -> Path:
+        """Return the folder of a stage that is done, to a stage that says that it reads it.
+
+        Raises:
+            LookupError: It does not say so, and would not be done again when what it reads changes.
+        """
+        if name not in reader.inputs:
+            raise LookupError(f"stage {reader.name} reads {name}, which is not among its inputs")
         return self.done[name].path
 
     def _inputs(self, stage: Stage) -> dict[str, str]:
@@ -105,5 +113,11 @@ def depending_on(stages: Iterable[Stage], start: str) -> set[str]:
         if stage.name == start or stage.name.startswith(start.rstrip("/") + "/") or found & {*stage.inputs}:
             found.add(stage.name)
     if not found:
-        raise RecipeError("no such stage", where="--from", value=start, allowed=names)
+        raise RecipeError(
+            "no such stage",
+            where="--from",
+            value=start,
+            allowed=names,
+            do=did_you_mean(start, names, "'sacpo run --dry-run --json' lists the stages"),
+        )
     return found

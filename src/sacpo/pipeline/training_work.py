@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo.align.implicit import heldout_trees
-from sacpo.align.layout import choose_layout
+from sacpo.align import heldout
 from sacpo.align.reward_model import train_reward_model
-from sacpo.align.score import score_all, scorer
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.data.records import Answer, Demonstration, Pair, Prompt, write_jsonl
@@ -147,9 +145,9 @@ def label_pairs(
 def train_judge(study: Study, criterion: str, spec: JudgeSpec, names: Sequence[str], out: Path, at: At) -> None:
     """Train a reward model on preference pairs, starting from the SFT model."""
     records = [record for name in names for record in records_of(at(f"data/{name}"))]
-    heldout = [record for name in names for record in heldout_of(at(f"data/{name}"))]
+    held = [record for name in names for record in heldout_of(at(f"data/{name}"))]
     job = study.job(f"judge of {criterion}", study.path(SFT, at), spec, study.seed("judge", criterion))
-    train_reward_model(job, records, out, heldout=heldout, progress=study.progress)
+    train_reward_model(job, records, out, heldout=held, progress=study.progress)
 
 
 def align_model(study: Study, node: StepModel, stages: Sequence[str], out: Path, at: At) -> None:
@@ -163,15 +161,12 @@ def align_model(study: Study, node: StepModel, stages: Sequence[str], out: Path,
 def score_heldout(study: Study, name: str, sources: Sequence[str], out: Path, at: At) -> None:
     """Score the held-out pairs of all data sources under one model, the preferred completion first."""
     job = study.job(name, study.path(name, at), study.recipe.steps[0], 0)
-    tokenizer, model = job.load_tokenizer(), study.load(name, at)
+    model = study.load(name, at)
     found: dict[str, Any] = {}
     for source in sources:
-        trees, clusters = heldout_trees(job, heldout_of(at(f"data/{source}")))
-        if not trees:
-            continue
-        rows = choose_layout("auto", model, trees, tokenizer.pad_token_id, study.progress).rows
-        logps = score_all(trees, scorer(model, rows), 16, study.progress, f"held-out pairs of {source}")
-        found[source] = {"clusters": clusters, "logps": logps.tolist()}
+        logps, clusters = heldout.score_heldout(job, model, heldout_of(at(f"data/{source}")), progress=study.progress)
+        if clusters:
+            found[source] = {"clusters": clusters, "logps": logps.tolist()}
     write_json(out / SCORES, found)
 
 

@@ -1,0 +1,62 @@
+"""Held-out pairs: their log-probs under a model, and how often a score prefers the preferred completion.
+
+The implicit reward of a model is beta log pi/pi_ref: its accuracy on held-out pairs needs the log-probs of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from sacpo.align.dpo import oriented, pair_trees
+from sacpo.align.job import TrainingJob
+from sacpo.align.layout import choose_layout
+from sacpo.align.score import score_all, scorer
+from sacpo.data.packing import Tree
+from sacpo.data.records import Pair
+from sacpo.data.templates import make_template
+from sacpo.data.tokenize import tokenize_pairs
+from sacpo.progress import QUIET, Progress
+
+
+def score_heldout(
+    job: TrainingJob, model: PreTrainedModel, pairs: Sequence[Pair], *, batch_size: int = 16, progress: Progress = QUIET
+) -> tuple[torch.Tensor, list[str]]:
+    """Return the log-probs of pairs that are no ties, the preferred completion's first, and each pair's cluster.
+
+    Args:
+        job: The model's template and lengths.
+        model: The loaded model.
+        pairs: Held-out pairs.
+        batch_size: Pairs a forward pass.
+        progress: Where to show it.
+
+    Shape: (2 x pairs,) float32, in nats.
+    """
+    trees, clusters = heldout_trees(job, pairs)
+    pad_id = job.load_tokenizer().pad_token_id
+    rows = choose_layout("auto", model, trees, pad_id, progress)
+    return score_all(trees, scorer(model, rows.rows), batch_size, progress, f"held-out pairs, {job.name}"), clusters
+
+
+def heldout_trees(job: TrainingJob, pairs: Sequence[Pair]) -> tuple[list[Tree], list[str]]:
+    """Return the trees of the pairs that are no ties, preferred completion first, and their prompts' clusters."""
+    tokenizer = job.load_tokenizer()
+    template = make_template(job.base.template, tokenizer)
+    tokens, _ = tokenize_pairs(pairs, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+    decided = [pair for pair in tokens if pair.p != 0.5]
+    clusters = {pair.id: pair.prompt.cluster for pair in pairs}
+    return pair_trees([oriented(pair) for pair in decided]), [clusters[pair.id] for pair in decided]
+
+
+def preferences(scores: torch.Tensor) -> dict[str, Any]:
+    """Return how often the first of two scores is the higher one: `accuracy`, and `correct`, one value a pair.
+
+    Shape: (2 x pairs,), the preferred completion's score first; equal scores count one half.
+    """
+    chosen, other = scores.double().view(-1, 2).unbind(1)
+    correct = ((chosen - other).sign() + 1) / 2
+    return {"accuracy": correct.mean().item() if len(correct) else None, "correct": correct.tolist()}
