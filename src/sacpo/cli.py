@@ -56,12 +56,12 @@ def run(
     from sacpo.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or [])
+    command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
     if dry_run:
-        _show_plan(loaded, runs, start, as_json)
+        _show_plan(loaded, runs, start, command, as_json)
         return
     from sacpo import pipeline
 
-    command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
     with _progress(as_json) as progress:
         done = pipeline.run(loaded, runs=runs, start=start, command=command, progress=progress)
     _show_run(done, as_json)
@@ -104,14 +104,14 @@ def _progress(as_json: bool) -> Any:
     return Progress("json" if as_json else "auto")
 
 
-def _show_plan(recipe: Any, runs: Path, start: str | None, as_json: bool) -> None:
+def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json: bool) -> None:
     from sacpo.pipeline.plan import as_json as plan_json
     from sacpo.pipeline.plan import trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
     from sacpo.runs import RunFolder
 
-    study, statuses = plan(recipe, runs=runs, start=start)
+    study, statuses = plan(recipe, runs=runs, start=start, command=command)
     found = trainings(study, statuses, RunFolder(runs / recipe.name))
     if as_json:
         print(json.dumps(plan_json(study, statuses, found)))

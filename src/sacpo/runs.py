@@ -108,7 +108,7 @@ class Artefact:
 
     def manifest(self) -> dict[str, Any]:
         """Return the stage's manifest."""
-        return json.loads((self.path / MANIFEST).read_text())
+        return _read_manifest(self.path / MANIFEST)
 
 
 @dataclass
@@ -133,8 +133,8 @@ class RunFolder:
             self._lock = self.lock_file.open("a+")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = self.lock_file.exists() and os.path.samestat(os.fstat(self._lock.fileno()), self.lock_file.stat())
-        except BlockingIOError:
+            free = os.path.samestat(os.fstat(self._lock.fileno()), self.lock_file.stat())
+        except (BlockingIOError, FileNotFoundError):
             free = False
         if not free:  # held, or removed by its holder since it was opened
             self._lock.close()
@@ -143,6 +143,8 @@ class RunFolder:
                 where=self.path,
                 do="wait until it has finished, or give this run another name",
             )
+        for old in self.discarded():
+            shutil.rmtree(old)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -160,6 +162,10 @@ class RunFolder:
     def partial(self, stage: str, key: str) -> Path:
         """Return where a stage with this key works until it is finished."""
         return self.path / "partial" / f"{stage.replace('/', '~')}-{key[:12]}"
+
+    def discarded(self) -> list[Path]:
+        """Return the replaced stages that a killed process had no time to remove."""
+        return sorted((self.path / "partial").glob(".old-*"))
 
     def is_done(self, stage: str, key: str) -> bool:
         """Tell whether a finished stage with this key is in place (its files are not read)."""
@@ -190,11 +196,12 @@ class RunFolder:
         started = time.monotonic()
         with machine_errors(partial):
             partial.mkdir(parents=True, exist_ok=True)
-            if not _holds(partial, key):
+            if _holds(partial, key):
+                verify(partial)
+            else:
                 clear_temporary(partial)
                 work(partial)
                 _complete(stage, key, config, inputs, partial, time.monotonic() - started)
-            verify(partial)
             self._publish(stage, partial)
         self.on_stage(stage, "done")
         return Artefact(stage, key, self.final(stage))
@@ -207,12 +214,13 @@ class RunFolder:
         """Rename a complete folder into place; what stood there goes."""
         final, old = self.final(stage), partial.with_name(f".old-{partial.name.lstrip('.')}")
         final.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(old, ignore_errors=True)  # what a kill between the two renamings left
-        if final.exists():
+        replaces = final.exists()
+        if replaces:
             final.rename(old)
         partial.rename(final)
         _sync(final.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        if replaces:
+            shutil.rmtree(old)
         self._verified.add(stage)
 
     def _verify(self, stage: str) -> None:

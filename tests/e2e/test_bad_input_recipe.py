@@ -21,7 +21,14 @@ UNPARSED = [
         do="UTF-8",
     ),
     Case("control-character", files={"recipe.yaml": b"name: a\x00b"}, what="not valid YAML", where="recipe.yaml"),
-    Case("empty", files={"recipe.yaml": ""}, what="is a mapping", where="recipe.yaml", allowed="name, seed", do="key"),
+    Case(
+        "empty",
+        files={"recipe.yaml": ""},
+        what="is a mapping",
+        where="recipe.yaml",
+        allowed="name, seed",
+        do="KEY: VALUE",
+    ),
     Case("list", files={"recipe.yaml": "- a\n- b\n"}, what="is a mapping of sections", value="['a', 'b']"),
     Case(
         "yaml",
@@ -92,33 +99,55 @@ KEYS = [
         where="steps.0.dataset.juge",
         do="did you mean 'judge'?",
     ),
-    Case("key-not-a-text", {"3": 4}, files={"recipe.yaml": "name: a\n3: 4\n"}, what="unknown key '3'"),
+    Case(
+        "key-not-a-text",
+        files={"recipe.yaml": "name: a\nbase: {model: x}\n3: 4\n"},
+        what="unknown key '3'",
+        where="recipe.yaml, 3",
+    ),
     Case(
         "missing-key",
         {"steps.0.beta": ABSENT},
-        what="required",
+        what="the key 'beta' is missing",
         where="recipe.yaml, steps.0.beta",
         do="add 'beta'",
     ),
-    Case("no-base", {"base": ABSENT}, what="required", where="recipe.yaml, base", do="add 'base'"),
+    Case("no-base", {"base": ABSENT}, what="the key 'base' is missing", where="recipe.yaml, base", do="add 'base'"),
     Case(
         "wrong-type",
         {"steps.0.max_length": "long"},
-        what="integer",
+        what="wrong kind",
         where="steps.0.max_length",
         value="'long'",
+        allowed="a whole number",
+        do="correct 'max_length'",
     ),
-    Case("list-for-mapping", {"data": ["pairs"]}, what="dictionary", where="recipe.yaml, data", value="['pairs']"),
-    Case("mapping-for-list", {"steps": STEP}, what="list", where="recipe.yaml, steps"),
-    Case("text-for-mapping", {"sft": "demos"}, what="mapping", where="recipe.yaml, sft", value="'demos'"),
-    Case("null", {"name": None}, what="string", where="recipe.yaml, name", value="null"),
+    Case(
+        "list-for-mapping",
+        {"data": ["pairs"]},
+        what="wrong kind",
+        where="recipe.yaml, data",
+        value="['pairs']",
+        allowed="mapping",
+    ),
+    Case("mapping-for-list", {"steps": STEP}, what="wrong kind", where="recipe.yaml, steps", allowed="a list"),
+    Case(
+        "text-for-mapping",
+        {"sft": "demos"},
+        what="wrong kind",
+        where="recipe.yaml, sft",
+        value="'demos'",
+        allowed="mapping",
+    ),
+    Case("null", {"name": None}, what="no value", where="recipe.yaml, name", allowed="a text", do="correct 'name'"),
     Case("name-with-a-slash", {"name": "../up"}, what="name", where="recipe.yaml, name", value="'../up'"),
     Case(
         "choice",
         {"steps.0.algorithm": "ppo"},
-        what="'dpo' or 'kto'",
+        what="no such choice",
         where="steps.0.algorithm",
         value="'ppo'",
+        allowed="dpo, kto",
     ),
     Case(
         "format-nearly-right",
@@ -130,16 +159,43 @@ KEYS = [
     Case("unset-variable", {"base.device": "${NO_SUCH_VARIABLE}"}, where="base.device", do="export NO_SUCH_VARIABLE="),
 ]
 VALUES = [
-    Case("q-above-1", {"merge.0.q": 1.5}, what="less than or equal to 1", where="merge.0.q", value="1.5"),
-    Case("q-below-0", {"merge.0.q": [0.5, -0.1]}, what="greater than or equal to 0", where="merge.0.q", value="-0.1"),
-    Case("q-text", {"merge.0.q": "half"}, what="number", where="merge.0.q", value="'half'"),
+    Case(
+        "q-above-1", {"merge.0.q": 1.5}, what="outside its range", where="merge.0.q", value="1.5", allowed="at most 1"
+    ),
+    Case(
+        "q-below-0", {"merge.0.q": [0.5, -0.1]}, what="outside", where="merge.0.q.1", value="-0.1", allowed="at least 0"
+    ),
+    Case(
+        "q-text",
+        {"merge.0.q": "half"},
+        what="wrong kind",
+        where="merge.0.q",
+        value="'half'",
+        allowed="a number, or a list",
+    ),
     Case("q-nan", {"merge.0.q": float("nan")}, where="merge.0.q", value="nan"),
-    Case("beta-0", {"steps.0.beta": 0}, what="greater than 0", where="steps.0.beta", value="0"),
-    Case("beta-below-0", {"steps.0.beta": [0.1, -1]}, what="greater than 0", where="steps.0.beta", value="-1"),
-    Case("beta-infinite", {"steps.0.beta": float("inf")}, what="finite", where="steps.0.beta", value="inf"),
+    Case("beta-0", {"steps.0.beta": 0}, what="outside", where="steps.0.beta", value="0", allowed="a number above 0"),
+    Case(
+        "beta-below-0",
+        {"steps.0.beta": [0.1, -1]},
+        what="outside",
+        where="steps.0.beta.1",
+        value="-1",
+        allowed="a number above 0",
+    ),
+    Case(
+        "beta-infinite",
+        {"steps.0.beta": float("inf")},
+        what="outside",
+        where="steps.0.beta",
+        value="inf",
+        allowed="a finite number",
+    ),
     Case("beta-nan", {"steps.0.beta": float("nan")}, where="steps.0.beta", value="nan"),
-    Case("no-beta", {"steps.0.beta": []}, what="at least 1 item", where="steps.0.beta", value="[]"),
-    Case("holdout", {"data.pairs.holdout": 2}, what="less than or equal to 1", where="data.pairs.holdout"),
+    Case("no-beta", {"steps.0.beta": []}, where="steps.0.beta", value="[]", allowed="a list of at least 1"),
+    Case(
+        "holdout", {"data.pairs.holdout": 2}, what="outside", where="data.pairs.holdout", value="2", allowed="at most 1"
+    ),
     Case("two-bases", {"base.model": "x"}, what="exactly one of 'model' and 'config'", where="recipe.yaml, base"),
     Case("no-model-type", {"base.config": {"hidden_size": 8}}, what="'model_type'", where="recipe.yaml, base"),
     Case("template", {"base.template": "no place"}, what="{prompt}", where="base.template", value="'no place'"),
@@ -204,7 +260,14 @@ REFERENCES = [
         allowed="H-S@0.1, H-S@0.2",
         do="name one",
     ),
-    Case("merge-a-merge", {"merge.1": None}, what="mapping", where="merge.1"),
+    Case(
+        "merge-a-merge",
+        {"merge": [*RECIPE["merge"], {"name": "PP", "models": ["H", "P@q0.5"], "q": 0.5}]},
+        what="not between merged ones",
+        where="merge.1.models",
+        value="'P@q0.5'",
+        allowed="sft, H, H-S",
+    ),
     Case("baseline", {"evaluate.baseline": "sftt"}, what="unknown model", where="evaluate.baseline", do="'sft'?"),
     Case("evaluated", {"evaluate.models": ["H", "G"]}, what="unknown model", where="evaluate.models", value="'G'"),
     Case(
@@ -256,12 +319,14 @@ REFERENCES = [
     Case(
         "judge-skips-the-prompts",
         {
-            "evaluate.judges.refusal.prompts": ["report"],
-            "objective": {"criterion": "refusal", "prompts": "tuning"},
+            "evaluate.judges.helpfulness": {"kind": "reward-model", "model": "x", "prompts": ["report"]},
+            "objective": {"criterion": "helpfulness", "prompts": "tuning"},
         },
         what="not judged",
-        where="objective",
+        where="recipe.yaml, objective.prompts",
         value="tuning",
+        allowed="report",
+        do="add 'tuning' to evaluate.judges.helpfulness.prompts",
     ),
     Case(
         "judge-of-unknown-prompts",
@@ -304,7 +369,7 @@ REFERENCES = [
         {"steps.0.dataset": SAMPLED},
         what="labels, not scores",
         where="steps.0.dataset.judge",
-        do="oracle or a reward-model",
+        do="reward-model judge",
     ),
     Case(
         "sampled-from-oracle-refusal",
@@ -321,15 +386,6 @@ REFERENCES = [
     ),
     Case("world-tokenizer-without-world", {"base.tokenizer": {"kind": "world"}}, where="base.tokenizer", do="world"),
     Case(
-        "world-split",
-        {"data.more": {"format": "world", "split": "pears", "limit": 5}, "world": {}},
-        what="split",
-        where="data.more.split",
-        value="'pears'",
-        allowed="pairs",
-        do="did you mean 'pairs'?",
-    ),
-    Case(
         "theory-prompts",
         {"theory": {"prompts": "repot", "beta": 0.5, "target": 1}},
         what="unknown prompt set",
@@ -345,7 +401,9 @@ REFERENCES = [
 COMMAND = [
     Case("set-without-value", argv=("run", "recipe.yaml", "--set", "seed"), where="--set", value="'seed'"),
     Case("set-unknown-key", argv=("run", "recipe.yaml", "--set", "sead=1"), what="unknown key", do="'seed'?"),
-    Case("set-wrong-type", argv=("run", "recipe.yaml", "--set", "seed=x"), what="integer", where="seed", value="'x'"),
+    Case(
+        "set-wrong-type", argv=("run", "recipe.yaml", "--set", "seed=x"), what="wrong kind", where="seed", value="'x'"
+    ),
     Case(
         "set-no-such-item",
         argv=("run", "recipe.yaml", "--set", "steps.Q.beta=1"),
