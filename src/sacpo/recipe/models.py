@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.schema import SFT, MergeSpec, Recipe, StepSpec
 
 
@@ -55,24 +56,47 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
     """
     nodes: dict[str, Node] = {SFT: BaseModelNode()}
     members: dict[str, list[str]] = {SFT: [SFT]}
+    _check_starts(recipe)
     for index in _ordered(recipe.steps):
         step = recipe.steps[index]
         parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
         for parent in parents:
             for beta in step.betas:
-                _add(nodes, members, step.name, _step_model(step, beta, nodes[parent], len(parents) > 1))
+                node = _step_model(step, beta, nodes[parent], len(parents) > 1)
+                _add(nodes, members, step.name, node, f"steps.{index}.name")
     for index, spec in enumerate(recipe.merge):
         where = f"merge.{index}.models"
         first, later = (_single(name, members, nodes, where) for name in spec.models)
         for q in spec.qs:
             name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
-            _add(nodes, members, spec.name, MergedModel(name, spec, q, (first, later), spec.name))
+            _add(
+                nodes, members, spec.name, MergedModel(name, spec, q, (first, later), spec.name), f"merge.{index}.name"
+            )
     return nodes
 
 
 def parent_name(steps: tuple[StepSpec, ...], index: int) -> str:
     """Return the name that a step starts from: its `from`, else the step before, else "sft"."""
     return steps[index].from_ or (steps[index - 1].name if index else SFT)
+
+
+def _check_starts(recipe: Recipe) -> None:
+    merges = [spec.name for spec in recipe.merge]
+    for index, step in enumerate(recipe.steps):
+        if step.name == SFT:
+            raise RecipeError(
+                "two models have the same name: 'sft' is the model that steps start from",
+                where=f"steps.{index}.name",
+                value=SFT,
+                do="rename the step",
+            )
+        if step.from_ is not None and step.from_.split("@")[0] in merges:
+            raise RecipeError(
+                "a step starts from a trained model, not from a merge",
+                where=f"steps.{index}.from",
+                value=step.from_,
+                do="name 'sft', a step, or a member of a sweep",
+            )
 
 
 def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> StepModel:
@@ -82,9 +106,9 @@ def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> Ste
     return StepModel(name, step, beta, parent.name, (*before, (step.criterion, beta)), step.name)
 
 
-def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node) -> None:
+def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node, where: str) -> None:
     if node.name in nodes:
-        raise RecipeError("two models have the same name", value=node.name, do="rename a step or a merge")
+        raise RecipeError("two models have the same name", where=where, value=node.name, do="rename one of them")
     nodes[node.name] = node
     members.setdefault(group, []).append(node.name)
 
@@ -120,12 +144,24 @@ def _members(name: str, members: dict[str, list[str]], nodes: dict[str, Node], w
     if name in members:
         return members[name]
     raise RecipeError(
-        "no such model", where=where, value=name, allowed=[*nodes], do="name 'sft', a step, or a member of a sweep"
+        "no such model",
+        where=where,
+        value=name,
+        allowed=[*nodes],
+        do=did_you_mean(name, nodes, "name 'sft', a step, or a member of a sweep"),
     )
 
 
 def _single(name: str, members: dict[str, list[str]], nodes: dict[str, Node], where: str) -> str:
     found = _members(name, members, nodes, where)
+    if isinstance(nodes[found[0]], MergedModel):
+        raise RecipeError(
+            "a merge is between trained models, not between merged ones",
+            where=where,
+            value=name,
+            allowed=[other for other, node in nodes.items() if not isinstance(node, MergedModel)],
+            do="name 'sft' or the model of a step",
+        )
     if len(found) > 1:
         raise RecipeError(
             "this name stands for several models", where=where, value=name, allowed=found, do="name one of them"

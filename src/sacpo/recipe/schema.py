@@ -34,7 +34,7 @@ METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
 class Section(BaseModel):
     """A part of the recipe: unknown keys are refused, values are immutable."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class TokenizerSpec(Section):

@@ -38,5 +38,7 @@ def phrasings_of(split: str, seed: int) -> tuple[str, ...]:
         DataError: There is no such split.
     """
     if split not in SPLITS:
-        raise DataError("the world has no such split", where="split", value=split, allowed=SPLITS)
+        raise DataError(
+            "the world has no such split", where="split", value=split, allowed=SPLITS, do="name one of these splits"
+        )
     return phrasings(seed)[split]

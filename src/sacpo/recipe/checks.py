@@ -1,0 +1,244 @@
+"""Checks across a recipe's sections: names that must be defined, and figures that something must measure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from sacpo.errors import RecipeError
+from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.models import model_graph
+from sacpo.recipe.schema import JudgeSpec, Recipe, SampledSpec, TokenizerSpec
+
+ORACLES = ("helpfulness", "harmlessness", "refusal")
+
+
+def check_references(recipe: Recipe) -> None:
+    """Check everything that one section says of another.
+
+    Raises:
+        RecipeError: A name is unknown, or something cannot be computed from what the recipe gives.
+    """
+    nodes = model_graph(recipe)
+    for where, name in _dataset_references(recipe):
+        _known("data source", name, recipe.data, where)
+    _check_tokenizer(recipe)
+    for index, step in enumerate(recipe.steps):
+        if isinstance(step.dataset, SampledSpec):
+            _check_scores(recipe, step.dataset.judge, f"steps.{index}.dataset.judge")
+    for criterion, judge in recipe.evaluate.judges.items():
+        for name in judge.prompts or ():
+            _known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
+        if judge.kind == "oracle":
+            _check_oracle(recipe, criterion)
+    _known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
+    for index, name in enumerate(recipe.evaluate.models or ()):
+        _known("model", name, nodes, f"evaluate.models.{index}")
+    _check_world(recipe)
+    _check_theory(recipe)
+    _check_selection(recipe)
+
+
+def _check_tokenizer(recipe: Recipe) -> None:
+    tokenizer = recipe.base.tokenizer
+    if not isinstance(tokenizer, TokenizerSpec):
+        return
+    if tokenizer.kind == "bpe" and not tokenizer.datasets:
+        raise RecipeError(
+            "a tokenizer needs texts to be trained on",
+            where="base.tokenizer.datasets",
+            allowed=[*recipe.data] or "none is defined",
+            do="name data sources under 'datasets'",
+        )
+    if tokenizer.kind == "world" and recipe.world is None:
+        raise RecipeError(
+            "the world's tokenizer needs a world",
+            where="base.tokenizer.kind",
+            value="world",
+            do="add a 'world' section",
+        )
+
+
+def _check_oracle(recipe: Recipe, criterion: str) -> None:
+    where = f"evaluate.judges.{criterion}"
+    if criterion not in ORACLES:
+        raise RecipeError(
+            "the world's oracle knows no such criterion",
+            where=where,
+            value=criterion,
+            allowed=list(ORACLES),
+            do=did_you_mean(criterion, ORACLES, "rename the judge, or choose another kind"),
+        )
+    if recipe.world is None:
+        raise RecipeError(
+            "an oracle needs a world",
+            where=f"{where}.kind",
+            value="oracle",
+            do="add a 'world' section, or choose another judge",
+        )
+
+
+def _check_scores(recipe: Recipe, criterion: str, where: str) -> None:
+    """Refuse a criterion whose judge gives no scores to compare."""
+    _known("judge", criterion, recipe.evaluate.judges, where)
+    if _labels_refusals(criterion, recipe.evaluate.judges[criterion]):
+        scored = [name for name, judge in recipe.evaluate.judges.items() if not _labels_refusals(name, judge)]
+        raise RecipeError(
+            "this judge gives labels, not scores",
+            where=where,
+            value=criterion,
+            allowed=scored or "none is defined",
+            do="name an oracle of helpfulness or harmlessness, or a reward-model judge",
+        )
+
+
+def _labels_refusals(criterion: str, judge: JudgeSpec) -> bool:
+    return judge.kind == "refusal" or (judge.kind == "oracle" and criterion == "refusal")
+
+
+def _labels_safety(criterion: str, judge: JudgeSpec) -> bool:
+    if judge.kind == "oracle":
+        return criterion == "harmlessness"
+    if judge.kind == "reward-model":
+        return judge.unsafe_below is not None
+    return judge.kind != "refusal"
+
+
+def _check_selection(recipe: Recipe) -> None:
+    targets: list[tuple[str, str, str | None, str]] = [
+        (f"constraints.{i}", c.metric, c.criterion, c.prompts) for i, c in enumerate(recipe.constraints)
+    ]
+    if recipe.objective:
+        targets.append(("objective", recipe.objective.metric, recipe.objective.criterion, recipe.objective.prompts))
+    for where, metric, criterion, prompts in targets:
+        _known("prompt set", prompts, recipe.prompts, f"{where}.prompts")
+        role = recipe.prompts[prompts].role
+        if role != "tuning":
+            raise RecipeError(
+                "selection uses tuning prompts only; reported figures come from other prompts",
+                where=f"{where}.prompts",
+                value=f"{prompts} (role {role})",
+                allowed=[n for n, p in recipe.prompts.items() if p.role == "tuning"] or "none is defined",
+                do="name a prompt set of role 'tuning', or define one",
+            )
+        if metric in ("win_rate", "mean_score") and criterion is None:
+            raise RecipeError(
+                f"metric '{metric}' needs a criterion",
+                where=f"{where}.criterion",
+                allowed=[*recipe.evaluate.judges] or "none is defined",
+                do=f"add the judge's criterion, as in criterion: {next(iter(recipe.evaluate.judges), 'helpfulness')}",
+            )
+        if criterion is not None:
+            _known("judge", criterion, recipe.evaluate.judges, f"{where}.criterion")
+        _check_measured(recipe, where, metric, criterion, prompts)
+
+
+def _check_measured(recipe: Recipe, where: str, metric: str, criterion: str | None, prompts: str) -> None:
+    """Refuse a bound or an objective on what nothing in the recipe measures: no model could ever meet it."""
+    judges = recipe.evaluate.judges
+    if metric in ("win_rate", "mean_score") and criterion is not None:
+        _check_scores(recipe, criterion, f"{where}.criterion")
+        by: list[str] = [criterion]
+    elif metric in ("unsafe_rate", "over_refusal_rate"):
+        labels = _labels_safety if metric == "unsafe_rate" else lambda name, judge: not _labels_only_safety(name, judge)
+        by = [name for name, judge in judges.items() if labels(name, judge)]
+        if not by:
+            advice = {
+                "unsafe_rate": "an oracle of harmlessness, or a reward-model judge with 'unsafe_below'",
+                "over_refusal_rate": "a judge of kind 'refusal'",
+            }
+            raise RecipeError(
+                f"no judge measures '{metric}'",
+                where=f"{where}.metric",
+                value=metric,
+                do=f"add {advice[metric]} to evaluate.judges",
+            )
+    else:
+        if metric == "kl" and not recipe.evaluate.kl_prompts:
+            raise RecipeError(
+                "no prompts are sampled for the metric 'kl'",
+                where=f"{where}.metric",
+                value=f"kl_prompts: {recipe.evaluate.kl_prompts}",
+                do="set evaluate.kl_prompts to how many prompts KL is sampled on",
+            )
+        return
+    if not any(judges[name].prompts is None or prompts in (judges[name].prompts or ()) for name in by):
+        raise RecipeError(
+            "answers to this prompt set are not judged by this criterion",
+            where=f"{where}.prompts",
+            value=prompts,
+            allowed=list(dict.fromkeys(p for name in by for p in judges[name].prompts or ())),
+            do=f"add '{prompts}' to evaluate.judges.{by[0]}.prompts",
+        )
+
+
+def _labels_only_safety(criterion: str, judge: JudgeSpec) -> bool:
+    return judge.kind == "reward-model" or (judge.kind == "oracle" and criterion != "refusal")
+
+
+def _check_world(recipe: Recipe) -> None:
+    sections = (("data", recipe.data), ("prompts", recipe.prompts))
+    for where, spec in ((f"{part}.{name}", spec) for part, specs in sections for name, spec in specs.items()):
+        if spec.format == "world" and recipe.world is None:
+            raise RecipeError(
+                "format 'world' needs a 'world' section",
+                where=f"{where}.format",
+                value="world",
+                do="add 'world: {seed: 0}', or choose another format",
+            )
+
+
+def _check_theory(recipe: Recipe) -> None:
+    theory = recipe.theory
+    if theory is None:
+        return
+    _known("prompt set", theory.prompts, recipe.prompts, "theory.prompts")
+    for name in ("reward", "safety"):
+        criterion = getattr(theory, name)
+        _known("judge", criterion, recipe.evaluate.judges, f"theory.{name}")
+        judge = recipe.evaluate.judges[criterion]
+        if judge.kind != "oracle" or criterion == "refusal":
+            raise RecipeError(
+                "theory needs the world's own scores",
+                where=f"theory.{name}",
+                value=f"{criterion} (kind {judge.kind})",
+                allowed=["helpfulness", "harmlessness"],
+                do="name judges of kind 'oracle', or leave 'theory' out",
+            )
+
+
+def _dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    def names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+        return () if value is None else (value,) if isinstance(value, str) else value
+
+    if recipe.sft:
+        for name in names(recipe.sft.dataset):
+            yield "sft.dataset", name
+    for index, step in enumerate(recipe.steps):
+        sampled = isinstance(step.dataset, SampledSpec)
+        for name in (step.dataset.prompts,) if isinstance(step.dataset, SampledSpec) else names(step.dataset):
+            yield f"steps.{index}.dataset" + (".prompts" if sampled else ""), name
+    tokenizer = recipe.base.tokenizer
+    if tokenizer is not None and not isinstance(tokenizer, str):
+        for name in tokenizer.datasets:
+            yield "base.tokenizer.datasets", name
+    for criterion, judge in recipe.evaluate.judges.items():
+        for name in names(judge.dataset):
+            yield f"evaluate.judges.{criterion}.dataset", name
+
+
+def _known(what: str, name: str, allowed: Collection[str], where: str) -> None:
+    if name not in allowed:
+        raise RecipeError(
+            f"unknown {what}",
+            where=where,
+            value=name,
+            allowed=list(allowed) or "none is defined",
+            do=did_you_mean(name, allowed, f"define the {what} or name another"),
+        )
+
+
+def placed(error: RecipeError, source: str) -> RecipeError:
+    """Return the error with the recipe's file in front of the field that it names."""
+    where: Any = f"{source}, {error.where}" if error.where else source
+    return RecipeError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do)
