@@ -1,0 +1,8 @@
+"""`sacpo stats`: every table of verdict files, run folders and stores, as data, as text and as a command."""
+
+from __future__ import annotations
+
+from sacpo.stats_cli.tables import StatsOptions, stats_command
+from sacpo.stats_cli.text import render_stats
+
+__all__ = ["StatsOptions", "render_stats", "stats_command"]

@@ -1,0 +1,121 @@
+"""The tables of `sacpo stats` as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sacpo.stats.report import render
+
+
+def render_stats(result: Mapping[str, Any]) -> str:
+    """Return what `stats_command` found as plain text for a terminal or a file."""
+    return "\n".join(_set_text(tables, named=len(result["sets"]) > 1) for tables in result["sets"])
+
+
+def _set_text(tables: Mapping[str, Any], named: bool) -> str:
+    name = tables["prompts"]
+    title = f"== prompts: {name or 'not said'} ==\n\n" if named or name else ""
+    chosen = {**tables, "tests": [] if tables["against"] else tables["tests"]}
+    own = [
+        _section(
+            "Every model against one, on the same prompts (sign-flip and sign tests; Holm over the table)",
+            "first;second;measure;criterion;judge;difference;95 %;p;p Holm;p sign;detectable",
+            [_against_cells(row) for row in tables["against"]],
+        ),
+        _section(
+            "Detectable distance of a win rate from 1/2 (power .8, two-sided .05; alone, and with Holm over the table)",
+            "model;baseline;criterion;judge;clusters;alone;in the table",
+            [_detectable_cells(row) for row in tables["detectable"]],
+        ),
+        _rates("Unsafe answers by category", tables["unsafe"]),
+        _rates("Refused harmless prompts by category", tables["over_refusal"]),
+        _section(
+            "Share of the longer answer (ties half; .5 without length bias)",
+            "judge;criterion;share;95 %;verdicts;unknown lengths",
+            [
+                [row["judge"], row["criterion"], *_cells(row["longer_share"])]
+                for row in tables["reliability"]
+                if row["longer_share"] is not None
+            ],
+        ),
+        _section(
+            "Share of the answer shown first, orders drawn at random (ties half; .5 without bias)",
+            "judge;criterion;share;95 %;verdicts",
+            [[row["judge"], row["criterion"], *_cells(row["first_share"])[:3]] for row in tables["shown_first"]],
+        ),
+        *(_agreement(table) for table in tables["agreement"]),
+    ]
+    return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
+
+
+def _against_cells(row: Mapping[str, Any]) -> list[str]:
+    least = row["minimum_detectable_difference"]
+    return [
+        *(row[name] for name in ("first", "second", "measure", "criterion", "judge")),
+        *_cells(row["difference"])[:2],
+        *(f"{row[name]:.4f}" for name in ("p_sign_flip", "p_holm", "p_sign")),
+        "-" if least is None else f"{least:.3f}",
+    ]
+
+
+def _detectable_cells(row: Mapping[str, Any]) -> list[str]:
+    names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
+    return [*names, str(row["clusters"]), f"{row['alone']:.3f}", f"{row['in_table']:.3f}"]
+
+
+def _rates(title: str, tables: Sequence[Mapping[str, Any]]) -> str:
+    rows = []
+    for table in tables:
+        named = [rate for rate in table["categories"] if rate["category"]]
+        for rate in named:
+            upper = rate["upper95_one_sided"]
+            rows.append(
+                [
+                    *(table[name] for name in ("model", "criterion", "judge")),
+                    *(rate["category"], str(rate["events"])),
+                    *_cells(rate["rate"]),
+                    "-" if upper is None else f"{upper:.3f}",
+                ]
+            )
+    return _section(
+        title, "model;criterion;judge;category;events;rate;95 %;answers;unparsed;at most (one-sided 95 %)", rows
+    )
+
+
+def _agreement(table: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            *(pair["first"], pair["second"]),
+            *_cells(pair["cohen_kappa"])[:3],
+            " ".join(_cells(pair["agreement"])[:2]),
+            str(pair["agreement"]["unparsed"]),
+        ]
+        for pair in table["pairs"]
+    ]
+    text = _section(
+        f"Agreement of judges on {table['criterion']}, {table['kind']}",
+        "first;second;Cohen's kappa;95 %;items;same label;unread",
+        rows,
+    )
+    for name, title in (("fleiss_kappa", "all"), ("fleiss_kappa_people", "people")):
+        kappa = table[name]
+        if kappa is not None and kappa["value"] is not None:
+            text += f"\nFleiss' kappa, {title}: {' '.join(_cells(kappa)[:2])} ({kappa['n']} items)"
+    return text
+
+
+def _cells(estimate: Mapping[str, Any]) -> list[str]:
+    low, high = estimate["ci95"]
+    value = "-" if estimate["value"] is None else f"{estimate['value']:.3f}"
+    ends = "-" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
+    return [value, ends, str(estimate["n"]), str(estimate["unparsed"])]
+
+
+def _section(title: str, header: str, rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [header.split(";"), *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    cells = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join([title, *cells])
