@@ -40,7 +40,7 @@ from sacpo.recipe.schema import (
     TrainingSpec,
 )
 from sacpo.report.build import build_report
-from sacpo.runs import file_hash, write_json
+from sacpo.runs import content_key, file_hash, write_json
 from sacpo.select import select_model
 
 __all__ = ["align", "generate", "judge", "merge", "report", "select", "sft"]
@@ -198,7 +198,8 @@ def merge(
         terms, rows = tabulate(combinations)
         merge_checkpoints(terms, rows, [folder / name for name in names], progress=progress)
 
-    config = {"method": method, "q": weights, "scale": scale, "models": [*folders]}
+    models = {"first": first, "later": later, "base": base}
+    config = {"method": method, "q": weights, "scale": scale, **{role: str(path) for role, path in models.items()}}
     inputs = {name: weights_key(folder) for name, folder in folders.items()}
     done = do_single("merge", Path(out), config, inputs, work, progress)
     return [done.path / name for name in names]
@@ -349,7 +350,11 @@ def select(
 
 
 def report(
-    results: str | Path | Mapping[str, Any], out: str | Path, *, answers: Sequence[Mapping[str, Any]] = ()
+    results: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    answers: Sequence[Mapping[str, Any]] = (),
+    progress: Progress = QUIET,
 ) -> Path:
     """Write the report of results.json into a folder and return the page.
 
@@ -357,13 +362,18 @@ def report(
         results: What a run measured, or its results.json.
         out: The folder: results.json, report.html and figures/.
         answers: Prompts with all models' answers, for the page.
+        progress: Where to show it.
 
     Raises:
         DataError: The results are not of their schema.
     """
     found = results if isinstance(results, Mapping) else _results(Path(results))
-    build_report(found, answers, Path(out))
-    return Path(out) / "report.html"
+
+    def work(folder: Path) -> None:
+        build_report(found, answers, folder)
+
+    inputs = {"results": content_key(found), "answers": content_key(list(answers))}
+    return do_single("report", Path(out), {}, inputs, work, progress).path / "report.html"
 
 
 def _results(path: Path) -> dict[str, Any]:

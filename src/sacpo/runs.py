@@ -3,6 +3,7 @@
     runs/NAME/
       .lock                     held while a run works here
       recipe.yaml               the resolved recipe
+      cache/                    reference log-probs by content key
       stages/STAGE/...          finished stages, each with manifest.json
       partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
 

@@ -230,7 +230,9 @@ def report(
     """Write the report of results.json: the page, the figures."""
     from sacpo import api
 
-    _say(as_json, report=api.report(results, out))
+    with _progress(as_json) as progress:
+        done = api.report(results, out, progress=progress)
+    _say(as_json, report=done)
 
 
 def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:

@@ -18,6 +18,9 @@ from sacpo.pipeline.study import Study
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SFT, JudgeSpec, SampledSpec, SourceSpec
 
+SCORING = ("sign", "unsafe_below", "batch_size")
+"""Options of a judge that its scores depend on, and its training does not."""
+
 
 def stages_of(study: Study, command: str = "") -> list[Stage]:
     """Return every stage of a recipe, each after those that it reads.
@@ -62,6 +65,7 @@ def _base(study: Study) -> Iterator[Stage]:
         tokenizer = base.tokenizer
         names = () if tokenizer is None or isinstance(tokenizer, str) else tokenizer.datasets
         sources = {"world": study.world.key} if study.recipe.world is not None else {}
+        sources |= {"tokenizer": weights_key(tokenizer)} if isinstance(tokenizer, str) else {}
         config = {"base": _dump(base), "seed": study.seed("base")}
         yield Stage("base", partial(training_work.build_base, study), config, _data_stages(names), sources)
     if sft is not None:
@@ -76,7 +80,7 @@ def _judge_models(study: Study) -> Iterator[Stage]:
         if spec.dataset is None:
             continue
         names = _names(spec.dataset)
-        config = {**_trained(study, spec), "seed": study.seed("judge", criterion)}
+        config = {**_trained(study, spec, leave_out=("prompts", *SCORING)), "seed": study.seed("judge", criterion)}
         inputs = (*study.made_by(SFT), *_data_stages(names))
         work = partial(training_work.train_judge, study, criterion, spec, names)
         yield Stage(f"judge-model/{criterion}", work, config, inputs, study.external)
@@ -109,7 +113,8 @@ def _steps(study: Study) -> Iterator[Stage]:
     if heldout and len(trained) > 1:
         for name in trained:
             inputs = (*study.made_by(name), *_data_stages(heldout))
-            config = {"max_length": study.recipe.steps[0].max_length, "template": study.recipe.base.template}
+            first = study.recipe.steps[0]
+            config = {"max_length": first.max_length, "too_long": first.too_long, "base": _dump(study.recipe.base)}
             work = partial(training_work.score_heldout, study, name, heldout)
             yield Stage(f"heldout/{name}", work, config, inputs, study.external)
 
@@ -121,7 +126,12 @@ def _pairs(study: Study, node: StepModel, spec: SampledSpec) -> Stage:
     name = f"pairs/{node.step.name}" if used == [SFT] else f"pairs/{node.parent}+{node.step.name}"
     judge = study.recipe.evaluate.judges[spec.judge]
     seed_name = f"pairs of {spec.judge}"
-    config = {"spec": _dump(spec), "seed": study.seed(seed_name), "template": study.recipe.base.template}
+    config = {
+        "spec": _dump(spec),
+        "judge": _scoring(judge),
+        "seed": study.seed(seed_name),
+        "base": _dump(study.recipe.base),
+    }
     inputs = (
         f"data/{spec.prompts}",
         *dict.fromkeys(stage for model in (*used, SFT) for stage in study.made_by(model)),
@@ -198,7 +208,10 @@ def _verdicts(study: Study, name: str, prompts: str) -> Stage:
     sources: dict[str, str] = {}
     for criterion in criteria:
         sources |= _judge_source(study, criterion, judges[criterion])
-    config = {"judges": {criterion: _dump(judges[criterion]) for criterion in criteria}}
+    config = {
+        "judges": {criterion: _scoring(judges[criterion]) for criterion in criteria},
+        "base": _dump(study.recipe.base),
+    }
     work = partial(evaluation_work.judge, study, name, prompts, criteria)
     return Stage(f"judge/{name}/{prompts}", work, config, inputs, sources)
 
@@ -254,9 +267,14 @@ def _report(study: Study, command: str) -> Iterator[Stage]:
         yield Stage("chosen", partial(report_work.chosen, study), {}, ("report", "select", *ends), study.external)
 
 
+def _scoring(spec: JudgeSpec) -> dict[str, Any]:
+    """Return what a judge's scores depend on beside its model."""
+    return {key: value for key, value in _dump(spec).items() if key in ("kind", "max_length", *SCORING)}
+
+
 def _trained(study: Study, spec: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     return {
-        "spec": {key: value for key, value in _dump(spec).items() if key not in leave_out},
+        "spec": {key: value for key, value in _dump(spec).items() if key not in ("training", *leave_out)},
         "training": study.training(spec.training),
         "base": _dump(study.recipe.base),
     }

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from sacpo.errors import RunError
 from sacpo.pipeline.build import stages_of
 from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
 from sacpo.pipeline.study import Study
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import Recipe
-from sacpo.runs import RunFolder, machine_errors, write_atomic
+from sacpo.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
 
-CACHE, RECIPE = "cache", "recipe.yaml"
+CACHE, RECIPE, REDO = "cache", "recipe.yaml", "redo.json"
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,24 @@ def run(
         UserError: Something in the recipe, the data, a model or the machine does not allow it.
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
     """
-    folder = _folder(recipe, runs, lambda stage, state: progress.event("stage", stage=stage, state=state))
+    folder = RunFolder(Path(runs) / recipe.name)
     study = Study(recipe, folder.path / CACHE, progress)
     stages = stages_of(study, command)  # before the folder is made: a missing file leaves no trace
-    folder.redo = _redone(stages, start)
+    redo = _Redo(folder.path / REDO, stages, start)
+
+    def tell(stage: str, state: str) -> None:
+        progress.event("stage", stage=stage, state=state)
+        if state == "done":
+            redo.done(stage)
+
+    folder.redo, folder.on_stage = redo.holds, tell
     with folder:
         write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
         with machine_errors(study.cache):
             study.cache.mkdir(exist_ok=True)
+            clear_temporary(study.cache)
         Runner(folder).do(stages)
+        redo.finish()
         return Run(folder.path, _results(folder.path))
 
 
@@ -87,10 +96,10 @@ def plan(
     recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None, command: str = ""
 ) -> tuple[Study, list[Status]]:
     """Return what `run` with the same arguments would do, without doing or writing anything."""
-    folder = _folder(recipe, runs, lambda stage, state: None)
+    folder = RunFolder(Path(runs) / recipe.name)
     study = Study(recipe, folder.path / CACHE)
     stages = stages_of(study, command)
-    folder.redo = _redone(stages, start)
+    folder.redo = _Redo(folder.path / REDO, stages, start).holds
     return study, Runner(folder).plan(stages)
 
 
@@ -100,13 +109,39 @@ def resolved_yaml(recipe: Recipe) -> str:
     return text
 
 
-def _folder(recipe: Recipe, runs: str | Path, on_stage: Callable[[str, str], None]) -> RunFolder:
-    return RunFolder(Path(runs) / recipe.name, on_stage=on_stage)
+class _Redo:
+    """The finished stages that `--from` still has to do again, kept on the disk so that a killed run goes on there.
 
+    Args:
+        path: The file that lists them while such a run is not at its end.
+        stages: All stages.
+        start: The first that is done again; None: none is.
+    """
 
-def _redone(stages: list[Stage], start: str | None) -> Callable[[str], bool]:
-    names = depending_on(stages, start) if start else set()
-    return lambda name: name in names
+    def __init__(self, path: Path, stages: list[Stage], start: str | None) -> None:
+        self.path, self.start = path, start
+        self.names = depending_on(stages, start) if start else set()
+        if start and path.is_file():
+            try:
+                begun = json.loads(path.read_text(encoding="utf-8"))
+                same, left = begun["from"] == start, set(begun["stages"])
+            except (ValueError, TypeError, KeyError) as error:
+                raise RunError("the list of stages to redo is corrupted", where=path, do="delete it") from error
+            self.names = self.names & left if same else self.names
+
+    def holds(self, stage: str) -> bool:
+        """Tell whether a stage is still to be done again."""
+        return stage in self.names
+
+    def done(self, stage: str) -> None:
+        """Note that a stage was done again."""
+        if self.start:
+            self.names.discard(stage)
+            write_json(self.path, {"from": self.start, "stages": sorted(self.names)})
+
+    def finish(self) -> None:
+        """Forget the list: all was done."""
+        self.path.unlink(missing_ok=True)
 
 
 def _results(folder: Path) -> dict[str, Any]:

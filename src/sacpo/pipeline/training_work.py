@@ -181,7 +181,8 @@ def _shared_out(prompts: Sequence[Prompt], shares: Any, rng: random.Random) -> d
     rng.shuffle(lots)
     found: dict[str, list[Prompt]] = {}
     start, total = 0, 0.0
-    for source, share in shares.items():
+    for source in sorted(shares, reverse=True):  # "sft" first, whatever the recipe's order
+        share = shares[source]
         total += share
         stop = round(total * len(prompts))
         found[source] = [prompts[i] for i in sorted(lots[start:stop])]
