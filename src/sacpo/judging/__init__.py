@@ -1,0 +1,1 @@
+"""Judging by language models: rubrics, messages, replies, a store of verdicts, budgets and endpoints."""
