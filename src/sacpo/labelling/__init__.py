@@ -3,5 +3,7 @@
 from __future__ import annotations
 
 from sacpo.labelling.raters import agreement
+from sacpo.labelling.server import LabelServer, serve
+from sacpo.labelling.session import Session
 
-__all__ = ["agreement"]
+__all__ = ["LabelServer", "Session", "agreement", "serve"]

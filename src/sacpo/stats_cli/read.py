@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from sacpo.data.records import Answer, Verdict, iter_jsonl, read_jsonl
 from sacpo.errors import DataError
+from sacpo.judging.store import Store
 
 VERDICTS, ANSWERS = "verdicts.jsonl", "answers.jsonl"
 SQLITE = b"SQLite format 3\0"
@@ -81,6 +81,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
 
     Raises:
         DataError: It is neither, or a record cannot be read.
+        RunError: An SQLite file is no store, or a damaged one.
     """
     with path.open("rb") as file:
         is_store = file.read(len(SQLITE)) == SQLITE
@@ -89,12 +90,8 @@ def read_verdicts(path: Path) -> list[Verdict]:
             return read_jsonl(path, Verdict)
         except UnicodeDecodeError as error:
             raise DataError("not a text file", where=path, allowed=f"{VERDICTS} or an SQLite store") from error
-    from sacpo.judging.store import Store
-
-    try:
-        return list(Store(path).verdicts())
-    except sqlite3.DatabaseError as error:
-        raise DataError(f"not a store of verdicts: {error}", where=path) from error
+    with Store(path) as store:
+        return store.verdicts()
 
 
 def _prompts_of(file: Path) -> str:
