@@ -71,8 +71,7 @@ class Case:
         argv: The command; `run recipe.yaml` by default.
         what: In the message's first line.
         where, value, allowed, do: In the parts of these names; "" where a part says nothing of use.
-        stage: The stage that must not have been finished.
-        kept: Stages that are finished all the same.
+        kept: The stages that are finished all the same, and no other.
     """
 
     name: str
@@ -84,7 +83,6 @@ class Case:
     value: str = ""
     allowed: str = ""
     do: str = ""
-    stage: str = ""
     kept: tuple[str, ...] = ()
 
 
@@ -176,8 +174,4 @@ def check(case: Case, said: Said, run: Path = Path("runs/tiny")) -> None:
     others = [line for line in said.err.splitlines()[1:] if not line.startswith(tuple(f"  {part}:" for part in PARTS))]
     assert others == [], said.err
     finished = {str(path.parent.relative_to(run / "stages")) for path in run.glob("stages/**/manifest.json")}
-    if case.stage:
-        assert case.stage not in finished
-        assert finished >= set(case.kept), finished
-    else:
-        assert not finished
+    assert finished == set(case.kept)

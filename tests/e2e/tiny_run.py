@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from sacpo.recipe.schema import WorldSpec
+from sacpo.runs import MANIFEST, file_hash
 from sacpo.world import World
 
 RECIPE = Path(__file__).with_name("tiny.yaml")
 RUN = Path("runs") / "tiny"
-LIMIT = 180.0
+LIMIT = 240.0
 """Seconds after which a process that was to finish or to be killed is taken for stuck."""
 
 
@@ -34,33 +39,93 @@ def write_workplace(folder: Path) -> Path:
     return folder
 
 
-def start(folder: Path, *arguments: str, script: Path | None = None) -> subprocess.Popen[str]:
-    """Start the command line in a folder; `script` is run in its place, with the same arguments."""
-    command = [sys.executable, *([str(script)] if script else ["-m", "sacpo.cli_process"]), *arguments]
-    if script is None:
-        command = [sys.executable, "-c", "from sacpo.cli import main; main()", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+@dataclass(frozen=True)
+class Death:
+    """Where a process kills itself: at the `when`-th call of a function, such as `sacpo.align.checkpoints:publish`."""
+
+    target: str
+    when: int = 1
+
+    def arm(self) -> None:
+        """Patch the function in this process."""
+        module, _, path = self.target.partition(":")
+        *owners, name = path.split(".")
+        owner = import_module(module)
+        for part in owners:
+            owner = getattr(owner, part)
+        original, calls = getattr(owner, name), 0
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == self.when:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return original(*args, **kwargs)
+
+        setattr(owner, name, counted)
 
 
-def call(folder: Path, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run the command line to its end and check its exit code."""
-    process = start(folder, *arguments)
-    out, err = process.communicate(timeout=LIMIT)
-    assert process.returncode == code, f"exit code {process.returncode} instead of {code}\n{err}"
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+class Process:
+    """The command line in a process of its own, forked from a server that has imported the libraries."""
+
+    def __init__(self, folder: Path, *arguments: str, death: Death | None = None) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(
+            ["sacpo.api", "sacpo.pipeline.build", "sacpo.report.figures", "sacpo.report.page"]
+        )
+        number = len([*folder.glob("*.out")])
+        self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
+        self.out.touch()
+        self.process = context.Process(target=_main, args=(folder, arguments, self.out, self.err, death))
+        self.process.start()
+
+    def wait(self, code: int = 0) -> str:
+        """Return what it printed, once it has ended with this exit code; negative: the signal that killed it."""
+        self.process.join(LIMIT)
+        found = self.process.exitcode
+        assert found == code, f"exit code {found} instead of {code}\n{self.err.read_text()}"
+        return self.out.read_text()
+
+    def kill_once(self, seen: Callable[[], Any]) -> None:
+        """Kill it as soon as something is seen."""
+        deadline = time.monotonic() + LIMIT
+        while not seen():
+            assert self.process.is_alive(), f"it ended before it could be killed\n{self.err.read_text()}"
+            assert time.monotonic() < deadline, "the moment to kill never came"
+            time.sleep(0.002)
+        self.process.kill()
+        self.wait(-signal.SIGKILL)
 
 
-def events(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
+def _main(folder: Path, arguments: tuple[str, ...], out: Path, err: Path, death: Death | None) -> None:
+    import torch
+
+    from sacpo.cli import main
+
+    os.chdir(folder)
+    sys.stdout, sys.stderr = out.open("w"), err.open("w")
+    sys.argv = ["sacpo", *arguments]
+    torch.set_num_threads(1)
+    if death is not None:
+        death.arm()
+    try:
+        main()
+    finally:
+        sys.stdout.close()
+        sys.stderr.close()
+
+
+def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a user does: a fresh interpreter."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-c", "from sacpo.cli import main; main()", *arguments]
+    return subprocess.run(line, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
 
 
 def states(text: str) -> dict[str, list[str]]:
     """Return the stages of every state that `--json` told of, in order."""
     found: dict[str, list[str]] = {"start": [], "resume": [], "kept": [], "done": []}
-    for event in events(text):
+    for event in map(json.loads, text.splitlines()):
         if event["event"] == "stage":
             found[event["state"]].append(event["stage"])
     return found
@@ -68,23 +133,42 @@ def states(text: str) -> dict[str, list[str]]:
 
 def run(folder: Path, *arguments: str) -> dict[str, list[str]]:
     """Run the tiny recipe to its end and return what its stages did."""
-    return states(call(folder, "run", "tiny.yaml", "--json", *arguments).stdout)
+    return states(Process(folder, "run", "tiny.yaml", "--json", *arguments).wait())
+
+
+def refused(folder: Path, *arguments: str) -> str:
+    """Return what a command says that is refused as the user's error."""
+    process = Process(folder, *arguments)
+    process.wait(2)
+    said = process.err.read_text()
+    assert said.startswith("error: ")
+    assert "Traceback" not in said
+    return said
+
+
+def stage(folder: Path, name: str) -> Path:
+    return folder / RUN / "stages" / name
+
+
+def begun(folder: Path, name: str) -> Path:
+    """Return the folder of the one stage of this name that was begun and killed."""
+    (found,) = (folder / RUN / "partial").glob(f"{name.replace('/', '~')}-*")
+    return found
 
 
 def results(folder: Path) -> bytes:
-    return (folder / RUN / "stages" / "report" / "results.json").read_bytes()
+    return (stage(folder, "report") / "results.json").read_bytes()
 
 
-def wait_until(seen: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    """Look again and again until something is there; the process must not end before."""
-    deadline = time.monotonic() + LIMIT
-    while not seen():
-        assert process.poll() is None, f"the process ended before it could be killed\n{process.communicate()[1]}"
-        assert time.monotonic() < deadline, "the moment to kill never came"
-        time.sleep(0.001)
-
-
-def forget(folder: Path, stages: Sequence[str]) -> None:
-    """Delete finished stages, as if they had not been done yet."""
-    for stage in stages:
-        shutil.rmtree(folder / RUN / "stages" / stage)
+def artefacts(folder: Path) -> dict[str, Any]:
+    """Return all that finished stages hold: hashes of their files, and their manifests without the seconds."""
+    found: dict[str, Any] = {}
+    for path in sorted((folder / RUN / "stages").rglob("*")):
+        if path.name == MANIFEST:
+            manifest = json.loads(path.read_text())
+            found[str(path.relative_to(folder))] = {
+                key: value for key, value in manifest.items() if key not in ("seconds", "checksum")
+            }
+        elif path.is_file():
+            found[str(path.relative_to(folder))] = file_hash(path)
+    return found

@@ -8,9 +8,19 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.models import model_graph
-from sacpo.recipe.schema import JudgeSpec, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import DataSpec, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
 
 ORACLES = ("helpfulness", "harmlessness", "refusal")
+KIND_OF_FORMAT = {
+    "unpaired": "unpaired",
+    "demonstrations": "demonstrations",
+    "alpaca": "demonstrations",
+    "sharegpt": "",
+    "prompts": "prompts",
+    "xstest": "prompts",
+    "world": "prompts",
+}
+"""What a format's records are where the recipe does not say 'as', "" where its rows tell; others hold pairs."""
 
 
 def check_references(recipe: Recipe) -> None:
@@ -22,6 +32,7 @@ def check_references(recipe: Recipe) -> None:
     nodes = model_graph(recipe)
     for where, name in _dataset_references(recipe):
         _known("data source", name, recipe.data, where)
+    _check_kinds(recipe)
     _check_tokenizer(recipe)
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
@@ -208,22 +219,19 @@ def _check_theory(recipe: Recipe) -> None:
 
 
 def _dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    def names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-        return () if value is None else (value,) if isinstance(value, str) else value
-
     if recipe.sft:
-        for name in names(recipe.sft.dataset):
+        for name in _names(recipe.sft.dataset):
             yield "sft.dataset", name
     for index, step in enumerate(recipe.steps):
         sampled = isinstance(step.dataset, SampledSpec)
-        for name in (step.dataset.prompts,) if isinstance(step.dataset, SampledSpec) else names(step.dataset):
+        for name in (step.dataset.prompts,) if isinstance(step.dataset, SampledSpec) else _names(step.dataset):
             yield f"steps.{index}.dataset" + (".prompts" if sampled else ""), name
     tokenizer = recipe.base.tokenizer
     if tokenizer is not None and not isinstance(tokenizer, str):
         for name in tokenizer.datasets:
             yield "base.tokenizer.datasets", name
     for criterion, judge in recipe.evaluate.judges.items():
-        for name in names(judge.dataset):
+        for name in _names(judge.dataset):
             yield f"evaluate.judges.{criterion}.dataset", name
 
 
@@ -242,3 +250,49 @@ def placed(error: RecipeError, source: str) -> RecipeError:
     """Return the error with the recipe's file in front of the field that it names."""
     where: Any = f"{source}, {error.where}" if error.where else source
     return RecipeError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do)
+
+
+def _check_kinds(recipe: Recipe) -> None:
+    """Refuse a training on data sources of another kind before anything is trained."""
+    uses: list[tuple[str, str, Any, tuple[str, ...]]] = []
+    if recipe.sft:
+        uses.append(("SFT learns from demonstrations", "sft.dataset", recipe.sft.dataset, ("demonstrations",)))
+    for index, step in enumerate(recipe.steps):
+        if isinstance(step.dataset, SampledSpec):
+            continue
+        what, kinds = {
+            "dpo": ("DPO learns from pairs", ("pairs",)),
+            "kto": ("KTO learns from pairs or from unpaired records", ("pairs", "unpaired")),
+        }[step.algorithm]
+        uses.append((what, f"steps.{index}.dataset", step.dataset, kinds))
+    for criterion, judge in recipe.evaluate.judges.items():
+        if judge.dataset is not None:
+            uses.append(
+                ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
+            )
+    for what, where, dataset, kinds in uses:
+        given = {name: _kind(recipe.data[name]) for name in _names(dataset) if _kind(recipe.data[name])}
+        wrong = next((name for name, kind in given.items() if kind not in kinds), None)
+        if wrong is not None:
+            raise RecipeError(
+                what,
+                where=where,
+                value=f"{wrong} (holds {given[wrong]})",
+                allowed=[name for name, spec in recipe.data.items() if _kind(spec) in kinds] or "none is defined",
+                do=f"name such a data source, or give this one 'as: {kinds[0]}' where its format allows it",
+            )
+        if len(set(given.values())) > 1:
+            raise RecipeError(
+                "one training mixes data sources of several kinds",
+                where=where,
+                value=", ".join(f"{name} (holds {kind})" for name, kind in given.items()),
+                do="give them the same kind with 'as'",
+            )
+
+
+def _kind(spec: DataSpec) -> str:
+    return spec.as_ or KIND_OF_FORMAT.get(spec.format, "pairs")
+
+
+def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else value

@@ -86,6 +86,7 @@ class World:
                     where=f"split '{split}'",
                     value=count,
                     allowed=f"at most {possible}",
+                    do="lower 'limit' or change 'mix'",
                 )
             codes = random.choice(possible, size=count, replace=False) if count else ()
             drawn += [_prompt(tasks[kind][code // len(phrases)], phrases[code % len(phrases)]) for code in codes]

@@ -16,7 +16,7 @@ from sacpo.data.sources.files import looks_local, read_file
 from sacpo.data.sources.hub import read_hub
 from sacpo.data.sources.key import source_key
 from sacpo.data.sources.registry import FORMATS, Format
-from sacpo.data.sources.rows import Row, Skip, missing_column, nearest
+from sacpo.data.sources.rows import Row, Skip, nearest
 from sacpo.errors import DataError
 from sacpo.recipe.schema import DataSpec, SourceSpec
 
@@ -67,16 +67,26 @@ def read_source(spec: SourceSpec, *, name: str, seed: int, as_: str | None = Non
                 dropped[str(skip)] += 1
     records = unique_prompts(records, lambda reason: dropped.update([reason]))
     if not records:
-        raise DataError("the source holds no usable record", where=_where(spec, name), value=dict(dropped))
+        raise DataError(
+            "the source holds no usable record",
+            where=_where(spec, name),
+            value=dict(dropped),
+            do="check the source's format, 'as' and columns",
+        )
     return ReadResult(_drawn(records, spec.limit, f"{seed}:{name}"), dict(sorted(dropped.items())))
 
 
 def _format(spec: SourceSpec, name: str) -> Format:
     if spec.format not in FORMATS:
-        raise DataError("this format is not read from files", where=_where(spec, name), allowed=[*FORMATS])
+        raise DataError(
+            "this format is not read from files", where=_where(spec, name), allowed=[*FORMATS], do="correct 'format'"
+        )
     if spec.label is not None and spec.format != "pku-safe-rlhf":
         raise DataError(
-            "only format 'pku-safe-rlhf' has a 'label' to choose", where=_where(spec, name), value=spec.label
+            "only format 'pku-safe-rlhf' has a 'label' to choose",
+            where=f"{_where(spec, name)}, 'label'",
+            value=spec.label,
+            do="remove 'label', or correct 'format'",
         )
     form = FORMATS[spec.format]
     for column in spec.columns:
@@ -86,6 +96,7 @@ def _format(spec: SourceSpec, name: str) -> Format:
                 f"format '{spec.format}' knows no column '{column}'" + (f"; did you mean '{near}'?" if near else ""),
                 where=f"{_where(spec, name)}, 'columns'",
                 allowed=form.columns,
+                do="write columns: {NAME: the file's own name}, where NAME is one of these",
             )
     return form
 
@@ -112,7 +123,12 @@ def _mapped(row: Row, spec: SourceSpec) -> Row:
     data = dict(row.data)
     for canonical, column in spec.columns.items():
         if column not in row.data:
-            raise missing_column(row.place, column, list(row.data))
+            raise DataError(
+                f"no column '{column}', which 'columns' names for '{canonical}'",
+                where=row.place,
+                value=sorted(row.data),
+                do=f"correct it, as in columns: {{{canonical}: {nearest(column, list(row.data)) or 'NAME'}}}",
+            )
         data[canonical] = row.data[column]
     return Row(data, row.place, row.source, row.published)
 

@@ -68,7 +68,13 @@ def check_file(path: Path) -> None:
         hint = f"did you mean {path.parent / near}?" if near else "check the path; it is relative to the working folder"
         raise DataError("no such file", where=path, do=hint)
     if suffix(path) not in SUFFIXES:
-        raise DataError("unknown type of file", where=path, value=path.name, allowed=[*SUFFIXES, "and .gz of these"])
+        raise DataError(
+            "unknown type of file",
+            where=path,
+            value=path.name,
+            allowed=[*SUFFIXES, "and .gz of these"],
+            do="rename the file after its format, or convert it",
+        )
 
 
 def file_text(path: Path) -> str:
@@ -80,7 +86,9 @@ def file_text(path: Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(f"the file cannot be read: {error.strerror}", where=path) from error
+        raise DataError(
+            f"the file cannot be read: {error.strerror}", where=path, do="check the file and its permissions"
+        ) from error
     if raw[:2] == b"\x1f\x8b":
         try:
             raw = gzip.decompress(raw)
@@ -108,7 +116,13 @@ def _json(text: str, path: Path) -> Numbered:
         yield from _json_lines(text, path)
         return
     if text[position] != "[":
-        raise DataError("not a list of objects", where=path, value=text[:40], allowed="[{...}, {...}] or {...} a line")
+        raise DataError(
+            "not a list of objects",
+            where=path,
+            value=text[:40],
+            allowed="[{...}, {...}] or {...} a line",
+            do="write the file as a list of objects",
+        )
     decoder, line, counted, position = json.JSONDecoder(), 1, 0, position + 1
     try:
         position = _skip_space(text, position)
@@ -146,7 +160,13 @@ def _json_lines(text: str, path: Path) -> Numbered:
 
 def _object(item: Any, place: str) -> dict[str, Any]:
     if not isinstance(item, dict):
-        raise DataError("a row that is no JSON object", where=place, value=item, allowed='{"column": value, ...}')
+        raise DataError(
+            "a row that is no JSON object",
+            where=place,
+            value=item,
+            allowed='{"column": value, ...}',
+            do="correct or remove this row",
+        )
     return item
 
 
@@ -171,7 +191,7 @@ def _table(text: str, path: Path, delimiter: str) -> Numbered:
     if header is None:
         return
     if len(set(header)) < len(header):
-        raise DataError("two columns have one name", where=f"{path}, line 1", value=header)
+        raise DataError("two columns have one name", where=f"{path}, line 1", value=header, do="rename one of them")
     while True:
         line = rows.line_num + 1
         row = _next_row(rows, path)
@@ -194,7 +214,11 @@ def _next_row(rows: Any, path: Path) -> list[str] | None:
     try:
         return next(rows, None)
     except csv.Error as error:
-        raise DataError(f"malformed table: {error}", where=f"{path}, line {rows.line_num}") from error
+        raise DataError(
+            f"malformed table: {error}",
+            where=f"{path}, line {rows.line_num}",
+            do='close every quote; a quote inside a quoted text is written ""',
+        ) from error
     finally:
         csv.field_size_limit(limit)
 
@@ -206,7 +230,9 @@ def _parquet(path: Path) -> Numbered:
     try:
         table = parquet.read_table(path)
     except (arrow.ArrowInvalid, OSError) as error:
-        raise DataError(f"the Parquet file cannot be read: {error}", where=path) from error
+        raise DataError(
+            f"the Parquet file cannot be read: {error}", where=path, do="fetch or write it again"
+        ) from error
     number = 0
     for batch in table.to_batches():
         for data in batch.to_pylist():

@@ -37,6 +37,7 @@ def hub_path(text: str) -> HubPath:
             where="'path' of a data source",
             value=text,
             allowed="FILE.jsonl, OWNER/NAME, OWNER/NAME/FOLDER, OWNER/NAME:CONFIG",
+            do="correct the path; one that begins with ./ is always a file",
         )
     return HubPath(match["id"], match["folder"].strip("/") if match["folder"] else None, match["config"])
 
