@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from sacpo import verbs
 from sacpo.errors import SacpoError
 
 app = typer.Typer(
@@ -135,12 +135,4 @@ def _show_run(done: Any, as_json: bool) -> None:
     print(f"run:     {done.folder}")
 
 
-def _verbs() -> None:
-    """Add the verbs of single stages, which live in a module of their own."""
-    from sacpo import verbs
-
-    add: Callable[[typer.Typer], None] = verbs.add_to
-    add(app)
-
-
-_verbs()
+verbs.add_to(app)

@@ -11,6 +11,8 @@ import typer
 import yaml
 
 from sacpo.errors import RecipeError
+from sacpo.labelling.command import label
+from sacpo.stats_cli.command import stats
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it appears when it is complete.", show_default=False)]
 Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.", show_default=False)]
@@ -33,7 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or res
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (sft, align, merge, generate, judge, select, report):
+    for verb in (sft, align, merge, generate, judge, label, stats, select, report):
         app.command()(verb)
 
 
