@@ -179,7 +179,7 @@ ROWS = [
     Case("probability-nan", files=pairs(p=float("nan")), what="bad number in 'p'", where="line 3", value="nan"),
     Case(
         "label",
-        {"data.pairs.format": "unpaired"},
+        {"data.pairs.format": "unpaired", "steps.0.algorithm": "kto", "steps.1.algorithm": "kto"},
         {"pairs.jsonl": rows(UNPAIRED, {**UNPAIRED, "label": "good"})},
         what="bad label in 'label'",
         where="pairs.jsonl, line 2, field 'label'",
@@ -229,7 +229,7 @@ ROWS = [
     ),
     Case(
         "kind-of-use",
-        {"data.pairs.as": "unpaired", "data.pairs.format": "demonstrations", "data.pairs.path": "demos.jsonl"},
+        {"data.more": {"format": "demonstrations", "path": "demos.jsonl", "as": "unpaired"}},
         what="holds demonstrations",
         where="demos.jsonl, line 1",
         value="as: unpaired",
@@ -240,26 +240,26 @@ ROWS = [
 WORLD = [
     Case(
         "world-split",
-        {"data.pairs": {"format": "world", "split": "pears", "limit": 5}, "world": {}},
+        {"data.more": {"format": "world", "split": "pears", "limit": 5}, "world": {}},
         what="no such split",
-        where="data.pairs, split",
+        where="data.more, split",
         value="'pears'",
         allowed="pairs",
         do="name one",
     ),
     Case(
         "world-too-many",
-        {"data.pairs": {"format": "world", "split": "pairs", "limit": 10**6}, "world": {}},
+        {"data.more": {"format": "world", "split": "pairs", "limit": 10**6}, "world": {}},
         what="fewer",
-        where="data.pairs, split 'pairs'",
+        where="data.more, split 'pairs'",
         allowed="at most",
         do="limit",
     ),
     Case(
         "world-pairs",
-        {"data.pairs": {"format": "world", "split": "pairs", "limit": 5, "as": "pairs"}, "world": {}},
+        {"data.more": {"format": "world", "split": "pairs", "limit": 5, "as": "pairs"}, "world": {}},
         what="prompts and demonstrations",
-        where="data.pairs, as",
+        where="data.more, as",
         value="'pairs'",
         allowed="prompts, demonstrations",
         do="sample",
@@ -273,5 +273,6 @@ def test_a_mistake_in_a_data_file(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     lay_out(case)
-    kept = () if case in UNREADABLE else ("data/demos",)  # what stands before the source with the mistake
+    before = ("data/demos", "data/pairs") if "data.more" in case.changes else ("data/demos",)
+    kept = () if case in UNREADABLE else before  # what stands before the source with the mistake
     check(replace(case, kept=kept), sacpo(case.argv, capsys, monkeypatch))
