@@ -1,0 +1,213 @@
+"""From a judge's reply to what it says: a pure function that never guesses.
+
+A reply that is one JSON object, or a line that carries the question's mark, is the verdict. Without either, the last
+verdict of a known shape counts, as long as it is no quotation: what stands in quotation marks, and what the answers
+themselves contain, is never read as the judge's word. Whatever remains is unparsed, with a reason: never a tie.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sacpo.judging import shapes
+from sacpo.judging.rubric import Form, Rubric, normal
+from sacpo.judging.shapes import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reply says.
+
+    Attributes:
+        scores: Of the answers A and B, as they were shown.
+        winner: "A", "B" or "tie"; follows from the scores where there are any.
+        label: One of the rubric's labels.
+        categories: Those of the rubric's categories that were named.
+    """
+
+    scores: tuple[float, float] | None = None
+    winner: str = ""
+    label: str = ""
+    categories: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Unparsed:
+    """Why a reply could not be read.
+
+    `reason` is one of: empty, truncated, filtered, judge_refused, no_verdict, quoted, wrong_schema, not_a_number,
+    out_of_range, unknown_winner, unknown_label, contradictory.
+    """
+
+    reason: str
+
+
+_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_FORGED = re.compile(r"verdict[\s_\-#*]*[0-9a-f]{8,}\b[^\n]*", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"\b(?:sorry|i can(?:no|')t|i cannot|i(?: am|'m) unable|i won't|as an ai|not able to|unable to)\b",
+    re.IGNORECASE,
+)
+
+
+def parse_reply(
+    reply: str | None, rubric: Rubric, *, sign: str = "", finish_reason: str = "stop", untrusted: Sequence[str] = ()
+) -> Reading | Unparsed:
+    """Read a judge's reply.
+
+    Args:
+        reply: Its text.
+        rubric: What it was asked to judge by.
+        sign: The question's mark.
+        finish_reason: Why the endpoint ended it: stop, length, content_filter, ...
+        untrusted: The texts that it was shown: prompt and answers.
+    """
+    text = shapes.plain(_THINKING.sub("", reply or "")).strip()
+    cut = finish_reason == "length" or "<think>" in text.casefold()
+    if finish_reason == "content_filter":
+        return Unparsed("filtered")
+    if not text:
+        return Unparsed("truncated" if cut else "empty")
+    whole = _whole(text)
+    if whole is not None:
+        echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), [shapes.plain(own) for own in untrusted])
+        return Unparsed("quoted") if echoed else _from_object(whole, rubric)
+    if cut:
+        return Unparsed("truncated")
+    if sign and (marked := re.findall(rf"verdict[\s_\-#]*{sign}[^\w\n]*([^\n]*)", text, re.IGNORECASE)):
+        return _from_line(marked[-1], rubric)
+    return _last(text, rubric, [shapes.plain(own) for own in untrusted])
+
+
+def _last(text: str, rubric: Rubric, untrusted: Sequence[str]) -> Reading | Unparsed:
+    """Read the last verdict of a reply that is the judge's own word."""
+    unquoted = _FORGED.sub(lambda line: " " * len(line[0]), shapes.without_quotes(_outermost(text)))
+    found = [*_candidates(unquoted, rubric), *(one for one in shapes.objects(text) if isinstance(one.value, dict))]
+    own = [one for one in found if not _is_quoted(one, untrusted)]
+    if own:
+        last = max(own, key=lambda one: one.end)
+        return _from_object(last.value, rubric) if isinstance(last.value, dict) else _said(last.value, rubric)
+    if found:
+        return Unparsed("quoted")
+    return Unparsed("judge_refused" if _REFUSAL.search(text.replace("’", "'")[:300]) else "no_verdict")
+
+
+def _candidates(text: str, rubric: Rubric) -> Iterable[Found]:
+    if rubric.kind is Form.SCORES:
+        return [*shapes.named_scores(text), *shapes.score_pairs(text)]
+    if rubric.kind is Form.VERDICT:
+        return shapes.winners(text)
+    return shapes.labels(text, frozenset(rubric.labels))
+
+
+def _is_quoted(found: Found, untrusted: Sequence[str]) -> bool:
+    """Tell whether an answer holds this verdict: then it may be the answer's, not the judge's.
+
+    Single words occur everywhere, so they are compared with whole lines; what has several words with any passage.
+    """
+    parts = [" ".join(part.casefold().split()) for part in found.raw.split("\n")]
+    if isinstance(found.value, tuple) and all(isinstance(value, str) for value in found.value):
+        pair = r"[\s,;&|]+".join(re.escape(value) for value in found.value)
+        if any(re.search(rf"(?<![\w.]){pair}(?![\w.]*\w)", text, re.IGNORECASE) for text in untrusted):
+            return True
+    for text in untrusted:
+        known = {" ".join(shapes.bare(line).casefold().split()) for line in text.split("\n")}
+        flat = " ".join(text.casefold().split())
+        if all(" ".join(shapes.bare(part).split()) in known or (" " in part and part in flat) for part in parts):
+            return True
+    return False
+
+
+def _from_line(line: str, rubric: Rubric) -> Reading | Unparsed:
+    """Read the rest of a marked line."""
+    found = sorted(_candidates(shapes.bare(line), rubric), key=lambda one: one.end)
+    if found:
+        return _said(found[-1].value, rubric)
+    reasons = {Form.SCORES: "no_verdict", Form.VERDICT: "unknown_winner", Form.LABEL: "unknown_label"}
+    return Unparsed(reasons[rubric.kind] if line.strip() else "no_verdict")
+
+
+def _from_object(value: dict[str, Any], rubric: Rubric) -> Reading | Unparsed:
+    fields = {normal(name): item for name, item in value.items()}
+    if rubric.kind is Form.SCORES:
+        return _object_scores(fields, rubric)
+    if rubric.kind is Form.VERDICT:
+        word = next((fields[name] for name in ("verdict", "winner", "better", "preferred") if name in fields), None)
+        if not isinstance(word, str):
+            return Unparsed("wrong_schema")
+        return _said(shapes.winner(word), rubric)
+    word = next((fields[name] for name in ("label", "verdict", "classification") if name in fields), None)
+    named = fields.get("categories", fields.get("category")) or ()
+    named = [named] if isinstance(named, str) else named
+    if not isinstance(word, str) or not isinstance(named, list | tuple):
+        return Unparsed("wrong_schema")
+    return _said((normal(word), tuple(normal(name) for name in named)), rubric)
+
+
+def _object_scores(fields: dict[str, Any], rubric: Rubric) -> Reading | Unparsed:
+    scores = fields.get("scores")
+    if isinstance(scores, list) and len(scores) == 2:
+        return _said((scores[0], scores[1]), rubric)
+    if isinstance(scores, dict):
+        fields = {normal(name): item for name, item in scores.items()}
+    for form in ("score_{}", "{}", "assistant_{}", "answer_{}", "response_{}", "{}_score", "score{}"):
+        for a, b in (("a", "b"), ("1", "2")):
+            if form.format(a) in fields and form.format(b) in fields:
+                return _said((fields[form.format(a)], fields[form.format(b)]), rubric)
+    return Unparsed("wrong_schema")
+
+
+def _said(value: Any, rubric: Rubric) -> Reading | Unparsed:
+    """Turn what a shape or an object holds into a reading, or say why it is none."""
+    if rubric.kind is Form.SCORES:
+        return _scores([_number(item) for item in value], rubric.scale)
+    if rubric.kind is Form.VERDICT:
+        return Reading(winner=value) if value else Unparsed("unknown_winner")
+    label, named = value
+    if label not in rubric.labels:
+        return Unparsed("unknown_label")
+    categories = tuple(name for name in rubric.categories if name in named)
+    if categories and label != rubric.categorised:
+        return Unparsed("contradictory")
+    return Reading(label=label, categories=categories)
+
+
+def _scores(values: Sequence[float | None], scale: tuple[float, float]) -> Reading | Unparsed:
+    a, b = values
+    if a is None or b is None:
+        return Unparsed("not_a_number")
+    if not all(scale[0] <= value <= scale[1] for value in (a, b)):
+        return Unparsed("out_of_range")
+    return Reading((a, b), "A" if a > b else "B" if b > a else "tie")
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value.replace("−", "-") if isinstance(value, str) else value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _whole(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(shapes.unfenced(text))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _outermost(text: str) -> str:
+    """Return a reply that stands in quotation marks as a whole without them."""
+    pairs = (('"', '"'), ("“", "”"), ("'", "'"), ("`", "`"))
+    for left, right in pairs:
+        if text.startswith(left) and text.endswith(right) and text.count(left) == (2 if left == right else 1):
+            return f" {text[1:-1]} "
+    return text
