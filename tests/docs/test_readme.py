@@ -1,0 +1,201 @@
+"""What the pages tell readers to type works: commands parse, recipes load, Python names exist, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import typer.main
+import yaml
+from typer.testing import CliRunner
+
+from sacpo.cli import app
+from sacpo.data.sources.convert import KIND_NAMES
+from sacpo.data.sources.registry import FORMATS
+from sacpo.data.sources.rows import Row
+from sacpo.recipe import load_recipe, model_graph, parse_recipe
+from sacpo.recipe.schema import SourceSpec
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
+FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
+CHEAP = {"validate", "schema"}
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return [body for name, body in FENCE.findall(text_of(page)) if name.split(" ")[0] == language]
+
+
+def command_lines() -> list[str]:
+    """Every `sacpo VERB ...` of the pages, in shell blocks and in the text; a bare `sacpo VERB` names the verb only."""
+    found: dict[str, None] = {}
+    for page in NAMES:
+        text = FENCE.sub("", text_of(page))
+        lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
+        for line in [*lines, *re.findall(r"`([^`\n]+)`", text)]:
+            if line.startswith("sacpo "):
+                found[line] = None
+    return [*found]
+
+
+COMMANDS = command_lines()
+
+
+def parsed(line: str) -> tuple[str, click.Context]:
+    """Return a command line's verb and its parsed parameters, as the command line itself would parse them."""
+    _, verb, *arguments = shlex.split(line)
+    group = typer.main.get_command(app)
+    assert isinstance(group, click.Group | typer.core.TyperGroup)
+    command = group.commands[verb]
+    return verb, command.make_context(verb, arguments or ["--help"], resilient_parsing=not arguments)
+
+
+def test_the_readme_shows_every_verb() -> None:
+    shown = {shlex.split(line)[1] for line in COMMANDS}
+    group: Any = typer.main.get_command(app)
+    assert shown == set(group.commands)
+    assert len([line for line in COMMANDS if len(line.split()) > 2]) >= 15
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_line_parses(line: str) -> None:
+    parsed(line)
+
+
+def test_a_wrong_command_line_does_not_parse() -> None:
+    with pytest.raises(Exception, match="No such option"):
+        parsed("sacpo align MODEL --data x.jsonl --out y --betta 0.1")
+    with pytest.raises(Exception, match="Missing"):
+        parsed("sacpo align MODEL --out y")
+
+
+@pytest.mark.parametrize("line", [x for x in COMMANDS if x.split()[1] in CHEAP or "--dry-run" in x])
+def test_a_cheap_command_runs(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = shlex.split(line)[1:]
+    if "RECIPE" in arguments:
+        arguments = ["recipes/demo.yaml" if argument == "RECIPE" else argument for argument in arguments]
+    monkeypatch.chdir(ROOT)
+    runs = ["--runs", str(tmp_path)] if arguments[0] == "run" else []
+    done = CliRunner().invoke(app, [*arguments, *runs])
+    assert done.exit_code == 0, done.output
+    assert done.output.strip()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_commands_of_make_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = {name for page in NAMES for name in re.findall(r"^make ([a-z]+)$|`make ([a-z]+)`", text_of(page), re.M)}
+    assert {first or second for first, second in named} == {"demo", "test", "lint", "bench"} <= targets
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_named_files_exist(page: str) -> None:
+    """Recipes, scripts and source files that a page names are there."""
+    paths = re.findall(r"(?<![\w/])((?:recipes|scripts|src|tests|benchmarks)/[\w./-]*\w)", text_of(page))
+    missing = [path for path in paths if not (ROOT / path).exists()]
+    assert not missing
+
+
+@pytest.mark.parametrize("page", NAMES)
+def test_internal_links_lead_somewhere(page: str) -> None:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text_of(page)), re.M)
+    anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
+        if target.startswith("#"):
+            assert target[1:] in anchors
+        elif not target.startswith("https://"):
+            assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_recipes_in_the_readme_are_valid() -> None:
+    (block,) = blocks("README.md", "yaml")
+    nodes = model_graph(parse_recipe(yaml.safe_load(block)))
+    assert [*nodes] == ["sft", "H", "H-S@0.1", "H-S@0.025", "P@q0.25", "P@q0.5", "P@q0.75"]
+    named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("README.md")))
+    assert len(named) == 3
+    for path in named - {"recipes/real-text.yaml", "recipes/real-text-neox.yaml"}:  # those need SACPO_DATA
+        load_recipe(ROOT / path)
+
+
+PYTHON = [(page, block) for page in NAMES for block in blocks(page, "python")]
+
+
+@pytest.mark.parametrize(("page", "block"), PYTHON, ids=[page for page, _ in PYTHON])
+def test_python_names_exist_and_calls_fit(page: str, block: str) -> None:
+    """Every imported name exists, and every call of one has arguments that its signature takes."""
+    tree = ast.parse(block)
+    names: dict[str, Any] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name: importlib.import_module(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                found = getattr(module, alias.name, None)
+                names[alias.name] = found if found is not None else importlib.import_module(inner)
+    checked = 0
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        owner = node.func.value
+        if isinstance(owner, ast.Name) and owner.id in names:
+            function = getattr(names[owner.id], node.func.attr)
+            keywords = {str(keyword.arg): None for keyword in node.keywords}
+            inspect.signature(function).bind(*node.args, **keywords)
+            checked += 1
+    assert checked >= 2
+
+
+def test_what_the_readme_reads_of_a_run_is_there() -> None:
+    from sacpo.pipeline import Run
+    from sacpo.report.results import Selection
+
+    code = blocks("README.md", "python")[0]
+    attributes = set(re.findall(r"\brun\.(\w+)", code)) - {"results"}
+    assert attributes and all(hasattr(Run, name) for name in attributes)
+    assert "results" in Run.__dataclass_fields__
+    assert '["selection"]["front"]' in code and "front" in Selection.model_fields
+
+
+def example_rows() -> list[tuple[str, str]]:
+    return [
+        (name.split()[1], body) for name, body in FENCE.findall(text_of("docs/data.md")) if name.startswith("json ")
+    ]
+
+
+def test_the_data_page_has_an_example_of_every_format() -> None:
+    assert [name for name, _ in example_rows()] == [*FORMATS]
+
+
+@pytest.mark.parametrize(("name", "body"), example_rows(), ids=[name for name, _ in example_rows()])
+def test_an_example_row_becomes_what_the_page_says(name: str, body: str) -> None:
+    (kind,) = re.findall(rf"^\| `{name}` \| ([^|]+) \|", text_of("docs/data.md"), re.M)
+    label = {"label": "safer"} if name == "pku-safe-rlhf" else {}
+    spec = SourceSpec.model_validate({"format": name, "path": "x.jsonl", **label})
+    (record,) = FORMATS[name].read(Row(json.loads(body), "x.jsonl, line 1", "x:1"), spec, None)
+    assert KIND_NAMES[type(record)] in re.split(r", | or ", kind.strip())
+    if kind.strip() == "pairs":
+        good = "The bee." if name == "pandalm" else "Start with one hive."
+        assert record.chosen == good  # type: ignore[attr-defined]
+
+
+def test_the_demos_results_are_of_the_demo() -> None:
+    (text,) = re.findall(r"<!-- demo-results -->\n(.*?)<!-- /demo-results -->", text_of("README.md"), re.S)
+    rows = [row.split(" | ")[0].strip("|* ") for row in text.splitlines() if row.startswith("| ")]
+    assert rows[1:] == [*model_graph(load_recipe(ROOT / "recipes" / "demo.yaml"))]
+    assert "sacpo run recipes/demo.yaml" in text and "CPU cores" in text
+    assert len(re.findall(r"^\| \*\*", text, re.M)) == 1
