@@ -48,7 +48,7 @@ def test_a_killed_stage_ends_up_as_if_nobody_had_killed_it(moment: str, again: A
 
 
 def test_training_goes_on_from_its_checkpoint(again: Again) -> None:
-    """48 pairs, 4 a step: killed in step 8, behind the checkpoints of steps 3 and 6, 5 of 12 losses are left to take."""
+    """48 pairs, 4 a step: killed in step 8 of 12, behind the checkpoint of step 6, there are 6 losses left to take."""
     folder = again("align/H")
     Process(folder, "run", "tiny.yaml", death=Death("sacpo.align.trainer:AlignTrainer.compute_loss", 8)).wait(-9)
     left = sorted(path.name for path in (begun(folder, "align/H") / "checkpoints").glob("checkpoint-*"))
@@ -58,7 +58,7 @@ def test_training_goes_on_from_its_checkpoint(again: Again) -> None:
 
 
 def test_generation_goes_on_behind_its_answers(again: Again) -> None:
-    """24 prompts in batches of 8: killed before the third batch was kept, 16 answers are there and one batch is left."""
+    """24 prompts in batches of 8: killed before the third is kept, 16 answers are there and one batch is left."""
     name = "generate/K/report"
     folder = again(name)
     Process(folder, "run", "tiny.yaml", death=Death("sacpo.evaluate.generate:_Kept.add", 3)).wait(-9)

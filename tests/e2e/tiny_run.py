@@ -73,8 +73,8 @@ class Process:
         context.set_forkserver_preload(
             ["sacpo.api", "sacpo.pipeline.build", "sacpo.report.figures", "sacpo.report.page"]
         )
-        number = len([*folder.glob("*.out")])
-        self.out, self.err = folder / f"{number}.out", folder / f"{number}.err"
+        name = f"{os.getpid()}-{len([*folder.glob('*.out')])}"
+        self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"
         self.out.touch()
         self.process = context.Process(target=_main, args=(folder, arguments, self.out, self.err, death))
         self.process.start()
