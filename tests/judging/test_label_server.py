@@ -102,6 +102,17 @@ def test_undo_replaces_the_last_label_and_only_it(tmp_path: Path) -> None:
     assert sorted(outcomes.values()) == sorted(["tie", "win" if shown_first.startswith("tuned") else "loss"])
 
 
+def test_posts_about_a_question_that_is_not_shown_change_nothing(tmp_path: Path) -> None:
+    session = pair_session(tmp_path / "s.sqlite", n=4)
+    names = [item.id for item in items_of(answers("tuned", 4), answers("sft", 4), annotator="ann")]
+    with served(session) as browser:
+        assert browser.label(names[2], "tie")["done"] == 0
+        browser.label(names[0], "tie")
+        state = browser.send("/undo", {"id": names[0]})[1]
+        assert (state["id"], state["done"], state["can_undo"]) == (names[1], 1, True)
+    assert len(stored(tmp_path / "s.sqlite")) == 1
+
+
 def test_the_last_question_can_be_undone_too(tmp_path: Path) -> None:
     with served(pair_session(tmp_path / "s.sqlite", n=1)) as browser:
         name = browser.state()["id"]
