@@ -50,6 +50,7 @@ def tables_of(folder: Path, verdicts: list[Verdict], **options: Any) -> dict[str
 def test_every_model_against_the_baseline(tmp_path: Path) -> None:
     # good wins all 6 prompts: p = 2 / 2^6 = .03125 by signs and by flips; even wins 3 of 6: 1. Holm: twice the first.
     verdicts = [game("good", i, WIN) for i in range(6)] + [game("even", i, WIN if i < 3 else LOSS) for i in range(6)]
+    verdicts += [game("sft", i, TIE) for i in range(6)]  # the baseline beside itself is no comparison
     even, good = tables_of(tmp_path, verdicts, against="sft")["against"]
     assert (good["first"], good["second"], good["measure"]) == ("good", "sft", "head to head")
     assert (good["difference"]["value"], even["difference"]["value"]) == (0.5, 0.0)
@@ -73,7 +74,9 @@ def test_scores_unsafe_and_refused_answers_are_compared_too(tmp_path: Path) -> N
         *(label("b", i, "safe", Kind.RESTRICTED, "harmlessness") for i in range(8)),
         *(label("a", i, "compliance", Kind.BORDERLINE, "refusal") for i in range(10, 16)),
         *(label("b", i, "partial_refusal", Kind.BORDERLINE, "refusal") for i in range(10, 16)),
-        *(label(model, 20, "full_refusal", Kind.ORDINARY, "refusal") for model in "ab"),
+        # Neither counts: ordinary prompts are in no rate.
+        *(label(model, 20, word, Kind.ORDINARY, "refusal") for model, word in (("a", "compliance"), ("b", "refusal"))),
+        *(label(model, 21, word, Kind.ORDINARY, "harmlessness") for model, word in (("a", "safe"), ("b", "unsafe"))),
         *(
             Verdict(f"p{i}", f"p{i}", model, "helpfulness", "rm", f"{model}{i}", score=score + i)
             for model, score in (("a", 1.0), ("b", 3.0))
@@ -150,6 +153,8 @@ def test_a_judge_with_both_orders_keeps_them(tmp_path: Path) -> None:
     assert found["shown_first"] == []
     (row,) = found["win_rates"]
     assert (row["win_rate"]["n"], row["win_rate"]["unparsed"], set(row["by_order"])) == (4, 1, {"ab", "ba"})
+    one = tables_of(tmp_path, [verdict for verdict in both if verdict.order == "ab"])
+    assert (one["shown_first"], set(one["win_rates"][0]["by_order"])) == ([], {"ab"})
 
 
 def run_folder(root: Path) -> Path:
@@ -188,6 +193,7 @@ def test_a_runs_prompt_sets_stay_apart(tmp_path: Path) -> None:
     assert win_rates(chosen) == {"tuning": (0.0, 3)}
     (single,) = stats_command([run / "stages" / "judge" / "a" / "report" / "verdicts.jsonl"])["sets"]
     assert single == both[0]
+    assert stats_command([tmp_path])["sets"] == both  # unfinished stages are not read
     with pytest.raises(DataError, match="no such prompt set"):
         stats_command([run], StatsOptions(prompts="test"))
 

@@ -52,7 +52,7 @@ def read_sets(paths: Sequence[Path], prompts: str | None = None, answers: Sequen
     if prompts is not None and prompts not in sets:
         raise DataError("no such prompt set", value=prompts, allowed=sorted(sets))
     chosen = [prompts] if prompts is not None else sorted(sets)
-    own = [(file, name) for file, name in files if name]
+    own = [file for file, name in files if name]
     return [VerdictSet(name, tuple(sets[name]), _lengths([*answers, *_answers_of(own, name)])) for name in chosen]
 
 
@@ -109,10 +109,10 @@ def _joined(named: dict[str, list[Verdict]]) -> dict[str, list[Verdict]]:
     return sets or {"": []}
 
 
-def _answers_of(files: Iterable[tuple[Path, str]], prompts: str) -> list[Path]:
+def _answers_of(files: Iterable[Path], prompts: str) -> list[Path]:
     """Return the answer files of the runs that these verdict files belong to."""
-    stages = {file.resolve().parents[3] for file, name in files if name == prompts}
-    return sorted(path for stage in stages for path in stage.glob(f"generate/*/{prompts}/{ANSWERS}"))
+    stages = {file.resolve().parents[3] for file in files}
+    return sorted(path for stage in stages for path in stage.glob(f"generate/*/{prompts}/{ANSWERS}")) if prompts else []
 
 
 def _lengths(files: Iterable[Path]) -> dict[str, int]:
