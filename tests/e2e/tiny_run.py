@@ -126,7 +126,7 @@ def states(text: str) -> dict[str, list[str]]:
     """Return the stages of every state that `--json` told of, in order."""
     found: dict[str, list[str]] = {"start": [], "resume": [], "kept": [], "done": []}
     for event in map(json.loads, text.splitlines()):
-        if event["event"] == "stage":
+        if event.get("event") == "stage":
             found[event["state"]].append(event["stage"])
     return found
 

@@ -57,11 +57,15 @@ def do_single(
         RunError: The folder holds something else, or another process works on it.
     """
     with OutFolder(out, progress) as folder:
-        key = folder.key(stage, config, inputs)
-        if not folder.is_done(stage, key) and folder.out.exists() and (not folder.out.is_dir() or any(out.iterdir())):
-            what = "another stage's result" if (folder.out / MANIFEST).is_file() else "files"
-            raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")
         try:
+            _check_free(folder, stage, folder.key(stage, config, inputs))
             return folder.do(stage, config, inputs, work)
         finally:
             folder.lock_file.unlink(missing_ok=True)
+
+
+def _check_free(folder: OutFolder, stage: str, key: str) -> None:
+    out = folder.out
+    if not folder.is_done(stage, key) and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        what = "another stage's result" if (out / MANIFEST).is_file() else "files"
+        raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")
