@@ -6,6 +6,7 @@ Built-in ones lie beside this module as YAML files in our own words; a user's ru
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,7 +61,7 @@ class Rubric:
         """Whether it compares two answers."""
         return self.kind is not Form.LABEL
 
-    @property
+    @functools.cached_property
     def key(self) -> str:
         """Content hash of everything the judge is told."""
         return content_key(asdict(self))
