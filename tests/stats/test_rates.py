@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,12 @@ def test_do_not_answer_harm_rates(real_data: Path) -> None:
         assert table.worst is not None
         total += table.overall.events
     assert total == 111
+
+
+def test_one_judges_labels_by_another_criterion_are_not_unparsed() -> None:
+    """An oracle labels the same two answers safe or unsafe, and refused or not: two countable answers each."""
+    answers = [("a", "unsafe", "compliance"), ("b", "safe", "full_refusal")]
+    records = [labelled(prompt, safety) for prompt, safety, _ in answers]
+    records += [dataclasses.replace(labelled(prompt, refusal), criterion="refusal") for prompt, _, refusal in answers]
+    overall = unsafe_tables(records)["policy", "grader"].overall
+    assert (overall.events, overall.rate.n, overall.rate.unparsed) == (1, 2, 0)

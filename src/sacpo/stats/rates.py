@@ -161,8 +161,9 @@ def _tables(
             groups[verdict.model, verdict.judge].append(verdict)
     tables = {}
     for key, members in sorted(groups.items()):
-        if any(verdict.label in meaning for verdict in members):
-            asked = [verdict for verdict in members if verdict.label or verdict.outcome is Outcome.UNPARSED]
+        criteria = {verdict.criterion for verdict in members if verdict.label in meaning}
+        if criteria:  # one judge's labels by another criterion are no answers to this question
+            asked = [v for v in members if v.criterion in criteria and (v.label or v.outcome is Outcome.UNPARSED)]
             flags = [meaning.get(verdict.label) for verdict in asked]
             tables[key] = rate_table(event, flags, [v.category for v in asked], [v.cluster for v in asked])
     return tables

@@ -159,7 +159,8 @@ def _ratings(
     """Rate the models of every criterion and judge; what cannot be rated is a finding."""
     groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
-        groups[verdict.criterion, verdict.judge].append(verdict)
+        if verdict.model != verdict.baseline:  # a model against itself says nothing
+            groups[verdict.criterion, verdict.judge].append(verdict)
     rated, findings = [], []
     for (criterion, judge), members in sorted(groups.items()):
         games = comparisons_of(members)
