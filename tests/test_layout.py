@@ -1,0 +1,150 @@
+"""The package's shape: who may import whom, what stays light, what is exported."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import sacpo
+from sacpo import api
+
+ROOT = Path(sacpo.__file__).parent
+STAGES = {"align", "merge", "evaluate", "select", "report"}
+LEAVES = {"_version", "data", "errors", "losses", "models", "progress", "recipe", "runs", "stats", "theory", "world"}
+ORDER = {"pipeline", "api", "cli", "verbs"}
+HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
+LIGHT = (
+    "sacpo",
+    "sacpo.cli",
+    "sacpo.data.records",
+    "sacpo.errors",
+    "sacpo.progress",
+    "sacpo.recipe",
+    "sacpo.report.build",
+    "sacpo.report.figures",
+    "sacpo.report.page",
+    "sacpo.runs",
+    "sacpo.select",
+    "sacpo.stats.report",
+)
+API = {
+    *("align", "generate", "judge", "merge", "report", "select", "sft"),
+}
+
+
+def parts_imported(file: Path) -> set[str]:
+    """Return the top-level parts of the package that a file imports, wherever in the file it does."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file} imports relatively"
+            names = [f"sacpo.{alias.name}" for alias in node.names] if node.module == "sacpo" else [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        found |= {name.split(".")[1] for name in names if name.startswith("sacpo.")}
+    return found
+
+
+def files_of(part: str) -> list[Path]:
+    single = ROOT / f"{part}.py"
+    return [single] if single.is_file() else sorted((ROOT / part).rglob("*.py"))
+
+
+@pytest.mark.parametrize("part", sorted(STAGES))
+def test_stages_never_import_each_other(part: str) -> None:
+    assert files_of(part)
+    for file in files_of(part):
+        assert parts_imported(file) - {part} <= LEAVES, file
+
+
+@pytest.mark.parametrize("part", sorted(LEAVES))
+def test_leaves_import_leaves_only(part: str) -> None:
+    assert files_of(part)
+    for file in files_of(part):
+        assert parts_imported(file) - {part} <= LEAVES, file
+
+
+def test_only_the_top_knows_the_order_of_stages() -> None:
+    importers = {
+        path.relative_to(ROOT).parts[0].removesuffix(".py")
+        for path in ROOT.rglob("*.py")
+        if "pipeline" in parts_imported(path)
+    }
+    assert importers <= {*ORDER, "__init__"}
+
+
+def test_the_walk_sees_what_it_should() -> None:
+    """The pipeline imports every stage: if the walk did not find that, the tests above would test nothing."""
+    assert set().union(*(parts_imported(file) for file in files_of("pipeline"))) >= STAGES
+
+
+def loaded(code: str) -> tuple[set[str], float]:
+    """Return which heavy libraries a fresh interpreter has after some code, and the seconds that it took."""
+    report = f"\nimport json, sys; print(); print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1])), time.monotonic() - started
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_do_not_import_torch(module: str) -> None:
+    assert loaded(f"import {module}")[0] == set()
+
+
+@pytest.mark.parametrize("arguments", ["--help", "run --help", "schema", "schema results", "validate {recipe}"])
+def test_light_commands_do_not_import_torch(arguments: str, record_property: pytest.RecordProperty) -> None:
+    recipe = Path(__file__).parent / "e2e" / "tiny.yaml"
+    line = ["sacpo", *arguments.format(recipe=recipe).split()]
+    code = f"import sys; sys.argv = {line!r}\nfrom sacpo.cli import main\ntry:\n    main()\nexcept SystemExit as e:\n"
+    found, seconds = loaded(code + "    assert not e.code, e.code")
+    assert found == set()
+    record_property("seconds", round(seconds, 2))
+
+
+def test_torch_is_seen_where_it_is_imported() -> None:
+    assert loaded("import sacpo.models")[0] >= {"torch", "transformers"}
+
+
+def test_exported_names() -> None:
+    assert sorted(sacpo.__all__) == [
+        "Recipe",
+        "Run",
+        "__version__",
+        "load_recipe",
+        "parse_recipe",
+        "plan",
+        "run",
+    ]
+    assert {getattr(sacpo, name) for name in sacpo.__all__} - {None}
+    with pytest.raises(AttributeError, match="no attribute 'trainer'"):
+        sacpo.trainer  # noqa: B018
+
+
+def test_the_api_has_every_verb_and_says_what_it_does() -> None:
+    assert {*api.__all__} >= API
+    for name in api.__all__:
+        function = getattr(api, name)
+        text = inspect.getdoc(function) or ""
+        assert text.splitlines()[0].endswith("."), name
+        for parameter in inspect.signature(function).parameters.values() if inspect.isfunction(function) else ():
+            assert f"{parameter.name}:" in text, f"{name}: {parameter.name} is not explained"
+
+
+def test_every_verb_of_the_command_line_is_a_function_of_the_api() -> None:
+    from sacpo.cli import app
+
+    names = {
+        command.name or (command.callback.__name__ if command.callback else "") for command in app.registered_commands
+    }
+    assert names >= {*API, "run", "validate", "schema"}
+    for command in app.registered_commands:
+        assert command.help or inspect.getdoc(command.callback), command
