@@ -29,6 +29,7 @@ from sacpo.models import weights_key
 from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.single import do_single
 from sacpo.progress import QUIET, Progress
+from sacpo.recipe.explain import did_you_mean, explain
 from sacpo.recipe.schema import (
     BaseSpec,
     ConstraintSpec,
@@ -36,6 +37,7 @@ from sacpo.recipe.schema import (
     GenerationSpec,
     LoraSpec,
     ObjectiveSpec,
+    SftSpec,
     StepSpec,
     TrainingSpec,
 )
@@ -185,11 +187,7 @@ def merge(
         ModelError: The models do not fit together.
     """
     weights = [q] if isinstance(q, int | float) else list(q)
-    for weight in weights:
-        if not 0 <= weight <= 1:
-            raise RecipeError("a merge weight is outside its range", where="q", value=weight, allowed="0 to 1")
-    if (method == "task-vectors") != (base is not None):
-        raise RecipeError("method 'task-vectors' needs a base, and 'linear' takes none", where="base", value=base)
+    _check_merge(weights, method, base)
     folders = {str(path): local_checkpoint(path) for path in (first, later, base) if path is not None}
     combinations = [_combination(folders, first, later, base, weight, scale) for weight in weights]
     names = [f"q{weight:g}" for weight in weights]
@@ -203,6 +201,30 @@ def merge(
     inputs = {name: weights_key(folder) for name, folder in folders.items()}
     done = do_single("merge", Path(out), config, inputs, work, progress)
     return [done.path / name for name in names]
+
+
+def _check_merge(weights: Sequence[float], method: str, base: Any) -> None:
+    for weight in weights:
+        if not 0 <= weight <= 1:
+            raise RecipeError(
+                "a merge weight is outside its range", where="q", value=weight, allowed="0 to 1", do="correct q"
+            )
+    known = ("linear", "task-vectors")
+    if method not in known:
+        raise RecipeError(
+            "no such method of merging",
+            where="method",
+            value=method,
+            allowed=known,
+            do=did_you_mean(method, known, "choose one of these; token-level merges have no weights to write"),
+        )
+    if (method == "task-vectors") != (base is not None):
+        raise RecipeError(
+            "method 'task-vectors' needs the model that both came from, and 'linear' takes none",
+            where="base",
+            value=base,
+            do="name that model: --from on the command line, base= in Python" if base is None else "leave it out",
+        )
 
 
 def _combination(folders: Mapping[str, Path], first: Any, later: Any, base: Any, q: float, scale: float) -> Combination:
@@ -300,7 +322,12 @@ def judge(
         UserError: The answers, the model or the machine does not allow it.
     """
     if (kind == "reward-model") != (model is not None):
-        raise RecipeError("a reward-model judge needs a model, and other judges take none", where="model", value=model)
+        raise RecipeError(
+            "a reward-model judge needs a model, and other judges take none",
+            where="model",
+            value=model,
+            do="name a model for kind 'reward-model' only",
+        )
     options = _checked(BaseSpec, model=model or "none", **{"template": "chat", **(base or {})})
     settings = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
 
@@ -383,7 +410,9 @@ def _results(path: Path) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError("the results are not JSON", where=file) from error
+        raise DataError(
+            "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
+        ) from error
     return found
 
 
@@ -409,6 +438,7 @@ def _job(
 ) -> TrainingJob:
     options = _checked(TrainingSpec, **(training or {})).options()
     spec = _checked(BaseSpec, model=str(model), **(base or {}))
+    _checked(SftSpec, dataset="data", max_length=max_length, too_long=too_long)
     adapter = _checked(LoraSpec, **lora) if lora is not None else None
     return TrainingJob(name, model, spec, options, seed, max_length, too_long, adapter)
 
@@ -432,7 +462,7 @@ def _inputs(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, str]:
 def _answers(path: str | Path) -> list[Answer]:
     answers = read_jsonl(_file(path), Answer)
     if not answers:
-        raise DataError("the file of answers is empty", where=path)
+        raise DataError("the file of answers is empty", where=path, do="give what 'generate' wrote")
     return answers
 
 
@@ -449,11 +479,4 @@ def _checked(section: Any, **values: Any) -> Any:
     try:
         return section.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise RecipeError(
-            first["msg"].removeprefix("Value error, "),
-            where=field or section.__name__,
-            value=first.get("input") if field else None,
-            allowed=[*section.model_fields] if first["type"] == "extra_forbidden" else None,
-        ) from error
+        raise explain(error, values, "", section) from error

@@ -89,7 +89,9 @@ def schema(
     from sacpo.recipe import recipe_schema
 
     if what not in ("recipe", "results"):
-        raise RecipeError("no such schema", value=what, allowed=["recipe", "results"])
+        raise RecipeError(
+            "no such schema", where="schema", value=what, allowed=["recipe", "results"], do="name one of these"
+        )
     if what == "results":
         from sacpo.report.results import results_schema
 

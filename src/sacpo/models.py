@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import difflib
 import json
+import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -23,13 +28,16 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
+from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.schema import BaseSpec
 from sacpo.runs import file_hash, machine_errors
 
 transformers_logging.disable_progress_bar()  # this package shows its own
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 
 
@@ -49,7 +57,11 @@ def resolve_device(name: str) -> torch.device:
     known = name in available or (name == "cuda" and len(available) > 1)
     if not known:
         raise MachineError(
-            "no such device on this machine", where="base.device", value=name, allowed=["auto", *available]
+            "no such device on this machine",
+            where="base.device",
+            value=name,
+            allowed=["auto", *available],
+            do="set base.device to one of these",
         )
     return torch.device(name)
 
@@ -72,6 +84,7 @@ def load_model(
     Raises:
         ModelError: There is no such model, its weights are pickles, or it needs remote code without consent.
     """
+    check_place(path)
     _refuse_pickles(path)
     options: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if attn_implementation:
@@ -83,6 +96,7 @@ def load_model(
             model = model_class.from_pretrained(
                 path, revision=revision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
             )
+    _refuse_nan(model, path)
     return model.to(device).eval()
 
 
@@ -96,7 +110,8 @@ def load_tokenizer(
     Raises:
         ModelError: There is no such tokenizer or it has no end token.
     """
-    with _model_errors(path):
+    check_place(path)
+    with _model_errors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     return checked_tokenizer(tokenizer, path)
 
@@ -125,6 +140,7 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed
         ModelError: The configuration names an unknown architecture or options that it refuses.
     """
     options = copy.deepcopy(config)
+    _check_config(options)
     options.setdefault("vocab_size", len(tokenizer))
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         options.setdefault(name, getattr(tokenizer, name))
@@ -133,8 +149,13 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(built)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ModelError(f"the model cannot be built: {error}", where="base.config", value=config) from error
+    except (ValueError, TypeError, KeyError, ImportError, StrictDataclassError) as error:
+        raise ModelError(
+            f"the model cannot be built: {_first_line(str(error.__cause__ or error))}",
+            where="base.config",
+            value=config,
+            do="correct these keys; they are those of the architecture's configuration in transformers",
+        ) from error
     return model.float().eval()
 
 
@@ -160,6 +181,7 @@ def weights_key(path: str | Path, revision: str | None = None) -> str:
         return json.dumps({file.name: file_hash(file) for file in files if file.name != "manifest.json"})
     from huggingface_hub import try_to_load_from_cache
 
+    check_place(path)
     cached = try_to_load_from_cache(str(path), "config.json", revision=revision)
     commit = Path(cached).parent.name if isinstance(cached, str) else revision
     return json.dumps({"hub": str(path), "commit": commit})
@@ -188,6 +210,61 @@ def _with_weights(
     return model
 
 
+def check_place(path: str | Path) -> None:
+    """Refuse a path that is neither a folder nor could be a hub id.
+
+    Raises:
+        ModelError: There is no such folder, or the path leads to a file.
+    """
+    text, place = str(path), Path(path)
+    if place.is_dir():
+        return
+    if place.exists():
+        raise ModelError("a model is a folder, not a file", where=path, do="give the folder that config.json is in")
+    if isinstance(path, Path) or text.startswith((".", "/", "~")) or HUB_ID.fullmatch(text) is None:
+        raise ModelError(
+            "no such folder of a model",
+            where=path,
+            do="check the path; it is relative to the working folder, and a hub id is OWNER/NAME",
+        )
+
+
+def _check_config(config: dict[str, Any]) -> None:
+    """Refuse an unknown architecture, and keys that look like a misspelt key: transformers would keep them in silence.
+
+    Not every key that a configuration has no attribute for is a mistake: some are read and stored under other names.
+    """
+    kind = str(config["model_type"])
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(
+            "unknown architecture",
+            where="base.config.model_type",
+            value=kind,
+            do=did_you_mean(kind, list(CONFIG_MAPPING), "give a model_type of transformers, such as llama"),
+        )
+    known = CONFIG_MAPPING[kind]()
+    fields = [*known.to_dict(), *known.attribute_map]
+    for key in config:
+        near = difflib.get_close_matches(key, fields, 1, 0.85)
+        if near and not hasattr(known, key):
+            raise ModelError(
+                f"unknown key '{key}'", where=f"base.config.{key}", value=config[key], do=f"did you mean '{near[0]}'?"
+            )
+
+
+def _refuse_nan(model: PreTrainedModel, path: str | Path) -> None:
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.numel() and parameter.device.type != "meta":
+            low, high = torch.aminmax(parameter.detach())  # without a copy of the tensor, as isfinite would make
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ModelError(
+                    "the model's weights are not finite",
+                    where=path,
+                    value=f"{name} holds NaN or infinity",
+                    do="make or copy the model again",
+                )
+
+
 def _refuse_pickles(path: str | Path) -> None:
     folder = Path(path)
     if not folder.is_dir() or list(folder.glob("*.safetensors")) or list(folder.glob("*.safetensors.index.json")):
@@ -204,12 +281,14 @@ def _refuse_pickles(path: str | Path) -> None:
 
 
 @contextlib.contextmanager
-def _model_errors(path: str | Path) -> Iterator[None]:
+def _model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise MachineError("not enough memory for the model", where=path) from error
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        raise MachineError(
+            "not enough memory for the model", where=path, do="take a smaller model or dtype, or another device"
+        ) from error
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         text = str(error)
         if "trust_remote_code" in text:
             raise ModelError(
@@ -218,13 +297,16 @@ def _model_errors(path: str | Path) -> Iterator[None]:
                 do="read that code, then set base.trust_remote_code: true",
             ) from error
         if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
-            raise ModelError(f"the model cannot be loaded: {_first_line(text)}", where=path) from error
+            advice = "check the folder's files, or copy the model again"
+            if "attn_implementation" in text:
+                advice = "choose another base.attn_implementation, or leave it out"
+            raise ModelError(f"the {noun} cannot be loaded: {_first_line(text)}", where=path, do=advice) from error
         raise ModelError(
-            f"no such folder, and the hub did not answer with a model: {_first_line(text)}",
+            f"no such folder, and the hub did not answer with a {noun}: {_first_line(text)}",
             where=path,
             do="check the id and the network, or give a folder",
         ) from error
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0] if text.strip() else "no reason given"
+    return text.strip().splitlines()[0].strip() if text.strip() else "no reason given"

@@ -243,7 +243,9 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
     from sacpo.recipe.schema import DataSpec
 
     if label not in ("better", "safer"):
-        raise RecipeError("no such label", where="--label", value=label, allowed=["better", "safer"])
+        raise RecipeError(
+            "no such label", where="--label", value=label, allowed=["better", "safer"], do="choose one of these"
+        )
     return [DataSpec(format=format, path=path, label=label) for path in data]
 
 
@@ -252,8 +254,13 @@ def _options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
     for item in items or ():
         name, sign, text = item.partition("=")
         if not sign:
-            raise RecipeError("an option is NAME=VALUE", where=where, value=item)
-        found[name] = yaml.safe_load(text)
+            raise RecipeError("an option is NAME=VALUE", where=where, value=item, do="write NAME=VALUE without spaces")
+        try:
+            found[name] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(
+                "an option's value is not valid YAML", where=where, value=item, do="put the value into quotes"
+            ) from error
         if isinstance(found[name], str):  # YAML reads 1e-4 as text
             try:
                 found[name] = float(found[name])
@@ -267,7 +274,12 @@ def _bound(text: str, side: str) -> dict[str, Any]:
     try:
         bound = float(value)
     except ValueError:
-        raise RecipeError("a bound is METRIC=NUMBER", where=f"--{side.replace('_', '-')}", value=text) from None
+        raise RecipeError(
+            "a bound is METRIC=NUMBER",
+            where=f"--{side.replace('_', '-')}",
+            value=text,
+            do="write it as in --at-most unsafe_rate=0.05",
+        ) from None
     metric, _, criterion = key.partition("/")
     return {"metric": metric, "criterion": criterion or None, side: bound}
 

@@ -86,7 +86,7 @@ def test_a_change_redoes_what_depends_on_it(change: str, finished: Path) -> None
     assert open_stages(finished, *overrides) == CHANGES[change]
 
 
-def test_everything_depends_on_the_seed_but_the_world(finished: Path) -> None:
+def test_every_stage_depends_on_the_seed(finished: Path) -> None:
     every = {stage.name for stage in stages_of(Study(load_tiny(finished), finished))}
     assert open_stages(finished, "--set", "seed=4") == every
     assert len(every) == 79

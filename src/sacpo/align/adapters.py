@@ -32,7 +32,14 @@ def attach(model: PreTrainedModel, spec: LoraSpec, seed: int) -> PeftModel:
             config = LoraConfig(task_type="CAUSAL_LM", **spec.model_dump())
             return cast(PeftModel, get_peft_model(model, config))
     except (ValueError, KeyError, TypeError) as error:
-        raise RecipeError(f"peft refuses the LoRA options: {error}", where="lora", value=spec.model_dump()) from error
+        linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        raise RecipeError(
+            f"peft refuses the LoRA options: {error}",
+            where="lora",
+            value=spec.model_dump(),
+            allowed=f"target_modules: {', '.join(sorted(linear))}",
+            do="correct the options; without target_modules peft chooses them",
+        ) from error
 
 
 def bare(model: nn.Module) -> PreTrainedModel:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import TrainingArguments
 from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError, RecipeError
 from sacpo.models import resolve_device
+from sacpo.recipe.explain import did_you_mean
 
 
 def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments:
@@ -33,10 +35,24 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         arguments = TrainingArguments(**{**job.options, **fixed})
         arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
     except (ValueError, TypeError, ImportError, KeyError) as error:
-        raise RecipeError(f"a training option is refused: {error}", where=f"training of {job.name}") from error
+        raise _refused(str(error), job) from error
     # one process uses one device: nn.DataParallel would split what is no tensor; several GPUs take several processes
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _refused(reason: str, job: TrainingJob) -> RecipeError:
+    """Return the error about an option that TrainingArguments refuses; its reason mentions the value, not the name."""
+    where, value = f"training of {job.name}", None
+    blamed = next((name for name, given in job.options.items() if name in reason or f"{given} is not" in reason), None)
+    if blamed is not None:
+        where, value = f"{where}, {blamed}", job.options[blamed]
+    head, _, choices = reason.partition(", please select one of ")
+    allowed = re.findall(r"'([^']+)'", choices)
+    advice = did_you_mean(value, allowed, "correct it, or leave it out")
+    return RecipeError(
+        f"a training option is refused: {head}", where=where, value=value, allowed=allowed or None, do=advice
+    )
 
 
 def _is_cpu(name: str) -> bool:

@@ -29,7 +29,7 @@ from sacpo.data.packing import Rows, Tree, padded_rows
 from sacpo.data.records import Pair
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import TokenPair, tokenize_pairs
-from sacpo.errors import DataError, RecipeError
+from sacpo.errors import RecipeError
 from sacpo.progress import QUIET, Progress
 
 
@@ -110,8 +110,7 @@ def train_reward_model(
     tokenizer = job.load_tokenizer()
     template = make_template(job.base.template, tokenizer)
     tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
-    if not tokens:
-        raise DataError("no pairs are left to train on", where=job.name, do="look at what was dropped and why")
+    report.require_some(job.name)
     pad_id = tokenizer.pad_token_id
     model = _classifier(job, pad_id)
     objective = RewardObjective([oriented(pair) for pair in tokens], pad_id)

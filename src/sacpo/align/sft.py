@@ -80,6 +80,7 @@ def run_sft(
     demonstrations, report = tokenize_demonstrations(
         records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
     )
+    report.require_some(job.name)
     rows = choose_layout(
         layout, model, [Tree(d.prompt, (d.completion,)) for d in demonstrations], tokenizer.pad_token_id, progress
     )

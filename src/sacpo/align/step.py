@@ -153,7 +153,7 @@ def _dpo(
     ties = sum(pair.p == 0.5 for pair in pairs)
     if not step.soft_labels:
         pairs = hardened(pairs)
-    _require_some(pairs, job.name)
+    report.require_some(job.name)
     trees = pair_trees(pairs)
     logps = reference.logps(trees, [pair.id for pair in pairs])
     objective = DpoObjective(pairs, logps, beta=beta, layout=reference.layout(trees))
@@ -176,11 +176,12 @@ def _kto(
 ) -> tuple[Objective, dict[str, Any]]:
     ties = sum(isinstance(record, Pair) and record.p == 0.5 for record in records)
     if records and isinstance(records[0], Pair):
+        _require(records, Pair, "KTO that began with pairs", "pairs only")
         records = unpaired(records)
     _require(records, Labelled, "KTO", "pairs, or labelled completions")
     template = make_template(job.base.template, tokenizer)
     tokens, report = tokenize_labelled(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
-    _require_some(tokens, job.name)
+    report.require_some(job.name)
     weights = class_weights([record.label for record in tokens], step.desirable_weight, step.undesirable_weight)
     mismatches = mismatched_trees(tokens, job.seed, job.max_length)
     trees = [*(Tree(record.prompt, (record.completion,)) for record in tokens), *mismatches]
@@ -200,10 +201,9 @@ def _require(records: Sequence[Any], kind: type, algorithm: str, allowed: str) -
     wrong = next((record for record in records if not isinstance(record, kind)), None)
     if wrong is not None:
         raise DataError(
-            f"{algorithm} cannot learn from this kind of record", value=type(wrong).__name__, allowed=allowed
+            f"{algorithm} cannot learn from this kind of record",
+            where=getattr(wrong, "source", None) or None,
+            value=type(wrong).__name__,
+            allowed=allowed,
+            do=f"give {allowed.split(';')[0]}",
         )
-
-
-def _require_some(records: Sequence[Any], name: str) -> None:
-    if not records:
-        raise DataError("no records are left to train on", where=name, do="look at what was dropped and why")

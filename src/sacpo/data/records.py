@@ -279,7 +279,10 @@ def iter_jsonl(path: Path, cls: type[R]) -> Iterator[R]:
                 yield cls.from_json(json.loads(line))
             except (ValueError, TypeError, KeyError) as error:
                 raise DataError(
-                    f"not a {cls.__name__} record: {error}", where=f"{path}, line {number}", value=line[:80]
+                    f"not a record of the kind {cls.__name__}: {error}",
+                    where=f"{path}, line {number}",
+                    value=line[:80],
+                    do="give a file that sacpo wrote, or make it again",
                 ) from error
 
 

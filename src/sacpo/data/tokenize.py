@@ -80,6 +80,20 @@ class TokenReport:
         """Return the report as a JSON-ready dictionary."""
         return asdict(self)
 
+    def require_some(self, name: str) -> None:
+        """Refuse a training of this name to which no record is left.
+
+        Raises:
+            DataError: No record is left; the message says why each was dropped.
+        """
+        if self.kept == 0:
+            raise DataError(
+                "no records are left to train on",
+                where=f"training of {name}",
+                value=f"{self.records} records; dropped: {self.dropped}",
+                do="raise max_length, or give other records",
+            )
+
 
 def tokenize_prompt(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> Ids:
     """Return a prompt's token ids, with the tokenizer's beginning token where it adds one."""

@@ -117,11 +117,13 @@ def _config(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ModelError("the model folder has no config.json", where=folder) from error
+        raise ModelError(
+            "the model folder has no config.json", where=folder, do="copy the whole checkpoint again"
+        ) from error
     except ValueError as error:
-        raise ModelError("a config.json cannot be read", where=path) from error
+        raise ModelError("a config.json cannot be read", where=path, do="copy the checkpoint again") from error
     if not isinstance(data, dict):
-        raise ModelError("a config.json is not a JSON object", where=path)
+        raise ModelError("a config.json is not a JSON object", where=path, do="copy the checkpoint again")
     return data
 
 

@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from sacpo.errors import ModelError
+from sacpo.models import check_place
 
 FILES = ("*.safetensors", "*.json", "*.model", "*.tiktoken", "*.jinja", "*.txt", "*.py")
 
@@ -20,6 +21,7 @@ def local_checkpoint(path: str | Path, revision: str | None = None) -> Path:
     """
     if Path(path).is_dir():
         return Path(path)
+    check_place(path)
     try:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=list(FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:

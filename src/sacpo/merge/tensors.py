@@ -104,7 +104,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             allowed="safetensors",
             do="convert them once with the model's own tools (save_pretrained writes safetensors)",
         )
-    raise ModelError("there are no weights in this folder", where=folder, allowed=[SINGLE, INDEX])
+    raise ModelError(
+        "there are no weights in this folder",
+        where=folder,
+        allowed=[SINGLE, INDEX],
+        do="copy the whole checkpoint again",
+    )
 
 
 def read_header(file: Path) -> Shard:
@@ -223,4 +228,6 @@ def _shard_names(folder: Path) -> list[str]:
         weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         return sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError("the index of a sharded checkpoint cannot be read", where=folder / INDEX) from error
+        raise ModelError(
+            "the index of a sharded checkpoint cannot be read", where=folder / INDEX, do="copy the checkpoint again"
+        ) from error

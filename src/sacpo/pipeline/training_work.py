@@ -119,7 +119,7 @@ def label_pairs(
     dropped = {"equal answers": 0, "tie": 0, "not scored": 0}
     for i in range(0, len(answers), 2):
         first, second = answers[i], answers[i + 1]
-        one, other, draw = scores[i].value, scores[i + 1].value, rng.random()
+        one, other, draw = _finite(scores[i].value), _finite(scores[i + 1].value), rng.random()
         if first.text == second.text:
             dropped["equal answers"] += 1
             continue
@@ -140,6 +140,10 @@ def label_pairs(
     if not pairs:
         raise DataError("no pairs are left after sampling", where=name, value=dropped, do="look at the judge's scores")
     return pairs, {reason: n for reason, n in dropped.items() if n}
+
+
+def _finite(score: float | None) -> float | None:
+    return score if score is not None and math.isfinite(score) else None
 
 
 def train_judge(study: Study, criterion: str, spec: JudgeSpec, names: Sequence[str], out: Path, at: At) -> None:

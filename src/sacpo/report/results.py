@@ -251,6 +251,7 @@ def parse_results(data: Results | Mapping[str, Any]) -> Results:
             f"not results of format {FORMAT}: {first['msg']}",
             where=".".join(str(part) for part in first["loc"]),
             value=first.get("input"),
+            do="give results.json as 'sacpo run' of this version wrote it",
         ) from error
     _check_names(results)
     return results

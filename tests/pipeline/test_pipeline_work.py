@@ -1,0 +1,193 @@
+"""Work of single stages, by worked numbers: labels of sampled pairs, implicit accuracies, nominal multipliers."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pipeline_toys import study
+
+from sacpo.data.records import Answer, Prompt
+from sacpo.errors import DataError
+from sacpo.evaluate.judges import Score
+from sacpo.pipeline.report_work import implicit_accuracies
+from sacpo.pipeline.theory_work import nominal_multiplier
+from sacpo.pipeline.tokenizers import byte_level_bpe
+from sacpo.pipeline.training_work import _shared_out, label_pairs
+from sacpo.recipe.schema import SampledSpec
+
+LOGISTIC_1 = 0.7310585786300049
+"""sigmoid(1) = 1 / (1 + 1/e)."""
+
+
+def spec(**options: Any) -> SampledSpec:
+    return SampledSpec(prompts="asked", judge="helpfulness", **{"labels": "soft", "ties": "keep", **options})
+
+
+def answers(*texts: str) -> list[Answer]:
+    prompts = [Prompt.from_text(f"question {i // 2}") for i in range(len(texts))]
+    return [Answer(prompt, "m", text, n_tokens=1, truncated=False) for prompt, text in zip(prompts, texts, strict=True)]
+
+
+def by_text(scores: dict[str, float | None]) -> Any:
+    return lambda pairs: [Score(scores[text]) for _, text in pairs]
+
+
+def labelled(scores: dict[str, float | None], *texts: str, seed: int = 0, **options: Any) -> Any:
+    return label_pairs(answers(*texts), by_text(scores), spec(**options), random.Random(seed), "pairs")
+
+
+def test_soft_labels_are_bradley_terry() -> None:
+    """Scores 2 and 1: sigmoid(1) = .731; with score_scale 2: sigmoid(2) = .881."""
+    ((pair,), dropped) = labelled({"good": 2.0, "bad": 1.0}, "good", "bad")
+    assert (pair.chosen, pair.rejected, dropped) == ("good", "bad", {})
+    assert pair.p == pytest.approx(LOGISTIC_1)
+    ((pair,), _) = labelled({"good": 2.0, "bad": 1.0}, "good", "bad", score_scale=2.0)
+    assert pair.p == pytest.approx(1 / (1 + math.exp(-2)))
+
+
+@given(st.floats(-5, 5), st.floats(-5, 5))
+def test_the_better_answer_is_chosen_whichever_came_first(a: float, b: float) -> None:
+    ((one,), _) = labelled({"a": a, "b": b}, "a", "b")
+    ((two,), _) = labelled({"a": a, "b": b}, "b", "a")
+    assert one.p == pytest.approx(two.p)
+    assert one.p >= 0.5
+    if one.p > 0.5 + 1e-12:
+        assert (one.chosen, one.rejected) == (two.chosen, two.rejected) == (("a", "b") if a > b else ("b", "a"))
+
+
+def test_hard_labels_round_and_keep_ties() -> None:
+    (pairs, _) = labelled({"a": 0.2, "b": 0.1, "c": 0.1}, "b", "a", "b", "c", labels="hard")
+    assert [(pair.chosen, pair.p) for pair in pairs] == [("a", 1.0), ("b", 0.5)]
+
+
+def test_ties_may_be_dropped() -> None:
+    """Equal scores are ties, equal texts say nothing, an unscored answer is no tie: each is counted by itself."""
+    scores = {"a": 1.0, "b": 1.0, "c": 2.0, "d": None, "e": math.nan}
+    texts = ("a", "b", "c", "c", "a", "d", "e", "a", "c", "a")
+    (pairs, dropped) = labelled(scores, *texts, ties="drop")
+    assert [(pair.chosen, pair.rejected) for pair in pairs] == [("c", "a")]
+    assert dropped == {"tie": 1, "equal answers": 1, "not scored": 2}
+    (kept, dropped) = labelled(scores, *texts, ties="keep")
+    assert [(pair.chosen, pair.p) for pair in kept] == [("a", 0.5), ("c", pytest.approx(LOGISTIC_1))]
+    assert dropped == {"equal answers": 1, "not scored": 2}
+
+
+def test_sampled_labels_are_draws_from_the_soft_ones() -> None:
+    """Of 2000 draws with p = sigmoid(1) = .731, the share of a within 4 standard deviations, 4 * .0099 = .04."""
+    (pairs, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled")
+    assert {pair.p for pair in pairs} == {1.0}
+    assert sum(pair.chosen == "a" for pair in pairs) / 2000 == pytest.approx(LOGISTIC_1, abs=0.04)
+    (again, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled")
+    assert again == pairs
+    (other, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled", seed=1)
+    assert other != pairs
+
+
+def test_a_pairs_label_does_not_depend_on_pairs_that_were_dropped() -> None:
+    (all_of, _) = labelled({"a": 0.5, "b": 0.0}, *["a", "b"] * 50, labels="sampled")
+    (rest, _) = labelled({"a": 0.5, "b": 0.0}, *["a", "a"] * 20, *["a", "b"] * 30, labels="sampled")
+    assert [pair.chosen for pair in rest] == [pair.chosen for pair in all_of[20:]]
+
+
+def test_extreme_scores_stay_finite() -> None:
+    ((pair,), _) = labelled({"a": 1e300, "b": -1e300}, "b", "a")
+    assert (pair.chosen, pair.p) == ("a", 1.0)
+
+
+def test_no_pairs_at_all_is_an_error() -> None:
+    with pytest.raises(DataError, match="no pairs are left"):
+        labelled({"a": 1.0}, "a", "a")
+
+
+@given(st.integers(0, 40), st.floats(0, 1))
+def test_prompts_are_shared_out_whole(n: int, share: float) -> None:
+    prompts = [Prompt.from_text(f"question {i}") for i in range(n)]
+    parts = _shared_out(prompts, {"sft": share, "reference": 1 - share}, random.Random(0))
+    together = [prompt for part in parts.values() for prompt in part]
+    assert sorted(prompt.id for prompt in together) == sorted(prompt.id for prompt in prompts)
+    assert len(parts.get("sft", [])) == round(share * n)
+    for part in parts.values():
+        assert part == [prompt for prompt in prompts if prompt in part]
+    swapped = _shared_out(prompts, {"reference": 1 - share, "sft": share}, random.Random(0))
+    assert swapped == parts
+
+
+def test_implicit_accuracies_by_hand() -> None:
+    """Three pairs, preferred first. Margins: after 1, -1, 0 -> (1 + 0 + .5) / 3 = .5; implicit against the parent
+    (before: 0, -3, 0) 1, 2, 0 -> (1 + 1 + .5) / 3 = .8333; before 0, -3, 0 -> (.5 + 0 + .5) / 3 = .3333; from SFT
+    (margins 2, -1, 0) -1, 0, 0 -> (0 + .5 + .5) / 3 = .3333."""
+    clusters = ["a", "b", "c"]
+
+    def of(*margins: float) -> dict[str, Any]:
+        return {"safe": {"clusters": clusters, "logps": [value for m in margins for value in (m - 5.0, -5.0)]}}
+
+    accuracies = {"child": of(1, -1, 0), "parent": of(0, -3, 0), "sft": of(2, -1, 0)}
+    found = implicit_accuracies(accuracies, "child", "parent")
+    assert {name: round(entry["value"], 4) for name, entry in found.items()} == {
+        "safe/implicit": 0.8333,
+        "safe/from_sft": 0.3333,
+        "safe/before": 0.3333,
+        "safe/after": 0.5,
+    }
+    assert {entry["n"] for entry in found.values()} == {3}
+    assert all(0 <= end <= 1 for entry in found.values() for end in entry["ci95"])
+    assert [*implicit_accuracies(accuracies, "sft", None)] == ["safe/after"]
+    assert implicit_accuracies(accuracies, "merged", "parent") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sft", None),
+        ("H", (0.2, 0.0)),
+        ("S", None),
+        ("H-S@0.4", (0.2, 0.5)),
+        ("H-S@0.1", (0.2, 2.0)),
+        ("S-H", (0.2, 4.0)),
+        ("P@q0.25", (0.2, 0.5)),
+        ("P@q1", (0.2, 2.0)),
+        ("D", (0.2, 1.0)),
+        ("naive", None),
+        ("T", None),
+    ],
+)
+def test_nominal_multipliers(name: str, expected: tuple[float, float] | None) -> None:
+    """lambda = beta / (beta/lambda): .2/.4 = .5, .2/.1 = 2; S first at .05, then H at .2: .2/.05 = 4; a merge of H with
+    H-S@0.1 has q * 2: .25 -> .5, .5 -> 1. Merges of models that are not parent and child have none."""
+    toy = study()
+    assert toy.recipe.theory is not None
+    found = nominal_multiplier(toy, toy.recipe.theory, name)
+    assert found == (None if expected is None else pytest.approx(expected))
+
+
+TEXTS = ["glue the leg, then wait a day", "wait a day and glue again", "naïve café — ½ \U0001f600"] * 3
+
+
+def test_a_tokenizer_is_a_function_of_its_texts() -> None:
+    one, two = byte_level_bpe(TEXTS, 300), byte_level_bpe(TEXTS, 300)
+    assert one.get_vocab() == two.get_vocab()
+    assert one("glue the leg").input_ids == two("glue the leg").input_ids
+    assert len(one) == 300
+    assert one.get_vocab() != byte_level_bpe([*TEXTS, "zzz zzz zzz zzz"], 300).get_vocab()
+
+
+@given(st.text(max_size=40).filter(lambda text: "<|" not in text))
+def test_every_text_comes_back(text: str) -> None:
+    tokenizer = byte_level_bpe(TEXTS, 300)
+    ids = tokenizer(text, add_special_tokens=False).input_ids
+    assert tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+    assert not {tokenizer.pad_token_id, tokenizer.eos_token_id} & {*ids}
+
+
+def test_a_prompt_is_a_prefix_of_its_conversation() -> None:
+    tokenizer = byte_level_bpe(TEXTS, 300)
+    prompt = [{"role": "user", "content": "glue?"}]
+    asked = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
+    answered = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": "wait"}], tokenize=False)
+    assert asked == "<|begin|>### user:\nglue?\n### assistant:\n"
+    assert answered == f"{asked}wait<|end|>"
