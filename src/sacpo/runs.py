@@ -190,6 +190,8 @@ class RunFolder:
         key = self.key(stage, config, inputs)
         if self.is_done(stage, key) and not self.redo(stage):
             self._verify(stage)
+            with machine_errors(self.path):  # what a killed redoing of the finished stage left
+                shutil.rmtree(self.partial(stage, key), ignore_errors=True)
             self.on_stage(stage, "kept")
             return Artefact(stage, key, self.final(stage))
         partial = self.partial(stage, key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -429,7 +429,7 @@ def test_a_mistake_in_a_model_or_a_training(
     monkeypatch.chdir(tmp_path)
     prepare(case, RESUMED, shelf)
     said = sacpo(case.argv, capsys, monkeypatch)
-    check(case if case.name == "no-such-folder" else Case(**{**vars(case), "kept": DATA}), said)
+    check(case if case.name == "no-such-folder" else replace(case, kept=DATA), said)
 
 
 @pytest.mark.parametrize("case", CONFIGS, ids=lambda case: case.name)

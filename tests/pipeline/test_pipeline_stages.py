@@ -108,10 +108,10 @@ def test_a_learned_judge_is_trained_again_only_for_its_training(tmp_path: Path) 
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}}}"
     learned = "evaluate.judges.helpfulness={kind: reward-model, dataset: judged"
-    before = keys(data, learned + "}")
+    before = keys("theory=null", data, learned + "}")
     for option, trained in (("sign: -1", False), ("unsafe_below: 0.0", False), ("batch_size: 3", False),
                             ("max_length: 100", True), ("training: {learning_rate: 0.1}", True)):  # fmt: skip
-        after = keys(data, f"{learned}, {option}}}")
+        after = keys("theory=null", data, f"{learned}, {option}}}")
         assert (before["judge-model/helpfulness"] != after["judge-model/helpfulness"]) == trained, option
         assert before["pairs/H"] != after["pairs/H"], option  # its scores label the pairs
         assert before["judge/H/tuning"] != after["judge/H/tuning"], option
