@@ -13,7 +13,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,13 +89,20 @@ def load_model(
     options: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
-    with _model_errors(path):
+    with _model_errors(path), _no_load_report():
         if weights is not None:
             model = _with_weights(model_class, path, weights, trust_remote_code, options)
         else:
-            model = model_class.from_pretrained(
-                path, revision=revision, trust_remote_code=trust_remote_code, use_safetensors=True, **options
+            model, found = model_class.from_pretrained(
+                path,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                use_safetensors=True,
+                output_loading_info=True,
+                **options,
             )
+            if model_class is AutoModelForCausalLM:  # a classifier's head may be new: it is then trained
+                _refuse_gaps(found["missing_keys"], path)
     _refuse_nan(model, path)
     return model.to(device).eval()
 
@@ -250,6 +257,27 @@ def _check_config(config: dict[str, Any]) -> None:
             raise ModelError(
                 f"unknown key '{key}'", where=f"base.config.{key}", value=config[key], do=f"did you mean '{near[0]}'?"
             )
+
+
+def _refuse_gaps(missing: Collection[str], path: str | Path) -> None:
+    if missing:
+        raise ModelError(
+            "the model's weights lack tensors, which would be random numbers",
+            where=path,
+            value=sorted(missing),
+            do="copy the whole model again, or name a causal language model",
+        )
+
+
+@contextlib.contextmanager
+def _no_load_report() -> Iterator[None]:
+    """Keep transformers' table of a checkpoint's keys from the terminal: what is wrong in it is an error here."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
 
 
 def _refuse_nan(model: PreTrainedModel, path: str | Path) -> None:

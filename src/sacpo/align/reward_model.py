@@ -15,7 +15,6 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
-from transformers.utils import logging as transformers_logging
 
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import oriented, pair_trees, real_tokens
@@ -127,14 +126,9 @@ def _classifier(job: TrainingJob, pad_id: int) -> PreTrainedModel:
     one_logit = SimpleNamespace(
         from_pretrained=partial(AutoModelForSequenceClassification.from_pretrained, num_labels=1)
     )
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # that the head is new is no news
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            torch.manual_seed(job.seed)  # the head's first weights
-            model = job.load_model(model_class=one_logit)
-    finally:
-        transformers_logging.set_verbosity(verbosity)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(job.seed)  # the head's first weights
+        model = job.load_model(model_class=one_logit)
     model.config.pad_token_id = pad_id  # the class finds a row's last token by it
     return model
 
