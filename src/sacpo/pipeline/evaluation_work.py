@@ -46,11 +46,16 @@ def judge(study: Study, name: str, prompts: str, criteria: Sequence[str], out: P
     answers = answers_of(at(f"generate/{name}/{prompts}"))
     baseline = answers_of(at(f"generate/{study.recipe.evaluate.baseline}/{prompts}"))
     verdicts = [
-        verdict
-        for criterion in criteria
-        for verdict in judge_answers(make_judge(study, criterion, at), answers, baseline)
+        verdict for criterion in criteria for verdict in judge_answers(_judge(study, criterion, at), answers, baseline)
     ]
     write_jsonl(out / VERDICTS, verdicts)
+
+
+def _judge(study: Study, criterion: str, at: At) -> Judge:
+    """Return the judge of a criterion, which knows the baseline's scores from the models before."""
+    if criterion not in study.judges:
+        study.judges[criterion] = make_judge(study, criterion, at)
+    return study.judges[criterion]
 
 
 def make_judge(study: Study, criterion: str, at: At) -> Judge:

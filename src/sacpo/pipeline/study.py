@@ -11,6 +11,7 @@ from typing import Any
 
 from sacpo.align.job import TrainingJob
 from sacpo.data.templates import Template, make_template
+from sacpo.evaluate.judges import Judge
 from sacpo.merge import linear, local_checkpoint, merged_model, mixed_model, tabulate, task_vectors
 from sacpo.merge.weights import Combination
 from sacpo.models import load_model, load_tokenizer, resolve_device, weights_key
@@ -38,11 +39,13 @@ class Study:
         recipe: The recipe.
         cache: Folder of reference log-probs, shared by all steps.
         progress: Where to show what is going on.
+        judges: The judges at work, by criterion: loaded once for all answers, given up when a model is loaded.
     """
 
     recipe: Recipe
     cache: Path
     progress: Progress = QUIET
+    judges: dict[str, Judge] = field(default_factory=dict)
     _loaded: OrderedDict[str, Any] = field(default_factory=OrderedDict)
 
     @cached_property
@@ -131,6 +134,12 @@ class Study:
     def _combination_of(self, name: str, at: At) -> Path:
         return local_checkpoint(self.path(name, at), self.recipe.base.revision)
 
+    @cached_property
+    def judge_models(self) -> dict[str, str]:
+        """Content keys of the reward models that come from outside the run, by criterion."""
+        judges = self.recipe.evaluate.judges.items()
+        return {name: weights_key(spec.model, spec.revision) for name, spec in judges if spec.model is not None}
+
     # Loading
 
     def load(self, name: str, at: At) -> Any:
@@ -147,6 +156,7 @@ class Study:
         return model
 
     def _load(self, name: str, at: At) -> Any:
+        self.judges.clear()
         node, base = self.nodes[name], self.recipe.base
         options: dict[str, Any] = {
             "dtype": base.dtype,

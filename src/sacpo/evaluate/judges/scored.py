@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sacpo.data.records import Outcome, Prompt, Verdict
@@ -26,7 +26,10 @@ class Score:
     label: str = ""
 
 
-ScoreFunction = Callable[[Sequence[tuple[Prompt, str]]], Sequence[Score]]
+Text = tuple[Prompt, str]
+"""An answer's text and the prompt that it answers."""
+
+ScoreFunction = Callable[[Sequence[Text]], Sequence[Score]]
 """Scores of answers' texts to prompts, one each, in their order."""
 
 
@@ -34,8 +37,9 @@ class ScoredJudge:
     """Compares an answer's score with the baseline's: win, loss, or a tie when they are equal within `EQUAL`.
 
     Without a baseline the verdict is the score and the label alone. A score that could not be had makes the outcome
-    unparsed, never a tie. Each distinct text of a prompt is scored once in the judge's life, so a baseline that many
-    models are compared with costs one pass.
+    unparsed, never a tie. The baseline's texts are scored by themselves, once in the judge's life however many models
+    they are compared with, and the answers by themselves: what is scored together, and so its rounding, does not
+    depend on which models were judged before.
 
     Args:
         name: Who judges, as verdicts record it.
@@ -46,7 +50,7 @@ class ScoredJudge:
     def __init__(self, name: str, criterion: str, score: ScoreFunction) -> None:
         self.name, self.criterion = name, criterion
         self._score = score
-        self._known: dict[tuple[Prompt, str], Score] = {}
+        self._baselines: dict[tuple[Text, ...], dict[Text, Score]] = {}
 
     def judge(self, questions: Sequence[Question]) -> list[Verdict]:
         """Return one verdict a question, in their order.
@@ -54,29 +58,31 @@ class ScoredJudge:
         Raises:
             DataError: The score function did not give one score a text.
         """
-        self._learn([pair for question in questions for pair in _texts(question)])
-        return [self._verdict(question) for question in questions]
+        baselines = tuple(dict.fromkeys((q.prompt, q.baseline.text) for q in questions if q.baseline is not None))
+        if baselines not in self._baselines:
+            self._baselines[baselines] = self._scores(baselines)
+        known = self._baselines[baselines]
+        own = dict.fromkeys((q.prompt, q.answer.text) for q in questions)
+        known = {**known, **self._scores([text for text in own if text not in known])}
+        return [self._verdict(question, known) for question in questions]
 
-    def _learn(self, pairs: Sequence[tuple[Prompt, str]]) -> None:
-        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._known]
-        if not new:
-            return
-        scores = self._score(new)
-        if len(scores) != len(new):
+    def _scores(self, texts: Sequence[Text]) -> dict[Text, Score]:
+        scores = self._score(texts) if texts else []
+        if len(scores) != len(texts):
             raise DataError(
                 "the score function did not give one score a text",
                 where=f"judge {self.name}, criterion {self.criterion}",
                 value=len(scores),
-                allowed=len(new),
+                allowed=len(texts),
             )
-        self._known.update(zip(new, scores, strict=True))
+        return dict(zip(texts, scores, strict=True))
 
-    def _verdict(self, question: Question) -> Verdict:
-        own = self._known[question.prompt, question.answer.text]
+    def _verdict(self, question: Question, known: Mapping[Text, Score]) -> Verdict:
+        own = known[question.prompt, question.answer.text]
         value = _finite(own.value)
         outcome = None if value is not None else Outcome.UNPARSED
         if question.baseline is not None:
-            other = _finite(self._known[question.prompt, question.baseline.text].value)
+            other = _finite(known[question.prompt, question.baseline.text].value)
             outcome = compare(value, other)
         return verdict_on(question, self, outcome=outcome, score=value, label=own.label)
 
@@ -88,11 +94,6 @@ def compare(value: float | None, baseline: float | None) -> Outcome:
     if abs(value - baseline) <= EQUAL:
         return Outcome.TIE
     return Outcome.WIN if value > baseline else Outcome.LOSS
-
-
-def _texts(question: Question) -> list[tuple[Prompt, str]]:
-    answers = [question.answer] if question.baseline is None else [question.answer, question.baseline]
-    return [(question.prompt, answer.text) for answer in answers]
 
 
 def _finite(value: float | None) -> float | None:
