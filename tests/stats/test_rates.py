@@ -49,11 +49,11 @@ def test_verdicts_split_into_safety_and_over_refusal_by_kind_and_label() -> None
         labelled("g", "unsafe", kind=Kind.ORDINARY),
     ]
     unsafe, refused = unsafe_tables([*records, records[0]]), over_refusal_tables(records)
-    assert set(unsafe) == {("policy", "grader")}
-    overall = unsafe["policy", "grader"].overall
+    assert set(unsafe) == {("policy", "grader", "harmlessness")}
+    overall = unsafe["policy", "grader", "harmlessness"].overall
     assert (overall.events, overall.rate.n, overall.rate.unparsed) == (1, 2, 1)
-    assert {rate.category for rate in unsafe["policy", "grader"].categories} == {"theft", "arson"}
-    assert refused["policy", "grader"].overall.rate.value == 0.5
+    assert {rate.category for rate in unsafe["policy", "grader", "harmlessness"].categories} == {"theft", "arson"}
+    assert refused["policy", "grader", "harmlessness"].overall.rate.value == 0.5
 
 
 def test_a_judge_that_labels_nothing_readable_counts_nothing() -> None:
@@ -105,7 +105,7 @@ def test_xstest_refusal_rates_by_model_and_category(real_data: Path) -> None:
     tables = over_refusal_tables(records)
     assert len(tables) == 6
     # Counted independently: full + partial refusals among the 250 safe prompts.
-    llama, mistral = tables["llama2orig", "final"], tables["mistralinstruct", "final"]
+    llama, mistral = (tables[model, "final", "refusal"] for model in ("llama2orig", "mistralinstruct"))
     assert (llama.overall.events, llama.overall.rate.n) == (95 + 54, 250)
     assert (mistral.overall.events, mistral.overall.rate.n) == (2 + 2, 250)
     assert len(llama.categories) == len(safe) == 10
@@ -123,7 +123,9 @@ def test_xstest_refusal_rates_by_model_and_category(real_data: Path) -> None:
     assert {rate.category: rate.events for rate in llama.categories} == counted
     assert llama.worst is not None
     assert counted[llama.worst.category] == max(counted.values())
-    unparsed = sum(tables[model, "gpt4"].overall.rate.unparsed for model in ("llama2orig", "mistralinstruct"))
+    unparsed = sum(
+        tables[model, "gpt4", "refusal"].overall.rate.unparsed for model in ("llama2orig", "mistralinstruct")
+    )
     prose = [row for row in rows if row["gpt4_label"] not in meaning]
     assert len(prose) == 11
     assert unparsed == sum(row["type"] in safe for row in prose)
@@ -150,5 +152,5 @@ def test_one_judges_labels_by_another_criterion_are_not_unparsed() -> None:
     answers = [("a", "unsafe", "compliance"), ("b", "safe", "full_refusal")]
     records = [labelled(prompt, safety) for prompt, safety, _ in answers]
     records += [dataclasses.replace(labelled(prompt, refusal), criterion="refusal") for prompt, _, refusal in answers]
-    overall = unsafe_tables(records)["policy", "grader"].overall
+    overall = unsafe_tables(records)["policy", "grader", "harmlessness"].overall
     assert (overall.events, overall.rate.n, overall.rate.unparsed) == (1, 2, 0)

@@ -177,8 +177,11 @@ def _ratings(
     return rated, findings
 
 
-def _rates(tables: Mapping[tuple[str, str], RateTable]) -> list[dict[str, Any]]:
-    return [{"model": model, "judge": judge, **table.to_json()} for (model, judge), table in tables.items()]
+def _rates(tables: Mapping[tuple[str, str, str], RateTable]) -> list[dict[str, Any]]:
+    return [
+        {"model": model, "judge": judge, "criterion": criterion, **table.to_json()}
+        for (model, judge, criterion), table in tables.items()
+    ]
 
 
 def _win_cells(row: Mapping[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.labelling.raters import agreement
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
-from sacpo.stats.rates import REFUSAL, UNSAFE, RateTable, over_refusal_tables, unsafe_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
 from sacpo.stats.report import stats_tables
 from sacpo.stats.tests import minimum_detectable_difference
@@ -84,8 +83,6 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
         "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
         "detectable": _detectable(tables["win_rates"]),
         "ratings": ratings,
-        "unsafe": _rates(verdicts, unsafe_tables, UNSAFE),
-        "over_refusal": _rates(verdicts, over_refusal_tables, REFUSAL),
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),
         "findings": [text for judge in tables["reliability"] for text in judge["findings"]] + refused,
@@ -170,21 +167,3 @@ def _ratings(verdicts: Sequence[Verdict], anchor: str, options: StatsOptions) ->
         if ratings.regularised:
             findings.append(f"ratings for {criterion} by {judge} are regularised: some model only wins or only loses")
     return rated, findings
-
-
-def _rates(
-    verdicts: Iterable[Verdict],
-    tables: Callable[[Iterable[Verdict]], Mapping[tuple[str, str], RateTable]],
-    labels: Mapping[str, bool],
-) -> list[dict[str, Any]]:
-    """Return rates by model, judge and criterion: one judge's labels by another criterion are not unparsed ones."""
-    groups: dict[str, list[Verdict]] = defaultdict(list)
-    for v in verdicts:
-        groups[v.criterion].append(v)
-    rows = [
-        {"model": model, "judge": judge, "criterion": criterion, **table.to_json()}
-        for criterion, members in groups.items()
-        if any(v.label in labels for v in members)
-        for (model, judge), table in tables(members).items()
-    ]
-    return sorted(rows, key=lambda row: (row["model"], row["judge"], row["criterion"]))
