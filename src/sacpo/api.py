@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from sacpo.align.job import TrainingJob
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
@@ -474,8 +476,6 @@ def _file(path: str | Path) -> Path:
 
 
 def _checked(section: Any, **values: Any) -> Any:
-    from pydantic import ValidationError
-
     try:
         return section.model_validate(values)
     except ValidationError as error:

@@ -33,7 +33,6 @@ from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
 from sacpo.recipe.explain import did_you_mean
-from sacpo.recipe.schema import BaseSpec
 from sacpo.runs import file_hash, machine_errors
 
 transformers_logging.disable_progress_bar()  # this package shows its own
@@ -192,13 +191,6 @@ def weights_key(path: str | Path, revision: str | None = None) -> str:
     cached = try_to_load_from_cache(str(path), "config.json", revision=revision)
     commit = Path(cached).parent.name if isinstance(cached, str) else revision
     return json.dumps({"hub": str(path), "commit": commit})
-
-
-def load_base_tokenizer(base: BaseSpec) -> PreTrainedTokenizerBase:
-    """Load the tokenizer of a base that names a model or a tokenizer by hub id or folder."""
-    source = base.tokenizer if isinstance(base.tokenizer, str) else base.model
-    assert source is not None
-    return load_tokenizer(source, revision=base.revision, trust_remote_code=base.trust_remote_code)
 
 
 def _with_weights(

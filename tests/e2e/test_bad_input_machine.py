@@ -127,7 +127,7 @@ LIMITED = [
     ("the resolved recipe", 1_000, Case("", where="runs/tiny/recipe.yaml")),
     ("records", 10_000, Case("", files=MANY, where="data~demos")),
     ("weights by safetensors", 30_000, Case("", where="partial/base", kept=DATA)),
-    ("a tokenizer", 8_000, Case("", TINIEST, where="partial/base", kept=DATA)),
+    ("a tokenizer", 6_400, Case("", TINIEST, where="partial/base", kept=DATA)),
     ("a checkpoint by torch", 60_000, Case("", where="partial/sft", kept=(*DATA, "base"))),
 ]
 

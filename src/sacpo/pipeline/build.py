@@ -33,11 +33,11 @@ def stages_of(study: Study, command: str = "") -> list[Stage]:
         *_data(study),
         *_base(study),
         *_judge_models(study),
-        *_steps(study),
+        *(steps := [*_steps(study)]),
         *_evaluation(study),
         *_selection(study),
         *_theory(study),
-        *_report(study, command),
+        *_report(study, [stage.name for stage in steps], command),
     ]
 
 
@@ -244,7 +244,7 @@ def _theory(study: Study) -> Iterator[Stage]:
     yield Stage("theory", partial(theory_work.theory, study), config, inputs, sources)
 
 
-def _report(study: Study, command: str) -> Iterator[Stage]:
+def _report(study: Study, steps: Sequence[str], command: str) -> Iterator[Stage]:
     recipe = study.recipe
     if not recipe.prompts:
         return
@@ -256,8 +256,8 @@ def _report(study: Study, command: str) -> Iterator[Stage]:
     for name in study.evaluated:
         inputs += [f"measure/{name}", *(f"kl/{name}/{prompts}" for prompts in kl_sets)]
         inputs += [f"{part}/{name}/{prompts}" for prompts in recipe.prompts for part in ("generate", "judge")]
-    heldout = [stage.name for stage in _steps(study) if stage.name.startswith("heldout/")]
-    pairs = [stage.name for stage in _steps(study) if stage.name.startswith("pairs/")]
+    heldout = [name for name in steps if name.startswith("heldout/")]
+    pairs = [name for name in steps if name.startswith("pairs/")]
     inputs += [*heldout, *pairs, *(["select"] if recipe.objective else []), *(["theory"] if recipe.theory else [])]
     config = {"recipe": _dump(recipe), "command": command}
     work = partial(report_work.report, study, command, pairs, heldout, kl_sets)
@@ -292,7 +292,7 @@ def _judge_source(study: Study, criterion: str, spec: JudgeSpec) -> dict[str, st
     if spec.kind == "oracle":
         return {"world": study.world.key}
     if spec.model is not None:
-        return {f"judge {criterion}": weights_key(spec.model, spec.revision)}
+        return {f"judge {criterion}": study.judge_models[criterion]}
     return {}
 
 

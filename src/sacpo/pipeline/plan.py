@@ -9,8 +9,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
 from sacpo.align.defaults import optimiser_steps, with_defaults
 from sacpo.data.prepare import prepare
+from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
 from sacpo.pipeline.stages import Status
@@ -106,9 +110,6 @@ def parameter_count(study: Study) -> int | None:
 
 
 def _from_config(config: dict[str, Any], study: Study) -> int | None:
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     tokenizer = study.recipe.base.tokenizer
     if "vocab_size" not in config and not isinstance(tokenizer, str) and tokenizer is not None:
         config["vocab_size"] = tokenizer.vocab_size if tokenizer.kind == "bpe" else len(study.world.tokenizer())
@@ -159,8 +160,6 @@ class _Sizes:
             prepared = prepare(records, spec, name=name, seed=self.study.seed("holdout"))
         except DataError:
             return Size(None, None)  # the run will say what is wrong, where it matters
-        from sacpo.data.report import data_report
-
         return Size(len(prepared.train), _words(data_report(name, prepared.train)["words"]))
 
 

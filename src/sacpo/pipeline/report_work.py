@@ -28,7 +28,6 @@ from sacpo.stats.intervals import mean_interval
 
 RESULTS = "results.json"
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
-__all__ = ["RESULTS", "chosen", "report"]
 
 
 def report(

@@ -51,7 +51,9 @@ class BaseSpec(Section):
     model: str | None = Field(None, description="hub id or folder of a standard Hugging Face checkpoint")
     revision: str | None = None
     config: dict[str, Any] | None = Field(None, description="AutoConfig keys with model_type: train from scratch")
-    tokenizer: TokenizerSpec | str | None = Field(None, description="hub id, folder or a tokenizer to build")
+    tokenizer: TokenizerSpec | str | None = Field(
+        None, description="with a config: hub id, folder or a tokenizer to build"
+    )
     template: str = Field("chat", description="'chat', 'paper', 'plain' or a text that contains {prompt}")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
@@ -62,6 +64,8 @@ class BaseSpec(Section):
     def _one_origin(self) -> BaseSpec:
         if (self.model is None) == (self.config is None):
             raise ValueError("give exactly one of 'model' and 'config'")
+        if self.model is not None and self.tokenizer is not None:
+            raise ValueError("a 'model' brings its own tokenizer: leave 'tokenizer' out")
         if self.config is not None and ("model_type" not in self.config or self.tokenizer is None):
             raise ValueError("a 'config' needs 'model_type' in it and a 'tokenizer' beside it")
         return self

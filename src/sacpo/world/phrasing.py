@@ -1,9 +1,10 @@
-"""Phrasings: the thousands of ways to ask for a task, each in exactly one split."""
+"""Phrasings: the thousands of ways to ask for a task, each wording in exactly one split."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from functools import cache
 
 from sacpo.errors import DataError
@@ -16,7 +17,7 @@ SPLITS = ("sft", "pairs", "tuning", "report", "certification", "fresh")
 def phrasings(seed: int) -> dict[str, tuple[str, ...]]:
     """Return each split's phrasings: texts in which {} stands for the task.
 
-    A phrasing's split is a hash of its text and the world's seed, so no phrasing is in two splits, for any task.
+    No two splits share a phrasing, nor phrasings that differ only in their marks, for any task.
     """
     found: dict[str, list[str]] = {split: [] for split in SPLITS}
     for opener, frame, when, ending in itertools.product(OPENERS, FRAMES, WHEN, ENDINGS):
@@ -26,8 +27,9 @@ def phrasings(seed: int) -> dict[str, tuple[str, ...]]:
 
 
 def split_of(phrasing: str, seed: int) -> str:
-    """Return the one split that a phrasing belongs to."""
-    digest = hashlib.blake2b(f"{seed}:{phrasing}".encode(), digest_size=8).digest()
+    """Return the one split that a phrasing belongs to: a hash of the world's seed and of its words without marks."""
+    words = " ".join(re.findall(r"[a-z]+|{}", phrasing))
+    digest = hashlib.blake2b(f"{seed}:{words}".encode(), digest_size=8).digest()
     return SPLITS[int.from_bytes(digest, "big") % len(SPLITS)]
 
 
