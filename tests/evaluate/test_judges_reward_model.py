@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from evaluate_toys import tiny_tokenizer
+from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from sacpo.data.records import Prompt
@@ -116,6 +118,43 @@ def test_a_model_without_a_padding_token_reads_the_end_token(tmp_path: Path) -> 
     folder = write(tmp_path / "m", model)
     values = [score.value for score in reward_model_scores(folder, base(folder))(pairs())]
     assert values == pytest.approx(expected(model), abs=1e-5)
+
+
+def score_model(folder: Path, model: LlamaForSequenceClassification, *, bias: float | None, **options: object) -> Path:
+    """Write a classifier as the Safe RLHF project writes its score models."""
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name != "score.weight"}
+    weights["score_head.weight"] = model.score.weight.detach().clone()
+    if bias is not None:
+        weights["score_head.bias"] = torch.tensor([bias])
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    tiny_tokenizer().save_pretrained(folder)
+    config = {**model.config.to_dict(), "architectures": ["LlamaModelForScore"], "score_dim": 1, **options}
+    for name in ("num_labels", "id2label", "label2id", "problem_type"):  # theirs have none
+        config.pop(name, None)
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("bias", [None, 0.25])
+def test_score_models_of_safe_rlhf(judge_model: LlamaForSequenceClassification, tmp_path: Path, bias: float) -> None:
+    """Their head is called score_head and may have a bias, which shifts every score."""
+    folder = score_model(tmp_path / "beaver", judge_model, bias=bias)
+    values = [score.value for score in reward_model_scores(folder, base(folder))(pairs())]
+    assert values == pytest.approx([value + (bias or 0.0) for value in expected(judge_model)], abs=1e-5)
+
+
+def test_score_models_that_would_score_otherwise_are_refused(
+    judge_model: LlamaForSequenceClassification, tmp_path: Path
+) -> None:
+    normalised = score_model(tmp_path / "normalised", judge_model, bias=None, do_normalize=True)
+    with pytest.raises(ModelError, match="normalises"):
+        reward_model_scores(normalised, base(normalised))
+    folder = score_model(tmp_path / "headless", judge_model, bias=None)
+    weights = load_file(folder / "model.safetensors")
+    save_file({k: v for k, v in weights.items() if "head" not in k}, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelError, match="lack tensors"):
+        reward_model_scores(folder, base(folder))
 
 
 def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:

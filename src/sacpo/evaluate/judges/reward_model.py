@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import PreTrainedModel
 
 from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Prompt
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_exchange
 from sacpo.errors import ModelError
+from sacpo.evaluate.judges.score_model import ScoreModels, is_score_model
 from sacpo.evaluate.judges.scored import Score
 from sacpo.models import load_model, load_tokenizer, resolve_device
 from sacpo.progress import QUIET, Progress
@@ -38,7 +39,7 @@ def reward_model_scores(
     rounding.
 
     Args:
-        path: A hub id or folder; its own tokenizer is used.
+        path: A hub id or folder of a sequence classifier or of a Safe RLHF score model; its own tokenizer is used.
         base: Where template, device, dtype and trust_remote_code come from.
         sign: -1 for a cost model, whose logit is higher for worse answers.
         max_length: Most tokens of prompt and answer together.
@@ -59,7 +60,7 @@ def reward_model_scores(
         revision=revision,
         trust_remote_code=base.trust_remote_code,
         attn_implementation=base.attn_implementation,
-        model_class=AutoModelForSequenceClassification,
+        model_class=ScoreModels,
     )
     _check(model, path)
     pad_id = _set_padding(model, tokenizer.eos_token_id)
@@ -104,7 +105,7 @@ def _scored(
 
 def _check(model: PreTrainedModel, path: str | Path) -> None:
     saved = model.config.architectures or []
-    if saved and type(model).__name__ not in saved:
+    if saved and type(model).__name__ not in saved and not is_score_model(model.config):
         raise ModelError(
             "the model is no sequence classifier, so its scores would come from a head of random weights",
             where=path,
