@@ -17,7 +17,21 @@ from sacpo import api
 
 ROOT = Path(sacpo.__file__).parent
 STAGES = {"align", "merge", "evaluate", "select", "report"}
-LEAVES = {"_version", "data", "errors", "losses", "models", "progress", "recipe", "runs", "stats", "theory", "world"}
+LEAVES = {
+    "_version",
+    "adapters",
+    "data",
+    "errors",
+    "losses",
+    "model_checks",
+    "models",
+    "progress",
+    "recipe",
+    "runs",
+    "stats",
+    "theory",
+    "world",
+}
 ORDER = {"pipeline", "api", "cli", "verbs"}
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
@@ -35,7 +49,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "generate", "judge", "merge", "report", "select", "sft"),
+    *("align", "export", "generate", "judge", "merge", "report", "select", "sft"),
 }
 
 

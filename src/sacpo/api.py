@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from sacpo.adapters.factors import write_stack
+from sacpo.adapters.stack import Stack, blend, stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
@@ -26,7 +28,17 @@ from sacpo.evaluate.judges import RefusalJudge, ScoredJudge
 from sacpo.evaluate.judges.reward_model import reward_model_scores
 from sacpo.evaluate.measures import measure
 from sacpo.evaluate.verdicts import judge_answers
-from sacpo.merge import Combination, linear, local_checkpoint, merge_checkpoints, tabulate, task_vectors
+from sacpo.merge import (
+    Combination,
+    copy_companions,
+    linear,
+    local_checkpoint,
+    merge_checkpoints,
+    tabulate,
+    task_vectors,
+    write_merged,
+    write_one_adapter,
+)
 from sacpo.models import weights_key
 from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.single import do_single
@@ -47,7 +59,7 @@ from sacpo.report.build import build_report
 from sacpo.runs import content_key, file_hash, write_json
 from sacpo.select import select_model
 
-__all__ = ["align", "generate", "judge", "merge", "report", "select", "sft"]
+__all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
 
 Data = str | Path | DataSpec | Sequence[str | Path | DataSpec]
 """Sources of records: files, hub ids, or descriptions as in a recipe."""
@@ -72,7 +84,7 @@ def sft(
     Args:
         model: Hub id or folder.
         data: Demonstrations.
-        out: The output folder: `model/`, `metrics.jsonl`, `summary.json`.
+        out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` is the adapter.
         format: The format of sources that are given by path or id.
         training: Options under the names of `transformers.TrainingArguments`.
         lora: Options of peft's LoRA; None: all weights are trained.
@@ -86,7 +98,7 @@ def sft(
         UserError: The data, the model, an option or the machine does not allow it.
     """
     sources = _sources(data, format, "demonstrations")
-    job = _job("sft", model, base, training, lora, seed, max_length, too_long)
+    job = _job("sft", model, base, training, lora, seed, max_length, too_long, out)
 
     def work(folder: Path) -> None:
         run_sft(job, _records(sources, seed), folder, progress=progress)
@@ -117,9 +129,10 @@ def align(
     """Train one alignment step, whose reference is `model`, and return the new model's folder.
 
     Args:
-        model: Hub id or folder: the initial policy and the reference.
+        model: Hub id or folder, of weights or of adapters: the initial policy and the reference.
         data: Pairs; for KTO also labelled completions.
-        out: The output folder: `model/`, `metrics.jsonl`, `summary.json`.
+        out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` holds the adapters
+            and names their base; `export` writes merged weights.
         algorithm: "dpo" or "kto".
         beta: The step's strength; for a constraint's criterion the paper's beta/lambda.
         criterion: What the preferences are about, for the records.
@@ -140,7 +153,7 @@ def align(
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
     """
     sources = _sources(data, format, None)
-    job = _job("align", model, base, training, lora, seed, max_length, too_long)
+    job = _job("align", model, base, training, lora, seed, max_length, too_long, out)
     step = _checked(
         StepSpec,
         name="align",
@@ -173,7 +186,8 @@ def merge(
 ) -> list[Path]:
     """Merge two models at one or several weights q of the later one, in one pass, and return the merged folders.
 
-    Between a step's reference and the step's model `linear` is P-SACPO (section 6 of the paper).
+    Between a step's reference and the step's model `linear` is P-SACPO (section 6 of the paper). Models that are
+    plain LoRA adapters on one base merge exactly, into adapters on that base; `export` writes merged weights.
 
     Args:
         first: The model at q = 0.
@@ -194,7 +208,15 @@ def merge(
     combinations = [_combination(folders, first, later, base, weight, scale) for weight in weights]
     names = [f"q{weight:g}" for weight in weights]
 
+    stacks = [_blend(first, later, base, weight, scale) for weight in weights]
+
     def work(folder: Path) -> None:
+        for name, stack in zip(names, stacks, strict=True):
+            if stack is not None:
+                write_stack(stack, folder / name, Path(out) / name)
+                copy_companions(folders[str(later)], folder / name)
+        if None not in stacks:
+            return
         terms, rows = tabulate(combinations)
         merge_checkpoints(terms, rows, [folder / name for name in names], progress=progress)
 
@@ -233,6 +255,42 @@ def _combination(folders: Mapping[str, Path], first: Any, later: Any, base: Any,
     if base is None:
         return linear(folders[str(first)], folders[str(later)], q)
     return task_vectors(folders[str(first)], folders[str(later)], folders[str(base)], q, scale)
+
+
+def _blend(first: Any, later: Any, base: Any, q: float, scale: float) -> Stack | None:
+    """Return a merge as adapters on the models' one base, or None where they have weights of their own."""
+    stack = blend(stack_of(first), stack_of(later), q, stack_of(base) if base is not None else None, scale)
+    return stack if stack is not None and stack.members else None
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    adapter: bool = False,
+    progress: Progress = QUIET,
+) -> Path:
+    """Write a model of a base and adapters as one standard folder, and return the folder.
+
+    Args:
+        model: Hub id or folder: what a LoRA step wrote, a merge of such models, or an adapter of peft's.
+        out: The output folder.
+        adapter: Write one adapter of concatenated rank on the base, which peft and vLLM load, not merged weights.
+        progress: Where to show it.
+
+    Raises:
+        ModelError: The model has no adapters to write as one, or the base is not what they were trained on.
+    """
+    stack = stack_of(model)
+
+    def work(folder: Path) -> None:
+        if adapter:
+            write_one_adapter(model, folder)
+        else:
+            write_merged(stack, folder, Path(model) if stack.members else None, progress=progress)
+
+    config = {"adapter": adapter}
+    return do_single("export", Path(out), config, {"model": weights_key(model)}, work, progress).path
 
 
 def generate(
@@ -436,13 +494,21 @@ def _records(sources: Sequence[DataSpec], seed: int) -> list[Any]:
 
 
 def _job(
-    name: str, model: Any, base: Any, training: Any, lora: Any, seed: int, max_length: int, too_long: str
+    name: str,
+    model: Any,
+    base: Any,
+    training: Any,
+    lora: Any,
+    seed: int,
+    max_length: int,
+    too_long: str,
+    out: str | Path | None = None,
 ) -> TrainingJob:
     options = _checked(TrainingSpec, **(training or {})).options()
     spec = _checked(BaseSpec, model=str(model), **(base or {}))
     _checked(SftSpec, dataset="data", max_length=max_length, too_long=too_long)
     adapter = _checked(LoraSpec, **lora) if lora is not None else None
-    return TrainingJob(name, model, spec, options, seed, max_length, too_long, adapter)
+    return TrainingJob(name, model, spec, options, seed, max_length, too_long, adapter, Path(out) if out else None)
 
 
 def _config(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, Any]:

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import difflib
 import json
-import math
-import os
-import re
-from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,16 +23,27 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
+from sacpo.adapters.loading import merged, on_stack
+from sacpo.adapters.quantization import quantized
+from sacpo.adapters.stack import Stack, config_of, is_adapter, read_stack
 from sacpo.errors import MachineError, ModelError
-from sacpo.recipe.explain import did_you_mean
-from sacpo.runs import file_hash, machine_errors
+from sacpo.model_checks import (
+    check_config,
+    check_place,
+    first_line,
+    model_errors,
+    no_load_report,
+    refuse_gaps,
+    refuse_nan,
+    refuse_pickles,
+)
+from sacpo.recipe.schema import QuantizationSpec
+from sacpo.runs import content_key, file_hash, machine_errors
 
 transformers_logging.disable_progress_bar()  # this package shows its own
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
-PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
+Adapters = Literal["on", "off", "merged"]
 
 
 def resolve_device(name: str) -> torch.device:
@@ -66,6 +72,37 @@ def resolve_device(name: str) -> torch.device:
 
 
 def load_model(
+    path: str | Path, *, adapters: Adapters = "on", revision: str | None = None, **options: Any
+) -> PreTrainedModel:
+    """Load a model from a hub id, a folder of weights, or a folder of adapters, in evaluation mode.
+
+    Args:
+        path: Hub id or folder.
+        adapters: Of a folder of adapters: "on" loads base and adapters, "off" the base alone, "merged" adds them to
+            the base's weights in memory. Adapters that are more than plain LoRA are merged either way.
+        revision: Hub revision of `path`; a base that adapters name has its own.
+        options: As in `load_weights`.
+
+    Raises:
+        ModelError: There is no such model, its weights are pickles, or it needs remote code without consent.
+        MachineError: The options need what this machine lacks.
+    """
+    check_place(path)
+    given = options.get("weights") is not None
+    stack = None if given else read_stack(path)
+    if stack is not None:
+        base = load_model(stack.base, revision=stack.revision, **options)
+        if adapters == "off" or not stack.members:
+            return base
+        wrapped = on_stack(base, stack)
+        model = merged(wrapped) if adapters == "merged" else wrapped.get_base_model()
+        return cast(PreTrainedModel, model)
+    if not given and is_adapter(Path(path)):
+        return _merged_adapter(Path(path), options)
+    return load_weights(path, revision=revision, **options)
+
+
+def load_weights(
     path: str | Path,
     *,
     dtype: str = "auto",
@@ -75,20 +112,20 @@ def load_model(
     attn_implementation: str | None = None,
     model_class: Any = AutoModelForCausalLM,
     weights: dict[str, torch.Tensor] | None = None,
+    quantization: QuantizationSpec | None = None,
 ) -> PreTrainedModel:
-    """Load a causal language model (or another `model_class`) from a hub id or folder, in evaluation mode.
+    """Load a causal language model (or another `model_class`) that has weights of its own; see `load_model`.
 
-    `weights`, where given, are used in place of those that the folder holds.
-
-    Raises:
-        ModelError: There is no such model, its weights are pickles, or it needs remote code without consent.
+    `weights`, where given, are used in place of those that the folder holds. With `quantization` the linear layers
+    are stored in few bits.
     """
-    check_place(path)
-    _refuse_pickles(path)
+    refuse_pickles(path)
     options: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
-    with _model_errors(path), _no_load_report():
+    if quantization is not None:
+        options |= quantized(quantization, torch.device(device))
+    with model_errors(path), no_load_report():
         if weights is not None:
             model = _with_weights(model_class, path, weights, trust_remote_code, options)
         else:
@@ -101,9 +138,24 @@ def load_model(
                 **options,
             )
             if model_class is AutoModelForCausalLM:  # a classifier's head may be new: it is then trained
-                _refuse_gaps(found["missing_keys"], path)
-    _refuse_nan(model, path)
-    return model.to(device).eval()
+                refuse_gaps(found["missing_keys"], path)
+    refuse_nan(model, path)
+    return (model if quantization is not None else model.to(device)).eval()
+
+
+def _merged_adapter(folder: Path, options: dict[str, Any]) -> PreTrainedModel:
+    """Return the model of an adapter that is more than plain LoRA, merged densely."""
+    if options.get("quantization") is not None:
+        raise ModelError(
+            "an adapter that is more than plain LoRA would be merged into a quantised base",
+            where=folder,
+            do="leave base.quantization out, or write merged weights first: sacpo export",
+        )
+    config = config_of(folder)
+    base = load_model(str(config["base_model_name_or_path"]), revision=config.get("revision"), **options)
+    with model_errors(folder, "adapter"):
+        wrapped = PeftModel.from_pretrained(base, str(folder))
+    return cast(PreTrainedModel, merged(wrapped))
 
 
 def load_tokenizer(
@@ -117,7 +169,9 @@ def load_tokenizer(
         ModelError: There is no such tokenizer or it has no end token.
     """
     check_place(path)
-    with _model_errors(path, "tokenizer"):
+    if is_adapter(Path(path)) and not (Path(path) / "tokenizer_config.json").is_file():
+        path, revision = str(config_of(Path(path))["base_model_name_or_path"]), None  # peft writes adapters alone
+    with model_errors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     return checked_tokenizer(tokenizer, path)
 
@@ -146,7 +200,7 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed
         ModelError: The configuration names an unknown architecture or options that it refuses.
     """
     options = copy.deepcopy(config)
-    _check_config(options)
+    check_config(options)
     options.setdefault("vocab_size", len(tokenizer))
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         options.setdefault(name, getattr(tokenizer, name))
@@ -157,7 +211,7 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed
             model = AutoModelForCausalLM.from_config(built)
     except (ValueError, TypeError, KeyError, ImportError, StrictDataclassError) as error:
         raise ModelError(
-            f"the model cannot be built: {_first_line(str(error.__cause__ or error))}",
+            f"the model cannot be built: {first_line(str(error.__cause__ or error))}",
             where="base.config",
             value=config,
             do="correct these keys; they are those of the architecture's configuration in transformers",
@@ -179,18 +233,41 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
 def weights_key(path: str | Path, revision: str | None = None) -> str:
     """Return a content key of a model's weights: its files' hashes, or hub id and commit.
 
-    For a hub id the commit comes from the local cache where it is known, else from the revision's name.
+    Adapters are known by their content and their base's. For a hub id the commit comes from the local cache where it
+    is known, else from the revision's name.
+
+    Raises:
+        ModelError: The base of adapters is not what it was when they were trained.
     """
     folder = Path(path)
+    stack = read_stack(folder)
+    if stack is not None:
+        return json.dumps({"base": _base_key(stack, folder), "adapters": [[m.key, m.weight] for m in stack.members]})
     if folder.is_dir():
         files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-        return json.dumps({file.name: file_hash(file) for file in files if file.name != "manifest.json"})
+        found = {file.name: file_hash(file) for file in files if file.name != "manifest.json"}
+        if is_adapter(folder):
+            found["base"] = weights_key(config_of(folder)["base_model_name_or_path"])
+        return json.dumps(found)
     from huggingface_hub import try_to_load_from_cache
 
     check_place(path)
     cached = try_to_load_from_cache(str(path), "config.json", revision=revision)
     commit = Path(cached).parent.name if isinstance(cached, str) else revision
     return json.dumps({"hub": str(path), "commit": commit})
+
+
+def _base_key(stack: Stack, folder: Path) -> str:
+    """Return the content key of a stack's base, which must be the one that was noted."""
+    key = content_key(weights_key(stack.base, stack.revision))
+    if stack.base_key not in ("", key) and Path(stack.base).is_dir():
+        raise ModelError(
+            "the base is not the model that these adapters were trained on",
+            where=folder,
+            value=stack.base,
+            do="put back the base as it was, or train the adapters again",
+        )
+    return key
 
 
 def _with_weights(
@@ -207,126 +284,3 @@ def _with_weights(
     with contextlib.suppress(OSError):  # a folder without generation_config.json keeps what config.json gives
         model.generation_config = GenerationConfig.from_pretrained(path)
     return model
-
-
-def check_place(path: str | Path) -> None:
-    """Refuse a path that is neither a folder nor could be a hub id.
-
-    Raises:
-        ModelError: There is no such folder, or the path leads to a file.
-    """
-    text, place = str(path), Path(path)
-    if place.is_dir():
-        return
-    if place.exists():
-        raise ModelError("a model is a folder, not a file", where=path, do="give the folder that config.json is in")
-    if isinstance(path, Path) or text.startswith((".", "/", "~")) or HUB_ID.fullmatch(text) is None:
-        raise ModelError(
-            "no such folder of a model",
-            where=path,
-            do="check the path; it is relative to the working folder, and a hub id is OWNER/NAME",
-        )
-
-
-def _check_config(config: dict[str, Any]) -> None:
-    """Refuse an unknown architecture, and keys that look like a misspelt key: transformers would keep them in silence.
-
-    Not every key that a configuration has no attribute for is a mistake: some are read and stored under other names.
-    """
-    kind = str(config["model_type"])
-    if kind not in CONFIG_MAPPING:
-        raise ModelError(
-            "unknown architecture",
-            where="base.config.model_type",
-            value=kind,
-            do=did_you_mean(kind, list(CONFIG_MAPPING), "give a model_type of transformers, such as llama"),
-        )
-    known = CONFIG_MAPPING[kind]()
-    fields = [*known.to_dict(), *known.attribute_map]
-    for key in config:
-        near = difflib.get_close_matches(key, fields, 1, 0.85)
-        if near and not hasattr(known, key):
-            raise ModelError(
-                f"unknown key '{key}'", where=f"base.config.{key}", value=config[key], do=f"did you mean '{near[0]}'?"
-            )
-
-
-def _refuse_gaps(missing: Collection[str], path: str | Path) -> None:
-    if missing:
-        raise ModelError(
-            "the model's weights lack tensors, which would be random numbers",
-            where=path,
-            value=sorted(missing),
-            do="copy the whole model again, or name a causal language model",
-        )
-
-
-@contextlib.contextmanager
-def _no_load_report() -> Iterator[None]:
-    """Keep transformers' table of a checkpoint's keys from the terminal: what is wrong in it is an error here."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-
-
-def _refuse_nan(model: PreTrainedModel, path: str | Path) -> None:
-    for name, parameter in model.named_parameters():
-        if parameter.is_floating_point() and parameter.numel() and parameter.device.type != "meta":
-            low, high = torch.aminmax(parameter.detach())  # without a copy of the tensor, as isfinite would make
-            if not (math.isfinite(low) and math.isfinite(high)):
-                raise ModelError(
-                    "the model's weights are not finite",
-                    where=path,
-                    value=f"{name} holds NaN or infinity",
-                    do="make or copy the model again",
-                )
-
-
-def _refuse_pickles(path: str | Path) -> None:
-    folder = Path(path)
-    if not folder.is_dir() or list(folder.glob("*.safetensors")) or list(folder.glob("*.safetensors.index.json")):
-        return
-    pickles = [name for name in PICKLES if (folder / name).exists()] or [p.name for p in folder.glob("*.bin")]
-    if pickles:
-        raise ModelError(
-            "the weights are pickles, which can run code when they are opened",
-            where=folder,
-            value=pickles[0],
-            allowed="safetensors",
-            do="convert them once with the model's own tools (save_pretrained writes safetensors)",
-        )
-
-
-@contextlib.contextmanager
-def _model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise MachineError(
-            "not enough memory for the model", where=path, do="take a smaller model or dtype, or another device"
-        ) from error
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        text = str(error)
-        if "trust_remote_code" in text:
-            raise ModelError(
-                "the model needs code of its own, which was not allowed",
-                where=path,
-                do="read that code, then set base.trust_remote_code: true",
-            ) from error
-        if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
-            advice = "check the folder's files, or copy the model again"
-            if "attn_implementation" in text:
-                advice = "choose another base.attn_implementation, or leave it out"
-            raise ModelError(f"the {noun} cannot be loaded: {_first_line(text)}", where=path, do=advice) from error
-        raise ModelError(
-            f"no such folder, and the hub did not answer with a {noun}: {_first_line(text)}",
-            where=path,
-            do="check the id and the network, or give a folder",
-        ) from error
-
-
-def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0].strip() if text.strip() else "no reason given"

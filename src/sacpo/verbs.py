@@ -35,7 +35,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or res
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (sft, align, merge, generate, judge, label, stats, select, report):
+    for verb in (sft, align, merge, export, generate, judge, label, stats, select, report):
         app.command()(verb)
 
 
@@ -128,6 +128,22 @@ def merge(
     with _progress(as_json) as progress:
         done = api.merge(first, later, out, q=q, method=method, base=origin, scale=scale, progress=progress)  # type: ignore[arg-type]
     _say(as_json, models=done)
+
+
+def export(
+    model: Model,
+    out: Out,
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="One adapter for peft and vLLM, not merged weights.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a base with LoRA adapters as merged weights, or as one adapter of concatenated rank."""
+    from sacpo import api
+
+    with _progress(as_json) as progress:
+        done = api.export(model, out, adapter=adapter, progress=progress)
+    _say(as_json, model=done)
 
 
 def generate(

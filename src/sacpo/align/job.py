@@ -26,6 +26,8 @@ class TrainingJob:
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records: "drop" or "truncate".
         lora: Train an adapter with these options instead of all weights.
+        home: Where the result's folder will be found in the end, from where adapters name their base; None: where it
+            is made.
     """
 
     name: str
@@ -36,6 +38,7 @@ class TrainingJob:
     max_length: int = 512
     too_long: str = "truncate"
     lora: LoraSpec | None = None
+    home: Path | None = None
 
     @property
     def options(self) -> dict[str, Any]:
@@ -56,7 +59,7 @@ class TrainingJob:
             revision=self.revision,
             trust_remote_code=self.base.trust_remote_code,
             attn_implementation=self.base.attn_implementation,
-            **options,
+            **{"quantization": self.base.quantization, **options},
         )
 
     def load_tokenizer(self) -> PreTrainedTokenizerBase:

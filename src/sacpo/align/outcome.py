@@ -11,10 +11,9 @@ from torch import distributed as dist
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.align.adapters import detach
+from sacpo.align.adapters import write_policy
 from sacpo.align.job import TrainingJob
 from sacpo.data.records import write_jsonl
-from sacpo.models import save_model
 from sacpo.runs import machine_errors, write_json
 
 CHECKPOINTS = "checkpoints"
@@ -42,16 +41,18 @@ def write_outcome(
     tokenizer: PreTrainedTokenizerBase,
     log: Sequence[Mapping[str, float]],
     summary: dict[str, Any],
+    job: TrainingJob,
     *,
     write: bool = True,
 ) -> dict[str, Any]:
-    """Write `model/` (and `adapter/`), `metrics.jsonl` and `summary.json`, remove the checkpoints, return the summary.
+    """Write `model/` (see `sacpo.align.adapters.write_policy`), `metrics.jsonl` and `summary.json`; return the summary.
 
-    Nothing that is written depends on the clock. Of several processes one has `write` set; the others wait for it.
+    The checkpoints go. Nothing that is written depends on the clock. Of several processes one has `write` set; the
+    others wait for it.
     """
     summary = {**summary, **_progress(log)}
     if write:
-        _write(out, model, tokenizer, log, summary)
+        _write(out, model, tokenizer, log, summary, job)
     if dist.is_initialized():
         dist.barrier()
     return summary
@@ -63,9 +64,10 @@ def _write(
     tokenizer: PreTrainedTokenizerBase,
     log: Sequence[Mapping[str, float]],
     summary: dict[str, Any],
+    job: TrainingJob,
 ) -> None:
     with machine_errors(out):
-        save_model(detach(model, out / "adapter"), tokenizer, out / "model")
+        write_policy(model, tokenizer, job, out)
         write_jsonl(out / "metrics.jsonl", [_ordered(entry) for entry in log])
         write_json(out / "summary.json", summary)
         shutil.rmtree(checkpoint_folder(out), ignore_errors=True)

@@ -119,7 +119,7 @@ def train_reward_model(
         trees, clusters = heldout_trees(job, heldout)
         scores = score_all(trees, partial(_score, model, pad_id), 16, progress, "held-out pairs")
         summary["heldout"] = {"n": len(clusters), "clusters": clusters, **preferences(scores)}
-    return write_outcome(out, model, tokenizer, log, summary, write=arguments.should_save)
+    return write_outcome(out, model, tokenizer, log, summary, job, write=arguments.should_save)
 
 
 def _classifier(job: TrainingJob, pad_id: int) -> PreTrainedModel:
@@ -128,7 +128,7 @@ def _classifier(job: TrainingJob, pad_id: int) -> PreTrainedModel:
     )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(job.seed)  # the head's first weights
-        model = job.load_model(model_class=one_logit)
+        model = job.load_model(model_class=one_logit, adapters="merged", quantization=None)
     model.config.pad_token_id = pad_id  # the class finds a row's last token by it
     return model
 

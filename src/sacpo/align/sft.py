@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from sacpo.align.adapters import attach
+from sacpo.align.adapters import bare, initial_policy
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import real_tokens
 from sacpo.align.job import TrainingJob
@@ -75,17 +75,15 @@ def run_sft(
         UserError: The data, the model, an option or the machine does not allow it.
     """
     arguments = training_arguments(job, checkpoint_folder(out))
-    tokenizer, model = job.load_tokenizer(), job.load_model()
+    tokenizer, policy = job.load_tokenizer(), initial_policy(job)
     template = make_template(job.base.template, tokenizer)
     demonstrations, report = tokenize_demonstrations(
         records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
     )
     report.require_some(job.name)
-    rows = choose_layout(
-        layout, model, [Tree(d.prompt, (d.completion,)) for d in demonstrations], tokenizer.pad_token_id, progress
-    )
-    policy = attach(model, job.lora, job.seed) if job.lora else model
+    trees = [Tree(d.prompt, (d.completion,)) for d in demonstrations]
+    rows = choose_layout(layout, bare(policy), trees, tokenizer.pad_token_id, progress)
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}
-    return write_outcome(out, policy, tokenizer, log, summary, write=arguments.should_save)
+    return write_outcome(out, policy, tokenizer, log, summary, job, write=arguments.should_save)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from sacpo.align.adapters import attach, bare
+from sacpo.align.adapters import bare, initial_policy
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import DpoObjective, hardened, oriented, pair_trees
 from sacpo.align.job import TrainingJob
@@ -66,16 +66,14 @@ def run_align(
         UserError: The data, the model, an option or the machine does not allow it.
     """
     arguments = training_arguments(job, checkpoint_folder(out))
-    tokenizer, model = job.load_tokenizer(), job.load_model()
-    policy = attach(model, job.lora, job.seed) if job.lora else model
+    tokenizer, policy = job.load_tokenizer(), initial_policy(job)
     reference = _Reference(job, policy, arguments, cache, layout, tokenizer.pad_token_id, progress)
     prepare = _dpo if step.algorithm == "dpo" else _kto
     objective, counts = prepare(job, step, beta, records, tokenizer, reference)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
-    return write_outcome(
-        out, policy, tokenizer, log, {**summary, "reference": reference.describe()}, write=arguments.should_save
-    )
+    summary = {**summary, "reference": reference.describe()}
+    return write_outcome(out, policy, tokenizer, log, summary, job, write=arguments.should_save)
 
 
 @dataclass
@@ -130,6 +128,7 @@ class _Reference:
             "template": self.job.base.template,
             "layout": self.chosen.name if self.chosen else None,
             "attention": model.config._attn_implementation,
+            "quantization": self.job.base.quantization and self.job.base.quantization.model_dump(),
             "dtype": str(model.dtype).removeprefix("torch."),
             "autocast": str(autocast_type(self.arguments)).removeprefix("torch."),
             "tf32": bool(self.arguments.tf32),

@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from sacpo.align import checkpoints
-from sacpo.align.adapters import bare
+from sacpo.align.adapters import adapters_kept, bare
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.meter import Meter
 from sacpo.align.objective import Batch, Objective
@@ -180,6 +180,10 @@ class AlignTrainer(Trainer):
             f"  records: {', '.join(ids)}\n"
             "  to do:   lower learning_rate or max_grad_norm, train in float32 or bf16, or look at these records"
         )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        with adapters_kept(self.model or self.policy):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: nobody reads the Trainer's estimate, which needs tensors by name."""

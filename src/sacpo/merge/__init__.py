@@ -3,12 +3,14 @@
 from sacpo.merge.locate import local_checkpoint
 from sacpo.merge.memory import merged_model
 from sacpo.merge.mixing import MixedModel, mixed_model
-from sacpo.merge.streamed import merge_checkpoints
+from sacpo.merge.stacked import merge_checkpoints, write_merged, write_one_adapter
+from sacpo.merge.streamed import copy_companions
 from sacpo.merge.weights import Combination, linear, tabulate, task_vectors
 
 __all__ = [
     "Combination",
     "MixedModel",
+    "copy_companions",
     "linear",
     "local_checkpoint",
     "merge_checkpoints",
@@ -16,4 +18,6 @@ __all__ = [
     "mixed_model",
     "tabulate",
     "task_vectors",
+    "write_merged",
+    "write_one_adapter",
 ]

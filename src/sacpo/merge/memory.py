@@ -9,8 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from sacpo.merge.compatible import check_mergeable
+from sacpo.merge.stacked import open_model
 from sacpo.merge.streamed import check_coefficients, read_merged
-from sacpo.merge.tensors import open_checkpoint
 from sacpo.models import load_model
 
 
@@ -26,6 +26,6 @@ def merged_model(terms: Sequence[Path], row: Sequence[float], **options: Any) ->
         ModelError: The models do not fit together, or a merged tensor is not finite.
     """
     check_coefficients(terms, [row])
-    checkpoints = [open_checkpoint(Path(term)) for term in terms]
+    checkpoints = [open_model(Path(term)) for term in terms]
     check_mergeable(checkpoints)
     return load_model(checkpoints[-1].folder, weights=read_merged(checkpoints, row), **options)

@@ -22,7 +22,6 @@ from sacpo.merge.tensors import (
     Reader,
     Shard,
     StoredTensor,
-    open_checkpoint,
     raw_bytes,
     readers,
     write_all,
@@ -51,22 +50,22 @@ COPIED = (
 )
 
 
-def merge_checkpoints(
-    terms: Sequence[Path],
+def merge_opened(
+    checkpoints: Sequence[Checkpoint],
     coefficients: Sequence[Sequence[float]],
     outs: Sequence[Path],
     *,
     progress: Progress = QUIET,
 ) -> None:
-    """Write `sum_k c_k terms_k` for each row of coefficients `c`, in one pass over the inputs.
+    """Write `sum_k c_k checkpoints_k` for each row of coefficients `c`, in one pass over the inputs.
 
     Sums run in float32 (see `sacpo.merge.weights.combine`) and are stored in the inputs' dtype. Tensors that are not
     floating-point must be equal. Layout (files, shards), configuration, tokenizer and chat template are those of the
     last term, the later model. An output is complete when the function returns; give folders that are renamed then.
 
     Args:
-        terms: Checkpoint folders with safetensors weights.
-        coefficients: One row for each output, one number for each term.
+        checkpoints: The models.
+        coefficients: One row for each output, one number for each checkpoint.
         outs: One folder for each row, made if it is not there.
         progress: Where to show it.
 
@@ -74,14 +73,15 @@ def merge_checkpoints(
         ModelError: The models do not fit together, or a merged tensor is not finite; the message names the tensor.
         MachineError: The disk is full or a folder cannot be written.
     """
-    check_coefficients(terms, coefficients)
-    checkpoints = [open_checkpoint(Path(term)) for term in terms]
+    check_coefficients(checkpoints, coefficients)
     check_mergeable(checkpoints)
     found = [checkpoint.tensors for checkpoint in checkpoints]
     later = checkpoints[-1]
     for out in outs:
         copy_companions(later.folder, out)
-    with progress.task("merging", len(found[-1]), "tensors") as task, readers(len(terms)) as sources:
+        if later.adapters is not None:
+            copy_companions(later.adapters, out)
+    with progress.task("merging", len(found[-1]), "tensors") as task, readers(len(checkpoints)) as sources:
         for shard in later.shards:
             with _opened(shard, outs) as streams:
                 for tensor in shard.tensors:
@@ -119,7 +119,7 @@ def merged_pieces(
         yield pieces
 
 
-def check_coefficients(terms: Sequence[Path], coefficients: Sequence[Sequence[float]]) -> None:
+def check_coefficients(terms: Sequence[object], coefficients: Sequence[Sequence[float]]) -> None:
     """Check that every row has a coefficient for each term and is not zero altogether.
 
     Raises:

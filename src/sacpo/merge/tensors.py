@@ -11,12 +11,14 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 
+from sacpo.adapters.factors import Factors, delta_rows
+from sacpo.adapters.stack import is_adapter
 from sacpo.errors import ModelError
 
 SINGLE = "model.safetensors"
@@ -39,13 +41,17 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor lies on the disk; `offset` counts bytes from the file's start."""
+    """Where a tensor lies on the disk; `offset` counts bytes from the file's start.
+
+    `change` is what adapters add to it when it is read.
+    """
 
     name: str
     code: str
     shape: tuple[int, ...]
     file: Path
     offset: int
+    change: Factors | None = field(default=None, compare=False)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -74,10 +80,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model folder's weights: one file, or shards with an index."""
+    """A model folder's weights: one file, or shards with an index; `adapters` is the folder of adapters on them."""
 
     folder: Path
     shards: tuple[Shard, ...]
+    adapters: Path | None = None
 
     @property
     def tensors(self) -> dict[str, StoredTensor]:
@@ -103,6 +110,12 @@ def open_checkpoint(folder: Path) -> Checkpoint:
             value=pickles[0],
             allowed="safetensors",
             do="convert them once with the model's own tools (save_pretrained writes safetensors)",
+        )
+    if is_adapter(folder):
+        raise ModelError(
+            "an adapter that is more than plain LoRA cannot be merged with other models as it is",
+            where=folder,
+            do="write merged weights first: sacpo export MODEL --out FOLDER",
         )
     raise ModelError(
         "there are no weights in this folder",
@@ -171,7 +184,7 @@ class Reader:
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def read(self, tensor: StoredTensor, start: int, stop: int) -> torch.Tensor:
-        """Return the elements [start, stop) of the flattened tensor, as they are stored."""
+        """Return the elements [start, stop) of the flattened tensor, as they are stored, adapters' change added."""
         size = tensor.dtype.itemsize
         nbytes = (stop - start) * size
         if self._buffer.numel() < nbytes:
@@ -185,7 +198,8 @@ class Reader:
             if got == 0:
                 raise ModelError("a weights file became shorter while it was read", where=tensor.file)
             done += got
-        return self._buffer[:nbytes].view(tensor.dtype)
+        piece = self._buffer[:nbytes].view(tensor.dtype)
+        return piece if tensor.change is None else _added(piece, tensor, tensor.change, start, stop)
 
     def close(self) -> None:
         """Close every file."""
@@ -207,6 +221,13 @@ def readers(n: int) -> Iterator[list[Reader]]:
 def raw_bytes(values: torch.Tensor) -> memoryview:
     """Return a contiguous flat tensor's bytes without copying them."""
     return values.view(torch.uint8).numpy().data
+
+
+def _added(piece: torch.Tensor, tensor: StoredTensor, change: Factors, start: int, stop: int) -> torch.Tensor:
+    columns = tensor.shape[1]
+    first, last = start // columns, -(-stop // columns)
+    delta = delta_rows(change, first, last).reshape(-1)[start - first * columns : stop - first * columns]
+    return (piece.to(torch.promote_types(piece.dtype, torch.float32)) + delta).to(piece.dtype)
 
 
 def _stored(file: Path, name: str, entry: Mapping[str, Any], base: int) -> StoredTensor:

@@ -73,6 +73,7 @@ def make_score(study: Study, criterion: str, at: At) -> ScoreFunction:
     spec = study.recipe.evaluate.judges[criterion]
     if spec.kind == "oracle":
         return oracle(study, criterion)
+    study.make_room()
     path = spec.model if spec.model is not None else at(f"judge-model/{criterion}") / "model"
     return reward_model_scores(
         path,

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sacpo.adapters.stack import is_adapter
 from sacpo.data.records import Verdict, read_jsonl
-from sacpo.merge import local_checkpoint, merge_checkpoints, tabulate
-from sacpo.merge.streamed import copy_companions
+from sacpo.merge import copy_companions, local_checkpoint, merge_checkpoints, tabulate, write_merged
 from sacpo.pipeline.data_work import report_of
 from sacpo.pipeline.evaluation_work import SELECTION, VERDICTS, answers_of, measures_of, samples_of
 from sacpo.pipeline.stages import At
@@ -212,6 +212,9 @@ def chosen(study: Study, out: Path, at: At) -> None:
     folder.mkdir(exist_ok=True)
     if isinstance(node, MergedModel) and node.spec.method == "token-level":
         folder = out  # no weights of its own: the card says which two models to mix
+    elif (stack := study.stack(name, at)) is not None and (stack.members or is_adapter(Path(stack.base))):
+        later = node.models[1] if isinstance(node, MergedModel) else name
+        write_merged(stack, folder, Path(study.path(later, at)), progress=study.progress)
     elif isinstance(node, MergedModel):
         terms, rows = tabulate([study.combination(node, at)])
         merge_checkpoints(terms, rows, [folder], progress=study.progress)

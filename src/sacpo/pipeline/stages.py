@@ -87,11 +87,13 @@ class Runner:
         return found
 
     def at(self, reader: Stage, name: str) -> Path:
-        """Return the folder of a stage that is done, to a stage that says that it reads it.
+        """Return the folder of a stage that is done, to a stage that says that it reads it; or where its own will be.
 
         Raises:
             LookupError: It does not say so, and would not be done again when what it reads changes.
         """
+        if name == reader.name:
+            return self.folder.final(name)
         if name not in reader.inputs:
             raise LookupError(f"stage {reader.name} reads {name}, which is not among its inputs")
         return self.done[name].path

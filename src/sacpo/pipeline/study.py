@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sacpo.adapters.loading import on_stack
+from sacpo.adapters.stack import Stack, blend, stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.data.templates import Template, make_template
 from sacpo.evaluate.judges import Judge
@@ -22,7 +25,11 @@ from sacpo.recipe.schema import SFT, LoraSpec, Recipe, TrainingSpec
 from sacpo.world import World
 
 KEPT_PARAMETERS = 100_000_000
-"""Models stay loaded for the next stage while all of them together have at most this many parameters."""
+"""Models stay loaded for the next stage while all of them together have at most this many parameters.
+
+A base that carries adapters stays whatever its size, until another model is loaded or trained: models on one base
+differ by their adapters alone.
+"""
 
 
 def derived_seed(seed: int, *parts: str) -> int:
@@ -47,6 +54,7 @@ class Study:
     progress: Progress = QUIET
     judges: dict[str, Judge] = field(default_factory=dict)
     _loaded: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    _adapters: dict[str, Any] = field(default_factory=dict)
 
     @cached_property
     def nodes(self) -> dict[str, Node]:
@@ -124,6 +132,19 @@ class Study:
             return self.base_path(at)
         return at(self.made_by(name)[0]) / "model"
 
+    def stack(self, name: str, at: At) -> Stack | None:
+        """Return a model as a base and adapters; None for a merge of models on different bases, and of logits."""
+        node = self.nodes[name]
+        if not isinstance(node, MergedModel):
+            path = self.path(name, at)
+            return stack_of(path, self.recipe.base.revision if path == self.recipe.base.model else None)
+        if node.spec.method == "token-level":
+            return None
+        first, later = (self.stack(end, at) for end in node.models)
+        origin = self.stack(SFT, at) if node.spec.method == "task-vectors" else None
+        assert first is not None and later is not None  # the ends of a merge are no merges
+        return blend(first, later, node.q, origin, node.spec.scale if origin is not None else 1.0)
+
     def combination(self, node: MergedModel, at: At) -> Combination:
         """Return a merged model as a linear combination of folders."""
         first, later = (self._combination_of(end, at) for end in node.models)
@@ -143,19 +164,36 @@ class Study:
     # Loading
 
     def load(self, name: str, at: At) -> Any:
-        """Return a model in evaluation mode, loaded before if it is small."""
-        if name in self._loaded:
-            self._loaded.move_to_end(name)
-            return self._loaded[name]
-        size = sum(_parameters(model) for model in self._loaded.values())
-        while self._loaded and size > KEPT_PARAMETERS // 2:
-            size -= _parameters(self._loaded.popitem(last=False)[1])
-        model = self._load(name, at)
-        if _parameters(model) + size <= KEPT_PARAMETERS:
-            self._loaded[name] = model
+        """Return a model in evaluation mode, until the next call; models on one base share it."""
+        stack = self.stack(name, at)
+        key = name if stack is None else json.dumps(stack.place)
+        if key not in self._loaded:
+            size = self._make_room(KEPT_PARAMETERS // 2)
+            model = self._load(name, stack, at)
+            if (stack is not None and stack.members) or _parameters(model) + size <= KEPT_PARAMETERS:
+                self._loaded[key] = model
+        else:
+            self._loaded.move_to_end(key)
+            model = self._loaded[key]
+        if stack is None or not (stack.members or key in self._adapters):
+            return model
+        self._adapters[key] = on_stack(model, stack, self._adapters.get(key))
         return model
 
-    def _load(self, name: str, at: At) -> Any:
+    def make_room(self) -> None:
+        """Give up models that are kept whatever their size, before something else needs the memory."""
+        self._make_room(KEPT_PARAMETERS)
+
+    def _make_room(self, most: int) -> int:
+        """Give up the models that were used longest ago until the rest is small; return the rest's parameters."""
+        size = sum(_parameters(model) for model in self._loaded.values())
+        while self._loaded and size > most:
+            key, model = self._loaded.popitem(last=False)
+            self._adapters.pop(key, None)
+            size -= _parameters(model)
+        return size
+
+    def _load(self, name: str, stack: Stack | None, at: At) -> Any:
         self.judges.clear()
         node, base = self.nodes[name], self.recipe.base
         options: dict[str, Any] = {
@@ -164,12 +202,12 @@ class Study:
             "trust_remote_code": base.trust_remote_code,
             "attn_implementation": base.attn_implementation,
         }
-        if not isinstance(node, MergedModel):
-            path = self.path(name, at)
-            return load_model(path, revision=base.revision if path == base.model else None, **options)
+        if stack is not None:
+            return load_model(stack.base, revision=stack.revision, quantization=base.quantization, **options)
+        assert isinstance(node, MergedModel)
         if node.spec.method == "token-level":
             first, later = (self._combination_of(end, at) for end in node.models)
-            return mixed_model(first, later, node.q, **options)
+            return mixed_model(first, later, node.q, quantization=base.quantization, **options)
         terms, (row,) = tabulate([self.combination(node, at)])
         return merged_model(terms, row, **options)
 
@@ -189,7 +227,16 @@ class Study:
         """Return a training's options: its own over the recipe's defaults."""
         return {**self.recipe.training.options(), **own.options()}
 
-    def job(self, name: str, model: str | Path, spec: Any, seed: int, *, lora: LoraSpec | None = None) -> TrainingJob:
+    def job(
+        self,
+        name: str,
+        model: str | Path,
+        spec: Any,
+        seed: int,
+        *,
+        lora: LoraSpec | None = None,
+        home: Path | None = None,
+    ) -> TrainingJob:
         """Return a training job; `spec` has max_length and training, and too_long where there is a choice."""
         return TrainingJob(
             name,
@@ -200,6 +247,7 @@ class Study:
             spec.max_length,
             getattr(spec, "too_long", "truncate"),
             lora,
+            home,
         )
 
 

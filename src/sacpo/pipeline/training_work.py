@@ -58,7 +58,8 @@ def fine_tune(study: Study, names: Sequence[str], out: Path, at: At) -> None:
             value=type(wrong).__name__,
             do="give the data source 'as: demonstrations'",
         )
-    job = study.job(SFT, study.base_path(at), spec, study.seed(SFT), lora=spec.lora)
+    job = study.job(SFT, study.base_path(at), spec, study.seed(SFT), lora=spec.lora, home=at(SFT))
+    study.make_room()
     run_sft(job, records, out, progress=study.progress)
 
 
@@ -151,6 +152,7 @@ def train_judge(study: Study, criterion: str, spec: JudgeSpec, names: Sequence[s
     records = [record for name in names for record in records_of(at(f"data/{name}"))]
     held = [record for name in names for record in heldout_of(at(f"data/{name}"))]
     job = study.job(f"judge of {criterion}", study.path(SFT, at), spec, study.seed("judge", criterion))
+    study.make_room()
     train_reward_model(job, records, out, heldout=held, progress=study.progress)
 
 
@@ -158,7 +160,10 @@ def align_model(study: Study, node: StepModel, stages: Sequence[str], out: Path,
     """Train one step at one strength."""
     step = node.step
     records = [record for stage in stages for record in records_of(at(stage))]
-    job = study.job(node.name, study.path(node.parent, at), step, study.seed("align", step.name), lora=step.lora)
+    home = at(f"align/{node.name}")
+    seed = study.seed("align", step.name)
+    job = study.job(node.name, study.path(node.parent, at), step, seed, lora=step.lora, home=home)
+    study.make_room()
     run_align(job, step, node.beta, records, out, study.cache, progress=study.progress)
 
 

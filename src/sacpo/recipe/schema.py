@@ -45,6 +45,15 @@ class TokenizerSpec(Section):
     datasets: tuple[str, ...] = Field((), description="BPE only: names of data sources whose texts train it")
 
 
+class QuantizationSpec(Section):
+    """The base in few bits, for LoRA on a small GPU (QLoRA); needs CUDA and the package bitsandbytes."""
+
+    bits: Literal[4, 8] = 4
+    type: Literal["nf4", "fp4"] = Field("nf4", description="4 bits only: the number type")
+    double: bool = Field(True, description="4 bits only: quantise the scales too")
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+
+
 class BaseSpec(Section):
     """The model to start from: a hub id or folder, or a configuration whose weights are drawn from the seed."""
 
@@ -59,6 +68,9 @@ class BaseSpec(Section):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
     attn_implementation: str | None = None
     trust_remote_code: bool = False
+    quantization: QuantizationSpec | None = Field(
+        None, description="load it in few bits; all trainings of language models are then LoRA"
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> BaseSpec:
@@ -193,6 +205,14 @@ class LoraSpec(Section):
     lora_dropout: Fraction = 0.0
     target_modules: str | list[str] | None = None
     use_rslora: bool = False
+    use_dora: bool = False
+    bias: Literal["none", "all", "lora_only"] = "none"
+    modules_to_save: list[str] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the change of the weights is a scaled product of two factors and nothing else."""
+        return not self.use_dora and self.bias == "none" and not self.modules_to_save
 
 
 class SftSpec(Section):

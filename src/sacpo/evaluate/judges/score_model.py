@@ -16,7 +16,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig
 
 from sacpo.errors import ModelError
-from sacpo.models import check_place
+from sacpo.model_checks import check_place
 
 ENDING = "ForScore"
 HEAD, BIAS = {r"^score_head\.": "score."}, "score.bias"

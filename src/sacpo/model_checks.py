@@ -1,0 +1,153 @@
+"""What is refused about a model before and after it is loaded, and what errors of the libraries mean."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import math
+import os
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.utils import logging as transformers_logging
+
+from sacpo.errors import MachineError, ModelError
+from sacpo.recipe.explain import did_you_mean
+
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
+
+
+def check_place(path: str | Path) -> None:
+    """Refuse a path that is neither a folder nor could be a hub id.
+
+    Raises:
+        ModelError: There is no such folder, or the path leads to a file.
+    """
+    text, place = str(path), Path(path)
+    if place.is_dir():
+        return
+    if place.exists():
+        raise ModelError("a model is a folder, not a file", where=path, do="give the folder that config.json is in")
+    if isinstance(path, Path) or text.startswith((".", "/", "~")) or HUB_ID.fullmatch(text) is None:
+        raise ModelError(
+            "no such folder of a model",
+            where=path,
+            do="check the path; it is relative to the working folder, and a hub id is OWNER/NAME",
+        )
+
+
+def check_config(config: dict[str, Any]) -> None:
+    """Refuse an unknown architecture, and keys that look like a misspelt key: transformers would keep them in silence.
+
+    Not every key that a configuration has no attribute for is a mistake: some are read and stored under other names.
+    """
+    kind = str(config["model_type"])
+    if kind not in CONFIG_MAPPING:
+        raise ModelError(
+            "unknown architecture",
+            where="base.config.model_type",
+            value=kind,
+            do=did_you_mean(kind, list(CONFIG_MAPPING), "give a model_type of transformers, such as llama"),
+        )
+    known = CONFIG_MAPPING[kind]()
+    fields = [*known.to_dict(), *known.attribute_map]
+    for key in config:
+        near = difflib.get_close_matches(key, fields, 1, 0.85)
+        if near and not hasattr(known, key):
+            raise ModelError(
+                f"unknown key '{key}'", where=f"base.config.{key}", value=config[key], do=f"did you mean '{near[0]}'?"
+            )
+
+
+def refuse_gaps(missing: Collection[str], path: str | Path) -> None:
+    """Refuse a checkpoint that lacks tensors."""
+    if missing:
+        raise ModelError(
+            "the model's weights lack tensors, which would be random numbers",
+            where=path,
+            value=sorted(missing),
+            do="copy the whole model again, or name a causal language model",
+        )
+
+
+@contextlib.contextmanager
+def no_load_report() -> Iterator[None]:
+    """Keep transformers' table of a checkpoint's keys from the terminal: what is wrong in it is an error here."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def refuse_nan(model: PreTrainedModel, path: str | Path) -> None:
+    """Refuse weights that are NaN or infinite."""
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.numel() and parameter.device.type != "meta":
+            low, high = torch.aminmax(parameter.detach())  # without a copy of the tensor, as isfinite would make
+            if not (math.isfinite(low) and math.isfinite(high)):
+                raise ModelError(
+                    "the model's weights are not finite",
+                    where=path,
+                    value=f"{name} holds NaN or infinity",
+                    do="make or copy the model again",
+                )
+
+
+def refuse_pickles(path: str | Path) -> None:
+    """Refuse a folder whose weights are pickles."""
+    folder = Path(path)
+    if not folder.is_dir() or list(folder.glob("*.safetensors")) or list(folder.glob("*.safetensors.index.json")):
+        return
+    pickles = [name for name in PICKLES if (folder / name).exists()] or [p.name for p in folder.glob("*.bin")]
+    if pickles:
+        raise ModelError(
+            "the weights are pickles, which can run code when they are opened",
+            where=folder,
+            value=pickles[0],
+            allowed="safetensors",
+            do="convert them once with the model's own tools (save_pretrained writes safetensors)",
+        )
+
+
+@contextlib.contextmanager
+def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
+    """Turn what the libraries raise while they load a model (or another noun) into errors that say what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MachineError(
+            "not enough memory for the model", where=path, do="take a smaller model or dtype, or another device"
+        ) from error
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        text = str(error)
+        if "trust_remote_code" in text:
+            raise ModelError(
+                "the model needs code of its own, which was not allowed",
+                where=path,
+                do="read that code, then set base.trust_remote_code: true",
+            ) from error
+        if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
+            advice = "check the folder's files, or copy the model again"
+            if "attn_implementation" in text:
+                advice = "choose another base.attn_implementation, or leave it out"
+            raise ModelError(f"the {noun} cannot be loaded: {first_line(text)}", where=path, do=advice) from error
+        raise ModelError(
+            f"no such folder, and the hub did not answer with a {noun}: {first_line(text)}",
+            where=path,
+            do="check the id and the network, or give a folder",
+        ) from error
+
+
+def first_line(text: str) -> str:
+    """Return the first line of a library's message."""
+    return text.strip().splitlines()[0].strip() if text.strip() else "no reason given"
