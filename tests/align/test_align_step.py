@@ -151,33 +151,6 @@ def test_hard_labels_round_and_leave_ties_out(base: Path, tmp_path: Path) -> Non
     assert (hard["pairs"], hard["ties"], hard["ties_dropped"]) == (12, 4, 4)
 
 
-def test_lora_starts_at_its_reference_and_exports_both_forms(base: Path, tmp_path: Path) -> None:
-    from peft import AutoPeftModelForCausalLM
-
-    from sacpo.recipe.schema import LoraSpec
-
-    out = tmp_path / "a"
-    lora = LoraSpec(r=4, lora_alpha=8)
-    summary = run_align(job(base, lora=lora), step(), 0.5, toy_pairs(32), out, tmp_path / "c")
-    assert summary["first_loss"] == pytest.approx(math.log(2), abs=1e-6)
-    assert summary["last_loss"] < 0.69
-    ids = torch.tensor([[5, 6, 7, 8, 9]])
-    merged = AutoModelForCausalLM.from_pretrained(out / "model")(ids).logits
-    stacked = AutoPeftModelForCausalLM.from_pretrained(out / "adapter")(ids).logits
-    plain = AutoModelForCausalLM.from_pretrained(base)(ids).logits
-    torch.testing.assert_close(merged, stacked, rtol=0, atol=1e-5)
-    assert (merged - plain).abs().max() > 1e-3
-
-
-def test_lora_with_an_unknown_module_is_refused(base: Path, tmp_path: Path) -> None:
-    from sacpo.recipe.schema import LoraSpec
-
-    with pytest.raises(RecipeError, match="LoRA"):
-        run_align(
-            job(base, lora=LoraSpec(target_modules=["nope"])), step(), 0.5, toy_pairs(8), tmp_path / "a", tmp_path / "c"
-        )
-
-
 def test_nan_stops_with_the_step_and_the_records(tmp_path: Path) -> None:
     """A learning rate of 1e30 makes step 2's loss NaN; the message names the second batch of the seeded order."""
     base = write_base(tmp_path / "base")

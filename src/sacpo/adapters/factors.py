@@ -88,8 +88,12 @@ def write_adapter(factors: dict[str, Factors], folder: Path, base: str, revision
 
 
 def settle_config(folder: Path, base: str, revision: str | None = None) -> None:
-    """Name the base in an adapter's configuration, and put what peft holds as sets into an order."""
-    config = {**config_of(folder), "base_model_name_or_path": base, "revision": revision}
+    """Name the base in an adapter's configuration, and put what peft holds as sets into an order.
+
+    A folder is named by its absolute path, so that peft finds it from anywhere; `adapters.json` names it relatively.
+    """
+    place = str(Path(base).resolve()) if Path(base).is_dir() else base
+    config = {**config_of(folder), "base_model_name_or_path": place, "revision": revision}
     for name in ("target_modules", "exclude_modules", "modules_to_save"):
         if isinstance(config.get(name), list):
             config[name] = sorted(config[name])

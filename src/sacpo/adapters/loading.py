@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import torch
 from peft import PeftConfig, PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import nn
@@ -33,27 +34,34 @@ def on_stack(model: nn.Module, stack: Stack, peft_model: PeftModel | None = None
         ModelError: An adapter is not what was noted, or does not fit the model.
     """
     for member in stack.members:
-        name = adapter_name(member)
-        if peft_model is not None and name in peft_model.peft_config:
-            continue
-        if adapter_key(member.folder) != member.key:
-            raise ModelError("an adapter is corrupted: it is not what was written", where=member.folder, do=AGAIN)
-        config = PeftConfig.from_pretrained(str(member.folder))
-        config.task_type = None  # classifiers take a causal model's adapters too
-        try:
-            if peft_model is None:
-                peft_model = PeftModel.from_pretrained(model, str(member.folder), name, config=config)
-            else:
-                peft_model.load_adapter(str(member.folder), name, peft_config=config)
-        except (ValueError, KeyError, RuntimeError) as error:
-            raise ModelError(
-                f"an adapter does not fit its base: {str(error).splitlines()[0]}",
-                where=member.folder,
-                do="name the base that it was trained on",
-            ) from error
+        if peft_model is None or adapter_name(member) not in peft_model.peft_config:
+            peft_model = _with_member(model, member, peft_model)
     assert peft_model is not None
     activate(peft_model, stack)
     return peft_model.eval()
+
+
+def _with_member(model: nn.Module, member: Member, peft_model: PeftModel | None) -> PeftModel:
+    if adapter_key(member.folder) != member.key:
+        raise ModelError("an adapter is corrupted: it is not what was written", where=member.folder, do=AGAIN)
+    name, folder = adapter_name(member), str(member.folder)
+    config = PeftConfig.from_pretrained(folder)
+    config.task_type = None  # classifiers take a causal model's adapters too
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # first weights, which are replaced
+            peft_model = peft_model or PeftModel(model, config, name)  # type: ignore[arg-type]
+            found = cast(Any, peft_model).load_adapter(folder, name, peft_config=config)
+        wrong = [*found.missing_keys, *found.unexpected_keys]
+    except (ValueError, KeyError, RuntimeError) as error:
+        wrong = str(error).splitlines()[:1]
+    if wrong or peft_model is None:
+        raise ModelError(
+            "an adapter does not fit its base",
+            where=member.folder,
+            value=wrong[0],
+            do="name the base that it was trained on",
+        )
+    return peft_model
 
 
 def activate(peft_model: PeftModel, stack: Stack) -> None:
@@ -84,13 +92,23 @@ def frozen_names(peft_model: PeftModel) -> list[str]:
 
 
 def merged(peft_model: PeftModel) -> Any:
-    """Return the model with its active adapters merged into its weights.
+    """Return the model with its active adapters merged into its weights, which can be trained again.
 
     Raises:
-        ModelError: A merged weight is not finite.
+        ModelError: A merged weight is not finite, or is shared by a module that the adapters do not change.
     """
+    places: dict[int, list[str]] = {}
+    for name, parameter in peft_model.named_parameters(remove_duplicate=False):
+        places.setdefault(id(parameter), []).append(name)
+    for names in places.values():
+        if len(names) > 1 and any(".base_layer." in name for name in names):
+            raise ModelError(
+                "adapters change a module that shares its weights with another, so they cannot be merged",
+                value=names,
+                do="train without this module (tied embeddings are one with the head)",
+            )
     try:
-        return cast(Any, peft_model).merge_and_unload(safe_merge=True)
+        return cast(Any, peft_model).merge_and_unload(safe_merge=True).requires_grad_(True)
     except ValueError as error:
         raise ModelError(f"the adapters cannot be merged: {error}", do="look for NaN in the adapters") from error
 

@@ -8,6 +8,7 @@ more than plain LoRA (DoRA, trained biases, `modules_to_save`) starts from merge
 from __future__ import annotations
 
 import contextlib
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -87,8 +88,10 @@ def adapter_off(model: nn.Module) -> Iterator[None]:
         return
     frozen = frozen_names(model)
     if not frozen:
-        with model.disable_adapter():
-            yield
+        with warnings.catch_warnings():  # of trained biases, which no switch puts back: before the training all is zero
+            warnings.filterwarnings("ignore", message="Careful, disabling adapter layers with bias")
+            with model.disable_adapter():
+                yield
         return
     switch(model, frozen)
     try:

@@ -41,18 +41,25 @@ def open_stack(stack: Stack, companions: Path | None = None) -> Checkpoint:
     if not stack.members:
         return base
     changes = factors_of(stack)
-    unknown = sorted(name for name in changes if f"{name}.weight" not in base.tensors)
-    if unknown:
+    unmergeable = sorted(name for name, change in changes.items() if not _has_own_weights(name, change, base))
+    if unmergeable:
         raise ModelError(
-            "an adapter changes a module whose weights the base's files do not hold by that name",
+            "an adapter changes a module that shares its weights with another, or whose weights are not in the files",
             where=base.folder,
-            value=unknown[0],
-            do="leave modules out that share their weights with others (tied embeddings), or merge in peft",
+            value=unmergeable[0],
+            do="use the adapters as they are, or train without this module (tied embeddings are one with the head)",
         )
     shards = tuple(
         replace(shard, tensors=tuple(_changed(tensor, changes) for tensor in shard.tensors)) for shard in base.shards
     )
     return Checkpoint(base.folder, shards, companions)
+
+
+def _has_own_weights(name: str, change: Factors, base: Checkpoint) -> bool:
+    own = base.tensors.get(f"{name}.weight")
+    if own is None or not change.embedding:
+        return own is not None
+    return any(other.shape == own.shape for other in base.tensors.values() if other is not own)  # the head's
 
 
 def _changed(tensor: StoredTensor, changes: dict[str, Factors]) -> StoredTensor:
