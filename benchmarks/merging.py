@@ -1,10 +1,14 @@
-"""Merging: two checkpoints of 1.2 GB in bf16 into three merge weights q, all written, against mergekit."""
+"""Merging: two checkpoints of 1.2 GB in bf16 into three merge weights q, all written, against mergekit.
+
+`SACPO_MERGEKIT` names the Python of an environment that has mergekit 0.1.5, which wants other versions of libraries.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -33,22 +37,35 @@ def compare(pairs: int) -> None:
     """Run both sides in turn and print times and the ratio; without mergekit, this package alone."""
     with tempfile.TemporaryDirectory() as folder:
         run_side("benchmarks.merging", "write", folder)
-        peer = importlib.util.find_spec("mergekit") is not None
+        peer = mergekit() is not None
         ours: list[dict[str, Any]] = []
         theirs: list[dict[str, Any]] = []
         for _ in range(pairs):
             if peer:
                 theirs.append(run_side("benchmarks.merging", "mergekit", folder))
             ours.append(run_side("benchmarks.merging", "sacpo", folder))
+    rates: dict[str, float] = {}
     for name, runs in (("sacpo", ours), ("mergekit", theirs)):
         if runs:
             seconds = [run["seconds"] for run in runs]
-            peak = max(run["peak_mb"] for run in runs)
+            peak = rates[name] = max(run["peak_mb"] for run in runs)
             print(f"  {name}: {median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), peak {peak:.0f} MB")
     if theirs:
         print("  " + ratios([run["seconds"] for run in theirs], [run["seconds"] for run in ours]))
+        print(f"  peak memory: {rates['sacpo'] / rates['mergekit']:.2f} of mergekit's")
     else:
-        print("  mergekit is not installed: pip install mergekit==0.1.5 in an environment of its own to compare")
+        print("  no mergekit: pip install mergekit==0.1.5 in an environment of its own, SACPO_MERGEKIT=its Python")
+
+
+def mergekit() -> Path | None:
+    """Return mergekit's command: that of the environment which `SACPO_MERGEKIT` names, or of this one."""
+    python = os.environ.get("SACPO_MERGEKIT")
+    if python is None and importlib.util.find_spec("mergekit") is None:
+        return None
+    command = Path(python or sys.executable).with_name("mergekit-yaml")
+    if not command.is_file():
+        sys.exit(f"no mergekit-yaml beside {python or sys.executable}")
+    return command
 
 
 def main() -> None:
@@ -86,15 +103,13 @@ def run_sacpo(folder: Path) -> None:
 
 def run_mergekit(folder: Path) -> None:
     """Merge into one weight after the other, as mergekit does."""
+    command = mergekit()
+    assert command is not None
     for q in WEIGHTS:
         models = [{"model": str(folder / name), "parameters": {"weight": w}} for name, w in (("A", 1 - q), ("B", q))]
         recipe = folder / f"mergekit-{q}.yaml"
         recipe.write_text(json.dumps({"merge_method": "linear", "dtype": "bfloat16", "models": models}))
-        subprocess.run(
-            [Path(sys.executable).with_name("mergekit-yaml"), recipe, folder / f"mergekit-{q}"],
-            check=True,
-            capture_output=True,
-        )
+        subprocess.run([command, recipe, folder / f"mergekit-{q}"], check=True, capture_output=True)
 
 
 if __name__ == "__main__":

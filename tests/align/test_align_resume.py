@@ -60,7 +60,7 @@ def run_and_die(kind: str, base: Path, out: Path, cache: Path, where: str, when:
         "step": (AlignTrainer, "compute_loss"),
         "weights saved, optimizer not": (AlignTrainer, "_save_optimizer_and_scheduler"),
         "checkpoint written, not in place": (checkpoints, "publish"),
-        "trained, not saved": (outcome_module, "save_model"),
+        "trained, not saved": (outcome_module, "write_policy"),
         "model saved, no metrics": (outcome_module, "write_jsonl"),
     }[where]
     original, count = getattr(*target), 0

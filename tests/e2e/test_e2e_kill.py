@@ -17,7 +17,7 @@ MOMENTS = {
     "a training, between two checkpoints": ("align/H", "sacpo.align.trainer:AlignTrainer.compute_loss", 5),
     "a checkpoint written, not in place": ("align/H", "sacpo.align.checkpoints:publish", 2),
     "weights saved, optimizer not": ("align/K", "sacpo.align.trainer:AlignTrainer._save_optimizer_and_scheduler", 2),
-    "trained, no model saved": ("align/H-S@0.1", "sacpo.align.outcome:save_model", 1),
+    "trained, no model saved": ("align/H-S@0.1", "sacpo.align.outcome:write_policy", 1),
     "fine-tuning": ("sft", "sacpo.align.trainer:AlignTrainer.compute_loss", 50),
     "a judge's checkpoint": ("judge-model/learned", "sacpo.align.checkpoints:publish", 2),
     "reading data": ("data/heldout", "sacpo.pipeline.data_work:data_report", 1),

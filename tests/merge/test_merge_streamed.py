@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -216,3 +218,35 @@ def test_bookkeeping_in_the_configuration_may_differ(checkpoint: Make) -> None:
     (b / "config.json").write_text(json.dumps({**config, "transformers_version": "5.0.0", "use_cache": False}))
     (out,) = merge(a, b, 0.5)
     assert json.loads((out / "config.json").read_text())["transformers_version"] == "5.0.0"
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from sacpo.merge import merge_checkpoints
+
+folder = Path(sys.argv[1])
+for size in ("small", "large"):
+    outs = [folder / f"{size}-{q}" for q in (0.25, 0.5, 0.75)]
+    rows = [[1 - q, q] for q in (0.25, 0.5, 0.75)]
+    merge_checkpoints([folder / f"{size}-A", folder / f"{size}-B"], rows, outs)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def test_peak_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
+    """A pair of 4 MB and then one of 200 MB, three weights each, in one process: its peak rises by less than 16 MB.
+
+    One tensor of the large pair has 100 MB, so not even one tensor is in memory as a whole.
+    """
+    for size, shapes in (("small", [(1024, 2048)]), ("large", [(25_000, 2048), *[(1024, 2048)] * 24])):
+        for seed, name in enumerate("AB"):
+            folder = tmp_path / f"{size}-{name}"
+            folder.mkdir()
+            (folder / "config.json").write_text("{}")
+            tensors = {f"t{i}": torch.full(shape, 0.5 + seed, dtype=torch.bfloat16) for i, shape in enumerate(shapes)}
+            save_file(tensors, folder / "model.safetensors")
+    done = subprocess.run([sys.executable, "-c", MEASURE, tmp_path], capture_output=True, text=True, check=True)
+    small, large = (float(line) for line in done.stdout.split())
+    assert large - small < 16
+    assert (tmp_path / "large-0.5" / "model.safetensors").stat().st_size > 200_000_000

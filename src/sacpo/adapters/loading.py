@@ -49,7 +49,7 @@ def _with_member(model: nn.Module, member: Member, peft_model: PeftModel | None)
     config.task_type = None  # classifiers take a causal model's adapters too
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # first weights, which are replaced
-            peft_model = peft_model or PeftModel(model, config, name)  # type: ignore[arg-type]
+            peft_model = peft_model or PeftModel(model, config, name)
             found = cast(Any, peft_model).load_adapter(folder, name, peft_config=config)
         wrong = [*found.missing_keys, *found.unexpected_keys]
     except (ValueError, KeyError, RuntimeError) as error:
