@@ -97,11 +97,17 @@ def test_every_models_folder_loads_in_peft_and_transformers(steps: Path) -> None
 
 
 def test_the_second_steps_reference_is_the_new_adapter_off(tmp_path: Path) -> None:
-    """With the new adapter's factors drawn at random, off gives the first step's model bit for bit and on does not."""
+    """With the new adapter's factors drawn at random, off gives the first step's model bit for bit and on does not.
+
+    Frozen adapters are not dropped while training, whatever their own training did.
+    """
     base = write_base(tmp_path / "base")
-    run_align(job(base, lora=FIRST), step(), 0.5, toy_pairs(32), tmp_path / "H", tmp_path / "c")
+    dropped = LoraSpec(r=4, lora_alpha=8, lora_dropout=0.5)
+    run_align(job(base, lora=dropped), step(), 0.5, toy_pairs(32), tmp_path / "H", tmp_path / "c")
     H = tmp_path / "H" / "model"
-    policy = initial_policy(job(H, lora=FIRST)).eval()
+    policy = initial_policy(job(H, lora=FIRST))
+    assert torch.equal(logits(policy.train()), logits(load_model(H)))
+    policy.eval()
     trained = [name for name, parameter in policy.named_parameters() if parameter.requires_grad]
     assert trained
     assert all(f".{NEW}." in name for name in trained)

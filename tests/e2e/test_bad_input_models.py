@@ -244,6 +244,14 @@ RUN_MODELS = [
         value="'nonsense'",
     ),
     ModelCase(
+        "quantised-without-cuda",
+        {"base.quantization": {"bits": 4}, "steps.0.lora": {}},
+        what="a quantised base needs a CUDA device",
+        where="base.quantization",
+        value="device cpu",
+        do="base.device: cuda",
+    ),
+    ModelCase(
         "lora-modules",
         {"steps.0.lora": {"target_modules": ["no_such_module"]}},
         what="no_such_module",

@@ -272,6 +272,25 @@ REFERENCES = [
     ),
     Case("sft-unknown-data", {"sft.dataset": "nothing"}, what="unknown data source", where="sft.dataset", do="define"),
     Case("tokenizer-unknown-data", {"base.tokenizer.datasets": ["demo"]}, where="base.tokenizer.datasets", do="demos"),
+    Case(
+        "quantised-without-lora",
+        {"base.quantization": {"bits": 4}, "sft": ABSENT, "steps.0.lora": {"r": 4}},
+        what="only plain LoRA",
+        where="steps.1.lora",
+        do="without use_dora",
+    ),
+    Case(
+        "quantised-dora",
+        {
+            "base.quantization": {"bits": 4},
+            "sft.lora": {"r": 4, "use_dora": True},
+            "steps.0.lora": {},
+            "steps.1.lora": {},
+        },
+        what="only plain LoRA",
+        where="sft.lora",
+        value="'use_dora': True",
+    ),
     Case("bpe-of-nothing", {"base.tokenizer.datasets": []}, what="trained on", where="base.tokenizer.datasets"),
     Case(
         "from-unknown",

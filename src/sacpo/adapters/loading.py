@@ -47,6 +47,7 @@ def _with_member(model: nn.Module, member: Member, peft_model: PeftModel | None)
     name, folder = adapter_name(member), str(member.folder)
     config = PeftConfig.from_pretrained(folder)
     config.task_type = None  # classifiers take a causal model's adapters too
+    cast(Any, config).lora_dropout = 0.0  # it is frozen: dropped, the policy would differ from its reference
     try:
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # first weights, which are replaced
             peft_model = peft_model or PeftModel(model, config, name)

@@ -34,6 +34,7 @@ def check_references(recipe: Recipe) -> None:
         _known("data source", name, recipe.data, where)
     _check_kinds(recipe)
     _check_tokenizer(recipe)
+    _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
             _check_scores(recipe, step.dataset.judge, f"steps.{index}.dataset.judge")
@@ -68,6 +69,21 @@ def _check_tokenizer(recipe: Recipe) -> None:
             value="world",
             do="add a 'world' section",
         )
+
+
+def _check_quantized(recipe: Recipe) -> None:
+    if recipe.base.quantization is None:
+        return
+    trained = {f"steps.{index}.lora": step.lora for index, step in enumerate(recipe.steps)}
+    trained |= {"sft.lora": recipe.sft.lora} if recipe.sft is not None else {}
+    for where, lora in trained.items():
+        if lora is None or not lora.plain:
+            raise RecipeError(
+                "on a quantised base only plain LoRA can be trained",
+                where=where,
+                value=lora.model_dump() if lora is not None else None,
+                do="give it 'lora' without use_dora, bias and modules_to_save, or leave base.quantization out",
+            )
 
 
 def _check_oracle(recipe: Recipe, criterion: str) -> None:
