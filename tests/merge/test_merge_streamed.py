@@ -234,6 +234,7 @@ for size in ("small", "large"):
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_model(tmp_path: Path) -> None:
     """A pair of 4 MB and then one of 200 MB, three weights each, in one process: its peak rises by less than 16 MB.
 

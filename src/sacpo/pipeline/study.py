@@ -27,7 +27,7 @@ from sacpo.world import World
 KEPT_PARAMETERS = 100_000_000
 """Models stay loaded for the next stage while all of them together have at most this many parameters.
 
-A base that carries adapters stays whatever its size, until another model is loaded or trained: models on one base
+A base that may carry adapters stays whatever its size, until another model is loaded or trained: models on one base
 differ by their adapters alone.
 """
 
@@ -170,7 +170,8 @@ class Study:
         if key not in self._loaded:
             size = self._make_room(KEPT_PARAMETERS // 2)
             model = self._load(name, stack, at)
-            if (stack is not None and stack.members) or _parameters(model) + size <= KEPT_PARAMETERS:
+            shared = stack is not None and any(step.lora and step.lora.plain for step in self.recipe.steps)
+            if shared or _parameters(model) + size <= KEPT_PARAMETERS:
                 self._loaded[key] = model
         else:
             self._loaded.move_to_end(key)
