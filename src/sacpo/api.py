@@ -79,7 +79,8 @@ def sft(
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
-        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation.
+        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
+            quantization.
         progress: Where to show it.
 
     Raises:
@@ -133,7 +134,8 @@ def align(
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
-        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation.
+        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
+            quantization.
         progress: Where to show it.
 
     Raises:
@@ -185,7 +187,8 @@ def generate(
         samples: Answers to each prompt.
         generation: max_new_tokens, do_sample, temperature, top_p, batch_size.
         seed: The root of all random numbers.
-        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation.
+        base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
+            quantization.
         progress: Where to show it.
 
     Raises:

@@ -147,6 +147,17 @@ def test_scaling_the_last_adapter_is_the_dense_merge(stack: Stack, q: float, tmp
         ).read_bytes()
 
 
+def test_adapters_and_weights_of_their_own_merge_densely(stack: Stack, tmp_path: Path) -> None:
+    """A model of the same architecture with other weights, and a folder of adapters: as if it had been exported."""
+    write_merged(weighted(stack, 0.5, -1.0), tmp_path / "other")
+    given = weighted(stack, 1.0, 1.0)
+    write_merged(given, tmp_path / "exported")
+    for name, end in (("mixed", _written(given, tmp_path / "stack")), ("dense", tmp_path / "exported")):
+        merge_checkpoints([tmp_path / "other", end], [[0.25, 0.75]], [tmp_path / name])
+    mixed, dense_files = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("mixed", "dense"))
+    assert mixed == dense_files
+
+
 def _written(stack: Stack, folder: Path) -> Path:
     write_stack(stack, folder)
     return folder

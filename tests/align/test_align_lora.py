@@ -21,7 +21,6 @@ import sacpo.align.adapters as adapters_module
 import sacpo.align.step as step_module
 from sacpo.adapters.loading import NEW
 from sacpo.adapters.stack import read_stack
-from sacpo.align import checkpoints
 from sacpo.align.adapters import adapter_off, initial_policy
 from sacpo.align.step import run_align
 from sacpo.errors import MachineError, ModelError, RecipeError
@@ -147,38 +146,6 @@ def test_training_moves_the_new_adapter_alone(tmp_path: Path, monkeypatch: pytes
     for name, tensor in old.items():
         module, side = name.split(".adapter-")[0], name.rsplit(".", 1)[-1]
         assert torch.equal(tensor, first[f"{module}.{side}"])
-
-
-@pytest.mark.parametrize("when", [1, 2])
-def test_a_killed_lora_step_resumes_to_the_same_adapter(
-    when: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Stopped behind its first or second checkpoint, the second of two LoRA steps ends as if it had not been."""
-    base = write_base(tmp_path / "base")
-    run_align(job(base, lora=FIRST), step(), 0.5, toy_pairs(32), tmp_path / "H", tmp_path / "c")
-    start = job(tmp_path / "H" / "model", lora=LoraSpec(r=2, lora_dropout=0.1), save_steps=2)
-    records = toy_pairs(56, seed=1)
-    run_align(start, step(), 0.5, records, tmp_path / "whole", tmp_path / "c")
-    publish, calls = checkpoints.publish, []
-
-    def dies(*args: Any) -> None:
-        publish(*args)
-        calls.append(args)
-        if len(calls) == when:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(checkpoints, "publish", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run_align(start, step(), 0.5, records, tmp_path / "killed", tmp_path / "c")
-    assert checkpoints.newest(tmp_path / "killed" / "checkpoints") is not None
-    run_align(start, step(), 0.5, records, tmp_path / "killed", tmp_path / "c")
-    for name in (
-        "metrics.jsonl",
-        "model/adapters/1/adapter_model.safetensors",
-        "model/adapters/2/adapter_model.safetensors",
-    ):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from sacpo.align.defaults import optimiser_steps
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.errors import RunError
+from sacpo.recipe.schema import LoraSpec
 from sacpo.runs import file_hash
 
 OPTIONS: dict[str, Any] = {
@@ -29,14 +30,23 @@ OPTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def wet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose attention drops weights while training: its random state must come back, too."""
-    return write_base(tmp_path_factory.mktemp("models") / "wet", attention_dropout=0.2)
+    """A model whose attention drops weights while training: its random state must come back, too.
+
+    Beside it is `adapted`, a LoRA step from it.
+    """
+    folder = tmp_path_factory.mktemp("models")
+    base = write_base(folder / "wet", attention_dropout=0.2)
+    run_align(job(base, lora=LoraSpec(r=4)), step(), 0.5, toy_pairs(16), folder / "adapted", folder / "cache")
+    return base
 
 
 def run(kind: str, base: Path, out: Path, cache: Path) -> None:
     """Train 10 optimiser steps: 38 records, 4 x 2 a step, 2 epochs; checkpoints at 3, 6 and 9."""
     if kind == "sft":
         run_sft(job(base, **OPTIONS), toy_demonstrations(38), out)
+    elif kind == "lora":
+        start = job(base.with_name("adapted") / "model", lora=LoraSpec(r=2, lora_dropout=0.1), **OPTIONS)
+        run_align(start, step(), 0.5, toy_pairs(38), out, cache)
     else:
         records = toy_pairs(38 if kind == "dpo" else 19, p=(1.0, 0.8))
         run_align(job(base, **OPTIONS), step(kind), 0.5, records, out, cache)
@@ -85,6 +95,8 @@ POINTS = [
     ("dpo", "model saved, no metrics", 1, 9),
     ("kto", "step", 9, 3),
     ("sft", "step", 11, 3),
+    ("lora", "step", 15, 6),
+    ("lora", "model saved, no metrics", 1, 9),
 ]
 
 
@@ -92,7 +104,7 @@ POINTS = [
 def uninterrupted(wet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     root = tmp_path_factory.mktemp("whole")
     found = {}
-    for kind in ("dpo", "kto", "sft"):
+    for kind in ("dpo", "kto", "sft", "lora"):
         run(kind, wet, root / kind, root / "cache")
         found[kind] = outcome(root / kind)
     return found
@@ -118,7 +130,7 @@ def test_resumed_is_uninterrupted(
 def test_the_uninterrupted_run_trained_ten_steps(uninterrupted: dict[str, dict[str, str]]) -> None:
     assert optimiser_steps(38, OPTIONS) == 10
     assert {*uninterrupted["dpo"]} == {*uninterrupted["sft"]} >= {"metrics.jsonl", "summary.json"}
-    assert len({found["model/model.safetensors"] for found in uninterrupted.values()}) == 3
+    assert len({uninterrupted[kind]["model/model.safetensors"] for kind in ("sft", "dpo", "kto")}) == 3
 
 
 def test_old_checkpoints_go_and_half_ones_are_never_seen(tmp_path: Path) -> None:
