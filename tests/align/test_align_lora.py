@@ -22,6 +22,7 @@ import sacpo.align.step as step_module
 from sacpo.adapters.loading import NEW
 from sacpo.adapters.stack import read_stack
 from sacpo.align.adapters import adapter_off, initial_policy
+from sacpo.align.reward_model import train_reward_model
 from sacpo.align.step import run_align
 from sacpo.errors import MachineError, ModelError, RecipeError
 from sacpo.models import load_model, weights_key
@@ -213,3 +214,14 @@ def test_a_quantised_base_needs_cuda_and_plain_lora(base: Path, tmp_path: Path) 
         start = step_module.TrainingJob("toy", base, quantised, {}, lora=lora)
         with pytest.raises(error, match=said):
             run_align(start, step(), 0.5, toy_pairs(8), tmp_path / "a", tmp_path / "c")
+
+
+def test_a_reward_model_starts_from_adapters_merged(steps: Path, tmp_path: Path) -> None:
+    """After an update of size zero its body has the weights of base and both adapters."""
+    _, _, HS = models(steps)
+    train_reward_model(job(HS, learning_rate=1e-30), toy_pairs(8), tmp_path / "judge")
+    found = load_file(tmp_path / "judge" / "model" / "model.safetensors")
+    wanted = load_model(HS, adapters="merged").state_dict()
+    shared = found.keys() & wanted.keys()
+    assert len(shared) > 10
+    assert all(torch.equal(found[name], wanted[name]) for name in shared)
