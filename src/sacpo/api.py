@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from sacpo import processes
 from sacpo.align.job import TrainingJob
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
@@ -92,7 +93,8 @@ def sft(
     def work(folder: Path) -> None:
         run_sft(job, _records(sources, seed), folder, progress=progress)
 
-    return do_single("sft", Path(out), _config(job, sources), _inputs(job, sources), work, progress).path / "model"
+    config = {**_config(job, sources), **processes.part_of_key()}
+    return do_single("sft", Path(out), config, _inputs(job, sources), work, progress, shared=True).path / "model"
 
 
 def align(
@@ -159,8 +161,8 @@ def align(
     def work(folder: Path) -> None:
         run_align(job, step, beta, _records(sources, seed), folder, folder / "cache", progress=progress)
 
-    config = {**_config(job, sources), "step": step.model_dump(mode="json")}
-    return do_single("align", Path(out), config, _inputs(job, sources), work, progress).path / "model"
+    config = {**_config(job, sources), "step": step.model_dump(mode="json"), **processes.part_of_key()}
+    return do_single("align", Path(out), config, _inputs(job, sources), work, progress, shared=True).path / "model"
 
 
 def generate(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from sacpo import verbs
+from sacpo import processes, verbs
 from sacpo.errors import SacpoError
 
 app = typer.Typer(
@@ -32,7 +35,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or res
 def main() -> None:
     """Run the command line: 0 done, 1 a training diverged, 2 bad input, 130 interrupted."""
     try:
-        app(standalone_mode=True)
+        with processes.relayed(), _first_speaks():
+            app(standalone_mode=True)
     except SacpoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -98,6 +102,16 @@ def schema(
         print(json.dumps(results_schema(), indent=2))
     else:
         print(json.dumps(recipe_schema(), indent=2))
+
+
+@contextlib.contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Let one process of several write results to standard output."""
+    if processes.is_first():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
 
 
 def _progress(as_json: bool) -> Any:

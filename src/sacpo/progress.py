@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from sacpo import processes
+
 T = TypeVar("T")
 
 
@@ -17,11 +19,13 @@ class Progress:
 
     Args:
         mode: "auto" draws bars if standard error is a terminal, "quiet" shows nothing, "json" writes events to
-            standard output, one JSON object a line.
+            standard output, one JSON object a line. Of several processes only the first says anything.
     """
 
     def __init__(self, mode: str = "quiet") -> None:
-        if mode == "auto":
+        if not processes.is_first():
+            mode = "silent"
+        elif mode == "auto":
             mode = "bars" if sys.stderr.isatty() else "quiet"
         self.mode = mode
         self._bars: Any = None
@@ -63,7 +67,7 @@ class Progress:
             self.event("notice", text=text)
         elif self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
-        else:
+        elif self.mode != "silent":
             print(text, file=sys.stderr, flush=True)
 
     @contextmanager

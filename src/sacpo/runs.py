@@ -15,7 +15,6 @@ manifest is written last, so a folder under partial/ that has one lacks nothing 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import json
@@ -31,7 +30,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from sacpo._version import __version__
+from sacpo import processes
 from sacpo.errors import MachineError, RunError
+from sacpo.machine import ELSEWHERE
+from sacpo.machine import machine_errors as machine_errors
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
 TEMPORARY = ".tmp"
@@ -81,64 +83,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-ELSEWHERE = "choose another folder (--runs, or --out)"
-SPACE = "free some space, then run the same command again"
-ADVICE = {
-    errno.ENOSPC: ("no space left on the disk", SPACE),
-    errno.EDQUOT: ("the disk quota is used up", SPACE),
-    errno.EFBIG: (
-        "a file grew larger than is allowed here",
-        "raise the limit on file sizes (ulimit -f), then run again",
-    ),
-    errno.EIO: ("the disk cannot be read or written", "check the disk, or " + ELSEWHERE),
-    errno.EROFS: ("the folder is read-only", ELSEWHERE),
-    errno.EACCES: ("no permission to write", ELSEWHERE + ", or mend its permissions"),
-    errno.EPERM: ("no permission to write", ELSEWHERE + ", or mend its permissions"),
-    errno.ENOTDIR: ("a folder's path leads through a file", ELSEWHERE),
-    errno.EEXIST: ("a file stands where a folder is to be", ELSEWHERE + ", or move the file away"),
-    errno.ENAMETOOLONG: ("a name is too long for this disk", "give a shorter name or folder"),
-    errno.EMFILE: ("too many files are open", "raise the limit on open files (ulimit -n), then run again"),
-    errno.ENOMEM: ("not enough memory", "lower the batch size, or take a smaller model or dtype"),
-}
-RUST_ERROR = re.compile(r"\(os error (\d+)\)")
-"""How safetensors and tokenizers tell of an error of the system, which they raise without its number."""
-TORCH_WRITER = ("PytorchStreamWriter failed", "inline_container.cc")
-OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
-
-
-class machine_errors:
-    """Turn what the machine refuses (space, permissions, memory) into a `MachineError` that names file or path."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        advice = _advice(error) if isinstance(error, Exception) else None
-        if advice is not None:
-            raise MachineError(advice[0], where=getattr(error, "filename", None) or self.path, do=advice[1]) from error
-
-
-def _advice(error: Exception) -> tuple[str, str] | None:
-    """Return what the machine refuses and what to do, or None for an error of another kind."""
-    text = str(error)
-    if isinstance(error, OSError):
-        return ADVICE.get(error.errno or 0)
-    if type(error).__name__ in OUT_OF_MEMORY or "DefaultCPUAllocator" in text:
-        return ADVICE[errno.ENOMEM]
-    number = RUST_ERROR.search(text)
-    if number is not None:
-        return ADVICE.get(int(number[1]))
-    if isinstance(error, RuntimeError) and any(part in text for part in TORCH_WRITER):
-        return (
-            "a file could not be written to its end",
-            "look whether the disk is full, then run the same command again",
-        )
-    return None
-
-
 @dataclass(frozen=True)
 class Artefact:
     """A finished stage: where its files are and the key that identifies them."""
@@ -169,6 +113,8 @@ class RunFolder:
     _lock: Any = None
 
     def __enter__(self) -> Self:
+        if not processes.is_first():
+            return self
         with machine_errors(self.path):
             try:
                 self.path.mkdir(parents=True, exist_ok=True)
@@ -192,7 +138,8 @@ class RunFolder:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def lock_file(self) -> Path:
@@ -216,41 +163,89 @@ class RunFolder:
         return _holds(self.final(stage), key)
 
     def do(
-        self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str], work: Callable[[Path], None]
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        work: Callable[[Path], None],
+        *,
+        shared: bool = False,
     ) -> Artefact:
         """Return the finished stage, doing its work only if that is not done yet.
+
+        Of several processes the first does everything; the others come back when the stage is finished.
 
         Args:
             stage: The stage's name, which is also its folder, such as `align/H-S@0.25`.
             config: Everything beside the inputs that the result depends on; part of the key.
             inputs: Name and content key of every artefact or file that the work reads; part of the key.
             work: Called with the stage's working folder, which may hold what a killed run left there.
+            shared: All processes call `work`, with the same folder; what it writes is the first one's business.
 
         Raises:
             RunError: A finished stage's files do not match its manifest.
             MachineError: The disk is full or the folder cannot be written.
         """
         key = self.key(stage, config, inputs)
-        if self.is_done(stage, key) and not self.redo(stage):
-            self._verify(stage)
-            with machine_errors(self.path):  # what a killed redoing of the finished stage left
-                shutil.rmtree(self.partial(stage, key), ignore_errors=True)
-            self.on_stage(stage, "kept")
-            return Artefact(stage, key, self.final(stage))
-        partial = self.partial(stage, key)
-        self.on_stage(stage, "resume" if partial.exists() else "start")
-        started = time.monotonic()
-        with machine_errors(partial):
-            partial.mkdir(parents=True, exist_ok=True)
-            if _holds(partial, key):
-                verify(partial)
-            else:
-                clear_temporary(partial)
-                work(partial)
-                _complete(stage, key, config, inputs, partial, time.monotonic() - started)
-            self._publish(stage, partial)
-        self.on_stage(stage, "done")
+        if not processes.is_first():
+            return self._follow(stage, key, work)
+        if self._keep(stage, key):
+            processes.from_first(False)
+        else:
+            self.on_stage(stage, "resume" if self.partial(stage, key).exists() else "start")
+            with machine_errors(self.partial(stage, key)):
+                self._publish(stage, self.fill(stage, config, inputs, work, shared=shared))
+            self.on_stage(stage, "done")
+        processes.wait()
         return Artefact(stage, key, self.final(stage))
+
+    def _follow(self, stage: str, key: str, work: Callable[[Path], None]) -> Artefact:
+        """Wait until the first process has finished a stage; do its work too if the first one's word asks for it."""
+        if processes.from_first(False):
+            with machine_errors(self.partial(stage, key)):
+                work(self.partial(stage, key))
+            processes.wait()
+        processes.wait()
+        return Artefact(stage, key, self.final(stage))
+
+    def _keep(self, stage: str, key: str) -> bool:
+        """Tell whether a finished stage stays, after a look at its files."""
+        if not self.is_done(stage, key) or self.redo(stage):
+            return False
+        self._verify(stage)
+        with machine_errors(self.path):  # what a killed redoing of the finished stage left
+            shutil.rmtree(self.partial(stage, key), ignore_errors=True)
+        self.on_stage(stage, "kept")
+        return True
+
+    def fill(
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        work: Callable[[Path], None],
+        *,
+        shared: bool = False,
+    ) -> Path:
+        """Do a stage's work in its partial folder up to the manifest, and return that folder; arguments as for `do`."""
+        key = self.key(stage, config, inputs)
+        partial = self.partial(stage, key)
+        started = time.monotonic()
+        partial.mkdir(parents=True, exist_ok=True)
+        complete = _holds(partial, key)
+        processes.from_first(shared and not complete)  # the word that `_follow` waits for
+        if complete:
+            verify(partial)
+            return partial
+        clear_temporary(partial)
+        if shared:
+            work(partial)
+            processes.wait()
+        else:
+            with processes.alone():
+                work(partial)
+        _complete(stage, key, config, inputs, partial, time.monotonic() - started)
+        return partial
 
     def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
         """Return the content key of a stage."""

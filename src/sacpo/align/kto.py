@@ -133,8 +133,9 @@ class KtoObjective:
         policy, reference = [], []
         for batch in batches:
             rows = self.layout([self.mismatches[i] for i in batch.indices]).to(batch.tensors["labels"].device)
-            policy.append(forward(lambda model, rows=rows: completion_logps(model, rows)))  # type: ignore[misc]
-            reference.append(self.ref_mismatched[batch.indices].to(policy[-1].device))
+            logps = forward(lambda model, rows=rows: completion_logps(model, rows))  # type: ignore[misc]
+            policy.append(logps[: batch.units])  # none of a batch that only fills up
+            reference.append(self.ref_mismatched[batch.indices[: batch.units]].to(logps.device))
         kl = kl_estimate(gather(torch.cat(policy)), gather(torch.cat(reference)))
         for batch in batches:
             batch.tensors["kl"] = kl

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
+from sacpo import processes
 from sacpo.align.objective import Gather, Metrics
 
 
 class Meter:
     """Sums and counts of metrics; a value is read from the device only when it is logged or saved."""
-
-    FILE = "meter.json"
 
     def __init__(self, device: torch.device) -> None:
         self.dtype = torch.float32 if device.type == "mps" else torch.float64
@@ -21,6 +20,10 @@ class Meter:
         self.tokens = 0
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
+
+    @property
+    def _file(self) -> str:
+        return f"meter-{processes.rank()}.json"
 
     def add(self, metrics: Metrics) -> None:
         """Add sums and counts."""
@@ -40,13 +43,13 @@ class Meter:
         return {**means, "num_tokens": total[-1]}
 
     def save(self, folder: Path) -> None:
-        """Write the sums into a checkpoint."""
+        """Write this process's sums into a checkpoint."""
         sums = {name: (total.item(), self._counts[name]) for name, total in self._sums.items()}
-        (folder / self.FILE).write_text(json.dumps({"tokens": self.tokens, "sums": sums}))
+        (folder / self._file).write_text(json.dumps({"tokens": self.tokens, "sums": sums}))
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote."""
-        saved = json.loads((folder / self.FILE).read_text())
+        saved = json.loads((folder / self._file).read_text())
         self.tokens = saved["tokens"]
         self._counts = {name: count for name, (_, count) in saved["sums"].items()}
         self._sums = {

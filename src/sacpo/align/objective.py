@@ -29,7 +29,8 @@ class Batch:
     Attributes:
         indices: The records, by position.
         rows: Their tokens.
-        units: How many terms the loss is a mean over (pairs, completions or target tokens), whatever the rows' shape.
+        units: How many terms the loss is a mean over (pairs, completions or target tokens), whatever the rows' shape;
+            0 where it only keeps a process in step with the others.
         tokens: Tokens of the rows without padding.
         tensors: One value a record or completion: reference log-probs, labels, ...
     """

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import distributed as dist
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
+from sacpo import processes
 from sacpo.align.adapters import write_policy
 from sacpo.align.job import TrainingJob
+from sacpo.align.sharded import gather_weights
 from sacpo.data.records import write_jsonl
 from sacpo.runs import machine_errors, write_json
 
@@ -48,13 +49,13 @@ def write_outcome(
     """Write `model/` (see `sacpo.align.adapters.write_policy`), `metrics.jsonl` and `summary.json`; return the summary.
 
     The checkpoints go. Nothing that is written depends on the clock. Of several processes one has `write` set; the
-    others wait for it.
+    others bring their shards of the weights and wait for it.
     """
     summary = {**summary, **_progress(log)}
+    gather_weights(model)
     if write:
         _write(out, model, tokenizer, log, summary, job)
-    if dist.is_initialized():
-        dist.barrier()
+    processes.wait()
     return summary
 
 

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sacpo import processes
 from sacpo.align.score import Score, score_all
 from sacpo.data.packing import Tree
 from sacpo.errors import ModelError, RunError
@@ -67,7 +68,7 @@ def reference_logps(
         ModelError: The reference model gives a log-prob that is NaN or infinite.
     """
     path = cache / f"{key}.safetensors"
-    if path.is_file():
+    if processes.from_first(path.is_file()):
         return _read(path, key)
     values = score_all(trees, score, batch_size, progress, "reference log-probs")
     if not values.isfinite().all():
@@ -79,7 +80,8 @@ def reference_logps(
             value=float(values[bad]),
             do="check the model's weights for NaN, or train in float32 or bf16",
         )
-    _write(path, key, values)
+    if processes.is_first():
+        _write(path, key, values)
     return values
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 from transformers import TrainingArguments
 
+from sacpo import processes
 from sacpo.align.adapters import adapter_off, bare
 from sacpo.align.objective import Layout
 from sacpo.data.packing import Tree
@@ -50,20 +52,27 @@ def scorer(model: nn.Module, layout: Layout, precision: torch.dtype | None = Non
 def score_all(
     trees: Sequence[Tree], score: Score, batch_size: int, progress: Progress, description: str
 ) -> torch.Tensor:
-    """Score many trees, those of about equal length together.
+    """Score many trees, those of about equal length together; several processes share the batches.
+
+    The batches do not depend on how many processes there are, and every process calls `score` equally often: a
+    sharded model computes nothing unless all call it.
 
     Shape: (completions,) float32, in nats, on the CPU, in the trees' order.
     """
     offsets = [0]
     for tree in trees:
         offsets.append(offsets[-1] + len(tree.completions))
-    values = torch.empty(offsets[-1], dtype=torch.float32)
+    values = torch.zeros(offsets[-1], dtype=torch.float32)
     order = sorted(range(len(trees)), key=lambda i: (-_length(trees[i]), i))
     plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    for batch in progress.track(plan, description, len(plan), "batch"):
-        places = [place for i in batch for place in range(offsets[i], offsets[i + 1])]
-        values[places] = score([trees[i] for i in batch]).float().cpu()
-    return values
+    n = math.ceil(len(plan) / processes.size())
+    for turn in progress.track(range(n), description, n, "batch"):
+        number = turn * processes.size() + processes.rank()
+        batch = plan[min(number, len(plan) - 1)]
+        found = score([trees[i] for i in batch]).float().cpu()
+        if number < len(plan):
+            values[[place for i in batch for place in range(offsets[i], offsets[i + 1])]] = found
+    return processes.added(values)
 
 
 def autocast_type(arguments: TrainingArguments) -> torch.dtype | None:

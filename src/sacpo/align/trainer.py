@@ -12,6 +12,7 @@ import gc
 import math
 import random
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +28,7 @@ from sacpo.align.adapters import adapters_kept, bare
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.meter import Meter
 from sacpo.align.objective import Batch, Objective
-from sacpo.align.order import EpochShuffle
+from sacpo.align.order import EpochShuffle, Positions
 from sacpo.align.start import check_start
 from sacpo.errors import TrainingDiverged
 from sacpo.progress import Progress, Task
@@ -68,14 +69,15 @@ class AlignTrainer(Trainer):
         self.objective: Objective = objective
         self.folder = Path(str(args.output_dir))
         self.policy = bare(model)
-        self.order = EpochShuffle(len(objective.ids), args.seed)
+        shared = args.per_device_train_batch_size * args.world_size if args.world_size > 1 else 1
+        self.order = EpochShuffle(len(objective.ids), args.seed, multiple=shared)
         self.meter = Meter(args.device)
         self._batches: Sequence[Batch] = ()
         super().__init__(
             model=model,
             args=args,
-            train_dataset=range(len(objective.ids)),
-            data_collator=objective.collate,  # type: ignore[arg-type]
+            train_dataset=Positions(len(objective.ids)),  # type: ignore[arg-type]
+            data_collator=self._collate,  # type: ignore[arg-type]
             callbacks=[_Flow(self.order)],
         )
         self.remove_callback(PrinterCallback)
@@ -116,6 +118,11 @@ class AlignTrainer(Trainer):
         padded = self.accelerator.gather(self.accelerator.pad_across_processes(values))
         return torch.cat([part[:size] for part, size in zip(padded.chunk(len(sizes)), sizes, strict=True)])
 
+    def _collate(self, positions: list[int]) -> Batch:
+        """Lay out the records at these positions; a batch of fillers alone is computed like any other, for nothing."""
+        records = [position for position in positions if position != EpochShuffle.FILLER]
+        return self.objective.collate(records) if records else replace(self.objective.collate([0]), units=0)
+
     def compute_loss(
         self,
         model: nn.Module,
@@ -129,8 +136,10 @@ class AlignTrainer(Trainer):
         if self.state.global_step == 0 and batch is self._batches[0]:
             check_start(self.objective, batch, self.forward_frozen, self.precision)
         total, metrics = self.objective.loss(batch, self.forward)
+        if batch.units == 0:
+            total, metrics = total * 0, {name: (value * 0, 0) for name, (value, _) in metrics.items()}
         self.meter.add({"loss": (total, batch.units), **metrics})
-        self.meter.tokens += batch.tokens
+        self.meter.tokens += batch.tokens if batch.units else 0
         # DDP and FSDP average gradients over processes: the factor turns that mean into the sum
         return total * (self.accelerator.num_processes / num_items_in_batch)
 
@@ -200,8 +209,7 @@ class AlignTrainer(Trainer):
             return  # the finished model follows at once
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
-        if self.args.should_save:
-            self.meter.save(Path(self._get_output_dir(trial)) / f"checkpoint-{step}")
+        self.meter.save(Path(self._get_output_dir(trial)) / f"checkpoint-{step}")
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.publish(self.folder, step, self.args.save_total_limit)

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sacpo import processes
 from sacpo.data.sources import source_key
 from sacpo.models import weights_key
 from sacpo.pipeline import data_work, evaluation_work, report_work, theory_work, training_work
@@ -72,7 +73,8 @@ def _base(study: Study) -> Iterator[Stage]:
         names = _names(sft.dataset)
         config = {**_trained(study, sft), "seed": study.seed(SFT)}
         inputs = (*study.base_stages, *_data_stages(names))
-        yield Stage(SFT, partial(training_work.fine_tune, study, names), config, inputs, study.external)
+        work = partial(training_work.fine_tune, study, names)
+        yield Stage(SFT, work, config, inputs, study.external, shared=True)
 
 
 def _judge_models(study: Study) -> Iterator[Stage]:
@@ -83,7 +85,7 @@ def _judge_models(study: Study) -> Iterator[Stage]:
         config = {**_trained(study, spec, leave_out=("prompts", *SCORING)), "seed": study.seed("judge", criterion)}
         inputs = (*study.made_by(SFT), *_data_stages(names))
         work = partial(training_work.train_judge, study, criterion, spec, names)
-        yield Stage(f"judge-model/{criterion}", work, config, inputs, study.external)
+        yield Stage(f"judge-model/{criterion}", work, config, inputs, study.external, shared=True)
 
 
 def _steps(study: Study) -> Iterator[Stage]:
@@ -107,7 +109,7 @@ def _steps(study: Study) -> Iterator[Stage]:
         }
         inputs = (*study.made_by(node.parent), *records)
         work = partial(training_work.align_model, study, node, records)
-        yield Stage(f"align/{name}", work, config, inputs, study.external)
+        yield Stage(f"align/{name}", work, config, inputs, study.external, shared=True)
     heldout = [name for name, spec in study.recipe.data.items() if spec.holdout > 0]
     trained = [SFT, *(name for name, node in study.nodes.items() if isinstance(node, StepModel))]
     if heldout and len(trained) > 1:
@@ -277,6 +279,7 @@ def _trained(study: Study, spec: Any, leave_out: tuple[str, ...] = ()) -> dict[s
         "spec": {key: value for key, value in _dump(spec).items() if key not in ("training", *leave_out)},
         "training": study.training(spec.training),
         "base": _dump(study.recipe.base),
+        **processes.part_of_key(),
     }
 
 

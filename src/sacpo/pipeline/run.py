@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from sacpo import processes
 from sacpo.errors import RunError
 from sacpo.pipeline.build import stages_of
 from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
@@ -83,12 +84,14 @@ def run(
 
     folder.redo, folder.on_stage = redo.holds, tell
     with folder:
-        write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
-        with machine_errors(study.cache):
-            study.cache.mkdir(exist_ok=True)
-            clear_temporary(study.cache)
+        if processes.is_first():
+            write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
+            with machine_errors(study.cache):
+                study.cache.mkdir(exist_ok=True)
+                clear_temporary(study.cache)
         Runner(folder).do(stages)
-        redo.finish()
+        if processes.is_first():
+            redo.finish()
         return Run(folder.path, _results(folder.path))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sacpo import processes
 from sacpo.errors import RunError
 from sacpo.progress import Progress
 from sacpo.runs import MANIFEST, Artefact, RunFolder
@@ -50,18 +51,24 @@ def do_single(
     inputs: Mapping[str, str],
     work: Callable[[Path], None],
     progress: Progress,
+    *,
+    shared: bool = False,
 ) -> Artefact:
     """Do one stage into a folder of the user's choice; the same call again keeps or resumes it.
+
+    With `shared` all processes of a launch do its work together; else the first does it and the others wait.
 
     Raises:
         RunError: The folder holds something else, or another process works on it.
     """
     with OutFolder(out, progress) as folder:
         try:
-            _check_free(folder, stage, folder.key(stage, config, inputs))
-            return folder.do(stage, config, inputs, work)
+            if processes.is_first():
+                _check_free(folder, stage, folder.key(stage, config, inputs))
+            return folder.do(stage, config, inputs, work, shared=shared)
         finally:
-            folder.lock_file.unlink(missing_ok=True)
+            if processes.is_first():
+                folder.lock_file.unlink(missing_ok=True)
 
 
 def _check_free(folder: OutFolder, stage: str, key: str) -> None:

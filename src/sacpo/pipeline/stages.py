@@ -34,6 +34,7 @@ class Stage:
         config: Everything that the result depends on beside what it reads.
         inputs: Names of the stages that it reads.
         sources: Name and content key of what it reads from outside the run.
+        shared: All processes of a launch do its work together; also, it may be a job of its own.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stage:
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Runner:
                 stage.config,
                 inputs,
                 lambda out, stage=stage: stage.work(out, partial(self.at, stage)),  # type: ignore[misc]
+                shared=stage.shared,
             )
 
     def plan(self, stages: Iterable[Stage]) -> list[Status]:
