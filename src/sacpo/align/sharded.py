@@ -1,12 +1,39 @@
-"""Weights that FSDP2 split over processes, made whole again."""
+"""FSDP2: on processes without a GPU, too; and split weights made whole again."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
+from accelerate import PartialState
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import nn
 from torch.distributed.tensor import DTensor
+from transformers import TrainingArguments
 
 from sacpo import processes
+
+
+@contextlib.contextmanager
+def fsdp_anywhere(args: TrainingArguments) -> Iterator[None]:
+    """Let an Accelerator be made that shards on the CPU as on GPUs, where accelerate would leave FSDP out unsaid."""
+    state = PartialState()
+    wanted = bool(args.fsdp) or parse_flag_from_env("ACCELERATE_USE_FSDP")
+    if not wanted or state.distributed_type != DistributedType.MULTI_CPU:
+        yield
+        return
+    state.distributed_type = DistributedType.MULTI_GPU
+    try:
+        yield
+    finally:
+        state.distributed_type = DistributedType.MULTI_CPU
+
+
+def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
+    """Let every process write its own shards of a checkpoint; the finished model is gathered whatever was asked for."""
+    plugin.state_dict_config = plugin.optim_state_dict_config = None
+    plugin.set_state_dict_type("SHARDED_STATE_DICT")
 
 
 def gather_weights(model: nn.Module) -> None:

@@ -29,8 +29,10 @@ from sacpo.align.defaults import optimiser_steps
 from sacpo.align.meter import Meter
 from sacpo.align.objective import Batch, Objective
 from sacpo.align.order import EpochShuffle, Positions
+from sacpo.align.sharded import fsdp_anywhere, shard_checkpoints
 from sacpo.align.start import check_start
 from sacpo.errors import TrainingDiverged
+from sacpo.losses.head import split_model
 from sacpo.progress import Progress, Task
 
 T = TypeVar("T")
@@ -81,6 +83,14 @@ class AlignTrainer(Trainer):
             callbacks=[_Flow(self.order)],
         )
         self.remove_callback(PrinterCallback)
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Make the accelerator; see `Trainer.create_accelerator_and_postprocess`."""
+        with fsdp_anywhere(self.args):
+            super().create_accelerator_and_postprocess()
+        if self.is_fsdp_enabled:
+            split_model(self.policy)  # its look at the model needs whole weights
+            shard_checkpoints(self.accelerator.state.fsdp_plugin)
 
     def fit(self, progress: Progress, description: str) -> list[dict[str, float]]:
         """Train to the end, from the newest checkpoint if there is one, and return the log, one entry a logged step."""

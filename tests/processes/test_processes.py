@@ -1,0 +1,96 @@
+"""Two processes at one run: the same curve as one process, DDP and FSDP2, killed and resumed; errors end all."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from align_toys import write_base
+from safetensors.torch import load_file
+from worker import train
+
+from sacpo import processes
+
+WORKER = Path(__file__).with_name("worker.py")
+
+
+def launch(folder: Path, *tasks: str, n: int = 2) -> list[tuple[int, str, str]]:
+    """Run the worker in `n` processes without a launcher; return exit codes, standard output and errors."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    begun = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(folder), *tasks],
+            env={**shared, "RANK": str(i), "LOCAL_RANK": str(i), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(n)
+    ]
+    said = [process.communicate(timeout=120) for process in begun]
+    return [(process.returncode, *texts) for process, texts in zip(begun, said, strict=True)]
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does_and_resume(tmp_path: Path) -> None:
+    """Same global batch: every loss and metric within 1e-5, weights within 1e-5, after kills at checkpoint 2 too."""
+    write_base(tmp_path / "base")
+    killed = [launch(tmp_path, "dpo-ddp", "kto-ddp!2"), launch(tmp_path, "kto-ddp", "kto-fsdp", "dpo-fsdp!2")]
+    for codes in killed:
+        assert codes[0][0] == -signal.SIGKILL, codes
+        assert codes[1][0] != 0, codes
+    for name in ("kto-ddp", "dpo-fsdp"):
+        assert not (tmp_path / name).exists() or name == "kto-ddp"
+    assert [path.name for path in tmp_path.glob(".dpo-fsdp-*/checkpoints/checkpoint-*")] == ["checkpoint-2"]
+    done = launch(tmp_path, "dpo-ddp", "kto-ddp", "kto-fsdp", "dpo-fsdp")
+    assert [code for code, _, _ in done] == [0, 0], done
+    assert "split 21 0" in done[0][1], "FSDP2 had split all weights, and they are whole again"
+    one = tmp_path / "one"
+    write_base(one / "base")
+    for algorithm in ("dpo", "kto"):
+        train(one, f"{algorithm}-single")
+        expected = losses(one / f"{algorithm}-single")
+        weights = load_file(one / f"{algorithm}-single" / "model" / "model.safetensors")
+        for name in (f"{algorithm}-ddp", f"{algorithm}-fsdp"):
+            found = losses(tmp_path / name)
+            assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
+            for ours, theirs in zip(found, expected, strict=True):
+                assert ours.keys() == theirs.keys()
+                for key in ours.keys() - {"rewards/accuracies"}:  # a margin of 0 +- rounding before the first update
+                    assert ours[key] == pytest.approx(theirs[key], abs=1e-5), (name, ours["step"], key)
+            trained = load_file(tmp_path / name / "model" / "model.safetensors")
+            assert trained.keys() == weights.keys()
+            for key, value in weights.items():
+                torch.testing.assert_close(trained[key], value, atol=1e-5, rtol=0)
+
+
+def test_an_error_in_one_process_ends_all_with_one_message(tmp_path: Path) -> None:
+    done = launch(tmp_path, "error")
+    assert [code for code, _, _ in done] == [2, 2]
+    assert "".join(errors for _, _, errors in done).count("error: the second process has had enough") == 1
+    assert "Traceback" not in "".join(errors for _, _, errors in done)
+
+
+def test_a_single_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (processes.rank(), processes.size(), processes.from_first("here")) == (0, 1, "here")
+    monkeypatch.setenv("RANK", "3")  # some schedulers set it by itself
+    assert (processes.rank(), processes.size()) == (0, 1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (processes.rank(), processes.size(), processes.part_of_key()) == (3, 4, {"processes": 4})
+    with processes.alone():
+        assert (processes.rank(), processes.size(), processes.part_of_key()) == (0, 1, {})
+        assert processes.added(torch.ones(1)).item() == 1

@@ -1,0 +1,84 @@
+"""What each of two processes does in the tests of several processes: `python worker.py FOLDER TASK ...`.
+
+TASK is ALGORITHM-STRATEGY, such as kto-fsdp; with `!N` behind it all processes kill themselves at checkpoint N.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "align"))
+
+import torch
+from align_toys import job, step, toy_pairs
+
+from sacpo import processes
+from sacpo.align import checkpoints, outcome, step as align_step
+from sacpo.errors import RunError
+from sacpo.pipeline.single import do_single
+from sacpo.progress import QUIET
+
+BATCH, PAIRS = 8, 25  # the last batch has one pair or two completions: a process has none of it
+FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
+
+
+def train(folder: Path, name: str) -> None:
+    """Do one alignment step as a stage that all processes share."""
+    algorithm, strategy = name.split("-")[:2]
+    options = FSDP if strategy == "fsdp" else {}
+    toy = job(folder / "base", per_device_train_batch_size=BATCH // processes.size(), save_steps=2, **options)
+
+    def work(out: Path) -> None:
+        align_step.run_align(toy, step(algorithm), 0.5, toy_pairs(PAIRS), out, out / "cache")
+
+    do_single("align", folder / name, {"task": name}, {}, work, QUIET, shared=True)
+
+
+def die_at(number: int) -> None:
+    """Kill this process right after a checkpoint was published."""
+    wait = checkpoints.publish
+
+    def publish(place: Path, at: int, keep: int | None) -> None:
+        wait(place, at, keep)
+        if at == number:
+            os.kill(int(os.environ["OTHER"]) if "OTHER" in os.environ else os.getpid(), signal.SIGKILL)
+
+    checkpoints.publish = publish
+
+
+def note_shards() -> None:
+    """Say how many weights FSDP2 had split when the model was gathered."""
+    gather = outcome.gather_weights
+
+    def noted(model: torch.nn.Module) -> None:
+        split = sum(type(p).__name__ == "DTensor" for p in model.parameters())
+        gather(model)
+        if processes.is_first():
+            print("split", split, sum(type(p).__name__ == "DTensor" for p in model.parameters()), flush=True)
+
+    outcome.gather_weights = noted
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    note_shards()
+    with processes.relayed():
+        for task in sys.argv[2:]:
+            if task == "error":
+                processes.wait()
+                if processes.rank() == 1:
+                    raise RunError("the second process has had enough", do="nothing")
+                processes.from_first(processes.added(torch.zeros(1)))
+                continue
+            name, _, number = task.partition("!")
+            if number:
+                die_at(int(number))
+            train(folder, name)
+
+
+if __name__ == "__main__":
+    main()
