@@ -54,6 +54,13 @@ def run(
         str | None, typer.Option("--from", metavar="STAGE", help="Do this stage and all after it again.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    jobs: Annotated[
+        str | None, typer.Option("--jobs", help="Independent trainings at the same time: slurm or local (submitit).")
+    ] = None,
+    job: Annotated[
+        list[str] | None, typer.Option("--job", metavar="NAME=VALUE", help="A job's gpus_per_node, slurm_partition, ...")
+    ] = None,
+    at_once: Annotated[int | None, typer.Option("--at-once", min=1, help="Most local jobs at a time.")] = None,
     as_json: Json = False,
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
@@ -65,9 +72,11 @@ def run(
         _show_plan(loaded, runs, start, command, as_json)
         return
     from sacpo import pipeline
+    from sacpo.pipeline.jobs import Jobs
 
+    how = Jobs(jobs, verbs.parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
-        done = pipeline.run(loaded, runs=runs, start=start, command=command, progress=progress)
+        done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
     _show_run(done, as_json)
 
 

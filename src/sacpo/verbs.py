@@ -61,12 +61,12 @@ def sft(
             data,
             out,
             format=format,
-            training=_options(training, "--training"),
-            lora=_options(lora, "--lora") if lora else None,
+            training=parse_options(training, "--training"),
+            lora=parse_options(lora, "--lora") if lora else None,
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
-            base=_options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     _say(as_json, model=done)
@@ -101,12 +101,12 @@ def align(
             beta=beta,
             criterion=criterion,
             format=format,
-            training=_options(training, "--training"),
-            lora=_options(lora, "--lora") if lora else None,
+            training=parse_options(training, "--training"),
+            lora=parse_options(lora, "--lora") if lora else None,
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
-            base=_options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     _say(as_json, model=done)
@@ -171,9 +171,9 @@ def generate(
             name=name,
             format=format,
             samples=samples,
-            generation=_options(generation, "--generation"),
+            generation=parse_options(generation, "--generation"),
             seed=seed,
-            base=_options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     _say(as_json, answers=done)
@@ -205,7 +205,7 @@ def judge(
             sign=-1 if cost else 1,
             unsafe_below=unsafe_below,
             max_length=max_length,
-            base=_options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     if as_json:
@@ -265,7 +265,12 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
     return [DataSpec(format=format, path=path, label=label) for path in data]
 
 
-def _options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
+def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
+    """Return the options NAME=VALUE of a command line, with values as in YAML.
+
+    Raises:
+        RecipeError: One of them is not of that form.
+    """
     found: dict[str, Any] = {}
     for item in items or ():
         name, sign, text = item.partition("=")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import yaml
 from sacpo import processes
 from sacpo.errors import RunError
 from sacpo.pipeline.build import stages_of
+from sacpo.pipeline.jobs import CACHE, Jobs
 from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
 from sacpo.pipeline.study import Study
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import Recipe
 from sacpo.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
 
-CACHE, RECIPE, REDO = "cache", "recipe.yaml", "redo.json"
+RECIPE, REDO = "recipe.yaml", "redo.json"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ def run(
     runs: str | Path = "runs",
     start: str | None = None,
     command: str = "",
+    jobs: Jobs | None = None,
     progress: Progress = QUIET,
 ) -> Run:
     """Do every stage of a recipe that is not done yet, resuming what a killed run left.
@@ -66,12 +69,15 @@ def run(
         runs: The folder of all runs; this one's is `runs/NAME`.
         start: Do this stage, and all that depend on it, again.
         command: How the run was started, for the report.
+        jobs: Do trainings that do not wait for each other as jobs, at the same time; None: one after the other.
         progress: Where to show what is going on.
 
     Raises:
         UserError: Something in the recipe, the data, a model or the machine does not allow it.
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
     """
+    if jobs is not None and processes.size() > 1:
+        raise RunError("jobs are started by one process", where="--jobs", do="start sacpo run without a launcher")
     folder = RunFolder(Path(runs) / recipe.name)
     study = Study(recipe, folder.path / CACHE, progress)
     stages = stages_of(study, command)  # before the folder is made: a missing file leaves no trace
@@ -89,7 +95,8 @@ def run(
             with machine_errors(study.cache):
                 study.cache.mkdir(exist_ok=True)
                 clear_temporary(study.cache)
-        Runner(folder).do(stages)
+        ahead = partial(jobs.do, recipe, Path(runs), command) if jobs is not None else None
+        Runner(folder, ahead).do(stages)
         if processes.is_first():
             redo.finish()
         return Run(folder.path, _results(folder.path))

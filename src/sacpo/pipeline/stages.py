@@ -7,7 +7,7 @@ the change. A loop that revisits stages adds further stages under names of their
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
-from sacpo.runs import Artefact, RunFolder
+from sacpo.runs import Artefact, RunFolder, machine_errors
 
 At = Callable[[str], Path]
 """Folder of a finished stage, by name."""
@@ -59,16 +59,25 @@ class Runner:
 
     Args:
         folder: The run's folder; its lock must be held to do work.
+        ahead: Called with the names of shared stages that wait for nothing, two or more, before the first is done: it
+            may do them all at once, each with `fill`.
     """
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    def __init__(self, folder: RunFolder, ahead: Callable[[Sequence[str]], None] | None = None) -> None:
+        self.folder, self.ahead = folder, ahead
         self.done: dict[str, Artefact] = {}
         self._keys: dict[str, str] = {}
 
     def do(self, stages: Iterable[Stage]) -> None:
         """Do the stages that are not done yet, in order; each comes after those that it reads."""
-        for stage in stages:
+        stages = list(stages)
+        tried: set[str] = set()
+        for place, stage in enumerate(stages):
+            if self.ahead is not None and stage.shared and stage.name not in tried:
+                ready = [other.name for other in stages[place:] if self._is_ready(other)]
+                tried |= {*ready}
+                if len(ready) > 1:
+                    self.ahead(ready)
             inputs = self._inputs(stage)
             self._keys[stage.name] = self.folder.key(stage.name, stage.config, inputs)
             self.done[stage.name] = self.folder.do(
@@ -78,6 +87,24 @@ class Runner:
                 lambda out, stage=stage: stage.work(out, partial(self.at, stage)),  # type: ignore[misc]
                 shared=stage.shared,
             )
+
+    def fill(self, stages: Iterable[Stage], name: str) -> None:
+        """Do one stage's work up to its manifest, without publishing it; all that it reads must be finished."""
+        for stage in stages:
+            inputs = self._inputs(stage)
+            key = self._keys[stage.name] = self.folder.key(stage.name, stage.config, inputs)
+            self.done[stage.name] = Artefact(stage.name, key, self.folder.final(stage.name))
+            if stage.name == name:
+                with machine_errors(self.folder.partial(name, key)):
+                    self.folder.fill(name, stage.config, inputs, lambda out: stage.work(out, partial(self.at, stage)))  # noqa: B023
+                return
+
+    def _is_ready(self, stage: Stage) -> bool:
+        """Tell whether a stage may be a job now: not done, and all that it reads is."""
+        if not stage.shared or not {*stage.inputs} <= self.done.keys():
+            return False
+        key = self.folder.key(stage.name, stage.config, self._inputs(stage))
+        return self.folder.redo(stage.name) or not self.folder.is_done(stage.name, key)
 
     def plan(self, stages: Iterable[Stage]) -> list[Status]:
         """Return what doing the stages would do, without doing it."""

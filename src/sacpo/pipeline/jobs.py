@@ -1,0 +1,179 @@
+"""Independent trainings as jobs of their own: a SLURM array, or processes of this machine, through submitit.
+
+The run itself keeps the folder's lock. A job does exactly one stage into its partial folder, up to the manifest, and
+the run then publishes it as it publishes what a killed run had all but finished. So a job needs no lock of the run, and
+a stage has one meaning, however it is done. Without submitit the same stages are done one after the other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sacpo.errors import MachineError, RecipeError, RunError, SacpoError
+from sacpo.pipeline.build import stages_of
+from sacpo.pipeline.stages import Runner
+from sacpo.pipeline.study import Study
+from sacpo.recipe.schema import Recipe
+from sacpo.runs import RunFolder
+
+CLUSTERS = ("slurm", "local")
+FOLDER, CACHE = "jobs", "cache"
+LONGEST = 3 * 24 * 60  # minutes; submitit's own limit is five
+LOOK = 1.0  # seconds between looks at local jobs
+
+
+class Job(Protocol):
+    """A submitit job."""
+
+    job_id: str
+
+    def result(self) -> Any:
+        """Wait for what it returns."""
+
+    def done(self) -> bool:
+        """Tell whether it has ended."""
+
+    def cancel(self) -> None:
+        """End it."""
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """How trainings become jobs.
+
+    Attributes:
+        cluster: "slurm", or "local": processes of this machine.
+        options: Parameters of submitit's AutoExecutor: gpus_per_node, timeout_min, slurm_partition, ...
+        at_once: "local" only: most jobs at a time; None: one a GPU, and one on a machine without.
+
+    Raises:
+        RecipeError: There is no such cluster.
+    """
+
+    cluster: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    at_once: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.cluster not in CLUSTERS:
+            raise RecipeError(
+                "no such way to run jobs", where="--jobs", value=self.cluster, allowed=CLUSTERS, do="choose one of these"
+            )
+
+    def do(self, recipe: Recipe, runs: Path, command: str, stages: Sequence[str]) -> None:
+        """Do stages that wait for nothing, at the same time; return when all have ended.
+
+        Raises:
+            SacpoError: What the first failed job says.
+            RunError: A job ended without a word.
+        """
+        executor = self._executor(runs / recipe.name / FOLDER)
+        jobs: dict[str, Job] = {}
+        try:
+            if self.cluster == "slurm":
+                with executor.batch():  # one array
+                    for name in stages:
+                        jobs[name] = executor.submit(do_stage, recipe, runs, command, name)
+            else:
+                self._locally(executor, jobs, recipe, runs, command, stages)
+            failures = [failure for name, job in jobs.items() if (failure := _result(name, job)) is not None]
+        finally:
+            for job in jobs.values():
+                if not job.done():
+                    job.cancel()
+        if failures:
+            raise failures[0]
+
+    def _locally(
+        self, executor: Any, jobs: dict[str, Job], recipe: Recipe, runs: Path, command: str, stages: Sequence[str]
+    ) -> None:
+        gpus = _gpus()
+        free = list(range(self.at_once or max(len(gpus), 1)))
+        busy: dict[int, Job] = {}
+        for name in stages:
+            while not free:
+                free = [place for place, job in busy.items() if job.done()]
+                time.sleep(0 if free else LOOK)
+            place = free.pop(0)
+            gpu = gpus[place % len(gpus)] if gpus else None
+            busy[place] = jobs[name] = executor.submit(do_stage, recipe, runs, command, name, gpu)
+
+    def _executor(self, folder: Path) -> Any:
+        try:
+            import submitit
+        except ImportError as error:
+            raise MachineError(
+                "jobs need submitit, which is not installed",
+                where="--jobs",
+                value=self.cluster,
+                do="pip install 'sacpo[jobs]', or leave --jobs out: the trainings then run one after the other",
+            ) from error
+        executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+        try:
+            executor.update_parameters(**{"timeout_min": LONGEST, "name": "sacpo", **self.options})
+        except (NameError, TypeError, ValueError) as error:
+            raise RecipeError(
+                f"submitit refuses the jobs' options: {error}",
+                where="--job",
+                value=dict(self.options),
+                do="correct them; they are AutoExecutor's parameters",
+            ) from error
+        return executor
+
+
+def do_stage(recipe: Recipe, runs: Path, command: str, name: str, gpu: str | None = None) -> SacpoError | None:
+    """Do one stage of a run into its partial folder, and return what went wrong; called in a process of its own.
+
+    Args:
+        recipe: The run's recipe.
+        runs: The folder of all runs.
+        command: As given to the run: the report's key holds it.
+        name: The stage; all that it reads is finished.
+        gpu: The GPU to use, as CUDA_VISIBLE_DEVICES names it; None: what the scheduler gave.
+    """
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
+    folder = RunFolder(runs / recipe.name)
+    try:
+        stages = stages_of(Study(recipe, folder.path / CACHE), command)
+        with (folder.path / FOLDER / f".{name.replace('/', '~')}.lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return RunError(
+                    "another job is doing this stage", where=name, do="wait until it has ended, or cancel that job"
+                )
+            Runner(folder).fill(stages, name)
+    except SacpoError as error:
+        return error
+    return None
+
+
+def _result(name: str, job: Job) -> SacpoError | None:
+    from submitit.core.utils import FailedJobError, UncompletedJobError
+
+    try:
+        failure: SacpoError | None = job.result()
+    except (FailedJobError, UncompletedJobError) as error:
+        last = str(error).strip().splitlines()[-1:]
+        return RunError(
+            f"a job ended before its stage was done: {''.join(last)}",
+            where=f"{name}, job {job.job_id}",
+            do="look at its log in the run's folder 'jobs'; the same command goes on from there",
+        )
+    return failure
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = named.split(",") if named else [str(i) for i in range(torch.cuda.device_count())]
+    return visible[: torch.cuda.device_count()]
