@@ -23,8 +23,10 @@ LEAVES = {
     "data",
     "errors",
     "losses",
+    "machine",
     "model_checks",
     "models",
+    "processes",
     "progress",
     "recipe",
     "runs",
@@ -32,13 +34,14 @@ LEAVES = {
     "theory",
     "world",
 }
-ORDER = {"pipeline", "api", "cli", "verbs"}
+ORDER = {"pipeline", "api", "cli", "verbs", "__main__"}
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",
     "sacpo.cli",
     "sacpo.data.records",
     "sacpo.errors",
+    "sacpo.processes",
     "sacpo.progress",
     "sacpo.recipe",
     "sacpo.report.build",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sacpo._version import __version__
 
 if TYPE_CHECKING:
-    from sacpo.pipeline import Run, plan, run
+    from sacpo.pipeline.run import Run, plan, run
     from sacpo.recipe import Recipe, load_recipe, parse_recipe
 
 __all__ = ["Recipe", "Run", "__version__", "load_recipe", "parse_recipe", "plan", "run"]

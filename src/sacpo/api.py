@@ -27,7 +27,8 @@ from sacpo.evaluate.judges import RefusalJudge, ScoredJudge
 from sacpo.evaluate.judges.reward_model import reward_model_scores
 from sacpo.evaluate.measures import measure
 from sacpo.evaluate.verdicts import judge_answers
-from sacpo.models import weights_key
+from sacpo.evaluate.vllm import VllmModel, uses_vllm
+from sacpo.models import resolve_device, weights_key
 from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.merge_single import export, merge
 from sacpo.pipeline.single import do_single
@@ -187,7 +188,7 @@ def generate(
         name: The model's name in the answers; its path by default.
         format: The format of sources that are given by path or id.
         samples: Answers to each prompt.
-        generation: max_new_tokens, do_sample, temperature, top_p, batch_size.
+        generation: max_new_tokens, do_sample, temperature, top_p, batch_size, engine.
         seed: The root of all random numbers.
         base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
             quantization.
@@ -203,8 +204,10 @@ def generate(
     def work(folder: Path) -> None:
         records = [record for record in _records(sources, seed) if isinstance(record, Prompt)]
         tokenizer = job.load_tokenizer()
+        fast = uses_vllm(spec.engine, resolve_device(job.base.device))
+        vllm = {"revision": job.revision, "trust_remote_code": job.base.trust_remote_code, "dtype": job.base.dtype}
         generate_answers(
-            job.load_model(),
+            VllmModel(job.model, **vllm) if fast else job.load_model(),  # type: ignore[arg-type]
             tokenizer,
             list({record.id: record for record in records}.values()),
             make_template(job.base.template, tokenizer),

@@ -58,7 +58,8 @@ def run(
         str | None, typer.Option("--jobs", help="Independent trainings at the same time: slurm or local (submitit).")
     ] = None,
     job: Annotated[
-        list[str] | None, typer.Option("--job", metavar="NAME=VALUE", help="A job's gpus_per_node, slurm_partition, ...")
+        list[str] | None,
+        typer.Option("--job", metavar="NAME=VALUE", help="A job's gpus_per_node, slurm_partition, ..."),
     ] = None,
     at_once: Annotated[int | None, typer.Option("--at-once", min=1, help="Most local jobs at a time.")] = None,
     as_json: Json = False,

@@ -171,7 +171,7 @@ def _store() -> Any:
 
     _control()
     store = distributed.distributed_c10d._get_default_store()
-    return store.clone()
+    return store.clone()  # type: ignore[attr-defined]
 
 
 def _control() -> Any:
@@ -190,6 +190,6 @@ def _control() -> Any:
 
 
 def _launched(name: str, otherwise: int) -> int:
-    """Return a number that the launcher gave this process; RANK alone, as some schedulers set it, counts for nothing."""
+    """Return a number that the launcher gave this process; RANK alone, as some schedulers set it, is none."""
     launched = "RANK" in os.environ and "WORLD_SIZE" in os.environ
     return int(os.environ.get(name, otherwise)) if launched else otherwise

@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -29,8 +28,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
-from sacpo._version import __version__
 from sacpo import processes
+from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError
 from sacpo.machine import ELSEWHERE
 from sacpo.machine import machine_errors as machine_errors

@@ -6,7 +6,7 @@ import json
 import sys
 import types
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,7 +27,7 @@ class FailedJobError(Exception):
 class FakeExecutor:
     """Runs jobs when they are submitted; notes what it was asked for."""
 
-    seen: list[Any] = []
+    seen: ClassVar[list[Any]] = []
     fault: BaseException | None = None
 
     def __init__(self, folder: Path, cluster: str) -> None:

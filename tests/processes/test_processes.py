@@ -47,18 +47,15 @@ def losses(folder: Path) -> list[dict[str, float]]:
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_does_and_resume(tmp_path: Path) -> None:
-    """Same global batch: every loss and metric within 1e-5, weights within 1e-5, after kills at checkpoint 2 too."""
+    """Same global batch: losses, metrics and weights within 1e-5, stopped or killed at checkpoint 2 too."""
     write_base(tmp_path / "base")
-    killed = [launch(tmp_path, "dpo-ddp", "kto-ddp!2"), launch(tmp_path, "kto-ddp", "kto-fsdp", "dpo-fsdp!2")]
-    for codes in killed:
-        assert codes[0][0] == -signal.SIGKILL, codes
-        assert codes[1][0] != 0, codes
-    for name in ("kto-ddp", "dpo-fsdp"):
-        assert not (tmp_path / name).exists() or name == "kto-ddp"
+    killed = launch(tmp_path, "dpo-ddp", "kto-ddp?2", "dpo-fsdp!2")
+    assert killed[0][0] == -signal.SIGKILL and killed[1][0] != 0, killed
     assert [path.name for path in tmp_path.glob(".dpo-fsdp-*/checkpoints/checkpoint-*")] == ["checkpoint-2"]
     done = launch(tmp_path, "dpo-ddp", "kto-ddp", "kto-fsdp", "dpo-fsdp")
     assert [code for code, _, _ in done] == [0, 0], done
-    assert "split 21 0" in done[0][1], "FSDP2 had split all weights, and they are whole again"
+    n = len(load_file(tmp_path / "base" / "model.safetensors"))
+    assert done[0][1].splitlines() == [f"split {n} 0"] * 2, "FSDP2 had split all weights, and they are whole again"
     one = tmp_path / "one"
     write_base(one / "base")
     for algorithm in ("dpo", "kto"):

@@ -1,14 +1,18 @@
 """What each of two processes does in the tests of several processes: `python worker.py FOLDER TASK ...`.
 
-TASK is ALGORITHM-STRATEGY, such as kto-fsdp; with `!N` behind it all processes kill themselves at checkpoint N.
+TASK is ALGORITHM-STRATEGY, such as kto-fsdp. With `!N` behind it the first process kills itself at checkpoint N; with
+`?N` an error stops the training there in all processes, and it is done again.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "align"))
 
@@ -16,7 +20,9 @@ import torch
 from align_toys import job, step, toy_pairs
 
 from sacpo import processes
-from sacpo.align import checkpoints, outcome, step as align_step
+from sacpo.align import outcome
+from sacpo.align import step as align_step
+from sacpo.align.trainer import AlignTrainer
 from sacpo.errors import RunError
 from sacpo.pipeline.single import do_single
 from sacpo.progress import QUIET
@@ -37,16 +43,24 @@ def train(folder: Path, name: str) -> None:
     do_single("align", folder / name, {"task": name}, {}, work, QUIET, shared=True)
 
 
-def die_at(number: int) -> None:
-    """Kill this process right after a checkpoint was published."""
-    wait = checkpoints.publish
+class Stopped(Exception):
+    """A training was stopped."""
 
-    def publish(place: Path, at: int, keep: int | None) -> None:
-        wait(place, at, keep)
-        if at == number:
-            os.kill(int(os.environ["OTHER"]) if "OTHER" in os.environ else os.getpid(), signal.SIGKILL)
 
-    checkpoints.publish = publish
+def end_at(number: int, *, kill: bool) -> None:
+    """End this process, or the training in it, right after a checkpoint was published."""
+    save = AlignTrainer._save_checkpoint
+
+    def saved(self: AlignTrainer, model: Any, trial: Any) -> None:
+        save(self, model, trial)
+        if self.state.global_step == number:
+            AlignTrainer._save_checkpoint = save
+            if not kill:
+                raise Stopped
+            if processes.is_first():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    AlignTrainer._save_checkpoint = saved
 
 
 def note_shards() -> None:
@@ -74,9 +88,12 @@ def main() -> None:
                     raise RunError("the second process has had enough", do="nothing")
                 processes.from_first(processes.added(torch.zeros(1)))
                 continue
-            name, _, number = task.partition("!")
-            if number:
-                die_at(int(number))
+            name, how, number = re.fullmatch(r"([\w-]+)([!?]?)(\d*)", task).groups()
+            if how:
+                end_at(int(number), kill=how == "!")
+            if how == "?":
+                with contextlib.suppress(Stopped):
+                    train(folder, name)
             train(folder, name)
 
 

@@ -78,7 +78,7 @@ class AlignTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            train_dataset=Positions(len(objective.ids)),  # type: ignore[arg-type]
+            train_dataset=Positions(len(objective.ids)),
             data_collator=self._collate,  # type: ignore[arg-type]
             callbacks=[_Flow(self.order)],
         )

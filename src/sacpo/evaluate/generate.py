@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from sacpo.data.tokenize import tokenize_prompt
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.evaluate.decoding import Row, Sampling, decode
 from sacpo.evaluate.degenerate import degeneration
+from sacpo.evaluate.vllm import ROWS_AT_ONCE, VllmModel
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import GenerationSpec
 from sacpo.runs import machine_errors
@@ -63,7 +65,7 @@ def generate_answers(
     A prompt that is given again is sampled again: its answers are numbered on.
 
     Args:
-        model: A causal language model, or several mixed (`sacpo.merge.MixedModel`).
+        model: A causal language model, several mixed (`sacpo.merge.MixedModel`), or vLLM's (`VllmModel`).
         tokenizer: Its tokenizer.
         prompts: What to answer.
         template: Turns a prompt into text.
@@ -84,7 +86,7 @@ def generate_answers(
     if samples > 1 and not spec.do_sample:
         raise RecipeError("several samples of a prompt need 'do_sample: true'; greedy ones would all be the same")
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
-    batches = plan_batches(requests, spec.batch_size)
+    batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
     kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests)
     was_training = bool(getattr(model, "training", False))
     model.eval()
@@ -107,6 +109,10 @@ def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Requ
             batches.append([])
         batches[-1].append(request)
     return batches
+
+
+def _whole(requests: Sequence[Request]) -> list[list[Request]]:
+    return [list(requests[i : i + ROWS_AT_ONCE]) for i in range(0, len(requests), ROWS_AT_ONCE)]
 
 
 def uniforms(seed: int, prompt_id: str, sample: int, n: int) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -171,7 +177,8 @@ def _answer(
         for r in batch
     ]
     try:
-        completions = decode(model, rows, sampling, end_ids=ends, pad_id=tokenizer.pad_token_id)
+        decoder = model.decode if isinstance(model, VllmModel) else partial(decode, model)
+        completions = decoder(rows, sampling, end_ids=ends, pad_id=tokenizer.pad_token_id)
     except torch.OutOfMemoryError as error:
         raise MachineError(
             "not enough memory to generate a batch",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ from sacpo.evaluate.judges.reward_model import reward_model_scores
 from sacpo.evaluate.measures import measure
 from sacpo.evaluate.scoring import kl_terms, score_answers
 from sacpo.evaluate.verdicts import judge_answers
+from sacpo.evaluate.vllm import VllmModel, uses_vllm
+from sacpo.merge import merge_checkpoints, tabulate
+from sacpo.models import resolve_device
 from sacpo.pipeline.data_work import prompts_of
 from sacpo.pipeline.stages import At
 from sacpo.pipeline.study import Study
+from sacpo.recipe.models import MergedModel
 from sacpo.recipe.schema import SFT, GenerationSpec, JudgeSpec
-from sacpo.runs import write_json
+from sacpo.runs import machine_errors, write_json
 from sacpo.select import select_model
 
 VERDICTS, SAMPLES, MEASURES, SELECTION = "verdicts.jsonl", "samples.jsonl", "measures.json", "selection.json"
@@ -28,17 +34,46 @@ VERDICTS, SAMPLES, MEASURES, SELECTION = "verdicts.jsonl", "samples.jsonl", "mea
 def generate(study: Study, name: str, prompts: str, out: Path, at: At) -> None:
     """Answer one prompt set with one model."""
     tokenizer = study.tokenizer(at)
-    generate_answers(
-        study.load(name, at),
-        tokenizer,
-        prompts_of(at(f"prompts/{prompts}")),
-        study.template(tokenizer),
-        study.recipe.evaluate.generation,
-        model_name=name,
-        seed=study.seed("generate", prompts),
-        out=out,
-        progress=study.progress,
-    )
+    with _generator(study, name, out, at) as model:
+        generate_answers(
+            model,
+            tokenizer,
+            prompts_of(at(f"prompts/{prompts}")),
+            study.template(tokenizer),
+            study.recipe.evaluate.generation,
+            model_name=name,
+            seed=study.seed("generate", prompts),
+            out=out,
+            progress=study.progress,
+        )
+
+
+@contextlib.contextmanager
+def _generator(study: Study, name: str, out: Path, at: At) -> Iterator[Any]:
+    """Give the model that answers: vLLM's where the recipe and the machine want it, else as it is loaded.
+
+    For vLLM a merged model is written to `out` while it answers. Mixed logits need both models: never vLLM.
+    """
+    base, node = study.recipe.base, study.nodes[name]
+    mixed = isinstance(node, MergedModel) and node.spec.method == "token-level"
+    engine = study.recipe.evaluate.generation.engine
+    if mixed or not uses_vllm(engine, resolve_device(base.device)):
+        yield study.load(name, at)
+        return
+    written = out / "weights"
+    with machine_errors(out):
+        shutil.rmtree(written, ignore_errors=True)
+        if isinstance(node, MergedModel):
+            terms, rows = tabulate([study.combination(node, at)])
+            merge_checkpoints(terms, rows, [written], progress=study.progress)
+        path = written if written.exists() else study.path(name, at)
+        revision = base.revision if path == base.model else None
+        model = VllmModel(path, dtype=base.dtype, revision=revision, trust_remote_code=base.trust_remote_code)
+        try:
+            yield model
+        finally:
+            model.close()
+            shutil.rmtree(written, ignore_errors=True)
 
 
 def judge(study: Study, name: str, prompts: str, criteria: Sequence[str], out: Path, at: At) -> None:

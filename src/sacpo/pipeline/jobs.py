@@ -63,7 +63,11 @@ class Jobs:
     def __post_init__(self) -> None:
         if self.cluster not in CLUSTERS:
             raise RecipeError(
-                "no such way to run jobs", where="--jobs", value=self.cluster, allowed=CLUSTERS, do="choose one of these"
+                "no such way to run jobs",
+                where="--jobs",
+                value=self.cluster,
+                allowed=CLUSTERS,
+                do="choose one of these",
             )
 
     def do(self, recipe: Recipe, runs: Path, command: str, stages: Sequence[str]) -> None:

@@ -310,8 +310,12 @@ class MergeSpec(Section):
 
 
 class GenerationSpec(Section):
-    """How answers are decoded; the defaults are the paper's (greedy, 512 new tokens)."""
+    """How answers are decoded; the defaults are the paper's (greedy, 512 new tokens).
 
+    `engine: auto` takes vLLM where it is installed and the device is a CUDA GPU.
+    """
+
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
     max_new_tokens: int = Field(512, ge=1)
     do_sample: bool = False
     temperature: Positive = 1.0
