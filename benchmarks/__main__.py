@@ -3,44 +3,38 @@
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
-from collections.abc import Callable
-
-import torch
+from pathlib import Path
 
 from benchmarks import merging, preference
+from benchmarks.cases import CASES, DATA
+from benchmarks.measure import Results, machine
 
-BENCHMARKS: dict[str, Callable[[int], None]] = {
-    "dpo-hh": lambda pairs: preference.compare("hh", "defaults", pairs),
-    "dpo-hh-tuned": lambda pairs: preference.compare("hh", "tuned", pairs),
-    "dpo-pku": lambda pairs: preference.compare("pku", "defaults", pairs),
-    "dpo-pku-tuned": lambda pairs: preference.compare("pku", "tuned", pairs),
-    "dpo-hh-bf16": lambda pairs: preference.compare("hh", "defaults", pairs, bf16=True),
-    "dpo-hh-tuned-bf16": lambda pairs: preference.compare("hh", "tuned", pairs, bf16=True),
-    "merge": merging.compare,
-}
+NAMES = (*CASES, "merge")
 
 
 def main() -> None:
     """Parse the command line and run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(NAMES))
     parser.add_argument("--pairs", type=int, default=3, help="how often both sides run, one after the other")
+    parser.add_argument("--out", type=Path, help="a file of JSON lines: what it holds is not measured again")
+    parser.add_argument("--toy", action="store_true", help="a tiny model and 8 pairs: to see that everything runs")
     options = parser.parse_args()
-    unknown = [name for name in options.names if name not in BENCHMARKS]
+    unknown = [name for name in options.names if name not in NAMES]
     if unknown:
-        sys.exit(f"no such benchmark: {unknown[0]}; allowed: {', '.join(BENCHMARKS)}")
-    if preference.DATA is None:
+        sys.exit(f"no such benchmark: {unknown[0]}; allowed: {', '.join(NAMES)}")
+    if DATA is None:
         sys.exit("set SACPO_DATA to the folder of real data (hh_rlhf/, pku_saferlhf/)")
-    cores = len(os.sched_getaffinity(0))
-    print(
-        f"machine: {platform.machine()}, {cores} cores, torch {torch.__version__}, python {platform.python_version()}"
-    )
-    for name in options.names or BENCHMARKS:
+    print(f"machine: {', '.join(f'{name} {value}' for name, value in machine().items())}")
+    results = Results(options.out)
+    for name in options.names or NAMES:
         print(f"\n{name}", flush=True)
-        BENCHMARKS[name](options.pairs)
+        if name == "merge":
+            merging.compare(options.pairs)
+        else:
+            preference.compare(name, options.pairs, results, toy=options.toy)
 
 
-main()
+if __name__ == "__main__":
+    main()
