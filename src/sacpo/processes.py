@@ -181,6 +181,8 @@ def _control() -> Any:
         import torch
         from torch import distributed
 
+        # loading on one process only would leave the others without the reference's weights
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
         if torch.cuda.is_available():
             torch.cuda.set_device(_launched("LOCAL_RANK", 0))  # so that "cuda" is this process's own device
         if not distributed.is_initialized():

@@ -46,10 +46,20 @@ def gather_weights(model: nn.Module) -> None:
     with torch.no_grad():
         for module in model.modules():
             for name, parameter in module.named_parameters(recurse=False):
-                if not isinstance(parameter, DTensor):
+                if not isinstance(parameter, DTensor) and not hasattr(parameter, "ds_id"):
                     continue
                 if id(parameter) not in whole:  # tied weights stay tied
-                    full = parameter.full_tensor()
+                    full = _full(parameter)
                     kept = full.cpu() if processes.is_first() else full.new_empty(0)
                     whole[id(parameter)] = nn.Parameter(kept, requires_grad=parameter.requires_grad)
                 setattr(module, name, whole[id(parameter)])
+
+
+def _full(parameter: nn.Parameter) -> torch.Tensor:
+    """Return a whole weight in every process: FSDP2's, or DeepSpeed ZeRO-3's (not run here)."""
+    if isinstance(parameter, DTensor):
+        return parameter.full_tensor()
+    from deepspeed import zero
+
+    with zero.GatheredParameters([parameter]):
+        return parameter.detach().clone()
