@@ -46,6 +46,11 @@ def size() -> int:
     return 1 if _alone else _launched("WORLD_SIZE", 1)
 
 
+def launched() -> int:
+    """Return how many processes were launched together, whoever shares the work at hand."""
+    return _launched("WORLD_SIZE", 1)
+
+
 def is_first() -> bool:
     """Tell whether this process owns the run folder and speaks to the user."""
     return rank() == 0

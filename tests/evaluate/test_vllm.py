@@ -123,6 +123,14 @@ def test_auto_takes_vllm_on_cuda_where_it_is_installed(installed: type[FakeLLM])
     assert [vllm.uses_vllm(engine, CPU) for engine in ("auto", "transformers", "vllm")] == [False, False, True]
 
 
+def test_vllm_is_not_one_of_several_processes(installed: type[FakeLLM], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not vllm.uses_vllm("auto", CUDA)
+    with pytest.raises(MachineError, match="without a launcher"):
+        vllm.uses_vllm("vllm", CUDA)
+
+
 def test_without_vllm_auto_is_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vllm.importlib.util, "find_spec", lambda name: None)
     assert not vllm.uses_vllm("auto", CUDA)

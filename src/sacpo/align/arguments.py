@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         "dataloader_pin_memory": not _is_cpu(job.base.device),
     }
     try:
-        arguments = TrainingArguments(**{**job.options, **fixed})
+        arguments = TrainingArguments(**copy.deepcopy({**job.options, **fixed}))  # it changes dictionaries in place
         arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
     except (ValueError, TypeError, ImportError, KeyError) as error:
         raise _refused(str(error), job) from error

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 
+from sacpo import processes
 from sacpo.errors import MachineError
 from sacpo.evaluate.decoding import Row, Sampling
 
@@ -27,10 +28,18 @@ def uses_vllm(engine: str, device: torch.device) -> bool:
     """Tell whether answers come from vLLM: "auto" takes it where it is installed and the device is a CUDA GPU.
 
     Raises:
-        MachineError: "vllm" is asked for and not installed.
+        MachineError: "vllm" is asked for and not installed, or several processes were launched.
     """
-    if engine == "transformers":
+    several = processes.launched() > 1  # vLLM would take them for its own
+    if engine == "transformers" or (several and engine == "auto"):
         return False
+    if several:
+        raise MachineError(
+            "vLLM starts processes of its own and cannot be one of several",
+            where="evaluate.generation.engine",
+            value=engine,
+            do="set engine: auto, or generate without a launcher",
+        )
     installed = importlib.util.find_spec("vllm") is not None
     if engine == "vllm" and not installed:
         raise MachineError(
