@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,20 +17,42 @@ from align_toys import write_base
 from safetensors.torch import load_file
 from worker import train
 
-from sacpo import processes
+from sacpo import pipeline, processes
+from sacpo.recipe import load_recipe
+from sacpo.runs import RunFolder
 
+PAIRS = [{"prompt": f"say {i}", "chosen": "yes please", "rejected": "no"} for i in range(7)]
+RECIPE: dict[str, Any] = {
+    "base": {
+        "config": {
+            "model_type": "llama",
+            "max_position_embeddings": 64,
+            **{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+        },
+        "tokenizer": {"kind": "bpe", "vocab_size": 300, "datasets": ["pairs"]},
+        "template": "plain",
+        "device": "cpu",
+    },
+    "training": {"num_train_epochs": 2, "gradient_accumulation_steps": 1, "learning_rate": 1e-3},
+    "steps": [{"name": "H", "criterion": "help", "from": "sft", "beta": 0.5, "dataset": "pairs", "max_length": 32}],
+}
 WORKER = Path(__file__).with_name("worker.py")
 
 
 def launch(folder: Path, *tasks: str, n: int = 2) -> list[tuple[int, str, str]]:
     """Run the worker in `n` processes without a launcher; return exit codes, standard output and errors."""
+    return launched(str(WORKER), str(folder), *tasks, n=n)
+
+
+def launched(*arguments: str, n: int = 2) -> list[tuple[int, str, str]]:
+    """Run Python in `n` processes without a launcher."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {**os.environ, "WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     begun = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(folder), *tasks],
+            [sys.executable, *arguments],
             env={**shared, "RANK": str(i), "LOCAL_RANK": str(i), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,6 +96,32 @@ def test_two_processes_train_as_one_does_and_resume(tmp_path: Path) -> None:
             assert trained.keys() == weights.keys()
             for key, value in weights.items():
                 torch.testing.assert_close(trained[key], value, atol=1e-5, rtol=0)
+
+
+@pytest.mark.slow
+def test_a_recipe_is_run_by_two_processes_and_a_locked_folder_refused_once(tmp_path: Path) -> None:
+    """The first process owns the run folder; a step's model is that of one process with twice the device batch."""
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    for name, size in (("two", 2), ("one", 4)):
+        sections = {**RECIPE, "name": name, "training": {**RECIPE["training"], "per_device_train_batch_size": size}}
+        sections["data"] = {"pairs": {"format": "preference", "path": str(tmp_path / "pairs.jsonl")}}
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(sections))
+    command = ("-m", "sacpo", "run", str(tmp_path / "two.yaml"), "--runs", str(tmp_path), "--json")
+    with RunFolder(tmp_path / "two"):
+        refused = launched(*command)
+    assert [code for code, _, _ in refused] == [2, 2]
+    assert (
+        "".join(errors for _, _, errors in refused).count("another process is working in this run folder") == 1
+    )
+    done = launched(*command)
+    assert [code for code, _, _ in done] == [0, 0], done
+    events = [json.loads(line) for line in done[0][1].splitlines()]
+    assert [event["stage"] for event in events if event.get("state") == "done"] == ["data/pairs", "base", "align/H"]
+    assert (done[1][1], events[-1]["event"]) == ("", "done")
+    pipeline.run(load_recipe(tmp_path / "one.yaml"), runs=tmp_path)
+    ours, theirs = (load_file(tmp_path / n / "stages/align/H/model/model.safetensors") for n in ("two", "one"))
+    for key, value in theirs.items():
+        torch.testing.assert_close(ours[key], value, atol=1e-5, rtol=0)
 
 
 def test_an_error_in_one_process_ends_all_with_one_message(tmp_path: Path) -> None:
