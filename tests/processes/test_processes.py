@@ -110,9 +110,7 @@ def test_a_recipe_is_run_by_two_processes_and_a_locked_folder_refused_once(tmp_p
     with RunFolder(tmp_path / "two"):
         refused = launched(*command)
     assert [code for code, _, _ in refused] == [2, 2]
-    assert (
-        "".join(errors for _, _, errors in refused).count("another process is working in this run folder") == 1
-    )
+    assert "".join(errors for _, _, errors in refused).count("another process is working in this run folder") == 1
     done = launched(*command)
     assert [code for code, _, _ in done] == [0, 0], done
     events = [json.loads(line) for line in done[0][1].splitlines()]
@@ -124,6 +122,7 @@ def test_a_recipe_is_run_by_two_processes_and_a_locked_folder_refused_once(tmp_p
         torch.testing.assert_close(ours[key], value, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_error_in_one_process_ends_all_with_one_message(tmp_path: Path) -> None:
     done = launch(tmp_path, "error")
     assert [code for code, _, _ in done] == [2, 2]
