@@ -157,17 +157,33 @@ def run_trl(base: Path, records: list[Any], folder: Path, case: Case) -> list[fl
             seed=SEED,
             **shared_options(case),
         )
+        config = LoraConfig(r=case.lora, lora_alpha=32, task_type="CAUSAL_LM") if case.lora else None
         trainer = Ordered(
             AutoModelForCausalLM.from_pretrained(base),
             args=arguments,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
-            peft_config=LoraConfig(r=case.lora, lora_alpha=2 * case.lora, task_type="CAUSAL_LM") if case.lora else None,
+            peft_config=config,
         )
+        if config is not None:
+            _same_adapter(trainer.model, AutoModelForCausalLM.from_pretrained(base), config)
         trainer.add_callback(_epochs(trainer))
         trainer.train()
         losses += [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return losses
+
+
+def _same_adapter(model: Any, other: Any, config: Any) -> None:
+    """Give an adapter the first weights that this package draws from the seed."""
+    import torch
+    from peft import get_peft_model
+
+    torch.manual_seed(SEED)
+    drawn = dict(get_peft_model(other, config).named_parameters())
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(drawn[name])
 
 
 def _rows(records: list[Any], tokenizer: Any, algorithm: str) -> list[dict[str, Any]]:

@@ -8,10 +8,9 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure import Results
-from benchmarks.preference import gap
+from benchmarks.preference import NOT_COMPARABLE, gap
 
 HEAD = "| measure | peer | sacpo | peer's | ratio (pairs) | losses apart |\n|---|---|---|---|---|---|"
-NOT_COMPARABLE = "KTO's z0 is drawn from other mismatches"
 
 
 def render(results: Results) -> str:
