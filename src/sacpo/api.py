@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from sacpo import processes
+from sacpo.adapters.stack import stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
@@ -204,7 +205,8 @@ def generate(
     def work(folder: Path) -> None:
         records = [record for record in _records(sources, seed) if isinstance(record, Prompt)]
         tokenizer = job.load_tokenizer()
-        fast = uses_vllm(spec.engine, resolve_device(job.base.device))
+        adapters = stack_of(job.model, job.revision).members  # those come from transformers, on their base
+        fast = not adapters and uses_vllm(spec.engine, resolve_device(job.base.device))
         vllm = {"revision": job.revision, "trust_remote_code": job.base.trust_remote_code, "dtype": job.base.dtype}
         generate_answers(
             VllmModel(job.model, **vllm) if fast else job.load_model(),  # type: ignore[arg-type]

@@ -52,12 +52,14 @@ def generate(study: Study, name: str, prompts: str, out: Path, at: At) -> None:
 def _generator(study: Study, name: str, out: Path, at: At) -> Iterator[Any]:
     """Give the model that answers: vLLM's where the recipe and the machine want it, else as it is loaded.
 
-    For vLLM a merged model is written to `out` while it answers. Mixed logits need both models: never vLLM.
+    For vLLM a merged model is written to `out` while it answers. Mixed logits need both models, and adapters stand on a
+    base that stays loaded: never vLLM.
     """
     base, node = study.recipe.base, study.nodes[name]
     mixed = isinstance(node, MergedModel) and node.spec.method == "token-level"
+    stack = None if mixed else study.stack(name, at)
     engine = study.recipe.evaluate.generation.engine
-    if mixed or not uses_vllm(engine, resolve_device(base.device)):
+    if mixed or (stack is not None and stack.members) or not uses_vllm(engine, resolve_device(base.device)):
         yield study.load(name, at)
         return
     written = out / "weights"
