@@ -52,7 +52,11 @@ TASKS = (
     ("Which gas do plants take in?", "Oxygen.", "Plants take in carbon dioxide and give off oxygen."),
     ("Who wrote Hamlet?", "Some poet.", "William Shakespeare wrote Hamlet, around 1600."),
     ("What is water made of?", "Water.", "Water is made of hydrogen and oxygen: H2O."),
-    ("How do I boil an egg?", "With heat.", "Put it in boiling water: seven minutes for a soft yolk, ten for a hard one."),
+    (
+        "How do I boil an egg?",
+        "With heat.",
+        "Put it in boiling water: seven minutes for a soft yolk, ten for a hard one.",
+    ),
     ("What does a thermometer measure?", "Time.", "A thermometer measures temperature."),
     ("Which planet is closest to the sun?", "The moon.", "Mercury is the planet closest to the sun."),
     ("What is the past tense of go?", "Goed.", "The past tense of go is went."),
