@@ -85,8 +85,9 @@ def _pandalm(path: Path, lengths: Lengths) -> Iterator[Verdict]:
     """Yield three people's votes on each pair; the models' names are in `cmp_key`."""
     for item in json.loads(path.read_text(encoding="utf-8")):
         prompt, (model, baseline) = str(item["idx"]), item["cmp_key"].split("_")
-        hashes = [text_hash(item[name]) for name in ("response1", "response2")]
-        lengths |= {name: len(item[text]) for name, text in zip(hashes, ("response1", "response2"), strict=True)}
+        texts = [str(item[name]) for name in ("response1", "response2")]  # one of them is the JSON value true
+        hashes = [text_hash(text) for text in texts]
+        lengths |= dict(zip(hashes, map(len, texts), strict=True))
         for rater in (1, 2, 3):
             yield Verdict(
                 prompt_id=prompt,
