@@ -22,6 +22,7 @@ import json
 import os
 import platform
 import re
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -114,7 +115,7 @@ def likeliest(folder: Path) -> Reply:
         chat = "\n\n".join(message["content"] for message in body["messages"])
         ids = tokenizer(chat + '\n\n{"verdict": "', return_tensors="pt").input_ids
         with torch.no_grad():
-            logits = model(input_ids=ids).logits[0, -1]
+            logits = model(input_ids=ids, logits_to_keep=1).logits[0, -1]
         firsts = [tokenizer(word, add_special_tokens=False).input_ids[0] for word in words]
         return json.dumps({"reason": "", "verdict": words[int(logits[firsts].argmax())]})
 
@@ -173,6 +174,7 @@ def compare(reply: Reply, rubric: str, structured: bool) -> dict[str, str]:
         cells["no attack"] = f"{before.count(Outcome.WIN)} of {len(before)} won"
         for name, attack in ATTACKS.items():
             cells[name] = _changes(before, verdicts(url, attack, rubric, structured))
+            print(f"{name}: {cells[name]}", file=sys.stderr, flush=True)
     return cells
 
 

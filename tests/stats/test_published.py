@@ -25,8 +25,8 @@ def tables(path: Path, form: str, **options: Any) -> dict[str, Any]:
 
 
 def test_alpaca_evals_annotations(tmp_path: Path) -> None:
-    """Probabilities 1, 0, .5, .75, one dropped: mean .5625; wins 2, losses 1, draw 1: discrete 62.5 %."""
-    preferences = [2, 1, 1.5, 1.75, None]
+    """Probabilities 1, 0, 0, .5, .75, one dropped: mean .45; wins 2, losses 2, draw 1: discrete 50 %."""
+    preferences = [2, 1, 1, 1.5, 1.75, None]
     items = [
         {"instruction": f"do {i}", "output_1": "four", "generator_1": "base", "output_2": "sixsix" + str(i),
          "generator_2": "new", "annotator": "judge", "preference": preference}
@@ -35,14 +35,14 @@ def test_alpaca_evals_annotations(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text(json.dumps(items))
     found = tables(tmp_path / "annotations.json", "alpaca-eval")
     (row,) = found["leaderboard"]
-    assert (row["win_rate"], row["discrete_win_rate"]) == (pytest.approx(56.25), pytest.approx(62.5))
-    assert (row["n_wins"], row["n_wins_base"], row["n_draws"], row["n_total"]) == (2, 1, 1, 4)
+    assert (row["win_rate"], row["discrete_win_rate"]) == (pytest.approx(45), pytest.approx(50))
+    assert (row["n_wins"], row["n_wins_base"], row["n_draws"], row["n_total"]) == (2, 2, 1, 5)
     (win,) = found["win_rates"]
-    assert (win["win_rate"]["value"], win["win_rate"]["n"], win["win_rate"]["unparsed"]) == (0.625, 4, 1)
+    assert (win["win_rate"]["value"], win["win_rate"]["n"], win["win_rate"]["unparsed"]) == (0.5, 5, 1)
     (controlled,) = found["length_controlled"]  # equal differences in length: the plain rate
-    assert controlled["controlled"]["value"] == pytest.approx(0.625, abs=2e-3)
+    assert controlled["controlled"]["value"] == pytest.approx(0.5, abs=2e-3)
     assert controlled["mean_length_difference"] == 3
-    assert "56.25" in render_stats({"sets": [found]})
+    assert "45.00" in render_stats({"sets": [found]})
 
 
 def test_length_control_of_any_verdicts_by_prompt(tmp_path: Path) -> None:
