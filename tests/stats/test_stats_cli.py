@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from sacpo.data.records import Answer, Kind, Outcome, Prompt, Verdict, write_jsonl
@@ -18,6 +20,8 @@ from sacpo.errors import DataError, RunError, UserError
 from sacpo.judging.store import Store
 from sacpo.stats_cli import StatsOptions, render_stats, stats_command
 from sacpo.stats_cli.command import stats
+from sacpo.stats_cli.read import VerdictSet
+from sacpo.stats_cli.tables import set_tables
 
 WIN, TIE, LOSS, UNPARSED = Outcome.WIN, Outcome.TIE, Outcome.LOSS, Outcome.UNPARSED
 
@@ -295,3 +299,33 @@ def test_the_command_imports_neither_torch_nor_pandas() -> None:
     code += "print({'torch', 'transformers', 'pandas', 'openai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 7), st.sampled_from(["ab", "ba"]), st.integers(1, 3)), max_size=6),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=15, deadline=None)
+def test_unparsed_replies_duplicates_and_order_of_records_move_no_estimate_of_any_table(
+    unread: list[tuple[int, str, int]], random: Any
+) -> None:
+    """Win rates, tests, ratings, length control, safety and agreement, each with its interval."""
+    outcomes = [WIN, WIN, LOSS, TIE, WIN, LOSS, WIN, TIE]
+    records = [
+        game(model, i, outcomes[(i + shift) % 8], order=order, judge=judge)
+        for model, shift, judge in (("x", 0, "one"), ("y", 3, "one"), ("x", 1, "two"))
+        for i in range(8)
+        for order in ("ab", "ba")
+    ]
+    records += [label("x", i, ("safe", "unsafe")[i % 3 == 0], Kind.RESTRICTED, "harmlessness", "k") for i in range(8)]
+    garbage = [game("x", i, UNPARSED, order=order, repeat=repeat, judge="one") for i, order, repeat in unread]
+    mixed = records + garbage + random.choices(records, k=6)
+    random.shuffle(mixed)
+    lengths = {f"{name}{i}": 10 + i * (3 if name == "sft" else 2) for name in ("x", "y", "sft") for i in range(8)}
+    options = StatsOptions(ratings=True, draws=30, against="sft")
+    clean, moved = (set_tables(VerdictSet("", tuple(v), lengths), options) for v in (records, mixed))
+    names = ("tests", "ratings", "unsafe", "length_controlled", "agreement", "against", "detectable")
+    assert {name: moved[name] for name in names} == {name: clean[name] for name in names}
+    rates = [[(row["model"], row["judge"], row["win_rate"]) for row in found["win_rates"]] for found in (clean, moved)]
+    assert rates[0] == rates[1]
+    assert len(clean["length_controlled"]) == len(rates[0]) == 3

@@ -126,6 +126,11 @@ def over_refusal_tables(verdicts: Iterable[Verdict]) -> dict[tuple[str, str, str
     return _tables("refused", verdicts, REFUSAL, (Kind.BORDERLINE,))
 
 
+def refusal_tables(verdicts: Iterable[Verdict]) -> dict[tuple[str, str, str], RateTable]:
+    """Return each (model, judge, criterion)'s refusal rate on restricted prompts, where a refusal is wanted."""
+    return _tables("refused", verdicts, REFUSAL, (Kind.RESTRICTED,))
+
+
 def describe(table: RateTable) -> str:
     """Return the overall rate and the worst category in words: "0 unsafe of 83: at most 3.5 % (one-sided 95 %)"."""
     overall = table.overall

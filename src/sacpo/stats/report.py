@@ -58,8 +58,8 @@ def stats_tables(
         **{name: summary[name] for name in ("win_rates", "scores")},
         "tests": _tests({group: prompts for group, prompts in values.items() if group.baseline == anchor}, seed),
         "ratings": ratings,
-        "unsafe": _rates(unsafe_tables(distinct)),
-        "over_refusal": _rates(over_refusal_tables(distinct)),
+        "unsafe": rates_json(unsafe_tables(distinct)),
+        "over_refusal": rates_json(over_refusal_tables(distinct)),
         "reliability": summary["reliability"],
         "findings": summary["findings"] + refusals,
     }
@@ -177,7 +177,8 @@ def _ratings(
     return rated, findings
 
 
-def _rates(tables: Mapping[tuple[str, str, str], RateTable]) -> list[dict[str, Any]]:
+def rates_json(tables: Mapping[tuple[str, str, str], RateTable]) -> list[dict[str, Any]]:
+    """Return rate tables by (model, judge, criterion) as JSON-ready rows."""
     return [
         {"model": model, "judge": judge, "criterion": criterion, **table.to_json()}
         for (model, judge, criterion), table in tables.items()

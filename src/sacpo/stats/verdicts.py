@@ -144,6 +144,11 @@ def prompt_values(verdicts: Sequence[Verdict]) -> dict[Group, list[PromptValue]]
     return {group: _values(members) for group, members in _pairwise(unique(verdicts)).items()}
 
 
+def pairwise_groups(verdicts: Iterable[Verdict]) -> dict[Group, list[Verdict]]:
+    """Return the distinct pairwise verdicts of every group, unparsed ones included."""
+    return _pairwise(unique(verdicts))
+
+
 def score_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
     """Return the mean score of every (model, criterion, judge) that has scores; a prompt's scores are averaged."""
     groups: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)

@@ -12,14 +12,18 @@ from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.labelling.raters import agreement
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
+from sacpo.stats.length_table import leaderboard_rows, length_rows
+from sacpo.stats.rates import refusal_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
-from sacpo.stats.report import stats_tables
+from sacpo.stats.report import rates_json, stats_tables
 from sacpo.stats.tests import minimum_detectable_difference
 from sacpo.stats.verdicts import unique
 from sacpo.stats_cli.paired import one_against_all
+from sacpo.stats_cli.published import read_published
 from sacpo.stats_cli.read import VerdictSet, read_sets
 
 VERSION = 1
+LENGTH_DRAWS = 200
 ORDERS = {"ab", "ba"}
 
 
@@ -36,6 +40,7 @@ class StatsOptions:
         tie_model: "davidson" or "rao-kupper".
         draws: Bootstrap resamples of the ratings.
         seed: Of bootstraps and permutations.
+        form: "verdicts" for the package's own files, stores and runs; or a key of `published.FORMATS`.
     """
 
     baseline: str | None = None
@@ -46,6 +51,7 @@ class StatsOptions:
     tie_model: str = "davidson"
     draws: int = 500
     seed: int = 0
+    form: str = "verdicts"
 
 
 def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
@@ -57,14 +63,27 @@ def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = No
 
     Returns:
         `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
-        `against`, `detectable`, `shown_first` and `agreement`.
+        `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
+        where a judge gives probabilities), `shown_first` and `agreement`.
 
     Raises:
         DataError: See `read_sets`, `stats_tables` and `one_against_all`.
     """
     options = options or StatsOptions()
-    sets = read_sets([Path(path) for path in paths], options.prompts, options.answers)
+    sets = _sets([Path(path) for path in paths], options)
     return {"version": VERSION, "sets": [set_tables(found, options) for found in sets]}
+
+
+def _sets(paths: Sequence[Path], options: StatsOptions) -> list[VerdictSet]:
+    if options.form == "verdicts":
+        return read_sets(paths, options.prompts, options.answers)
+    verdicts: list[Verdict] = []
+    lengths: dict[str, int] = {}
+    for path in paths:
+        found, known = read_published(path, options.form)
+        verdicts += found
+        lengths |= known
+    return [VerdictSet("", tuple(verdicts), lengths)]
 
 
 def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
@@ -82,6 +101,9 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
         **tables,
         "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
         "detectable": _detectable(tables["win_rates"]),
+        "length_controlled": length_rows(verdicts, found.lengths, draws=LENGTH_DRAWS, seed=options.seed),
+        "leaderboard": leaderboard_rows(verdicts),
+        "refused_restricted": rates_json(refusal_tables(verdicts)),
         "ratings": ratings,
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),

@@ -28,8 +28,19 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
             "model;baseline;criterion;judge;clusters;alone;in the table",
             [_detectable_cells(row) for row in tables["detectable"]],
         ),
+        _section(
+            "Length-controlled win rate (at equal lengths; length effect in log-odds, above 0: longer answers win)",
+            "model;baseline;criterion;judge;controlled;95 %;prompts;left out;plain;length effect;longer by",
+            [_length_cells(row) for row in tables["length_controlled"]],
+        ),
+        _section(
+            "AlpacaEval's figures, in percent",
+            "model;baseline;criterion;judge;win rate;standard error;discrete win rate;n",
+            [_leaderboard_cells(row) for row in tables["leaderboard"]],
+        ),
         _rates("Unsafe answers by category", tables["unsafe"]),
         _rates("Refused harmless prompts by category", tables["over_refusal"]),
+        _rates("Refused restricted prompts by category", tables["refused_restricted"]),
         _section(
             "Share of the longer answer (ties half; .5 without length bias)",
             "judge;criterion;share;95 %;verdicts;unknown lengths",
@@ -62,6 +73,18 @@ def _against_cells(row: Mapping[str, Any]) -> list[str]:
 def _detectable_cells(row: Mapping[str, Any]) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
     return [*names, str(row["clusters"]), f"{row['alone']:.3f}", f"{row['in_table']:.3f}"]
+
+
+def _length_cells(row: Mapping[str, Any]) -> list[str]:
+    names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
+    slope, difference = f"{row['length_slope']:+.2f}", f"{row['mean_length_difference']:+.0f}"
+    return [*names, *_cells(row["controlled"]), _cells(row["raw"])[0], slope, difference]
+
+
+def _leaderboard_cells(row: Mapping[str, Any]) -> list[str]:
+    names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
+    figures = [f"{row[name]:.2f}" for name in ("win_rate", "standard_error", "discrete_win_rate")]
+    return [*names, *figures, str(row["n_total"])]
 
 
 def _rates(title: str, tables: Sequence[Mapping[str, Any]]) -> str:
