@@ -14,7 +14,7 @@ from sacpo.evaluate.judges.question import Question
 from sacpo.judging.budget import Budget, BudgetSpent, CostEstimate, Ledger, Usage
 from sacpo.judging.client import Endpoint, RequestFailed
 from sacpo.judging.judge import LlmJudge
-from sacpo.judging.parse import Unparsed, parse_reply
+from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.plan import AB, BA, Ask, by_key, estimates, plan
 from sacpo.judging.render import mark, messages, reminder, shown
 from sacpo.judging.store import Store, UnreadReply, said_of
@@ -23,6 +23,7 @@ from sacpo.stats.verdicts import question as asked_by
 
 FAILURES_IN_A_ROW = 10
 BUDGET = "budget spent"
+EQUAL = Reading(winner="tie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def judge_llm(
     """Ask every judge every question, in both orders and with repeats; verdicts that the store knows cost nothing.
 
     A reply that cannot be read is asked for again, then counts as unparsed. A request that fails for good leaves its
-    question open: no verdict is made of it.
+    question open: no verdict is made of it. Two equal answers are a tie, which no judge is asked about.
 
     Args:
         judges: The panel.
@@ -260,6 +261,9 @@ def _result(
     rows = {row.key: row for row in store.rows()}
     verdicts, left, unparsed = [], [], Counter[str]()
     for ask in asks:
+        if ask.settled:
+            verdicts.append(ask.verdict(EQUAL))
+            continue
         row = rows.get(ask.key)
         if row is None:
             left.append(_missing(ask, missing[ask.key]))
