@@ -62,7 +62,6 @@ class Budget:
                 do="add their prices per million prompt and completion tokens",
             )
 
-
     def after(self, spent: Iterable[Usage]) -> Budget:
         """Return what is left of the budget after this use, at least 0 of each limit."""
         used = list(spent)

@@ -426,13 +426,13 @@ class Recipe(Section):
     seed: int = 0
     world: WorldSpec | None = None
     base: BaseSpec
-    data: dict[Name, DataSpec] = {}
+    data: dict[Name, DataSpec] = Field({})
     allow_shared_prompts: bool = Field(False, description="accept prompts that training and evaluation share")
     sft: SftSpec | None = None
     training: TrainingSpec = Field(TrainingSpec(), description="defaults for sft and every step")
     steps: tuple[StepSpec, ...] = ()
     merge: tuple[MergeSpec, ...] = ()
-    prompts: dict[Name, PromptsSpec] = {}
+    prompts: dict[Name, PromptsSpec] = Field({})
     evaluate: EvaluateSpec = EvaluateSpec()
     constraints: tuple[ConstraintSpec, ...] = ()
     objective: ObjectiveSpec | None = None
