@@ -183,6 +183,9 @@ def _rate(flags: Sequence[_Flag]) -> Estimate:
 
 
 def _of_answers(answers: Sequence[Answer]) -> Estimates:
+    """Return figures of decoding; none of answers from elsewhere, which do not tell their tokens."""
+    if not any(answer.n_tokens for answer in answers):
+        return {}
     clusters = [answer.prompt.cluster for answer in answers]
     return {
         "mean_tokens": mean_interval([float(answer.n_tokens) for answer in answers], clusters),

@@ -117,6 +117,10 @@ class CostEstimate:
     completion_tokens: int
     cost: float | None
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as a JSON-ready dictionary."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
     def text(self) -> str:
         """Return the estimate as a sentence."""
         cost = "no price known" if self.cost is None else f"at most {self.cost:.2f}"

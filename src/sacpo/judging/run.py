@@ -12,7 +12,7 @@ from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError, RunError
 from sacpo.evaluate.judges.question import Question
 from sacpo.judging.budget import Budget, BudgetSpent, CostEstimate, Ledger, Usage
-from sacpo.judging.client import Endpoint, RequestFailed
+from sacpo.judging.client import Endpoint, Pace, RequestFailed
 from sacpo.judging.judge import LlmJudge
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.plan import AB, BA, Ask, by_key, estimates, plan
@@ -86,7 +86,7 @@ def judge_llm(
         store: Keeps every verdict as soon as it is there.
         orders: For pairwise rubrics.
         repeats: How often each is asked.
-        concurrency: Requests under way at once, for each judge.
+        concurrency: Requests under way at once, for each judge and rubric.
         budget: Limits on this call.
         progress: Where to report.
         on_estimate: Called before the first request; what it raises stops the call before anything is paid.
@@ -196,11 +196,15 @@ async def _ask_all(
     """Ask the open questions; return the keys that stay open with the reason, and what was used."""
     ledger = Ledger(budget)
     panel = []
+    paces: dict[tuple[Any, ...], Pace] = {}
     try:
         for judge in judges:
             own = {key: asks for key, asks in todo.items() if asks[0].judge is judge}
             if own:
-                panel.append(_Panelist(Endpoint(judge, ledger), own, store, task))
+                # one model asked by several rubrics has one rate limit
+                limits = judge.requests_per_minute, judge.tokens_per_minute
+                pace = paces.setdefault((judge.base_url, judge.model, judge.api_key_env, *limits), Pace(*limits))
+                panel.append(_Panelist(Endpoint(judge, ledger, pace), own, store, task))
         async with asyncio.TaskGroup() as group:
             for panelist in panel:
                 for _ in range(min(concurrency, len(panelist.open))):

@@ -99,7 +99,7 @@ class AskingSpec(Section):
         ("ab", "ba"), min_length=1, description="llm: which answer is shown first; ab: the model's, ba: the baseline's"
     )
     repeats: int = Field(1, ge=1, description="llm: how often each question is asked in each order")
-    concurrency: int = Field(16, ge=1, description="llm: requests under way at once, for each judge")
+    concurrency: int = Field(16, ge=1, description="llm: requests under way at once, for each judge and rubric")
 
     @property
     def judges(self) -> tuple[LlmSpec, ...]:
