@@ -23,7 +23,8 @@ from sacpo.report.lookup import (
     visible,
     with_interval,
 )
-from sacpo.report.results import Constraint, Measured, Results, parse_results, results_document
+from sacpo.report.document import results_document
+from sacpo.report.results import Constraint, Measured, Results, parse_results
 
 
 def parsed(**changes: Any) -> Results:
