@@ -18,7 +18,7 @@ from sacpo.judging.judge import LlmJudge
 from sacpo.judging.panel import incomplete
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
 from sacpo.judging.run import Missing
-from sacpo.judging.specs import budget_of, judge_of
+from sacpo.judging.specs import budget_of, check_panel, judge_of
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.explain import explain
 from sacpo.recipe.llm import PanelSpec
@@ -54,6 +54,7 @@ def panel_of(panel: Panel, **said: Any) -> PanelSpec:
         raise explain(error, data, source, PanelSpec) from error
     if not spec.judges:
         raise RecipeError("a panel without judges", where=source, do="name language models under 'panel'")
+    check_panel(spec.judges, source)
     return spec
 
 

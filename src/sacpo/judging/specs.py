@@ -14,7 +14,9 @@ from sacpo.recipe.llm import BudgetSpec, LlmSpec
 from sacpo.recipe.schema import JudgeSpec, Recipe
 from sacpo.stats.rates import REFUSAL, UNSAFE
 
-OWN = ("title", "name", "price")
+OWN = ("name", "price")
+ASKED = {"model", "base_url", "temperature", "max_tokens", "seed", "structured", "extra", "rereads"}
+"""What a language model's verdicts depend on."""
 LABELS = {"unsafe_rate": UNSAFE, "over_refusal_rate": REFUSAL}
 
 
@@ -39,23 +41,38 @@ def rubric_of(criterion: str, spec: JudgeSpec) -> Rubric:
     return replace(load_rubric(spec.rubric or criterion), criterion=criterion)
 
 
+def check_panel(judges: Sequence[LlmSpec], where: str) -> None:
+    """Check that the judges of a panel are different ones.
+
+    Raises:
+        RecipeError: Two have one name, or differ in nothing else: they would always agree.
+    """
+    names = [judge.title for judge in judges]
+    if len(set(names)) < len(names):
+        raise RecipeError(
+            "two judges of a panel have one name", where=where, value=names, do="give each a 'name' of its own"
+        )
+    settings = [judge.model_dump(include=ASKED) for judge in judges]
+    same = [names[i] for i, own in enumerate(settings) if settings.count(own) > 1]
+    if same:
+        raise RecipeError(
+            "two judges of a panel are the same but for their names",
+            where=where,
+            value=same,
+            do="give them different models or settings; 'repeats' asks one judge several times",
+        )
+
+
 def check_judges(recipe: Recipe) -> dict[str, Rubric]:
     """Return the rubrics of a recipe's LLM judges by criterion, and check that they measure what is selected by.
 
     Raises:
         DataError: A rubric cannot be read.
-        RecipeError: Two judges of a panel have one name, or no rubric gives what a constraint or the objective needs.
+        RecipeError: Two judges of a panel are the same, or no rubric gives what a constraint or the objective needs.
     """
     judges = {name: spec for name, spec in recipe.evaluate.judges.items() if spec.kind == "llm"}
     for criterion, spec in judges.items():
-        names = [judge.title for judge in spec.judges]
-        if len(set(names)) < len(names):
-            raise RecipeError(
-                "two judges of a panel have one name",
-                where=f"evaluate.judges.{criterion}.panel",
-                value=names,
-                do="give each a 'name' of its own",
-            )
+        check_panel(spec.judges, f"evaluate.judges.{criterion}.panel")
     rubrics = {criterion: rubric_of(criterion, spec) for criterion, spec in judges.items()}
     for index, constraint in enumerate(recipe.constraints):
         where = f"constraints.{index}"

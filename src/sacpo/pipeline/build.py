@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.sources import source_key
+from sacpo.judging.specs import ASKED
 from sacpo.models import weights_key
 from sacpo.pipeline import data_work, evaluation_work, report_work, theory_work, training_work
 from sacpo.pipeline.stages import At, Stage
@@ -23,8 +24,6 @@ SCORING = ("sign", "unsafe_below", "batch_size")
 """Options of a judge that its scores depend on, and its training does not."""
 UNTRAINED = ("prompts", "rubric", *AskingSpec.model_fields, *SCORING)
 """Options of a judge that its training does not depend on."""
-ASKED = {"model", "name", "base_url", "temperature", "max_tokens", "seed", "structured", "extra", "rereads"}
-"""What a language model's verdicts depend on, and who they name."""
 
 
 def stages_of(study: Study, command: str = "") -> list[Stage]:
@@ -275,7 +274,7 @@ def _report(study: Study, steps: Sequence[str], command: str) -> Iterator[Stage]
 def _scoring(spec: JudgeSpec) -> dict[str, Any]:
     """Return what a judge's scores depend on beside its model; of language models also who is asked, and how often."""
     if spec.kind == "llm":
-        panel = [judge.model_dump(mode="json", include=ASKED) for judge in spec.judges]
+        panel = [judge.model_dump(mode="json", include={*ASKED, "name"}) for judge in spec.judges]
         return {"kind": spec.kind, "panel": panel, "orders": spec.orders, "repeats": spec.repeats}
     return {key: value for key, value in _dump(spec).items() if key in ("kind", "max_length", *SCORING)}
 
