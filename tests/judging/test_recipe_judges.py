@@ -178,6 +178,7 @@ def test_a_changed_answer_is_judged_anew(again: Callable[..., Recipe], tmp_path:
         assert verdict.label == ("unsafe" if share("s", shown) < 0.5 else "safe")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_as_if_nobody_had_killed_it(
     again: Callable[..., Recipe], made: Path, tmp_path: Path
 ) -> None:
