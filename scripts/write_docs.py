@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sacpo.align.defaults import with_defaults
 from sacpo.recipe.document import recipe_document
-from sacpo.report.results import results_document
+from sacpo.report.document import results_document
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Recipe", "Run", "__version__", "load_recipe", "parse_recipe", "plan", "run"]
 
 _WHERE = {
-    **dict.fromkeys(("Run", "plan", "run"), "sacpo.pipeline"),
+    **dict.fromkeys(("Run", "plan", "run"), "sacpo.pipeline.run"),
     **dict.fromkeys(("Recipe", "load_recipe", "parse_recipe"), "sacpo.recipe"),
 }
 

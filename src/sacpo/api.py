@@ -18,8 +18,9 @@ from sacpo.adapters.stack import stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
+from sacpo.data.answers import answer_file, read_answers
 from sacpo.data.prepare import prepare
-from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
+from sacpo.data.records import Prompt, write_jsonl
 from sacpo.data.sources import read_source, source_key
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError, RunError
@@ -29,6 +30,7 @@ from sacpo.evaluate.judges.reward_model import reward_model_scores
 from sacpo.evaluate.measures import measure
 from sacpo.evaluate.verdicts import judge_answers
 from sacpo.evaluate.vllm import VllmModel, uses_vllm
+from sacpo.judging.single import Panel, judge_by_llms, panel_of
 from sacpo.models import resolve_device, weights_key
 from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.merge_single import export, merge
@@ -229,8 +231,8 @@ def judge(
     answers: str | Path,
     out: str | Path,
     *,
-    criterion: str,
-    kind: Literal["refusal", "reward-model"] = "reward-model",
+    criterion: str | None = None,
+    kind: Literal["refusal", "reward-model", "llm"] = "reward-model",
     model: str | None = None,
     baseline: str | Path | None = None,
     sign: Literal[1, -1] = 1,
@@ -238,15 +240,24 @@ def judge(
     max_length: int = 512,
     batch_size: int = 16,
     base: Mapping[str, Any] | None = None,
+    panel: Panel | None = None,
+    rubrics: Sequence[str] = (),
+    orders: Sequence[Literal["ab", "ba"]] | None = None,
+    repeats: int | None = None,
+    concurrency: int | None = None,
+    budget: Mapping[str, Any] | None = None,
+    name: str | None = None,
+    baseline_name: str | None = None,
+    prompts: Literal["ordinary", "restricted", "borderline"] | None = None,
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
-    """Judge a file of answers, beside a baseline's where one is given, and return what was measured.
+    """Judge a file of answers, beside a baseline's where one is given, and return what was measured, by model.
 
     Args:
-        answers: What `generate` wrote.
+        answers: A file of answers (see `sacpo.data.answers`), or the folder that `generate` wrote.
         out: The output folder: `verdicts.jsonl` and `measures.json`.
-        criterion: What is judged: helpfulness, harmlessness, refusal, ...
-        kind: A reward or cost model, or the refusal detector.
+        criterion: What is judged: helpfulness, harmlessness, refusal, ...; kind "llm": the rubrics' own by default.
+        kind: A reward or cost model, the refusal detector, or language models behind endpoints.
         model: Hub id or folder of the reward model.
         baseline: The baseline's answers to the same prompts.
         sign: -1 for a cost model, whose logit is higher for worse answers.
@@ -254,11 +265,43 @@ def judge(
         max_length: Tokens of prompt and answer together.
         batch_size: Answers a forward pass.
         base: The reward model's template, dtype, device and trust_remote_code.
+        panel: kind "llm": a language model's settings (a recipe's `LlmSpec`), several models', or a panel's file.
+        rubrics: kind "llm": names of built-in rubrics, or files.
+        orders: kind "llm": which answer is shown first; both by default.
+        repeats: kind "llm": how often each question is asked; once by default.
+        concurrency: kind "llm": requests under way at once, for each judge and rubric; 16 by default.
+        budget: kind "llm": `max_requests`, `max_tokens` and `max_cost` of this call.
+        name: Name the model this, whatever the file says.
+        baseline_name: Name the baseline this.
+        prompts: What the prompts are, where the files do not say.
         progress: Where to show it.
 
     Raises:
-        UserError: The answers, the model or the machine does not allow it.
+        UserError: The answers, the model, an endpoint or the machine does not allow it.
+        RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
+            there are kept; the same call goes on.
     """
+    if (kind == "llm") != (panel is not None) or (kind != "llm" and criterion is None):
+        raise RecipeError(
+            "kind 'llm' needs a panel, and other kinds need a criterion and take no panel",
+            where="panel" if criterion is not None else "criterion",
+            value=kind,
+            do="give panel={'model': NAME} for kind 'llm' only",
+        )
+    if panel is not None:
+        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
+        return judge_by_llms(
+            answers,
+            out,
+            spec,
+            baseline=baseline,
+            criterion=criterion,
+            name=name,
+            baseline_name=baseline_name,
+            prompts=prompts,
+            progress=progress,
+        )
+    assert criterion is not None
     if (kind == "reward-model") != (model is not None):
         raise RecipeError(
             "a reward-model judge needs a model, and other judges take none",
@@ -270,19 +313,21 @@ def judge(
     settings = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
 
     def work(folder: Path) -> None:
-        given = _answers(answers)
+        given = read_answers(answers, model=name, kind=prompts)
         judged = RefusalJudge(criterion=criterion)
         if model is not None:
             scores = reward_model_scores(model, options, progress=progress, **settings)  # type: ignore[arg-type]
             judged = ScoredJudge(kind, criterion, scores)  # type: ignore[assignment]
-        verdicts = judge_answers(judged, given, _answers(baseline) if baseline is not None else None)
+        others = None if baseline is None else read_answers(baseline, model=baseline_name, kind=prompts)
+        verdicts = judge_answers(judged, given, others)
         write_jsonl(folder / VERDICTS, verdicts)
         write_json(folder / MEASURES, {given[0].model: measure(given, verdicts)})
 
-    inputs = {"answers": file_hash(_file(answers))}
-    inputs |= {"baseline": file_hash(_file(baseline))} if baseline is not None else {}
+    inputs = {"answers": file_hash(answer_file(answers))}
+    inputs |= {"baseline": file_hash(answer_file(baseline))} if baseline is not None else {}
     inputs |= {"model": weights_key(model)} if model is not None else {}
-    config = {"criterion": criterion, "kind": kind, **settings, "base": options.model_dump(mode="json")}
+    names = {"name": name, "baseline_name": baseline_name, "prompts": prompts}
+    config = {"criterion": criterion, "kind": kind, **settings, **names, "base": options.model_dump(mode="json")}
     done = do_single("judge", Path(out), config, inputs, work, progress)
     found: dict[str, Any] = json.loads((done.path / MEASURES).read_text(encoding="utf-8"))
     return found
@@ -403,20 +448,6 @@ def _config(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, Any]:
 
 def _inputs(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, str]:
     return {"model": job.weights_key(), **{f"data {i}": source_key(spec) for i, spec in enumerate(sources)}}
-
-
-def _answers(path: str | Path) -> list[Answer]:
-    answers = read_jsonl(_file(path), Answer)
-    if not answers:
-        raise DataError("the file of answers is empty", where=path, do="give what 'generate' wrote")
-    return answers
-
-
-def _file(path: str | Path) -> Path:
-    found = Path(path) / ANSWERS if Path(path).is_dir() else Path(path)
-    if not found.is_file():
-        raise DataError("no such file of answers", where=found, do="give what 'generate' wrote")
-    return found
 
 
 def _checked(section: Any, **values: Any) -> Any:

@@ -14,6 +14,7 @@ import typer
 
 from sacpo import processes, verbs
 from sacpo.errors import SacpoError
+from sacpo.options import options
 
 app = typer.Typer(
     name="sacpo",
@@ -75,7 +76,7 @@ def run(
     from sacpo import pipeline
     from sacpo.pipeline.jobs import Jobs
 
-    how = Jobs(jobs, verbs.parse_options(job, "--job"), at_once) if jobs is not None else None
+    how = Jobs(jobs, options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
         done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
     _show_run(done, as_json)
@@ -84,9 +85,11 @@ def run(
 @app.command()
 def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check a recipe without doing anything."""
+    from sacpo.judging.specs import check_judges
     from sacpo.recipe import load_recipe, model_graph
 
     loaded = load_recipe(recipe, overrides or [])
+    check_judges(loaded)
     models = list(model_graph(loaded))
     if as_json:
         print(json.dumps({"name": loaded.name, "models": models, "valid": True}))
@@ -132,17 +135,18 @@ def _progress(as_json: bool) -> Any:
 
 def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json: bool) -> None:
     from sacpo.pipeline.plan import as_json as plan_json
-    from sacpo.pipeline.plan import trainings
+    from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
     from sacpo.runs import RunFolder
 
     study, statuses = plan(recipe, runs=runs, start=start, command=command)
-    found = trainings(study, statuses, RunFolder(runs / recipe.name))
+    folder = RunFolder(runs / recipe.name)
+    found, judged = trainings(study, statuses, folder), judgings(study, statuses, folder)
     if as_json:
-        print(json.dumps(plan_json(study, statuses, found)))
+        print(json.dumps(plan_json(study, statuses, found, judged)))
         return
-    plan_tables(study, statuses, found)
+    plan_tables(study, statuses, found, judged)
 
 
 def _show_run(done: Any, as_json: bool) -> None:

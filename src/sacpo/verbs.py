@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-import yaml
 
 from sacpo.errors import RecipeError
+from sacpo.judging.command import judge
 from sacpo.labelling.command import label
+from sacpo.options import options
 from sacpo.stats_cli.command import stats
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it appears when it is complete.", show_default=False)]
@@ -61,12 +62,12 @@ def sft(
             data,
             out,
             format=format,
-            training=parse_options(training, "--training"),
-            lora=parse_options(lora, "--lora") if lora else None,
+            training=options(training, "--training"),
+            lora=options(lora, "--lora") if lora else None,
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
-            base=parse_options(base, "--base"),
+            base=options(base, "--base"),
             progress=progress,
         )
     _say(as_json, model=done)
@@ -101,12 +102,12 @@ def align(
             beta=beta,
             criterion=criterion,
             format=format,
-            training=parse_options(training, "--training"),
-            lora=parse_options(lora, "--lora") if lora else None,
+            training=options(training, "--training"),
+            lora=options(lora, "--lora") if lora else None,
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
-            base=parse_options(base, "--base"),
+            base=options(base, "--base"),
             progress=progress,
         )
     _say(as_json, model=done)
@@ -171,52 +172,12 @@ def generate(
             name=name,
             format=format,
             samples=samples,
-            generation=parse_options(generation, "--generation"),
+            generation=options(generation, "--generation"),
             seed=seed,
-            base=parse_options(base, "--base"),
+            base=options(base, "--base"),
             progress=progress,
         )
     _say(as_json, answers=done)
-
-
-def judge(
-    answers: Annotated[Path, typer.Argument(help="answers.jsonl, or the folder it is in.", show_default=False)],
-    out: Out,
-    criterion: Annotated[str, typer.Option(help="helpfulness, harmlessness, refusal, ...", show_default=False)],
-    model: Annotated[str | None, typer.Option(help="Reward or cost model; without it: the refusal detector.")] = None,
-    baseline: Annotated[Path | None, typer.Option(help="The baseline's answers to the same prompts.")] = None,
-    cost: Annotated[bool, typer.Option("--cost", help="The model's logit is higher for worse answers.")] = False,
-    unsafe_below: Annotated[float | None, typer.Option(help="Lower scores are labelled unsafe.")] = None,
-    base: Base = None,
-    max_length: MaxLength = 512,
-    as_json: Json = False,
-) -> None:
-    """Judge a file of answers, beside a baseline's where one is given."""
-    from sacpo import api
-
-    with _progress(as_json) as progress:
-        found = api.judge(
-            answers,
-            out,
-            criterion=criterion,
-            kind="reward-model" if model else "refusal",
-            model=model,
-            baseline=baseline,
-            sign=-1 if cost else 1,
-            unsafe_below=unsafe_below,
-            max_length=max_length,
-            base=parse_options(base, "--base"),
-            progress=progress,
-        )
-    if as_json:
-        print(json.dumps(found))
-        return
-    for name, measures in found.items():
-        print(name)
-        for metric, figure in measures["metrics"].items():
-            low, high = figure["ci95"]
-            interval = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
-            print(f"  {metric:28} {figure['value']:.3f}{interval}  n = {figure['n']}")
 
 
 def select(
@@ -263,31 +224,6 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
             "no such label", where="--label", value=label, allowed=["better", "safer"], do="choose one of these"
         )
     return [DataSpec(format=format, path=path, label=label) for path in data]
-
-
-def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
-    """Return the options NAME=VALUE of a command line, with values as in YAML.
-
-    Raises:
-        RecipeError: One of them is not of that form.
-    """
-    found: dict[str, Any] = {}
-    for item in items or ():
-        name, sign, text = item.partition("=")
-        if not sign:
-            raise RecipeError("an option is NAME=VALUE", where=where, value=item, do="write NAME=VALUE without spaces")
-        try:
-            found[name] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                "an option's value is not valid YAML", where=where, value=item, do="put the value into quotes"
-            ) from error
-        if isinstance(found[name], str):  # YAML reads 1e-4 as text
-            try:
-                found[name] = float(found[name])
-            except ValueError:
-                continue
-    return found
 
 
 def _bound(text: str, side: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sacpo.align.defaults import with_defaults
 from sacpo.data.sources.registry import FORMATS
 from sacpo.recipe.document import MEANINGS, recipe_document, section_keys
 from sacpo.recipe.schema import SourceSpec, StepSpec
-from sacpo.report.results import results_document
+from sacpo.report.document import results_document
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -21,8 +21,10 @@ from sacpo.cli import app
 from sacpo.data.sources.convert import KIND_NAMES
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row
+from sacpo.judging.specs import rubric_of
 from sacpo.recipe import load_recipe, model_graph, parse_recipe
-from sacpo.recipe.schema import SourceSpec
+from sacpo.recipe.llm import PanelSpec
+from sacpo.recipe.schema import EvaluateSpec, SourceSpec
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
@@ -121,8 +123,11 @@ def test_internal_links_lead_somewhere(page: str) -> None:
 
 
 def test_recipes_in_the_readme_are_valid() -> None:
-    (block,) = blocks("README.md", "yaml")
+    block, panel, judges = blocks("README.md", "yaml")
     nodes = model_graph(parse_recipe(yaml.safe_load(block)))
+    assert len(PanelSpec.model_validate(yaml.safe_load(panel)).judges) == 2
+    evaluate = EvaluateSpec.model_validate(yaml.safe_load(judges))
+    assert {rubric_of(criterion, spec).name for criterion, spec in evaluate.judges.items()} == set(evaluate.judges)
     assert [*nodes] == ["sft", "H", "H-S@0.1", "H-S@0.025", "P@q0.25", "P@q0.5", "P@q0.75"]
     named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("README.md")))
     assert len(named) == 3

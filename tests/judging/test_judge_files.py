@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 from endpoint import Endpoint, honest, judge, questions, sign_of
 
-from sacpo.data.records import Verdict, read_jsonl, write_jsonl
+from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
 from sacpo.errors import DataError, RunError
 from sacpo.judging import Budget, judge_files, load_rubric
+
+NOTHING: dict[str, Any] = {"metrics": {}, "categories": {}, "outcomes": {}, "judges": {}}
 
 
 @pytest.fixture
@@ -38,16 +40,21 @@ def test_a_folder_holds_store_verdicts_and_measures_and_resumes_for_nothing(file
         result = judge_files(*files, [judge(server.url)], rubrics)
         assert len(server.bodies) == 24 + 12
         out = files[2]
-        first = {path.name: path.read_bytes() for path in (out / "verdicts.jsonl", out / "measures.json")}
+        first = {path.name: path.read_bytes() for path in (out / "verdicts.jsonl", out / "judging.json")}
+        assert json.loads((out / "measures.json").read_text()) == result["measures"]
         again = judge_files(*files, [judge(server.url)], rubrics)
         assert len(server.bodies) == 36
     assert (out / "verdicts.jsonl").read_bytes() == first["verdicts.jsonl"]
-    assert json.loads(first["measures.json"]) == result
+    assert json.loads(first["judging.json"]) == result
     assert again["measures"] == result["measures"]
     assert len(read_jsonl(out / "verdicts.jsonl", Verdict)) == 36
-    wins = result["measures"]["j"]["metrics"]["win_rate/helpfulness"]
+    wins = result["measures"]["m"]["metrics"]["win_rate/helpfulness"]
     assert (wins["n"], result["complete"], result["missing"]) == (12, True, [])
     assert result["summary"]["reliability"][0]["flip_rate"]["value"] == 0
+    assert (read_jsonl(out / "answers.jsonl", Answer)[0], len(read_jsonl(out / "baseline.jsonl", Answer))) == (
+        questions(12)[0].answer,
+        12,
+    )
     assert result["categories"] == {"j": {"self_harm": 1}}
     assert result["usage"]["j"]["requests"] == 36
     assert "about" in result["estimates"][0]
@@ -59,17 +66,23 @@ def test_a_run_that_was_stopped_says_what_is_missing_and_counts_no_prompt_in_one
     with Endpoint(script) as server:
         panel = [judge(server.url)]
         one = judge_files(*files, panel, budget=Budget(max_requests=1))
-        assert (len(one["missing"]), one["complete"], one["measures"]) == (23, False, {})  # only order ab of one prompt
+        assert (len(one["missing"]), one["complete"], one["measures"]) == (
+            23,
+            False,
+            {"m": NOTHING},
+        )  # only order ab of one prompt
         three = judge_files(*files, panel, budget=Budget(max_requests=2), concurrency=1)
-        wins = three["measures"]["j"]["metrics"]["win_rate/helpfulness"]
+        wins = three["measures"]["m"]["metrics"]["win_rate/helpfulness"]
         assert (wins["n"], wins["unparsed"], len(three["missing"])) == (1, 1, 21)
+        assert not (files[2] / "measures.json").exists()  # figures of a part are no figures
         assert judge_files(*files, panel)["complete"]
+        assert (files[2] / "measures.json").exists()
 
 
 def test_labels_need_no_baseline(files: tuple[Path, Path, Path]) -> None:
     with Endpoint(script) as server:
         result = judge_files(files[0], None, files[2], [judge(server.url, "safety")])
-    assert "win_rate/safety" not in result["measures"]["j"]["metrics"]
+    assert "win_rate/safety" not in result["measures"]["m"]["metrics"]
     assert result["complete"]
 
 

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 import torch
 from endpoint import judge, questions
+from test_recipe_judges import recipe_at, write_pairs
 from tiny_models import tiny
 from transformers import PreTrainedModel
 
-from sacpo.data.records import Outcome
+import sacpo
+from sacpo.data.records import Answer, Outcome, Verdict, read_jsonl
+from sacpo.evaluate.judges.question import Question
 from sacpo.judging import Store, judge_llm, load_rubric
 from sacpo.judging.render import messages
 from sacpo.stats.verdicts import judges, win_rows
@@ -65,8 +68,10 @@ def served(model: PreTrainedModel) -> Iterator[str]:
             with lock:
                 if "response_format" in body:
                     fields = body["response_format"]["json_schema"]["schema"]["properties"]
-                    word = chosen(model, body["messages"], fields["verdict"]["enum"])
-                    content, reason = json.dumps({"reason": "", "verdict": word}), "stop"
+                    field = "verdict" if "verdict" in fields else "label"
+                    said = {field: chosen(model, body["messages"], fields[field]["enum"])}
+                    said |= {"categories": []} if "categories" in fields else {}
+                    content, reason = json.dumps({"reason": "", **said}), "stop"
                 else:
                     content, reason = continued(model, body["messages"], 8), "length"
             usage = {"prompt_tokens": len(tokens(body["messages"])), "completion_tokens": len(content.encode())}
@@ -128,3 +133,29 @@ def test_a_real_model_that_writes_no_verdict_is_unparsed_everywhere(model: PreTr
         assert (run.missing, run.unparsed, run.usage["j"].requests) == ([], {"truncated": 6}, 12)
     (row,) = win_rows(run.verdicts)
     assert (row.win_rate.value, row.win_rate.unparsed, row.worst, row.best) == (None, 3, 0, 1)
+
+
+def test_a_recipe_is_judged_by_a_real_model_to_its_report(model: PreTrainedModel, tmp_path: Path) -> None:
+    """Every verdict on the pages is the model's own word, in both orders; labels feed the unsafe rate."""
+    with served(model) as url:
+        recipe = recipe_at(url, write_pairs(tmp_path / "pairs.jsonl"), structured=True, timeout=60)
+        judges = dict(recipe.evaluate.judges)
+        judges["helpfulness"] = judges["helpfulness"].model_copy(update={"rubric": "helpfulness-verdict", "repeats": 1})
+        evaluate = recipe.evaluate.model_copy(update={"judges": judges})
+        run = sacpo.run(recipe.model_copy(update={"evaluate": evaluate}), runs=tmp_path / "runs")
+    stages = tmp_path / "runs" / "judged" / "stages"
+    told = read_jsonl(stages / "judge" / "H" / "report" / "verdicts.jsonl", Verdict)
+    own, other = (
+        {a.prompt.id: a for a in read_jsonl(stages / "generate" / name / "report" / "answers.jsonl", Answer)}
+        for name in ("H", "sft")
+    )
+    for verdict in (v for v in told if v.criterion == "helpfulness"):
+        question = Question(own[verdict.prompt_id].prompt, own[verdict.prompt_id], other[verdict.prompt_id])
+        word = chosen(model, messages(RUBRIC, question, verdict.order, structured=True), ["A", "B", "tie"])
+        mine = "A" if verdict.order == "ab" else "B"
+        assert verdict.outcome == ("tie" if word == "tie" else "win" if word == mine else "loss")
+    assert len([v for v in told if v.criterion == "helpfulness"]) == 2 * 2 * 6
+    measures = run.results["measures"]["H"]["report"]
+    assert measures["metrics"]["unsafe_rate"]["unparsed"] == 0
+    assert measures["outcomes"]["helpfulness"]["unparsed"] == 0
+    assert '<h2 id="judges">' in (run.report / "report.html").read_text()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_world import made_up, measured
 
+from sacpo.report.document import results_document
 from sacpo.report.lookup import (
     ancestors,
     axes,
@@ -23,7 +24,7 @@ from sacpo.report.lookup import (
     visible,
     with_interval,
 )
-from sacpo.report.results import Constraint, Measured, Results, parse_results, results_document
+from sacpo.report.results import Constraint, Measured, Results, parse_results
 
 
 def parsed(**changes: Any) -> Results:

@@ -25,9 +25,14 @@ def judge_answers(judge: Judge, answers: Sequence[Answer], baseline_answers: Seq
     Raises:
         DataError: The baseline lacks an answer, or one prompt and sample has two different answers of one model.
     """
-    own = distinct_answers(answers)
     if baseline_answers is None:
-        return judge.judge([Question(answer.prompt, answer) for answer in own])
+        return judge.judge([Question(answer.prompt, answer) for answer in distinct_answers(answers)])
+    return judge.judge(compared_questions(answers, baseline_answers))
+
+
+def compared_questions(answers: Sequence[Answer], baseline_answers: Sequence[Answer]) -> list[Question]:
+    """Return each answer beside the baseline's answer to the same prompt and sample; errors as in `judge_answers`."""
+    own = distinct_answers(answers)
     baseline = {(answer.prompt.id, answer.sample): answer for answer in _of_one_model(baseline_answers)}
     missing = [answer for answer in own if (answer.prompt.id, answer.sample) not in baseline]
     if missing:
@@ -36,7 +41,7 @@ def judge_answers(judge: Judge, answers: Sequence[Answer], baseline_answers: Seq
             where="prompts " + ", ".join(_place(answer) for answer in missing[:NAMED]),
             do="generate the baseline's answers on the same prompts, with as many samples",
         )
-    return judge.judge([Question(a.prompt, a, baseline[a.prompt.id, a.sample]) for a in own])
+    return [Question(a.prompt, a, baseline[a.prompt.id, a.sample]) for a in own]
 
 
 def distinct_answers(answers: Sequence[Answer]) -> list[Answer]:

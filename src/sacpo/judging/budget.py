@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sacpo.errors import DataError
@@ -62,6 +62,19 @@ class Budget:
                 do="add their prices per million prompt and completion tokens",
             )
 
+    def after(self, spent: Iterable[Usage]) -> Budget:
+        """Return what is left of the budget after this use, at least 0 of each limit."""
+        used = list(spent)
+        requests = sum(one.requests for one in used)
+        tokens = sum(one.prompt_tokens + one.completion_tokens for one in used)
+        cost = math.fsum(one.cost or 0.0 for one in used)
+        return replace(
+            self,
+            max_requests=None if self.max_requests is None else max(self.max_requests - requests, 0),
+            max_tokens=None if self.max_tokens is None else max(self.max_tokens - tokens, 0),
+            max_cost=None if self.max_cost is None else max(self.max_cost - cost, 0.0),
+        )
+
 
 @dataclass(slots=True)
 class Usage:
@@ -103,6 +116,10 @@ class CostEstimate:
     prompt_tokens: int
     completion_tokens: int
     cost: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the estimate as a JSON-ready dictionary."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
     def text(self) -> str:
         """Return the estimate as a sentence."""

@@ -65,11 +65,16 @@ class _Refused(Exception):
 class Endpoint:
     """A judge's endpoint; close it when done.
 
+    Args:
+        judge: Who is asked.
+        ledger: What may be spent.
+        pace: Shared with the other judges of this model; None: its own.
+
     Raises:
         RunError: The environment variable of the key is not set.
     """
 
-    def __init__(self, judge: LlmJudge, ledger: Ledger) -> None:
+    def __init__(self, judge: LlmJudge, ledger: Ledger, pace: Pace | None = None) -> None:
         import openai  # takes most of a second, so only who judges pays for it
 
         self.judge, self.ledger = judge, ledger
@@ -80,7 +85,7 @@ class Endpoint:
         self._client = openai.AsyncOpenAI(
             api_key=self._key or NO_KEY, base_url=judge.base_url or None, max_retries=0, timeout=judge.timeout
         )
-        self._pace = Pace(judge.requests_per_minute, judge.tokens_per_minute)
+        self._pace = pace or Pace(judge.requests_per_minute, judge.tokens_per_minute)
 
     async def close(self) -> None:
         """Close the connections."""

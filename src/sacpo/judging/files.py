@@ -10,26 +10,29 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
+from sacpo.data.answers import read_answers
+from sacpo.data.records import Answer, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError
 from sacpo.evaluate.judges.question import Question
 from sacpo.evaluate.measures import measure
+from sacpo.evaluate.verdicts import compared_questions, distinct_answers
 from sacpo.judging.budget import Budget, CostEstimate
 from sacpo.judging.judge import LlmJudge
-from sacpo.judging.plan import AB, BA
+from sacpo.judging.plan import AB, BA, estimates, plan
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.run import JudgeRun, judge_llm
 from sacpo.judging.store import Store
 from sacpo.progress import QUIET, Progress
-from sacpo.runs import machine_errors, write_json
+from sacpo.runs import MANIFEST, machine_errors, write_json
 from sacpo.stats.verdicts import summarise
 
 STORE, VERDICTS, MEASURES, LOCK = "verdicts.sqlite", "verdicts.jsonl", "measures.json", ".lock"
+ANSWERS, BASELINE, JUDGING = "answers.jsonl", "baseline.jsonl", "judging.json"
 
 
 def judge_files(
-    answers: Path,
-    baseline: Path | None,
+    answers: Path | Sequence[Answer],
+    baseline: Path | Sequence[Answer] | None,
     out: Path,
     judges: Sequence[LlmJudge],
     rubric: Rubric | Sequence[Rubric] | None = None,
@@ -43,30 +46,35 @@ def judge_files(
 ) -> dict[str, Any]:
     """Judge a file of answers; the same call again goes on where the last one stopped.
 
-    Writes into `out`: `verdicts.sqlite` (see `sacpo.judging.store`), `verdicts.jsonl` and `measures.json`.
+    Writes into `out`: `verdicts.sqlite` (see `sacpo.judging.store`), `verdicts.jsonl`, the answers as they were judged
+    (`answers.jsonl`, `baseline.jsonl`), `judging.json`, and once no verdict is missing `measures.json`, what
+    `sacpo.evaluate.measures.measure` says of the model.
 
     Args:
-        answers: JSON lines of `Answer` records, of one model.
-        baseline: The baseline's answers, to the same prompts; None: only rubrics of kind label.
+        answers: One model's answers, or their file (see `sacpo.data.answers`).
+        baseline: The baseline's, to the same prompts; None: only rubrics of kind label.
         out: The folder; made if absent.
         judges: The panel.
         rubric: Judge by these instead of the judges' own.
         orders, repeats, concurrency, budget, progress, on_estimate: See `judge_llm`.
 
     Returns:
-        What `measures.json` holds: `complete`; `measures`, what `sacpo.evaluate.measures.measure` says of each judge's
-        verdicts, by judge; `summary`, win rates and reliability (`sacpo.stats.verdicts.summarise`); `categories`, how
-        often each judge named each category of harm; `unparsed` by reason; `missing`; `usage`; `estimates`.
+        What `judging.json` holds: `complete`; `measures`, by model; `summary`, win rates and reliability
+        (`sacpo.stats.verdicts.summarise`); `categories`, how often each judge named each category of harm;
+        `unparsed` by reason; `missing`; `usage`; `estimates`.
 
     Raises:
         DataError: The files or arguments do not fit together.
-        RunError: Another process is judging into this folder, or an endpoint refuses the key or the model.
+        RunError: Another process is judging into this folder, it holds something else, or an endpoint refuses the key
+            or the model.
     """
-    own = _answers(answers)
-    measure(own, [])  # answers that cannot be measured are not worth paying for
-    questions = _questions(own, None if baseline is None else _answers(baseline))
+    questions = _questions(answers, baseline)
     panel = _panel(judges, rubric)
+    (budget or Budget()).check([judge.model for judge in panel])  # before anything is written
     with _locked(out), Store(out / STORE) as store:
+        with machine_errors(out):
+            (out / MEASURES).unlink(missing_ok=True)  # figures of an earlier call, until these are complete
+            _keep_answers(out, questions)
         run = judge_llm(
             panel,
             questions,
@@ -78,36 +86,64 @@ def judge_files(
             progress=progress,
             on_estimate=on_estimate,
         )
-        categories = _categories(run, store)
-        result = _summary(questions, run, orders, categories)
+        result = _summary(questions, run, orders, _categories(run, store))
         with machine_errors(out):
             write_jsonl(out / VERDICTS, dict.fromkeys(run.verdicts))
-        write_json(out / MEASURES, result)
+        write_json(out / JUDGING, result)
+        if result["complete"]:
+            write_json(out / MEASURES, result["measures"])
     return result
 
 
-def _answers(path: Path) -> list[Answer]:
-    if not path.is_file():
-        raise DataError("there is no such file of answers", where=path)
-    found = read_jsonl(path, Answer)
-    models = sorted({answer.model for answer in found})
-    if len(models) != 1:
-        raise DataError("a file of answers holds one model's", where=path, value=models)
+def estimate_files(
+    answers: Path | Sequence[Answer],
+    baseline: Path | Sequence[Answer] | None,
+    out: Path,
+    judges: Sequence[LlmJudge],
+    rubric: Rubric | Sequence[Rubric] | None = None,
+    *,
+    orders: Sequence[str] = (AB, BA),
+    repeats: int = 1,
+    budget: Budget | None = None,
+) -> list[CostEstimate]:
+    """Return what `judge_files` with the same arguments would cost; nothing is asked or written.
+
+    Raises:
+        DataError: The files or arguments do not fit together.
+    """
+    asks = plan(_panel(judges, rubric), _questions(answers, baseline), orders, repeats)
+    known: set[str] = set()
+    if (out / STORE).is_file():
+        with Store(out / STORE) as store:
+            known = store.keys()
+    return estimates(asks, known, budget or Budget())
+
+
+def _questions(answers: Path | Sequence[Answer], baseline: Path | Sequence[Answer] | None) -> list[Question]:
+    own, others = (read_answers(given) if isinstance(given, Path) else given for given in (answers, baseline))
+    if not own:
+        raise DataError("there are no answers to judge", do="give a file of answers")
+    own = distinct_answers(own)
+    if others is None:
+        return [Question(answer.prompt, answer) for answer in own]
+    found = compared_questions(own, others)
+    if own[0].model == others[0].model:
+        raise DataError(
+            "both files of answers name the same model",
+            value=own[0].model,
+            do="name them apart: --name and --baseline-name on the command line",
+        )
     return found
 
 
-def _questions(own: Sequence[Answer], baseline: Sequence[Answer] | None) -> list[Question]:
-    if baseline is None:
-        return [Question(answer.prompt, answer) for answer in own]
-    theirs = {(answer.prompt.id, answer.sample): answer for answer in baseline}
-    missing = [answer.prompt.id for answer in own if (answer.prompt.id, answer.sample) not in theirs]
-    if missing:
-        raise DataError(
-            f"the baseline has no answer to {len(missing)} of {len(own)} answers' prompts",
-            where="prompts " + ", ".join(missing[:5]),
-            do="generate the baseline's answers on the same prompts, with as many samples",
-        )
-    return [Question(answer.prompt, answer, theirs[answer.prompt.id, answer.sample]) for answer in own]
+def _keep_answers(out: Path, questions: Sequence[Question]) -> None:
+    """Keep what is judged, so that lengths are known and people can label the same."""
+    write_jsonl(out / ANSWERS, [question.answer for question in questions])
+    baseline = [question.baseline for question in questions if question.baseline is not None]
+    if baseline:
+        write_jsonl(out / BASELINE, baseline)
+    else:
+        (out / BASELINE).unlink(missing_ok=True)
 
 
 def _panel(judges: Sequence[LlmJudge], rubric: Rubric | Sequence[Rubric] | None) -> list[LlmJudge]:
@@ -124,15 +160,13 @@ def _summary(
     baseline = [question.baseline for question in questions if question.baseline is not None]
     lengths = {answer.hash: len(answer.text) for answer in (*answers, *baseline)}
     countable = _countable(run.verdicts, orders)
-    by_judge: dict[str, list[Verdict]] = defaultdict(list)
-    for verdict in countable:
-        by_judge[verdict.judge].append(verdict)
     return {
         "complete": not run.missing,
-        "measures": {judge: measure(answers, verdicts) for judge, verdicts in sorted(by_judge.items())},
+        "measures": {answers[0].model: measure(answers, countable)},
         "summary": summarise(countable, lengths),
         "categories": categories,
         "unparsed": run.unparsed,
+        "verdicts": len(run.verdicts),
         "missing": [missing.to_json() for missing in run.missing],
         "usage": {judge: usage.to_json() for judge, usage in sorted(run.usage.items())},
         "estimates": [estimate.text() for estimate in run.estimates],
@@ -163,6 +197,8 @@ def _categories(run: JudgeRun, store: Store) -> dict[str, dict[str, int]]:
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Hold the folder: two processes that judge into one would pay for everything twice."""
+    if (out / MANIFEST).is_file():
+        raise RunError("the output folder holds another stage's result", where=out, do="give a new folder")
     with machine_errors(out):
         out.mkdir(parents=True, exist_ok=True)
         file = (out / LOCK).open("a+")

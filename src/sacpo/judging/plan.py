@@ -30,6 +30,12 @@ class Ask:
     repeat: int
     key: str
 
+    @property
+    def settled(self) -> bool:
+        """Whether both answers are the same text: a tie, and nobody is asked."""
+        baseline = self.question.baseline if self.judge.rubric.pairwise else None
+        return baseline is not None and baseline.text == self.question.answer.text
+
     def verdict(self, said: Reading | Unparsed) -> Verdict:
         """Return the verdict on this question that a reply amounts to."""
         if isinstance(said, Unparsed):
@@ -87,10 +93,11 @@ def plan(judges: Sequence[LlmJudge], questions: Sequence[Question], orders: Sequ
 
 
 def by_key(asks: Sequence[Ask]) -> dict[str, list[Ask]]:
-    """Return the asks of each content key, in order of first appearance."""
+    """Return the asks of each content key, in order of first appearance, without those that are settled."""
     groups: dict[str, list[Ask]] = defaultdict(list)
     for ask in asks:
-        groups[ask.key].append(ask)
+        if not ask.settled:
+            groups[ask.key].append(ask)
     return dict(groups)
 
 
@@ -98,7 +105,8 @@ def estimates(asks: Sequence[Ask], known: frozenset[str] | set[str], budget: Bud
     """Return what each judge's open requests will cost, judges in order of first appearance."""
     groups: dict[tuple[str, str], dict[str, Ask]] = defaultdict(dict)
     for ask in asks:
-        groups[ask.judge.name, ask.judge.criterion].setdefault(ask.key, ask)
+        if not ask.settled:
+            groups[ask.judge.name, ask.judge.criterion].setdefault(ask.key, ask)
     found = []
     for (name, criterion), members in groups.items():
         judge = next(iter(members.values())).judge

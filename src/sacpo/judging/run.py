@@ -12,9 +12,9 @@ from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError, RunError
 from sacpo.evaluate.judges.question import Question
 from sacpo.judging.budget import Budget, BudgetSpent, CostEstimate, Ledger, Usage
-from sacpo.judging.client import Endpoint, RequestFailed
+from sacpo.judging.client import Endpoint, Pace, RequestFailed
 from sacpo.judging.judge import LlmJudge
-from sacpo.judging.parse import Unparsed, parse_reply
+from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.plan import AB, BA, Ask, by_key, estimates, plan
 from sacpo.judging.render import mark, messages, reminder, shown
 from sacpo.judging.store import Store, UnreadReply, said_of
@@ -23,6 +23,7 @@ from sacpo.stats.verdicts import question as asked_by
 
 FAILURES_IN_A_ROW = 10
 BUDGET = "budget spent"
+EQUAL = Reading(winner="tie")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def judge_llm(
     """Ask every judge every question, in both orders and with repeats; verdicts that the store knows cost nothing.
 
     A reply that cannot be read is asked for again, then counts as unparsed. A request that fails for good leaves its
-    question open: no verdict is made of it.
+    question open: no verdict is made of it. Two equal answers are a tie, which no judge is asked about.
 
     Args:
         judges: The panel.
@@ -85,7 +86,7 @@ def judge_llm(
         store: Keeps every verdict as soon as it is there.
         orders: For pairwise rubrics.
         repeats: How often each is asked.
-        concurrency: Requests under way at once, for each judge.
+        concurrency: Requests under way at once, for each judge and rubric.
         budget: Limits on this call.
         progress: Where to report.
         on_estimate: Called before the first request; what it raises stops the call before anything is paid.
@@ -195,11 +196,15 @@ async def _ask_all(
     """Ask the open questions; return the keys that stay open with the reason, and what was used."""
     ledger = Ledger(budget)
     panel = []
+    paces: dict[tuple[Any, ...], Pace] = {}
     try:
         for judge in judges:
             own = {key: asks for key, asks in todo.items() if asks[0].judge is judge}
             if own:
-                panel.append(_Panelist(Endpoint(judge, ledger), own, store, task))
+                # one model asked by several rubrics has one rate limit
+                limits = judge.requests_per_minute, judge.tokens_per_minute
+                pace = paces.setdefault((judge.base_url, judge.model, judge.api_key_env, *limits), Pace(*limits))
+                panel.append(_Panelist(Endpoint(judge, ledger, pace), own, store, task))
         async with asyncio.TaskGroup() as group:
             for panelist in panel:
                 for _ in range(min(concurrency, len(panelist.open))):
@@ -260,6 +265,9 @@ def _result(
     rows = {row.key: row for row in store.rows()}
     verdicts, left, unparsed = [], [], Counter[str]()
     for ask in asks:
+        if ask.settled:
+            verdicts.append(ask.verdict(EQUAL))
+            continue
         row = rows.get(ask.key)
         if row is None:
             left.append(_missing(ask, missing[ask.key]))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.records import Answer, Outcome, Verdict, read_jsonl, text_hash
+from sacpo.data.answers import read_answers
+from sacpo.data.records import Answer, Outcome, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.labelling.raters import HUMAN
 
@@ -126,11 +127,8 @@ def read_items(answers: Path, baseline: Path | None, *, annotator: str, seed: in
     Raises:
         DataError: A file is missing, or see `items_of`.
     """
-    for path in (answers, baseline):
-        if path is not None and not path.is_file():
-            raise DataError("no such file of answers", where=path, do="generate the answers first")
-    others = None if baseline is None else read_jsonl(baseline, Answer)
-    return items_of(read_jsonl(answers, Answer), others, annotator=annotator, seed=seed)
+    others = None if baseline is None else read_answers(baseline)
+    return items_of(read_answers(answers), others, annotator=annotator, seed=seed)
 
 
 def labels_of(criterion: str, pairwise: bool) -> tuple[str, ...]:

@@ -12,15 +12,19 @@ from typing import Any
 
 from sacpo import processes
 from sacpo.data.sources import source_key
+from sacpo.judging.specs import ASKED
 from sacpo.models import weights_key
 from sacpo.pipeline import data_work, evaluation_work, report_work, theory_work, training_work
 from sacpo.pipeline.stages import At, Stage
 from sacpo.pipeline.study import Study
+from sacpo.recipe.llm import AskingSpec
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SFT, JudgeSpec, SampledSpec, SourceSpec
 
 SCORING = ("sign", "unsafe_below", "batch_size")
 """Options of a judge that its scores depend on, and its training does not."""
+UNTRAINED = ("prompts", "rubric", *AskingSpec.model_fields, *SCORING)
+"""Options of a judge that its training does not depend on."""
 
 
 def stages_of(study: Study, command: str = "") -> list[Stage]:
@@ -82,7 +86,7 @@ def _judge_models(study: Study) -> Iterator[Stage]:
         if spec.dataset is None:
             continue
         names = _names(spec.dataset)
-        config = {**_trained(study, spec, leave_out=("prompts", *SCORING)), "seed": study.seed("judge", criterion)}
+        config = {**_trained(study, spec, leave_out=UNTRAINED), "seed": study.seed("judge", criterion)}
         inputs = (*study.made_by(SFT), *_data_stages(names))
         work = partial(training_work.train_judge, study, criterion, spec, names)
         yield Stage(f"judge-model/{criterion}", work, config, inputs, study.external, shared=True)
@@ -270,7 +274,10 @@ def _report(study: Study, steps: Sequence[str], command: str) -> Iterator[Stage]
 
 
 def _scoring(spec: JudgeSpec) -> dict[str, Any]:
-    """Return what a judge's scores depend on beside its model."""
+    """Return what a judge's scores depend on beside its model; of language models also who is asked, and how often."""
+    if spec.kind == "llm":
+        panel = [judge.model_dump(mode="json", include={*ASKED, "name"}) for judge in spec.judges]
+        return {"kind": spec.kind, "panel": panel, "orders": spec.orders, "repeats": spec.repeats}
     return {key: value for key, value in _dump(spec).items() if key in ("kind", "max_length", *SCORING)}
 
 
@@ -294,6 +301,8 @@ def _judge_stages(criterion: str, spec: JudgeSpec) -> tuple[str, ...]:
 def _judge_source(study: Study, criterion: str, spec: JudgeSpec) -> dict[str, str]:
     if spec.kind == "oracle":
         return {"world": study.world.key}
+    if spec.kind == "llm":
+        return {f"rubric {criterion}": study.rubrics[criterion].key}
     if spec.model is not None:
         return {f"judge {criterion}": study.judge_models[criterion]}
     return {}

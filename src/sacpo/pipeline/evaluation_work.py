@@ -18,6 +18,8 @@ from sacpo.evaluate.measures import measure
 from sacpo.evaluate.scoring import kl_terms, score_answers
 from sacpo.evaluate.verdicts import judge_answers
 from sacpo.evaluate.vllm import VllmModel, uses_vllm
+from sacpo.judging.panel import Panel
+from sacpo.judging.specs import budget_of, judge_of
 from sacpo.merge import merge_checkpoints, tabulate
 from sacpo.models import resolve_device
 from sacpo.pipeline.data_work import prompts_of
@@ -28,6 +30,7 @@ from sacpo.recipe.schema import SFT, GenerationSpec, JudgeSpec
 from sacpo.runs import machine_errors, write_json
 from sacpo.select import select_model
 
+STORE = "verdicts.sqlite"
 VERDICTS, SAMPLES, MEASURES, SELECTION = "verdicts.jsonl", "samples.jsonl", "measures.json", "selection.json"
 
 
@@ -98,11 +101,29 @@ def _judge(study: Study, criterion: str, at: At) -> Judge:
 def make_judge(study: Study, criterion: str, at: At) -> Judge:
     """Return the judge of a criterion."""
     spec = study.recipe.evaluate.judges[criterion]
+    if spec.kind == "llm":
+        return _panel(study, criterion, spec)
     if spec.kind == "refusal":
         return RefusalJudge(criterion=criterion)
     if spec.kind == "oracle" and criterion == "refusal":
         return LabelJudge("oracle", criterion, study.world.refusal)
     return ScoredJudge(spec.kind, criterion, make_score(study, criterion, at))
+
+
+def _panel(study: Study, criterion: str, spec: JudgeSpec) -> Panel:
+    """Return the language models that judge by a criterion; the whole run shares one store of verdicts."""
+    evaluate = study.recipe.evaluate
+    everyone = [judge for other in evaluate.judges.values() for judge in other.judges]
+    return Panel(
+        [judge_of(judge, study.rubrics[criterion]) for judge in spec.judges],
+        study.cache / STORE,
+        orders=spec.orders,
+        repeats=spec.repeats,
+        concurrency=spec.concurrency,
+        budget=budget_of(evaluate.budget, everyone),
+        spent=study.spent,
+        progress=study.progress,
+    )
 
 
 def make_score(study: Study, criterion: str, at: At) -> ScoreFunction:

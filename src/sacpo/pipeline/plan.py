@@ -17,6 +17,7 @@ from sacpo.data.prepare import prepare
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
+from sacpo.pipeline.data_work import report_of
 from sacpo.pipeline.stages import Status
 from sacpo.pipeline.study import Study
 from sacpo.recipe.models import StepModel
@@ -51,6 +52,22 @@ class Training:
     tokens: int | None
     memory: int | None
     disk: int | None
+
+
+@dataclass(frozen=True)
+class Judging:
+    """What one language model is to judge by one criterion; None where prompts are only known once they were read.
+
+    Attributes:
+        criterion, judge: Who judges by what.
+        endpoint: Where; "" is OpenAI's.
+        requests: At most so many, without repeated ones; answers that were judged before cost nothing.
+    """
+
+    criterion: str
+    judge: str
+    endpoint: str
+    requests: int | None
 
 
 @dataclass(frozen=True)
@@ -95,6 +112,34 @@ def trainings(study: Study, statuses: Sequence[Status], folder: RunFolder) -> li
             )
         )
     return found
+
+
+def judgings(study: Study, statuses: Sequence[Status], folder: RunFolder) -> list[Judging]:
+    """Return how many requests the plan's open stages send to language models that judge."""
+    states = {status.stage.name: status.state for status in statuses}
+    evaluate, found = study.recipe.evaluate, []
+    for criterion, rubric in study.rubrics.items():
+        spec = evaluate.judges[criterion]
+        asked: int | None = 0
+        for prompts in study.recipe.prompts if spec.prompts is None else spec.prompts:
+            models = [name for name in study.evaluated if states[f"judge/{name}/{prompts}"] != "done"]
+            models = [name for name in models if not rubric.pairwise or name != evaluate.baseline]
+            n = _prompt_count(study, prompts, states, folder)
+            asked = None if n is None or asked is None else asked + n * len(models)
+        each = spec.repeats * (len(spec.orders) if rubric.pairwise else 1)
+        requests = None if asked is None else asked * each
+        found += [Judging(criterion, judge.title, judge.base_url, requests) for judge in spec.judges]
+    return found
+
+
+def _prompt_count(study: Study, name: str, states: dict[str, str], folder: RunFolder) -> int | None:
+    if states[f"prompts/{name}"] == "done":
+        n: int = report_of(folder.final(f"prompts/{name}"))["n"]
+        return n
+    spec = study.recipe.prompts[name]
+    if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
+        return spec.limit
+    return len(read_source(spec, name=name, seed=study.seed("prompts", name), as_="prompts").records)
 
 
 def parameter_count(study: Study) -> int | None:
@@ -177,11 +222,14 @@ def _together(sizes: Iterable[Size]) -> Size:
     return Size(records, sum((size.records or 0) * (size.tokens or 0) for size in sizes) / max(records, 1))
 
 
-def as_json(study: Study, statuses: Sequence[Status], found: Sequence[Training]) -> dict[str, Any]:
+def as_json(
+    study: Study, statuses: Sequence[Status], found: Sequence[Training], judged: Sequence[Judging]
+) -> dict[str, Any]:
     """Return a plan as a JSON-ready dictionary."""
     return {
         "name": study.recipe.name,
         "stages": [{"name": s.stage.name, "state": s.state, "key": s.key} for s in statuses],
         "models": list(study.nodes),
         "trainings": [asdict(training) for training in found],
+        "judging": [asdict(judging) for judging in judged],
     }

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sacpo.adapters.stack import is_adapter
-from sacpo.data.records import Verdict, read_jsonl
+from sacpo.data.records import Verdict, iter_jsonl, read_jsonl
+from sacpo.evaluate.reliability import reliability_of
 from sacpo.merge import copy_companions, local_checkpoint, merge_checkpoints, tabulate, write_merged
 from sacpo.pipeline.data_work import report_of
 from sacpo.pipeline.evaluation_work import SELECTION, VERDICTS, answers_of, measures_of, samples_of
@@ -27,6 +29,7 @@ from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import mean_interval
 
 RESULTS = "results.json"
+HARMLESS = ("safe", "compliance", "full_compliance")
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
 
 
@@ -58,9 +61,19 @@ def results_of(
         "models": {name: _model(study, name, accuracies, kl_sets, at) for name in study.nodes},
         "prompts": {name: report_of(at(f"prompts/{name}")) for name in recipe.prompts},
         "measures": {name: measures_of(at(f"measure/{name}")) for name in study.evaluated},
+        "reliability": {name: _reliability(study, name, at) for name in recipe.prompts},
         "selection": _json(at("select") / SELECTION) if recipe.objective else None,
         "theory": _json(at("theory") / THEORY) if recipe.theory else None,
     }
+
+
+def _reliability(study: Study, prompts: str, at: At) -> list[dict[str, Any]]:
+    """Return the reliability of a prompt set's judges, over all models."""
+    answers = [answer for name in study.evaluated for answer in answers_of(at(f"generate/{name}/{prompts}"))]
+    verdicts = [
+        verdict for name in study.evaluated for verdict in iter_jsonl(at(f"judge/{name}/{prompts}") / VERDICTS, Verdict)
+    ]
+    return reliability_of(verdicts, {answer.hash: len(answer.text) for answer in answers})
 
 
 def _model(study: Study, name: str, accuracies: dict[str, Any], kl_sets: Sequence[str], at: At) -> dict[str, Any]:
@@ -187,17 +200,25 @@ def _by_prompt(folder: Path) -> dict[str, list[Verdict]]:
 
 
 def _shown(answer: Any, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    flags = [verdict.label for verdict in verdicts if verdict.label and verdict.label not in ("safe", "compliance")]
+    by_criterion: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_criterion.setdefault(verdict.criterion, []).append(verdict)
+    flags = [*dict.fromkeys(verdict.label for verdict in verdicts if verdict.label and verdict.label not in HARMLESS)]
     flags += ["truncated"] if answer.truncated else []
     flags += [answer.degenerate] if answer.degenerate else []
     return {
         "text": answer.text,
         "flags": flags,
-        "verdicts": {
-            verdict.criterion: str(verdict.outcome) if verdict.outcome else verdict.label or verdict.score
-            for verdict in verdicts
-        },
+        "verdicts": {criterion: _said(members) for criterion, members in by_criterion.items()},
     }
+
+
+def _said(verdicts: Sequence[Verdict]) -> str | float | None:
+    """Return what was said of an answer: the one verdict, or how often each was given."""
+    said = [str(v.outcome) if v.outcome else v.label or v.score for v in verdicts]
+    if len(said) == 1:
+        return said[0]
+    return ", ".join(f"{n} x {value}" for value, n in sorted(Counter(map(str, said)).items()))
 
 
 def chosen(study: Study, out: Path, at: At) -> None:

@@ -9,16 +9,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sacpo.pipeline.plan import Training
+from sacpo.pipeline.plan import Judging, Training
 from sacpo.pipeline.stages import Status
 from sacpo.pipeline.study import Study
 
 
-def plan_tables(study: Study, statuses: Sequence[Status], trainings: Sequence[Training]) -> None:
-    """Print what a run would do: trainings with their size, then the stages of every kind."""
+def plan_tables(
+    study: Study, statuses: Sequence[Status], trainings: Sequence[Training], judgings: Sequence[Judging]
+) -> None:
+    """Print what a run would do: trainings with their size, requests to judges, then the stages of every kind."""
     console = Console(width=None if Console().is_terminal else 140)
     console.print(Text(f"{study.recipe.name}: {len(statuses)} stages, {len(study.nodes)} models"))
     console.print(_trainings(trainings))
+    if judgings:
+        console.print(_judgings(judgings))
     console.print(_stages(statuses))
     peak = max((training.memory for training in trainings if training.memory), default=None)
     disk = sum(training.disk or 0 for training in trainings)
@@ -41,6 +45,15 @@ def _trainings(trainings: Sequence[Training]) -> Table:
             _bytes(training.disk),
             training.state,
         )
+    return table
+
+
+def _judgings(judgings: Sequence[Judging]) -> Table:
+    table = Table(title="language models that judge", title_justify="left")
+    for name in ("criterion", "judge", "endpoint", "requests, at most"):
+        table.add_column(name, justify="right" if name.startswith("requests") else "left")
+    for one in judgings:
+        table.add_row(Text(one.criterion), Text(one.judge), Text(one.endpoint or "OpenAI"), _count(one.requests))
     return table
 
 

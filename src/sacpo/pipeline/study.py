@@ -15,6 +15,9 @@ from sacpo.adapters.stack import Stack, blend, stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.data.templates import Template, make_template
 from sacpo.evaluate.judges import Judge
+from sacpo.judging.budget import Usage
+from sacpo.judging.rubric import Rubric
+from sacpo.judging.specs import check_judges
 from sacpo.merge import linear, local_checkpoint, merged_model, mixed_model, tabulate, task_vectors
 from sacpo.merge.weights import Combination
 from sacpo.models import load_model, load_tokenizer, resolve_device, weights_key
@@ -47,12 +50,14 @@ class Study:
         cache: Folder of reference log-probs, shared by all steps.
         progress: Where to show what is going on.
         judges: The judges at work, by criterion: loaded once for all answers, given up when a model is loaded.
+        spent: What language models have used as judges in this command.
     """
 
     recipe: Recipe
     cache: Path
     progress: Progress = QUIET
     judges: dict[str, Judge] = field(default_factory=dict)
+    spent: list[Usage] = field(default_factory=list)
     _loaded: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     _adapters: dict[str, Any] = field(default_factory=dict)
 
@@ -160,6 +165,11 @@ class Study:
         """Content keys of the reward models that come from outside the run, by criterion."""
         judges = self.recipe.evaluate.judges.items()
         return {name: weights_key(spec.model, spec.revision) for name, spec in judges if spec.model is not None}
+
+    @cached_property
+    def rubrics(self) -> dict[str, Rubric]:
+        """The rubrics of the language models that judge, by criterion."""
+        return check_judges(self.recipe)
 
     # Loading
 

@@ -105,13 +105,18 @@ def _check_oracle(recipe: Recipe, criterion: str) -> None:
         )
 
 
-def _check_scores(recipe: Recipe, criterion: str, where: str) -> None:
-    """Refuse a criterion whose judge gives no scores to compare."""
-    _known("judge", criterion, recipe.evaluate.judges, where)
-    if _labels_refusals(criterion, recipe.evaluate.judges[criterion]):
-        scored = [name for name, judge in recipe.evaluate.judges.items() if not _labels_refusals(name, judge)]
+def _check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool = False) -> None:
+    """Refuse a criterion whose judge gives no scores of single answers; `compared`: comparisons will do."""
+    judges = recipe.evaluate.judges
+    _known("judge", criterion, judges, where)
+
+    def gives(name: str) -> bool:
+        return not _labels_refusals(name, judges[name]) and (compared or judges[name].kind != "llm")
+
+    if not gives(criterion):
+        scored = [name for name in judges if gives(name)]
         raise RecipeError(
-            "this judge gives labels, not scores",
+            f"this judge gives {'comparisons' if judges[criterion].kind == 'llm' else 'labels'}, not scores",
             where=where,
             value=criterion,
             allowed=scored or "none is defined",
@@ -121,6 +126,14 @@ def _check_scores(recipe: Recipe, criterion: str, where: str) -> None:
 
 def _labels_refusals(criterion: str, judge: JudgeSpec) -> bool:
     return judge.kind == "refusal" or (judge.kind == "oracle" and criterion == "refusal")
+
+
+def measures_rate(metric: str, criterion: str, judge: JudgeSpec) -> bool:
+    """Tell whether a judge may label answers as unsafe (metric unsafe_rate) or as refusals (others).
+
+    What an LLM judge labels is its rubric's to tell: here it may be either.
+    """
+    return _labels_safety(criterion, judge) if metric == "unsafe_rate" else not _labels_only_safety(criterion, judge)
 
 
 def _labels_safety(criterion: str, judge: JudgeSpec) -> bool:
@@ -164,15 +177,15 @@ def _check_measured(recipe: Recipe, where: str, metric: str, criterion: str | No
     """Refuse a bound or an objective on what nothing in the recipe measures: no model could ever meet it."""
     judges = recipe.evaluate.judges
     if metric in ("win_rate", "mean_score") and criterion is not None:
-        _check_scores(recipe, criterion, f"{where}.criterion")
+        _check_scores(recipe, criterion, f"{where}.criterion", compared=metric == "win_rate")
         by: list[str] = [criterion]
     elif metric in ("unsafe_rate", "over_refusal_rate"):
-        labels = _labels_safety if metric == "unsafe_rate" else lambda name, judge: not _labels_only_safety(name, judge)
-        by = [name for name, judge in judges.items() if labels(name, judge)]
+        by = [name for name, judge in judges.items() if measures_rate(metric, name, judge)]
         if not by:
             advice = {
-                "unsafe_rate": "an oracle of harmlessness, or a reward-model judge with 'unsafe_below'",
-                "over_refusal_rate": "a judge of kind 'refusal'",
+                "unsafe_rate": "an oracle of harmlessness, a reward-model judge with 'unsafe_below', "
+                "or an llm judge with the rubric 'safety'",
+                "over_refusal_rate": "a judge of kind 'refusal', or an llm judge with the rubric 'refusal'",
             }
             raise RecipeError(
                 f"no judge measures '{metric}'",

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from sacpo.recipe.schema import PromptsSpec, Recipe, Section, SourceSpec, TrainingSpec
+from sacpo.recipe.schema import PromptsSpec, Recipe, SourceSpec, TrainingSpec
+from sacpo.recipe.section import Section
 
 INTRODUCTION = """\
 # The recipe

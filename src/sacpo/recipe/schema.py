@@ -17,24 +17,16 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from sacpo.recipe.llm import AskingSpec, BudgetSpec
+from sacpo.recipe.section import Fraction, Name, Positive, Section
 
 SFT = "sft"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
-Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
 RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
 METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
-
-
-class Section(BaseModel):
-    """A part of the recipe: unknown keys are refused, values are immutable."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
 
 class TokenizerSpec(Section):
@@ -323,15 +315,18 @@ class GenerationSpec(Section):
     batch_size: int = Field(16, ge=1)
 
 
-class JudgeSpec(Section):
+class JudgeSpec(AskingSpec):
     """A judge of one criterion.
 
     oracle: the world's own score. reward-model: a sequence-classification model whose logit (times `sign`) is the
     score; `model` is a hub id or folder, or `dataset` names pairs to train one from the SFT model. refusal: finds
-    refusals in the text.
+    refusals in the text. llm: language models behind endpoints (`panel`), by a rubric. A criterion with several of
+    them is a panel: a prompt's value is the mean over the judges, and it counts only when every judge was read in
+    every order; an answer has a label (unsafe, refusal) when at least half of the judges give it. Their verdicts are
+    kept in the run's folder, so that no answer is paid for twice. Two equal answers are a tie and nobody is asked.
     """
 
-    kind: Literal["oracle", "reward-model", "refusal"]
+    kind: Literal["oracle", "reward-model", "refusal", "llm"]
     model: str | None = None
     revision: str | None = None
     dataset: str | tuple[str, ...] | None = None
@@ -340,6 +335,7 @@ class JudgeSpec(Section):
     too_long: Literal["drop", "truncate"] = Field("truncate", description="training pairs longer than max_length")
     sign: Literal[1, -1] = Field(1, description="-1 for a cost model, whose logit is higher for worse answers")
     unsafe_below: float | None = Field(None, description="answers with a lower score are labelled unsafe")
+    rubric: str | None = Field(None, description="llm: a built-in rubric or a file; the criterion's name by default")
     prompts: tuple[str, ...] | None = Field(None, description="prompt sets that it judges; all by default")
     batch_size: int = Field(16, ge=1)
 
@@ -347,6 +343,8 @@ class JudgeSpec(Section):
     def _origin(self) -> JudgeSpec:
         if (self.kind == "reward-model") != ((self.model is None) != (self.dataset is None)):
             raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
+        if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
+            raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
         return self
 
 
@@ -358,6 +356,7 @@ class EvaluateSpec(Section):
     judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
     kl_prompts: int = Field(64, ge=0, description="prompts of a set on which KL from SFT is sampled; 0: none")
     models: tuple[str, ...] | None = Field(None, description="models to evaluate; all by default")
+    budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
 
 
 class ConstraintSpec(Section):
@@ -431,13 +430,13 @@ class Recipe(Section):
     seed: int = 0
     world: WorldSpec | None = None
     base: BaseSpec
-    data: dict[Name, DataSpec] = {}
+    data: dict[Name, DataSpec] = Field({})
     allow_shared_prompts: bool = Field(False, description="accept prompts that training and evaluation share")
     sft: SftSpec | None = None
     training: TrainingSpec = Field(TrainingSpec(), description="defaults for sft and every step")
     steps: tuple[StepSpec, ...] = ()
     merge: tuple[MergeSpec, ...] = ()
-    prompts: dict[Name, PromptsSpec] = {}
+    prompts: dict[Name, PromptsSpec] = Field({})
     evaluate: EvaluateSpec = EvaluateSpec()
     constraints: tuple[ConstraintSpec, ...] = ()
     objective: ObjectiveSpec | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sacpo.report.judges import judge_findings
 from sacpo.report.lookup import axes, bound_words, figure, known, label, number, set_of, shown_model, with_interval
 from sacpo.report.results import Candidate, Constraint, Measured, Results, Selection
 
@@ -39,6 +40,8 @@ def headline(results: Results) -> Headline:
     notes = [note for constraint in results.selection.constraints for note in _kept(results, model, constraint)]
     if not figures:
         notes.append(f"{model} was not measured on report prompts.")
+    if n := len(judge_findings(results)):
+        notes.append(f"Read the {'finding' if n == 1 else f'{n} findings'} about the judges beside these figures.")
     return Headline(_answer(results, results.selection, model), figures, tuple(notes))
 
 

@@ -19,6 +19,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from sacpo.report.headline import headline
+from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model, visible
 from sacpo.report.results import Results, ShownPrompt
 from sacpo.report.style import Drawing, inline_svg
@@ -99,6 +100,9 @@ def _content(results: Results) -> dict[str, Any]:
         "measures": measures_tables(results, "report"),
         "other_measures": [*measures_tables(results, "tuning"), *measures_tables(results, "certification")],
         "outcomes": outcome_tables(results),
+        "judges": reliability_tables(results),
+        "own_figures": own_tables(results),
+        "judge_findings": judge_findings(results),
         "categories": category_tables(results),
         "training": training_table(results),
         "optimum": [table for table in (optimum_table(results), distance_table(results)) if table],

@@ -77,6 +77,21 @@ class PromptSet(Part):
     population: str = Field("", description="in words, what these prompts are a sample of")
 
 
+class JudgeFigures(Part):
+    """What one judge alone says of one model on one prompt set.
+
+    Its `win_rate` is adjusted for the order: the mean over the orders that it was asked in.
+    """
+
+    metrics: dict[str, Measured] = Field({}, description="win_rate, mean_score, unsafe_rate, …: figure")
+    by_order: dict[str, Measured] = Field(
+        {}, description="win rate of each order alone; ab: the model's answer was shown first, ba: the baseline's"
+    )
+    worst_case: tuple[float, float] | None = Field(
+        None, description="the win rate if every unparsed verdict were lost, and if every one were won"
+    )
+
+
 class Measures(Part):
     """What was measured of one model on one prompt set.
 
@@ -88,6 +103,29 @@ class Measures(Part):
     metrics: dict[str, Measured] = Field({}, description="metric: figure")
     categories: dict[str, dict[str, Measured]] = Field({}, description="category: metric: figure")
     outcomes: dict[str, dict[str, int]] = Field({}, description="criterion: counts of win, tie, loss, unparsed")
+    judges: dict[str, dict[str, JudgeFigures]] = Field(
+        {}, description="criterion: judge: its own figures; 'metrics' holds those of a panel of judges together"
+    )
+
+
+class Reliability(Part):
+    """How far one judge can be believed by one criterion, over all models on one prompt set.
+
+    Two equal answers are left out: they are a tie by definition. What does not apply to a judge is null.
+    """
+
+    judge: str
+    criterion: str
+    kind: Literal["comparison", "label"] = Field(description="compares two answers, or labels single ones")
+    verdicts: int = Field(description="verdicts, unparsed ones included")
+    unparsed_rate: Measured | None = Field(None, description="share of replies that could not be read")
+    tie_rate: Measured | None = Field(None, description="share of ties among those read")
+    first_share: Measured | None = Field(None, description="share of the answer shown first; .5 without bias")
+    flip_rate: Measured | None = Field(None, description="share of questions whose outcome changes with the order")
+    order_kappa: Measured | None = Field(None, description="Cohen's kappa of the outcomes in the two orders")
+    repeat_agreement: Measured | None = Field(None, description="probability that two repeats agree")
+    longer_share: Measured | None = Field(None, description="share of the longer answer; .5 without length bias")
+    findings: tuple[str, ...] = Field((), description="what a reader must know, in sentences")
 
 
 class Constraint(Part):
@@ -211,6 +249,7 @@ class Results(Part):
     models: dict[str, ModelInfo]
     prompts: dict[str, PromptSet] = {}
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
+    reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
     selection: Selection | None = None
     theory: Theory | None = None
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
@@ -260,32 +299,6 @@ def parse_results(data: Results | Mapping[str, Any]) -> Results:
 def results_schema() -> dict[str, Any]:
     """Return the JSON schema of `results.json`."""
     return Results.model_json_schema(mode="serialization")
-
-
-def results_document() -> str:
-    """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
-    parts: list[type[Part]] = [
-        Results, ModelInfo, PromptSet, Measures, Measured, Selection, Objective, Constraint, Candidate, ConstraintCheck,
-        Theory, OptimumPoint, KlToOptimum, Finding,
-    ]  # fmt: skip
-    return f"# results.json ({FORMAT})\n\n{__doc__}\n" + "\n".join(_document(part) for part in parts)
-
-
-def _document(part: type[Part]) -> str:
-    rows = [
-        f"| `{name}` | `{_type_name(field.annotation)}` | {field.description or ''} |"
-        for name, field in part.model_fields.items()
-    ]
-    about = "\n".join(line.strip() for line in (part.__doc__ or "").splitlines()).strip()
-    return "\n".join([f"## {part.__name__}", "", about, "", "| field | type | meaning |", "|---|---|---|", *rows, ""])
-
-
-def _type_name(annotation: Any) -> str:
-    if annotation is type(None):
-        return "null"
-    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
-    text = text or str(annotation).replace(f"{__name__}.", "").replace("typing.", "").replace("NoneType", "null")
-    return text.replace("|", "or").replace("None", "null")
 
 
 def _check_names(results: Results) -> None:

@@ -70,7 +70,7 @@ def measures_tables(results: Results, role: str) -> list[Table]:
         if prompts.role == role and keys:
             caption = f"{name}: figures with 95 % intervals; win rates are against {results.baseline}"
             rows = [
-                _row(results, model, [_measured_cell(measured[model].get(key), key) for key in keys])
+                model_row(results, model, [measured_cell(measured[model].get(key), key) for key in keys])
                 for model in results.models
                 if model in measured
             ]
@@ -86,7 +86,7 @@ def outcome_tables(results: Results) -> list[Table]:
         criteria = dict.fromkeys(criterion for outcomes in sets.values() for criterion in outcomes)
         for criterion in criteria if prompts.role == "report" else ():
             rows = [
-                _row(results, model, [Cell(str(sets[model][criterion].get(outcome, 0))) for outcome in OUTCOMES])
+                model_row(results, model, [Cell(str(sets[model][criterion].get(outcome, 0))) for outcome in OUTCOMES])
                 for model in results.models
                 if criterion in sets.get(model, {})
             ]
@@ -103,10 +103,10 @@ def category_tables(results: Results) -> list[Table]:
         keys = ordered_metrics(key for found in sets.values() for metrics in found.values() for key in metrics)
         for key in keys if prompts.role == "report" else ():
             rows = [
-                _row(
+                model_row(
                     results,
                     model,
-                    [_measured_cell(sets[model].get(category, {}).get(key), key) for category in categories],
+                    [measured_cell(sets[model].get(category, {}).get(key), key) for category in categories],
                 )
                 for model in results.models
                 if any(key in metrics for metrics in sets.get(model, {}).values())
@@ -127,9 +127,9 @@ def training_table(results: Results) -> Table | None:
         info = results.models[name]
         cells = [Cell(made_by(results, name))]
         cells += [Cell(value_words((info.training or {}).get(key))) for key in facts]
-        cells += [_measured_cell(info.kl_reference, "kl")] if _any_kl(results, trained) else []
-        cells += [_measured_cell((info.implicit or {}).get(key), "win_rate") for key in accuracies]
-        rows.append(_row(results, name, cells))
+        cells += [measured_cell(info.kl_reference, "kl")] if _any_kl(results, trained) else []
+        cells += [measured_cell((info.implicit or {}).get(key), "win_rate") for key in accuracies]
+        rows.append(model_row(results, name, cells))
     kl = ("KL from its reference, nats",) if _any_kl(results, trained) else ()
     held_out = tuple(f"held-out accuracy, {key}" for key in accuracies)
     head = ("model", "made by", *(key.replace("_", " ") for key in facts), *kl, *held_out)
@@ -170,8 +170,8 @@ def distance_table(results: Results) -> Table | None:
         for measured, alarm in ((distance.target, theory.alarm), (distance.own, distance.own_alarm)):
             low = measured.low if measured is not None else None
             over = low is not None and alarm is not None and low > alarm
-            cells += [_measured_cell(measured, "kl", "bad" if over else ""), Cell(number(alarm))]
-        rows.append(_row(results, name, cells))
+            cells += [measured_cell(measured, "kl", "bad" if over else ""), Cell(number(alarm))]
+        rows.append(model_row(results, name, cells))
     target = f"KL to the common target, β/λ = {number(theory.target)}"
     caption = "Distance to the optimum in nats; beyond the alarm, the SFT model's own distance, a model has collapsed"
     return Table(caption, ("model", target, "its alarm", "KL to its own optimum", "its alarm"), tuple(rows))
@@ -222,15 +222,15 @@ def _selection_row(results: Results, name: str) -> Row:
     selection = results.selection
     assert selection is not None
     candidate, key = selection.models[name], selection.objective.key
-    cells = [_measured_cell(candidate.objective, key), _measured_cell(figure(results, name, key), key)]
+    cells = [measured_cell(candidate.objective, key), measured_cell(figure(results, name, key), key)]
     for index, constraint in enumerate(selection.constraints):
         check = candidate.checks[index] if index < len(candidate.checks) else None
         met = None if check is None else check.met
         mark, mood = {True: ("✓", "good"), False: ("✗", "bad"), None: ("?", "")}[met]
-        cell = _measured_cell(check.value if check else None, constraint.key, mood)
+        cell = measured_cell(check.value if check else None, constraint.key, mood)
         cells.append(Cell(f"{mark} {cell.text}", cell.small, mood))
-        cells.append(_measured_cell(figure(results, name, constraint.key), constraint.key))
-    return _row(results, name, [*cells, Cell(_standing(results, name))])
+        cells.append(measured_cell(figure(results, name, constraint.key), constraint.key))
+    return model_row(results, name, [*cells, Cell(_standing(results, name))])
 
 
 def _standing(results: Results, name: str) -> str:
@@ -253,11 +253,13 @@ def _rank(candidate: Candidate) -> tuple[bool, float, float]:
     return not candidate.feasible, 0.0 if candidate.feasible else distance, -(objective or 0.0)
 
 
-def _row(results: Results, name: str, cells: Sequence[Cell]) -> Row:
+def model_row(results: Results, name: str, cells: Sequence[Cell]) -> Row:
+    """Return a model's row."""
     return Row(name, tuple(cells), name == shown_model(results))
 
 
-def _measured_cell(measured: Measured | None, key: str, mood: str = "") -> Cell:
+def measured_cell(measured: Measured | None, key: str, mood: str = "") -> Cell:
+    """Return a figure's cell: the value, with its interval and counts below."""
     if measured is None or measured.value is None:
         return Cell("–", "", mood)
     notes = [

@@ -170,10 +170,15 @@ def score_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
 
 
 def judges(verdicts: Iterable[Verdict], lengths: Mapping[str, int] | None = None) -> list[JudgeReliability]:
-    """Return the reliability of every (judge, criterion) that gave pairwise verdicts."""
+    """Return the reliability of every (judge, criterion) that gave pairwise verdicts.
+
+    Two equal answers are a tie by definition and say nothing of a judge: they are left out.
+    """
     groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for members in _pairwise(unique(verdicts)).values():
         for verdict in members:
+            if verdict.answer_hash == verdict.baseline_hash:
+                continue
             groups[verdict.judge, verdict.criterion].append(verdict)
     return [judge_reliability(members, lengths) for _, members in sorted(groups.items())]
 

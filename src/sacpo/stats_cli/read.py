@@ -7,11 +7,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sacpo.data.records import Answer, Verdict, iter_jsonl, read_jsonl
+from sacpo.data.answers import read_answers
+from sacpo.data.records import Verdict, read_jsonl
 from sacpo.errors import DataError
 from sacpo.judging.store import Store
+from sacpo.labelling.raters import HUMAN
 
-VERDICTS, ANSWERS = "verdicts.jsonl", "answers.jsonl"
+VERDICTS, ANSWERS, STORE = "verdicts.jsonl", "answers.jsonl", "verdicts.sqlite"
+BESIDE = (ANSWERS, "baseline.jsonl")
+"""Answers that 'judge' keeps beside its verdicts."""
 SQLITE = b"SQLite format 3\0"
 
 
@@ -53,7 +57,10 @@ def read_sets(paths: Sequence[Path], prompts: str | None = None, answers: Sequen
         raise DataError("no such prompt set", value=prompts, allowed=sorted(sets))
     chosen = [prompts] if prompts is not None else sorted(sets)
     own = [file for file, name in files if name]
-    return [VerdictSet(name, tuple(sets[name]), _lengths([*answers, *_answers_of(own, name)])) for name in chosen]
+    beside = [file.with_name(name) for file, _ in files for name in BESIDE if file.with_name(name).is_file()]
+    return [
+        VerdictSet(name, tuple(sets[name]), _lengths([*answers, *beside, *_answers_of(own, name)])) for name in chosen
+    ]
 
 
 def verdict_files(path: Path) -> list[Path]:
@@ -87,11 +94,22 @@ def read_verdicts(path: Path) -> list[Verdict]:
         is_store = file.read(len(SQLITE)) == SQLITE
     if not is_store:
         try:
-            return read_jsonl(path, Verdict)
+            found = read_jsonl(path, Verdict)
         except UnicodeDecodeError as error:
             raise DataError("not a text file", where=path, allowed=f"{VERDICTS} or an SQLite store") from error
+        return [*found, *_people_on(found, path.with_name(STORE))]
     with Store(path) as store:
         return store.verdicts()
+
+
+def _people_on(verdicts: Sequence[Verdict], path: Path) -> list[Verdict]:
+    """Return what people said, in the store beside a file of verdicts, of the answers that were judged there."""
+    if not path.is_file():
+        return []
+    judged = {(v.prompt_id, v.answer_hash) for v in verdicts}
+    with Store(path) as store:
+        labels = [v for v in store.verdicts() if v.judge.startswith(HUMAN)]
+    return [v for v in labels if (v.prompt_id, v.answer_hash) in judged]
 
 
 def _prompts_of(file: Path) -> str:
@@ -118,7 +136,5 @@ def _answers_of(files: Iterable[Path], prompts: str) -> list[Path]:
 def _lengths(files: Iterable[Path]) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for path in files:
-        if not path.is_file():
-            raise DataError("no such file of answers", where=path)
-        lengths.update((answer.hash, len(answer.text)) for answer in iter_jsonl(path, Answer))
+        lengths.update((answer.hash, len(answer.text)) for answer in read_answers(path))
     return lengths

@@ -1,0 +1,121 @@
+"""Files of answers: our own records, or rows of a prompt and an answer as other tools write them.
+
+A row's prompt is a text or messages under `prompt`, `instruction` (with Alpaca's `input` below it) or `question`; its
+answer is under `output`, `completion`, `response` or `answer`. Its model is named by `generator` or `model`, else by
+the file. `category` (or AlpacaEval's `dataset`), `kind` and `cluster` are kept. Prompts are known by their text, so
+that two files meet on the same prompts in whatever order; a prompt's second answer in one file is its second sample.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sacpo.data.records import Answer, Kind, Prompt, read_jsonl
+from sacpo.data.sources.chat import completion_field
+from sacpo.data.sources.files import read_file
+from sacpo.data.sources.prompts import read as read_prompt
+from sacpo.data.sources.rows import Row
+from sacpo.errors import DataError
+from sacpo.recipe.schema import SourceSpec
+
+FILE = "answers.jsonl"
+PROMPTS = ("prompt", "instruction", "question", "Behavior")
+TEXTS = ("output", "completion", "response", "answer")
+MODELS = ("generator", "model")
+GENERAL_NAMES = ("answers", "outputs", "model_outputs", "generations", "responses")
+
+
+def read_answers(path: str | Path, *, model: str | None = None, kind: str | None = None) -> list[Answer]:
+    """Read one model's answers.
+
+    Args:
+        path: JSON lines, JSON, CSV or Parquet, or a folder with answers.jsonl in it.
+        model: Name the model this, whatever the file says.
+        kind: What the prompts are, where a row does not say: ordinary, restricted or borderline.
+
+    Raises:
+        DataError: There is no such file, a row is no answer, or the file holds several models'.
+    """
+    file = answer_file(path)
+    rows = list(read_file(file, file.name))
+    own = "messages" in rows[0].data["prompt"] if isinstance(rows[0].data.get("prompt"), dict) else False
+    answers = read_jsonl(file, Answer) if own and "text" in rows[0].data else _numbered(rows, file, kind)
+    if model is not None:
+        answers = [replace(answer, model=model) for answer in answers]
+    if kind is not None:
+        answers = [_with_kind(answer, Kind(kind)) for answer in answers]
+    models = sorted({answer.model for answer in answers})
+    if len(models) > 1:
+        raise DataError("a file of answers holds one model's", where=file, value=models, do="split the file by model")
+    return answers
+
+
+def answer_file(path: str | Path) -> Path:
+    """Return the file of answers that a path stands for.
+
+    Raises:
+        DataError: There is none.
+    """
+    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise DataError(
+            "no such file of answers",
+            where=file,
+            do="give a file of answers, or the folder that 'generate' or 'judge' wrote",
+        )
+    return file
+
+
+def _numbered(rows: list[Row], file: Path, kind: str | None) -> list[Answer]:
+    """Read rows; the answers to one prompt are its samples 0, 1, ... in the file's order."""
+    spec = SourceSpec.model_validate({"format": "prompts", "path": str(file), "kind": kind})
+    seen: Counter[str] = Counter()
+    answers = []
+    for row in rows:
+        answer = _answer(row, spec, file)
+        answers.append(replace(answer, sample=seen[answer.prompt.id]))
+        seen[answer.prompt.id] += 1
+    return answers
+
+
+def _answer(row: Row, spec: SourceSpec, file: Path) -> Answer:
+    field = next((name for name in TEXTS if name in row.data), None)
+    if field is None or not any(name in row.data for name in PROMPTS):
+        raise DataError(
+            "a row that is no answer to a prompt",
+            where=row.place,
+            value=sorted(row.data),
+            allowed=f"a prompt ({', '.join(PROMPTS[:3])}) and an answer ({', '.join(TEXTS)})",
+            do="name the columns so",
+        )
+    data = {**row.data, "prompt": _asked(row), "category": _category(row)}
+    (prompt,) = (record for record in read_prompt(replace(row, data=data), spec, None) if isinstance(record, Prompt))
+    text = completion_field(row, field) if isinstance(row.data[field], dict | list) else row.text(field, empty=True)
+    return Answer(prompt, _model(row, file), text)
+
+
+def _asked(row: Row) -> Any:
+    """Return the row's prompt; an Alpaca row's `input` stands below its instruction."""
+    value = row.data[next(name for name in PROMPTS if name in row.data)]
+    below = row.optional_text("input") if "instruction" in row.data and "prompt" not in row.data else ""
+    return f"{value}\n\n{below}" if below and isinstance(value, str) else value
+
+
+def _category(row: Row) -> str:
+    return row.optional_text("category") or row.optional_text("dataset")
+
+
+def _model(row: Row, file: Path) -> str:
+    name = next((row.data[key] for key in MODELS if row.has(key)), None)
+    if isinstance(name, str):
+        return name
+    stem = file.name.partition(".")[0]
+    return file.absolute().parent.name if stem in GENERAL_NAMES else stem
+
+
+def _with_kind(answer: Answer, kind: Kind) -> Answer:
+    prompt = answer.prompt
+    return answer if prompt.kind is not Kind.UNKNOWN else replace(answer, prompt=replace(prompt, kind=kind))

@@ -1,0 +1,114 @@
+"""Language models as judges, in a recipe and in a panel's file: endpoints, prices, how they are asked, budgets."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from sacpo.errors import RecipeError
+from sacpo.recipe.section import Positive, Section
+
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+Text = Annotated[str, Field(min_length=1)]
+
+
+class PriceSpec(Section):
+    """What a model costs, in any currency."""
+
+    prompt: float = Field(ge=0, description="per million prompt tokens")
+    completion: float = Field(ge=0, description="per million completion tokens")
+
+
+class LlmSpec(Section):
+    """A language model behind an endpoint that speaks OpenAI's chat completions.
+
+    The key itself stands in no file: `api_key_env` names the environment variable that holds it.
+    """
+
+    model: Text = Field(description="the model's name at the endpoint")
+    name: Text | None = Field(None, description="how verdicts name the judge; the model's name by default")
+    base_url: str = Field("", description="the endpoint, such as http://localhost:8000/v1; OpenAI's by default")
+    api_key_env: str = Field(
+        "OPENAI_API_KEY", description="the environment variable that holds the key; '': the endpoint needs none"
+    )
+    temperature: float | None = Field(0.0, ge=0, description="null: the endpoint's default")
+    max_tokens: int = Field(1024, ge=1, description="longest reply")
+    seed: int | None = Field(None, description="sent with each request, plus the repeat's number")
+    structured: bool = Field(True, description="ask for JSON by a schema; for text where the endpoint refuses that")
+    extra: dict[str, Any] = Field({}, description="more fields of the request, as the endpoint knows them")
+    rereads: int = Field(2, ge=0, description="how often an unreadable reply is asked for again")
+    retries: int = Field(8, ge=0, description="how often a failed request is sent again")
+    timeout: Positive = Field(120.0, description="seconds until a reply must be complete")
+    longest_pause: float = Field(600.0, ge=0, description="seconds that the endpoint may ask to wait (Retry-After)")
+    requests_per_minute: Positive | None = Field(None, description="rate limit")
+    tokens_per_minute: Positive | None = Field(None, description="rate limit")
+    price: PriceSpec | None = Field(None, description="for estimates and `max_cost`")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _a_name(cls, value: str) -> str:
+        if value and not VARIABLE.fullmatch(value):
+            raise RecipeError(  # without the value: it may be the key
+                "api_key_env does not name an environment variable",
+                where="api_key_env",
+                allowed="capital letters, digits and '_', such as OPENAI_API_KEY; '' for an endpoint without keys",
+                do="put the key into an environment variable and write the variable's name here",
+            )
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _no_secrets(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.query):
+            raise RecipeError(
+                "base_url is no plain address of an endpoint",
+                where="base_url",
+                allowed="http(s)://HOST:PORT/PATH, without a user, a password or a query",
+                do="write the address up to /v1; a key goes into the variable that api_key_env names",
+            )
+        return value
+
+    @property
+    def title(self) -> str:
+        """How verdicts name the judge."""
+        return self.name or self.model
+
+
+class BudgetSpec(Section):
+    """Limits on what LLM judges may use in one command; running it again goes on with a new allowance."""
+
+    max_requests: int | None = Field(None, ge=0, description="requests sent, failed and repeated ones included")
+    max_tokens: int | None = Field(None, ge=0, description="prompt and completion tokens together")
+    max_cost: float | None = Field(None, ge=0, description="in the currency of the prices; needs every judge's price")
+
+
+class AskingSpec(Section):
+    """Which language models are asked, and how often.
+
+    A criterion with several judges is a panel. A prompt's value is the mean over the judges, and it counts only when
+    every judge was read in every order. An answer has a label (unsafe, refusal) when at least half of the judges give
+    it, and it counts only when all were read.
+    """
+
+    panel: LlmSpec | tuple[LlmSpec, ...] = Field((), description="llm: one judge or a list of them")
+    orders: tuple[Literal["ab", "ba"], ...] = Field(
+        ("ab", "ba"), min_length=1, description="llm: which answer is shown first; ab: the model's, ba: the baseline's"
+    )
+    repeats: int = Field(1, ge=1, description="llm: how often each question is asked in each order")
+    concurrency: int = Field(16, ge=1, description="llm: requests under way at once, for each judge and rubric")
+
+    @property
+    def judges(self) -> tuple[LlmSpec, ...]:
+        """The panel as a tuple."""
+        return (self.panel,) if isinstance(self.panel, LlmSpec) else self.panel
+
+
+class PanelSpec(AskingSpec):
+    """A panel's file for `sacpo judge --panel`: the judges, what they judge by, and what that may cost."""
+
+    rubrics: tuple[Text, ...] = Field((), description="names of built-in rubrics, or files")
+    budget: BudgetSpec = Field(BudgetSpec(), description="limits on one command")

@@ -1,0 +1,55 @@
+"""The schema of `results.json` as a Markdown page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sacpo.report import results
+from sacpo.report.results import (
+    FORMAT,
+    Candidate,
+    Constraint,
+    ConstraintCheck,
+    Finding,
+    JudgeFigures,
+    KlToOptimum,
+    Measured,
+    Measures,
+    ModelInfo,
+    Objective,
+    OptimumPoint,
+    Part,
+    PromptSet,
+    Reliability,
+    Results,
+    Selection,
+    Theory,
+)
+
+
+def results_document() -> str:
+    """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
+    parts: list[type[Part]] = [
+        Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
+        Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, Finding,
+    ]  # fmt: skip
+    return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
+
+
+def _document(part: type[Part]) -> str:
+    rows = [
+        f"| `{name}` | `{_type_name(field.annotation)}` | {field.description or ''} |"
+        for name, field in part.model_fields.items()
+    ]
+    about = "\n".join(line.strip() for line in (part.__doc__ or "").splitlines()).strip()
+    return "\n".join([f"## {part.__name__}", "", about, "", "| field | type | meaning |", "|---|---|---|", *rows, ""])
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation is type(None):
+        return "null"
+    text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
+    text = text or str(annotation).replace(f"{results.__name__}.", "").replace("typing.", "").replace(
+        "NoneType", "null"
+    )
+    return text.replace("|", "or").replace("None", "null")

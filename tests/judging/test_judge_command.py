@@ -1,0 +1,198 @@
+"""`sacpo judge` by language models: two answer files of any form, panels, estimates, budgets, keys, people."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from endpoint import KEY_VARIABLE, Endpoint, Fault, sign_of
+
+from sacpo import api
+from sacpo.cli import main
+from sacpo.data.records import Verdict, read_jsonl
+from sacpo.errors import RecipeError, RunError
+from sacpo.judging import Store
+from sacpo.labelling.items import read_items
+from sacpo.stats_cli import stats_command
+
+N = 12
+SECRET = "sk-test-9b1deb4d3b7d"
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """AlpacaEval's form and a JSON-lines form, in different orders; the model's answers are longer."""
+    rows = [{"instruction": f"task {i}", "output": f"long answer {i} {'x' * i}", "generator": "new"} for i in range(N)]
+    (tmp_path / "new.json").write_text(json.dumps(rows))
+    other = [{"prompt": f"task {i}", "completion": f"short {i}"} for i in reversed(range(N))]
+    (tmp_path / "old.jsonl").write_text("".join(json.dumps(row) + "\n" for row in other))
+    return tmp_path
+
+
+@pytest.fixture
+def command(files: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    monkeypatch.chdir(files)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["sacpo", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return (0 if code is None else int(code), *capsys.readouterr())
+
+    return run
+
+
+def judging(body: dict[str, Any], attempt: int) -> str:
+    """One judge finds task i's long answer better where i is even, the other one always names the first."""
+    text, sign = body["messages"][1]["content"], sign_of(body)
+    if "animal_abuse" in text:
+        return f"VERDICT {sign}: {'unsafe; self_harm' if 'task 3' in text else 'safe'}"
+    if body["model"] == "first":
+        return f"VERDICT {sign}: 9 2"
+    short, task = (re.search(form, text) for form in (r"short \d", r"task (\d+)"))
+    assert short and task
+    long_first, even = text.index("long answer") < short.start(), int(task[1]) % 2 == 0
+    return f"VERDICT {sign}: {'8 4' if long_first == even else '4 8'}"
+
+
+def asked_of(url: str, *more: str) -> tuple[str, ...]:
+    files = ("judge", "new.json", "--baseline", "old.jsonl", "--out", "out")
+    return (*files, "--base-url", url, "--api-key-env", "", "--rubric", "helpfulness", "--setting", "retries=1", *more)
+
+
+def test_a_panel_judges_two_files_and_a_judge_that_names_the_first_is_exposed(command: Command, files: Path) -> None:
+    with Endpoint(judging) as server:
+        code, out, _ = command(*asked_of(server.url, "--llm", "good", "--llm", "first", "--rubric", "safety"))
+        assert (code, len(server.bodies)) == (0, 2 * (2 * N + N))
+    measures = json.loads((files / "out" / "measures.json").read_text())
+    assert [*measures] == ["new"]
+    own = measures["new"]["judges"]["helpfulness"]
+    assert {name: one["metrics"]["win_rate"]["value"] for name, one in own.items()} == {"first": 0.5, "good": 0.5}
+    assert (own["first"]["by_order"]["ab"]["value"], own["good"]["by_order"]["ab"]["value"]) == (1.0, 0.5)
+    assert measures["new"]["metrics"]["unsafe_rate"]["value"] == 1 / N
+    assert "names the answer shown first whatever it is" in out
+    again = stats_command([files / "out"])
+    (found,) = again["sets"]
+    assert found["reliability"][0]["longer_share"]["n"] == 2 * N  # lengths are known without more options
+    chosen = api.select(
+        [files / "out"],
+        constraints=[{"metric": "unsafe_rate", "at_most": 0.1}],
+        objective={"metric": "win_rate", "criterion": "helpfulness"},
+    )
+    assert chosen["chosen"] == "new"
+
+
+def test_an_estimate_asks_nothing_and_writes_nothing(command: Command, files: Path) -> None:
+    with Endpoint(judging) as server:
+        line = asked_of(server.url, "--llm", "good", "--price", "1000/0", "--repeats", "2", "--estimate")
+        code, out, _ = command(*line, "--json")
+        assert (code, server.bodies) == (0, [])
+        assert not (files / "out").exists()
+        (estimate,) = map(json.loads, out.splitlines())
+        assert (estimate["requests"], estimate["kept"]) == (4 * N, 0)
+        assert estimate["cost"] == pytest.approx(estimate["prompt_tokens"] / 1000)
+        command(*asked_of(server.url, "--llm", "good"))
+        after = json.loads(command(*line, "--json")[1])
+    assert (after["requests"], after["kept"]) == (2 * N, 2 * N)
+
+
+def test_a_spent_budget_says_what_is_missing_and_the_same_command_goes_on(command: Command, files: Path) -> None:
+    with Endpoint(judging) as server:
+        line = asked_of(server.url, "--llm", "good", "--max-requests", "10")
+        code, _, said = command(*line)
+        assert (code, len(server.bodies)) == (2, 10)
+        assert f"{2 * N - 10} of {2 * N} verdicts are missing: the budget is spent" in said
+        assert not (files / "out" / "measures.json").exists()
+        assert [command(*line)[0], command(*line)[0], len(server.bodies)] == [2, 0, 2 * N]
+    assert (files / "out" / "measures.json").exists()
+
+
+def test_a_changed_answer_is_judged_anew_and_the_others_are_not(command: Command, files: Path) -> None:
+    with Endpoint(judging) as server:
+        command(*asked_of(server.url, "--llm", "good"))
+        rows = json.loads((files / "new.json").read_text())
+        rows[3]["output"] = "long answer, another one"
+        (files / "new.json").write_text(json.dumps(rows))
+        command(*asked_of(server.url, "--llm", "good"))
+        assert len(server.bodies) == 2 * N + 2
+    hashes = {answer.answer_hash for answer in read_jsonl(files / "out" / "verdicts.jsonl", Verdict)}
+    assert hashes == {item.answer.hash for item in read_items(files / "new.json", None, annotator="a")}
+
+
+def test_a_wrong_key_stops_at_once_and_is_printed_nowhere(
+    command: Command, files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, SECRET)
+    body = json.dumps({"error": {"message": f"Incorrect API key provided: {SECRET}"}})
+    with Endpoint(lambda *_: Fault(401, body=body)) as server:
+        code, out, said = command(*asked_of(server.url, "--llm", "good", "--api-key-env", KEY_VARIABLE))
+        assert code == 2
+        assert 1 <= len(server.bodies) <= 16
+    assert f"check the environment variable {KEY_VARIABLE}" in said
+    assert SECRET not in out + said
+    assert not [p for p in files.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--llm", "m", "--api-key-env", SECRET), "does not name an environment variable"),
+        (("--llm", "m", "--base-url", "http://user:pw@host/v1"), "no plain address"),
+        (("--llm", "m", "--setting", "temprature=0"), "did you mean 'temperature'?"),
+        (("--llm", "m", "--rubric", "nice"), "no such rubric"),
+        (("--llm", "m", "--max-cost", "1"), "models have no price"),
+        (("--llm", "m", "--llm", "m"), "two judges of a panel have one name"),
+        (("--llm", "m", "--name", "old"), "both files of answers name the same model"),
+        (("--llm", "m", "--order", "ac"), "no such choice"),
+        (("--llm", "m", "--price", "3"), "PROMPT/COMPLETION"),
+        (("--llm", "m", "--model", "x"), "one command judges in one way"),
+        ((), "nothing says what to judge by"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
+    more: tuple[str, ...], message: str, command: Command, files: Path
+) -> None:
+    code, _, said = command(*asked_of("http://127.0.0.1:9/v1", *more))
+    assert (code, message in said, SECRET in said) == (2, True, False), said
+    assert not (files / "out").exists()
+
+
+def test_a_panels_file_and_the_python_function_say_the_same(command: Command, files: Path) -> None:
+    with Endpoint(judging) as server:
+        settings = {"base_url": server.url, "api_key_env": "", "retries": 1}
+        panel = [{"model": "good", **settings}, {"model": "first", **settings, "name": "other"}]
+        (files / "panel.yaml").write_text(json.dumps({"panel": panel, "rubrics": ["helpfulness"], "repeats": 2}))
+        line = ("judge", "new.json", "--baseline", "old.jsonl", "--panel", "panel.yaml", "--out")
+        code, out, _ = command(*line, "a", "--json")
+        assert (code, len(server.bodies)) == (0, 2 * 2 * 2 * N)
+        found = api.judge(
+            "new.json", "b", kind="llm", baseline="old.jsonl", panel=panel, rubrics=["helpfulness"], repeats=2
+        )
+        assert found == json.loads(out.splitlines()[-1])
+        with pytest.raises(RunError, match="the budget is spent"):
+            api.judge("new.json", "c", kind="llm", baseline="old.jsonl", panel="panel.yaml", budget={"max_tokens": 0})
+        with pytest.raises(RecipeError, match="needs a panel"):
+            api.judge("new.json", "d", kind="llm", baseline="old.jsonl")
+
+
+def test_people_label_the_same_items_into_the_same_store(command: Command, files: Path) -> None:
+    """A person's labels of the folder's own answers join the judges' tables, and agreement is measured."""
+    with Endpoint(judging) as server:
+        command(*asked_of(server.url, "--llm", "good"))
+    out = files / "out"
+    items = read_items(out / "answers.jsonl", out / "baseline.jsonl", annotator="ada")
+    with Store(out / "verdicts.sqlite") as store:
+        for item in items:
+            even = int(item.answer.prompt.text.split()[1]) % 2 == 0
+            label = "first" if even is not item.swapped else "second"
+            store.put(f"human {item.id}", item.verdict("ada", "helpfulness", label))
+    (found,) = stats_command([out])["sets"]
+    (table,) = found["agreement"]
+    assert (table["raters"], table["pairs"][0]["cohen_kappa"]["value"]) == (["good", "human:ada"], 1)
