@@ -194,6 +194,8 @@ def generate(
     Raises:
         UserError: The prompts, the model, an option or the machine does not allow it.
     """
+    if samples < 1:
+        raise RecipeError("too few samples", where="samples", value=samples, allowed="1 or more", do="correct it")
     sources = _sources(prompts, format, "prompts")
     spec = _checked(GenerationSpec, **(generation or {}))
     job = _job("generate", model, base, None, None, seed, 512, "truncate")
@@ -259,6 +261,14 @@ def judge(
             value=model,
             do="name a model for kind 'reward-model' only",
         )
+    if model is None and (sign != 1 or unsafe_below is not None):
+        raise RecipeError(
+            "only a reward or cost model gives scores; the refusal detector would ignore this option",
+            where="sign" if sign != 1 else "unsafe_below",
+            value=sign if sign != 1 else unsafe_below,
+            do="name the model that scores, or leave the option out",
+        )
+    _checked(StepSpec, name="judge", criterion=criterion, dataset="data", beta=1)  # the rule of criteria's names
     options = _checked(BaseSpec, model=model or "none", **{"template": "chat", **(base or {})})
     settings = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
 
@@ -375,7 +385,7 @@ def _job(
     too_long: str,
     out: str | Path | None = None,
 ) -> TrainingJob:
-    options = _checked(TrainingSpec, **(training or {})).options()
+    options = _checked(TrainingSpec, **{"seed": seed, **(training or {})}).options()
     spec = _checked(BaseSpec, model=str(model), **(base or {}))
     _checked(SftSpec, dataset="data", max_length=max_length, too_long=too_long)
     adapter = _checked(LoraSpec, **lora) if lora is not None else None

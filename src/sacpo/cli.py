@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sacpo import verbs
+from sacpo._version import __version__
 from sacpo.errors import SacpoError
 
 app = typer.Typer(
@@ -39,6 +40,21 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sacpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options in front of a command."""
 
 
 @app.command()

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sacpo._version import __version__
-from sacpo.errors import MachineError, RunError
+from sacpo.errors import MachineError, RunError, UserError
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
 TEMPORARY = ".tmp"
@@ -86,10 +86,7 @@ SPACE = "free some space, then run the same command again"
 ADVICE = {
     errno.ENOSPC: ("no space left on the disk", SPACE),
     errno.EDQUOT: ("the disk quota is used up", SPACE),
-    errno.EFBIG: (
-        "a file grew larger than is allowed here",
-        "raise the limit on file sizes (ulimit -f), then run again",
-    ),
+    errno.EFBIG: ("a file grew larger than is allowed here", "raise the limit on file sizes (ulimit -f), run again"),
     errno.EIO: ("the disk cannot be read or written", "check the disk, or " + ELSEWHERE),
     errno.EROFS: ("the folder is read-only", ELSEWHERE),
     errno.EACCES: ("no permission to write", ELSEWHERE + ", or mend its permissions"),
@@ -132,10 +129,7 @@ def _advice(error: Exception) -> tuple[str, str] | None:
     if number is not None:
         return ADVICE.get(int(number[1]))
     if isinstance(error, RuntimeError) and any(part in text for part in TORCH_WRITER):
-        return (
-            "a file could not be written to its end",
-            "look whether the disk is full, then run the same command again",
-        )
+        return "a file could not be written to its end", "look whether the disk is full, run the same command again"
     return None
 
 
@@ -238,15 +232,21 @@ class RunFolder:
             self.on_stage(stage, "kept")
             return Artefact(stage, key, self.final(stage))
         partial = self.partial(stage, key)
-        self.on_stage(stage, "resume" if partial.exists() else "start")
         started = time.monotonic()
         with machine_errors(partial):
+            begun = partial.exists()
+            self.on_stage(stage, "resume" if begun else "start")
             partial.mkdir(parents=True, exist_ok=True)
             if _holds(partial, key):
                 verify(partial)
             else:
                 clear_temporary(partial)
-                work(partial)
+                try:
+                    work(partial)
+                except UserError as error:
+                    if not (begun or isinstance(error, MachineError)):
+                        shutil.rmtree(partial)  # the same command cannot go on from there
+                    raise
                 _complete(stage, key, config, inputs, partial, time.monotonic() - started)
             self._publish(stage, partial)
         self.on_stage(stage, "done")

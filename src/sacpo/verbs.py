@@ -266,22 +266,19 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
 
 
 def _options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
+    from sacpo.recipe.load import read_yaml
+
     found: dict[str, Any] = {}
     for item in items or ():
         name, sign, text = item.partition("=")
         if not sign:
             raise RecipeError("an option is NAME=VALUE", where=where, value=item, do="write NAME=VALUE without spaces")
         try:
-            found[name] = yaml.safe_load(text)
+            found[name] = read_yaml(text)
         except yaml.YAMLError as error:
             raise RecipeError(
                 "an option's value is not valid YAML", where=where, value=item, do="put the value into quotes"
             ) from error
-        if isinstance(found[name], str):  # YAML reads 1e-4 as text
-            try:
-                found[name] = float(found[name])
-            except ValueError:
-                continue
     return found
 
 
