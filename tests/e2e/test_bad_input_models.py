@@ -252,6 +252,35 @@ RUN_MODELS = [
         do="base.device: cuda",
     ),
     ModelCase(
+        "optimiser-options",
+        {"training.optim_args": "nonsense"},
+        what="training option is refused",
+        where="training of H",
+        do="correct",
+    ),
+    ModelCase(
+        "scheduler-options",
+        {"training.lr_scheduler_kwargs": {"cycles": 2}},
+        what="unexpected keyword argument 'cycles'",
+        where="training of H",
+    ),
+    ModelCase(
+        "tracker",
+        {"training.report_to": "wandbb"},
+        what="wandbb is not supported",
+        where="training of H, report_to",
+        value="'wandbb'",
+    ),
+    ModelCase(
+        "records-beyond-the-context",
+        {"steps.0.max_length": 500},
+        {"pairs.jsonl": rows({"prompt": LONG, "chosen": LONG, "rejected": "no"})},
+        what="longer than the model's context",
+        value="500 tokens",
+        allowed="at most 128 tokens",
+        do="max_length to 128",
+    ),
+    ModelCase(
         "lora-modules",
         {"steps.0.lora": {"target_modules": ["no_such_module"]}},
         what="no_such_module",
@@ -340,6 +369,14 @@ VERBS = [
     ModelCase("generate-no-sign", argv=(*GENERATE, "--generation", "max_new_tokens"), what="an option is NAME=VALUE"),
     ModelCase(
         "align-format", argv=(*ALIGN, "--format", "pairs"), where="format", value="'pairs'", allowed="preference"
+    ),
+    ModelCase("generate-samples", argv=(*GENERATE, "--samples", "0"), what="too few samples", value="0", do="correct"),
+    ModelCase("generate-greedy-samples", argv=(*GENERATE, "--samples", "2"), where="samples", do="do_sample=true"),
+    ModelCase(
+        "align-seed", argv=(*ALIGN, "--seed", "-1"), what="range", where="seed", value="-1", allowed="at least 0"
+    ),
+    ModelCase(
+        "align-value", argv=(*ALIGN, "--training", "max_steps=" + "9" * 5000), what="not valid YAML", where="--training"
     ),
     ModelCase("align-beta", argv=(*ALIGN, "--beta", "-1"), what="outside", where="beta", value="-1", allowed="above 0"),
     ModelCase("align-algorithm", argv=(*ALIGN, "--algorithm", "ppo"), where="algorithm", allowed="dpo, kto"),

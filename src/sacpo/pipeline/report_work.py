@@ -52,7 +52,7 @@ def results_of(
         "versions": versions(),
         "seed": recipe.seed,
         "command": command,
-        "warnings": report_of(at("overlap"))["warnings"] if recipe.data else [],
+        "warnings": report_of(at("overlap"))["warnings"],
         "baseline": recipe.evaluate.baseline,
         "data": data,
         "models": {name: _model(study, name, accuracies, kl_sets, at) for name in study.nodes},

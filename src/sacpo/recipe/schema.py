@@ -459,7 +459,9 @@ class Recipe(Section):
     world: WorldSpec | None = None
     base: BaseSpec
     data: dict[Name, DataSpec] = {}
-    allow_shared_prompts: bool = Field(False, description="accept prompts that training and evaluation share")
+    allow_shared_prompts: bool = Field(
+        False, description="accept prompts that training and evaluation, or selection and report, share"
+    )
     sft: SftSpec | None = None
     training: TrainingSpec = Field(TrainingSpec(), description="defaults for sft and every step")
     steps: tuple[StepSpec, ...] = ()
