@@ -7,7 +7,7 @@ killed process left.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.merge_single import export, merge
 from sacpo.pipeline.single import do_single
 from sacpo.progress import QUIET, Progress
-from sacpo.recipe.explain import explain
+from sacpo.recipe.explain import did_you_mean, explain
 from sacpo.recipe.schema import (
     BaseSpec,
     ConstraintSpec,
@@ -46,6 +46,7 @@ from sacpo.recipe.schema import (
 from sacpo.report.build import build_report
 from sacpo.runs import content_key, file_hash, write_json
 from sacpo.select import select_model
+from sacpo.stats.estimate import Estimate
 
 __all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
 
@@ -306,15 +307,42 @@ def select(
     """
     measures: dict[str, dict[str, Any]] = {}
     for folder in judged:
-        path = Path(folder) / MEASURES
-        if not path.is_file():
-            raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
-        for name, found in json.loads(path.read_text(encoding="utf-8")).items():
-            known = measures.setdefault(name, {"answers": {"metrics": {}}})
-            known["answers"]["metrics"] |= found["metrics"]
+        for name, metrics in _measures(Path(folder)).items():
+            measures.setdefault(name, {"answers": {"metrics": {}}})["answers"]["metrics"] |= metrics
     specs = [_checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
     goal = _checked(ObjectiveSpec, prompts="answers", **objective)
+    _check_measured([*specs, goal], {metric for sets in measures.values() for metric in sets["answers"]["metrics"]})
     return select_model(measures, specs, goal, roles={"answers": "tuning"})
+
+
+def _measures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the metrics of every model in a folder of `judge`."""
+    path = folder / MEASURES
+    if not path.is_file():
+        raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
+    try:
+        found = {name: of["metrics"] for name, of in json.loads(path.read_text(encoding="utf-8")).items()}
+        for estimates in found.values():
+            for estimate in estimates.values():
+                Estimate.from_json(estimate)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise DataError("not the measures of 'judge'", where=path, do="judge the answers again") from error
+    return found
+
+
+def _check_measured(wanted: Sequence[ConstraintSpec | ObjectiveSpec], measured: Collection[str]) -> None:
+    """Refuse a bound or an objective on what no folder measures: no model could ever meet it."""
+    for spec in wanted:
+        by_criterion = spec.metric in ("win_rate", "mean_score")
+        name = f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+        if name not in measured:
+            raise RecipeError(
+                f"no folder measures '{name}'",
+                where="objective" if isinstance(spec, ObjectiveSpec) else "constraints",
+                value=name,
+                allowed=sorted(measured),
+                do=did_you_mean(name, measured, "judge the answers by this criterion; a win rate needs a baseline"),
+            )
 
 
 def report(
@@ -354,6 +382,8 @@ def _results(path: Path) -> dict[str, Any]:
         raise DataError(
             "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
         ) from error
+    if not isinstance(found, dict):
+        raise DataError("not results of a run", where=file, do="give results.json, or a finished run's folder")
     return found
 
 
