@@ -30,6 +30,9 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 a training diverged, 2 bad input, 130 interrupted."""
     try:
@@ -37,9 +40,11 @@ def main() -> None:
     except SacpoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns the former into the latter without a word
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
 
 
 def _version(asked: bool) -> None:
