@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo.errors import MachineError, RunError
+from sacpo.errors import DataError, MachineError, RunError, UserError
 from sacpo.runs import (
     MANIFEST,
     RunFolder,
@@ -130,6 +130,20 @@ def test_what_a_failed_stage_left_is_resumed_and_half_files_go(folder: RunFolder
         done = folder.do("s", {}, {}, goes_on)
     assert (done.path / "a" / "x.txt").read_text() == "whole"
     assert folder.states == [("s", "start"), ("s", "resume"), ("s", "done")]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("error", "kept"), [(DataError, False), (MachineError, True)])
+def test_what_was_begun_on_refused_input_goes_and_what_can_go_on_stays(
+    error: type[UserError], kept: bool, folder: RunFolder
+) -> None:
+    def refuses(out: Path) -> None:
+        writes("half")(out)
+        raise error("refused")
+
+    with folder:
+        with pytest.raises(error):
+            folder.do("s", {}, {}, refuses)
+        assert folder.partial("s", folder.key("s", {}, {})).exists() is kept
 
 
 def test_a_complete_folder_only_needs_its_place(folder: RunFolder) -> None:

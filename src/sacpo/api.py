@@ -7,7 +7,7 @@ killed process left.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.merge_single import export, merge
 from sacpo.pipeline.single import do_single
 from sacpo.progress import QUIET, Progress
-from sacpo.recipe.explain import explain
+from sacpo.recipe.explain import did_you_mean, explain
 from sacpo.recipe.schema import (
     BaseSpec,
     ConstraintSpec,
@@ -51,6 +51,7 @@ from sacpo.recipe.schema import (
 from sacpo.report.build import build_report
 from sacpo.runs import content_key, file_hash, write_json
 from sacpo.select import select_model
+from sacpo.stats.estimate import Estimate
 
 __all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
 
@@ -200,6 +201,8 @@ def generate(
     Raises:
         UserError: The prompts, the model, an option or the machine does not allow it.
     """
+    if samples < 1:
+        raise RecipeError("too few samples", where="samples", value=samples, allowed="1 or more", do="correct it")
     sources = _sources(prompts, format, "prompts")
     spec = _checked(GenerationSpec, **(generation or {}))
     job = _job("generate", model, base, None, None, seed, 512, "truncate")
@@ -309,6 +312,14 @@ def judge(
             value=model,
             do="name a model for kind 'reward-model' only",
         )
+    if model is None and (sign != 1 or unsafe_below is not None):
+        raise RecipeError(
+            "only a reward or cost model gives scores; the refusal detector would ignore this option",
+            where="sign" if sign != 1 else "unsafe_below",
+            value=sign if sign != 1 else unsafe_below,
+            do="name the model that scores, or leave the option out",
+        )
+    _checked(StepSpec, name="judge", criterion=criterion, dataset="data", beta=1)  # the rule of criteria's names
     options = _checked(BaseSpec, model=model or "none", **{"template": "chat", **(base or {})})
     settings = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
 
@@ -348,15 +359,42 @@ def select(
     """
     measures: dict[str, dict[str, Any]] = {}
     for folder in judged:
-        path = Path(folder) / MEASURES
-        if not path.is_file():
-            raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
-        for name, found in json.loads(path.read_text(encoding="utf-8")).items():
-            known = measures.setdefault(name, {"answers": {"metrics": {}}})
-            known["answers"]["metrics"] |= found["metrics"]
+        for name, metrics in _measures(Path(folder)).items():
+            measures.setdefault(name, {"answers": {"metrics": {}}})["answers"]["metrics"] |= metrics
     specs = [_checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
     goal = _checked(ObjectiveSpec, prompts="answers", **objective)
+    _check_measured([*specs, goal], {metric for sets in measures.values() for metric in sets["answers"]["metrics"]})
     return select_model(measures, specs, goal, roles={"answers": "tuning"})
+
+
+def _measures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the metrics of every model in a folder of `judge`."""
+    path = folder / MEASURES
+    if not path.is_file():
+        raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
+    try:
+        found = {name: of["metrics"] for name, of in json.loads(path.read_text(encoding="utf-8")).items()}
+        for estimates in found.values():
+            for estimate in estimates.values():
+                Estimate.from_json(estimate)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise DataError("not the measures of 'judge'", where=path, do="judge the answers again") from error
+    return found
+
+
+def _check_measured(wanted: Sequence[ConstraintSpec | ObjectiveSpec], measured: Collection[str]) -> None:
+    """Refuse a bound or an objective on what no folder measures: no model could ever meet it."""
+    for spec in wanted:
+        by_criterion = spec.metric in ("win_rate", "mean_score")
+        name = f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+        if name not in measured:
+            raise RecipeError(
+                f"no folder measures '{name}'",
+                where="objective" if isinstance(spec, ObjectiveSpec) else "constraints",
+                value=name,
+                allowed=sorted(measured),
+                do=did_you_mean(name, measured, "judge the answers by this criterion; a win rate needs a baseline"),
+            )
 
 
 def report(
@@ -396,6 +434,8 @@ def _results(path: Path) -> dict[str, Any]:
         raise DataError(
             "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
         ) from error
+    if not isinstance(found, dict):
+        raise DataError("not results of a run", where=file, do="give results.json, or a finished run's folder")
     return found
 
 
@@ -427,7 +467,7 @@ def _job(
     too_long: str,
     out: str | Path | None = None,
 ) -> TrainingJob:
-    options = _checked(TrainingSpec, **(training or {})).options()
+    options = _checked(TrainingSpec, **{"seed": seed, **(training or {})}).options()
     spec = _checked(BaseSpec, model=str(model), **(base or {}))
     _checked(SftSpec, dataset="data", max_length=max_length, too_long=too_long)
     adapter = _checked(LoraSpec, **lora) if lora is not None else None

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import typer
 
 from sacpo import processes, verbs
+from sacpo._version import __version__
 from sacpo.errors import SacpoError
-from sacpo.options import options
+from sacpo.options import parse_options
 
 app = typer.Typer(
     name="sacpo",
@@ -33,6 +34,9 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 
 
+INTERRUPTED = 130
+
+
 def main() -> None:
     """Run the command line: 0 done, 1 a training diverged, 2 bad input, 130 interrupted."""
     try:
@@ -41,9 +45,26 @@ def main() -> None:
     except SacpoError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns the former into the latter without a word
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
         print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sacpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options in front of a command."""
 
 
 @app.command()
@@ -76,7 +97,7 @@ def run(
     from sacpo import pipeline
     from sacpo.pipeline.jobs import Jobs
 
-    how = Jobs(jobs, options(job, "--job"), at_once) if jobs is not None else None
+    how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
         done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
     _show_run(done, as_json)

@@ -138,7 +138,7 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
             ) from error
         if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
             advice = "check the folder's files, or copy the model again"
-            if "attn_implementation" in text:
+            if "attn_implementation" in text or "FlashAttention" in text:
                 advice = "choose another base.attn_implementation, or leave it out"
             raise ModelError(f"the {noun} cannot be loaded: {first_line(text)}", where=path, do=advice) from error
         raise ModelError(

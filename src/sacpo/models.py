@@ -206,10 +206,10 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed
         options.setdefault(name, getattr(tokenizer, name))
     try:
         built = AutoConfig.for_model(options.pop("model_type"), **options)
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), machine_errors(Path("base.config")):
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(built)
-    except (ValueError, TypeError, KeyError, ImportError, StrictDataclassError) as error:
+    except (ValueError, TypeError, KeyError, ImportError, RuntimeError, StrictDataclassError) as error:
         raise ModelError(
             f"the model cannot be built: {first_line(str(error.__cause__ or error))}",
             where="base.config",
@@ -228,6 +228,12 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     with machine_errors(folder):
         model.save_pretrained(folder, safe_serialization=True)
         tokenizer.save_pretrained(folder)
+
+
+def context_length(model: Any) -> int | None:
+    """Return how many tokens the model's positions reach, None where nothing limits them."""
+    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    return getattr(config, "max_position_embeddings", None)
 
 
 def weights_key(path: str | Path, revision: str | None = None) -> str:

@@ -8,9 +8,10 @@ from typing import Any
 import yaml
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.load import read_yaml
 
 
-def options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
+def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
     """Return NAME=VALUE options as a mapping, values as YAML reads them.
 
     Args:
@@ -26,14 +27,9 @@ def options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
         if not sign:
             raise RecipeError("an option is NAME=VALUE", where=where, value=item, do="write NAME=VALUE without spaces")
         try:
-            found[name] = yaml.safe_load(text)
+            found[name] = read_yaml(text)
         except yaml.YAMLError as error:
             raise RecipeError(
                 "an option's value is not valid YAML", where=where, value=item, do="put the value into quotes"
             ) from error
-        if isinstance(found[name], str):  # YAML reads 1e-4 as text
-            try:
-                found[name] = float(found[name])
-            except ValueError:
-                continue
     return found

@@ -30,7 +30,7 @@ from typing import Any, Self
 
 from sacpo import processes
 from sacpo._version import __version__
-from sacpo.errors import MachineError, RunError
+from sacpo.errors import MachineError, RunError, UserError
 from sacpo.machine import ELSEWHERE
 from sacpo.machine import machine_errors as machine_errors
 
@@ -229,7 +229,7 @@ class RunFolder:
         """Do a stage's work in its partial folder up to the manifest, and return that folder; arguments as for `do`."""
         key = self.key(stage, config, inputs)
         partial = self.partial(stage, key)
-        started = time.monotonic()
+        started, begun = time.monotonic(), partial.exists()
         partial.mkdir(parents=True, exist_ok=True)
         complete = _holds(partial, key)
         processes.from_first(shared and not complete)  # the word that `_follow` waits for
@@ -237,12 +237,15 @@ class RunFolder:
             verify(partial)
             return partial
         clear_temporary(partial)
-        if shared:
-            work(partial)
-            processes.wait()
-        else:
-            with processes.alone():
+        try:
+            with contextlib.nullcontext() if shared else processes.alone():
                 work(partial)
+        except UserError as error:
+            if not (begun or isinstance(error, MachineError)):
+                shutil.rmtree(partial)  # the same command cannot go on from there
+            raise
+        if shared:
+            processes.wait()
         _complete(stage, key, config, inputs, partial, time.monotonic() - started)
         return partial
 

@@ -12,7 +12,7 @@ import typer
 from sacpo.errors import RecipeError
 from sacpo.judging.command import judge
 from sacpo.labelling.command import label
-from sacpo.options import options
+from sacpo.options import parse_options
 from sacpo.stats_cli.command import stats
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it appears when it is complete.", show_default=False)]
@@ -62,12 +62,12 @@ def sft(
             data,
             out,
             format=format,
-            training=options(training, "--training"),
-            lora=options(lora, "--lora") if lora else None,
+            training=parse_options(training, "--training"),
+            lora=parse_options(lora, "--lora") if lora else None,
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
-            base=options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     _say(as_json, model=done)
@@ -102,12 +102,12 @@ def align(
             beta=beta,
             criterion=criterion,
             format=format,
-            training=options(training, "--training"),
-            lora=options(lora, "--lora") if lora else None,
+            training=parse_options(training, "--training"),
+            lora=parse_options(lora, "--lora") if lora else None,
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
-            base=options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     _say(as_json, model=done)
@@ -172,9 +172,9 @@ def generate(
             name=name,
             format=format,
             samples=samples,
-            generation=options(generation, "--generation"),
+            generation=parse_options(generation, "--generation"),
             seed=seed,
-            base=options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     _say(as_json, answers=done)

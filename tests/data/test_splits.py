@@ -8,7 +8,7 @@ import pytest
 
 from sacpo.data.records import Demonstration, Labelled, Message, Pair, Prompt
 from sacpo.data.sources import read_source
-from sacpo.data.splits import check_shared, prompt_key, shared_prompts
+from sacpo.data.splits import check_apart, check_shared, prompt_key, shared_prompts
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
 
@@ -39,9 +39,13 @@ def test_shared_prompts_are_found_by_what_they_ask() -> None:
     assert shared_prompts(TRAINING, {"none": [Prompt.from_text("what is it")]}) == []
 
 
-def test_prompts_themselves_can_be_compared() -> None:
-    shared = shared_prompts({"tuning": EVALUATION["tuning"]}, {"report": [Prompt.from_text("Other")]})
-    assert [(s.source, s.set, s.n) for s in shared] == [("tuning", "report", 1)]
+def test_selection_and_report_have_prompts_of_their_own() -> None:
+    tuning, report = {"tuning": EVALUATION["tuning"]}, {"report": [Prompt.from_text("Other")]}
+    with pytest.raises(DataError, match="selection and reported figures share prompts") as caught:
+        check_apart(tuning, report, allow=False)
+    assert "prompt set 'tuning' and prompt set 'report' share 1 prompt" in str(caught.value)
+    assert len(check_apart(tuning, report, allow=True)) == 1
+    assert check_apart(tuning, {"report": EVALUATION["report"]}, allow=False) == []
 
 
 def test_unicode_variants_and_system_texts_make_no_difference() -> None:

@@ -67,6 +67,35 @@ FILES = [
         do="correct or remove this line",
     ),
     Case(
+        "key-twice", files={"pairs.jsonl": '{"prompt": "a", "prompt": "b"}'}, what="'prompt' is given twice", where="1"
+    ),
+    Case("number-without-end", files={"pairs.jsonl": '{"x": ' + "9" * 5000 + "}"}, what="digits", where="line 1"),
+    Case("nested-too-deep", files={"pairs.jsonl": '{"x": ' + "[" * 99999}, what="recursion", where="line 1"),
+    Case(
+        "nested-too-deep-in-a-list",
+        {"data.pairs.path": "pairs.json"},
+        {"pairs.json": '[{"x": ' + "[" * 99999},
+        what="recursion",
+        where="pairs.json, line 1",
+    ),
+    Case(
+        "csv-of-semicolons",
+        {"data.pairs.path": "pairs.csv"},
+        {"pairs.csv": "prompt;chosen;rejected\na;b;c\n"},
+        what="one column",
+        where="pairs.csv, line 1",
+        value="prompt;chosen;rejected",
+        allowed="commas",
+        do="separator",
+    ),
+    Case(
+        "csv-header-with-spaces",
+        {"data.pairs.path": "pairs.csv"},
+        {"pairs.csv": "prompt, chosen,rejected\na,b,c\n"},
+        what="no column 'chosen'",
+        do="columns: {chosen: ' chosen'}",
+    ),
+    Case(
         "not-an-object",
         files={"pairs.jsonl": rows(*PAIRS[:2]) + "[1]\n"},
         what="no JSON object",
@@ -176,6 +205,7 @@ ROWS = [
         value="1.5",
         allowed="in [0, 1]",
     ),
+    Case("probability-huge", files=pairs(p=10**400), what="bad number in 'p'", where="line 3"),
     Case("probability-nan", files=pairs(p=float("nan")), what="bad number in 'p'", where="line 3", value="nan"),
     Case(
         "label",

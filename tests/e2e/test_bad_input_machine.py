@@ -245,6 +245,20 @@ def test_a_process_of_its_own_says_the_same(case: Case, tmp_path: Path, monkeypa
     check(case, Said(done.returncode, done.stdout, done.stderr))
 
 
+def test_an_interrupt_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sacpo.pipeline.run", interrupted)
+    lay_out(Case("whole"))
+    said = sacpo(("run", "recipe.yaml", "--json"), capsys, monkeypatch)
+    assert (said.code, said.out) == (130, "")
+    assert said.err.strip() == "interrupted: the same command goes on from here"
+
+
 @pytest.mark.parametrize(
     ("argv", "what"),
     [

@@ -252,6 +252,35 @@ RUN_MODELS = [
         do="base.device: cuda",
     ),
     ModelCase(
+        "optimiser-options",
+        {"training.optim_args": "nonsense"},
+        what="training option is refused",
+        where="training of H",
+        do="correct",
+    ),
+    ModelCase(
+        "scheduler-options",
+        {"training.lr_scheduler_kwargs": {"cycles": 2}},
+        what="unexpected keyword argument 'cycles'",
+        where="training of H",
+    ),
+    ModelCase(
+        "tracker",
+        {"training.report_to": "wandbb"},
+        what="wandbb is not supported",
+        where="training of H, report_to",
+        value="'wandbb'",
+    ),
+    ModelCase(
+        "records-beyond-the-context",
+        {"steps.0.max_length": 500},
+        {"pairs.jsonl": rows({"prompt": LONG, "chosen": LONG, "rejected": "no"})},
+        what="longer than the model's context",
+        value="500 tokens",
+        allowed="at most 128 tokens",
+        do="max_length to 128",
+    ),
+    ModelCase(
         "lora-modules",
         {"steps.0.lora": {"target_modules": ["no_such_module"]}},
         what="no_such_module",
@@ -329,10 +358,13 @@ MERGES = [
     ModelCase(
         "merge-no-origin", argv=(*MERGE, "--method", "task-vectors"), what="needs the model", where="base", do="--from"
     ),
+    ModelCase("merge-q-twice", argv=(*MERGE[:5], "--q", "0.5", *MERGE[5:]), what="given twice", where="q", do="remove"),
+    ModelCase("merge-scale", argv=(*MERGE, "--scale", "3"), what="'linear' takes none", where="scale", value="3.0"),
     ModelCase("merge-into-a-full-folder", argv=(*MERGE[:-1], "base"), what="holds files already", where="base"),
 ]
 GENERATE = ("generate", "base", "--prompts", "tuning.jsonl", "--out", "out")
 ALIGN = ("align", "base", "--data", "pairs.jsonl", "--out", "out")
+ESTIMATE = {"value": 1.0, "ci95": [0.5, 1.5], "n": 9, "clusters": 9, "unparsed": 0, "method": "cluster t"}
 VERBS = [
     ModelCase("generate-nothing", argv=GENERATE, files={"tuning.jsonl": "\n"}, what="file is empty", do="row"),
     ModelCase("generate-option", argv=(*GENERATE, "--generation", "max_tokens=4"), what="unknown key 'max_tokens'"),
@@ -340,6 +372,14 @@ VERBS = [
     ModelCase("generate-no-sign", argv=(*GENERATE, "--generation", "max_new_tokens"), what="an option is NAME=VALUE"),
     ModelCase(
         "align-format", argv=(*ALIGN, "--format", "pairs"), where="format", value="'pairs'", allowed="preference"
+    ),
+    ModelCase("generate-samples", argv=(*GENERATE, "--samples", "0"), what="too few samples", value="0", do="correct"),
+    ModelCase("generate-greedy-samples", argv=(*GENERATE, "--samples", "2"), where="samples", do="do_sample=true"),
+    ModelCase(
+        "align-seed", argv=(*ALIGN, "--seed", "-1"), what="range", where="seed", value="-1", allowed="at least 0"
+    ),
+    ModelCase(
+        "align-value", argv=(*ALIGN, "--training", "max_steps=" + "9" * 5000), what="not valid YAML", where="--training"
     ),
     ModelCase("align-beta", argv=(*ALIGN, "--beta", "-1"), what="outside", where="beta", value="-1", allowed="above 0"),
     ModelCase("align-algorithm", argv=(*ALIGN, "--algorithm", "ppo"), where="algorithm", allowed="dpo, kto"),
@@ -374,10 +414,23 @@ VERBS = [
         where="demos.jsonl, line 1",
     ),
     ModelCase("select-nothing", argv=("select", "base"), what="no measures in this folder", where="base", do="'judge'"),
+    ModelCase(
+        "select-damaged", argv=("select", "."), files={"measures.json": "[]"}, what="not the measures", do="again"
+    ),
+    ModelCase(
+        "select-unmeasured",
+        argv=("select", ".", "--objective", "mean_score/helpfulnes"),
+        files={"measures.json": json.dumps({"H": {"metrics": {"mean_score/helpfulness": ESTIMATE}}})},
+        what="no folder measures 'mean_score/helpfulnes'",
+        where="objective",
+        allowed="mean_score/helpfulness",
+        do="did you mean 'mean_score/helpfulness'?",
+    ),
     ModelCase("select-bound", argv=("select", "base", "--at-most", "x"), what="a bound is METRIC=NUMBER", value="'x'"),
     ModelCase(
         "report-nothing", argv=("report", "base", "--out", "out"), what="no results here", where="base", do="run"
     ),
+    ModelCase("report-null", argv=("report", "r.json", "--out", "out"), files={"r.json": "null"}, what="not results"),
     ModelCase("report-garbage", argv=("report", "demos.jsonl", "--out", "out"), what="not JSON", where="demos.jsonl"),
     ModelCase(
         "report-of-another-schema",
@@ -390,6 +443,34 @@ VERBS = [
 ]
 ANSWER = {"prompt": {"messages": [{"role": "user", "content": "how"}]}, "model": "m", "text": "so"}
 JUDGES = [
+    ModelCase(
+        "judge-not-text",
+        argv=("judge", "answers.jsonl", "--criterion", "refusal", "--out", "out"),
+        files={"answers.jsonl": rows({**ANSWER, "text": 3})},
+        what="3 stands where a text is to be",
+        where="answers.jsonl, line 1",
+    ),
+    ModelCase(
+        "judge-not-utf-8",
+        argv=("judge", "answers.jsonl", "--criterion", "refusal", "--out", "out"),
+        files={"answers.jsonl": b"\xff\xfe"},
+        what="not a record of the kind Answer",
+        where="answers.jsonl, line 1",
+    ),
+    ModelCase(
+        "judge-criterion",
+        argv=("judge", "answers.jsonl", "--criterion", "a/b", "--out", "out"),
+        files={"answers.jsonl": rows(ANSWER)},
+        what="a name is not valid",
+        where="criterion",
+    ),
+    ModelCase(
+        "judge-cost-without-a-model",
+        argv=("judge", "answers.jsonl", "--criterion", "refusal", "--cost", "--out", "out"),
+        files={"answers.jsonl": rows(ANSWER)},
+        what="only a reward or cost model",
+        where="sign",
+    ),
     ModelCase(
         "judge-of-two-logits",
         argv=("judge", "answers.jsonl", "--criterion", "x", "--model", "two-logits", "--out", "out"),

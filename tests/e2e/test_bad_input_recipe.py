@@ -58,6 +58,9 @@ UNPARSED = [
         where="line 1",
         value="python/object/apply:os.system",
     ),
+    Case("number-without-end", files={"recipe.yaml": "seed: " + "9" * 5000}, what="not valid YAML", value="digits"),
+    Case("number-tag", files={"recipe.yaml": "seed: !!int abc\n"}, what="not valid YAML", value="abc"),
+    Case("nested-too-deep", files={"recipe.yaml": "name: " + "[" * 2000}, what="not valid YAML", value="too deep"),
     Case("endless-alias", files={"recipe.yaml": "name: a\nbase: &a {model: *a}\n"}, what="refers to itself"),
 ]
 KEYS = [
@@ -129,6 +132,31 @@ KEYS = [
         where="recipe.yaml, data",
         value="['pairs']",
         allowed="mapping",
+    ),
+    Case("true-for-a-number", {"steps.0.beta": True}, what="true and false", where="steps.0.beta", do="correct 'beta'"),
+    Case("true-for-a-seed", {"seed": True}, what="true and false", where="seed", value="True"),
+    Case(
+        "no-name-in-a-list", {"steps.0.dataset": []}, what="wrong kind", where="steps.0.dataset", allowed="at least 1"
+    ),
+    Case("no-path", {"data.pairs.path": " "}, what="needs a 'path'", where="data.pairs"),
+    Case("no-steps", {"training.max_steps": 0}, what="train nothing", where="training.max_steps", do="max_steps"),
+    Case("fewer-than-no-steps", {"training.max_steps": -5}, what="range", value="-5", allowed="at least -1"),
+    Case("adam", {"training.adam_beta1": 1.5}, what="range", where="training.adam_beta1", allowed="below 1"),
+    Case("seed-of-a-training", {"training.seed": -1}, what="range", where="training.seed", allowed="at least 0"),
+    Case("named-twice", {"steps.0.dataset": ["pairs", "pairs"]}, what="given twice", where="steps.0", value="pairs"),
+    Case("evaluated-twice", {"evaluate.models": ["H", "H"]}, what="given twice", where="evaluate.models", value="H"),
+    Case("merge-of-one", {"merge.0.models": ["H"]}, what="two models", where="merge.0.models", do="models"),
+    Case("merge-with-itself", {"merge.0.models": ["H", "H"]}, what="two models", where="merge.0.models"),
+    Case(
+        "merge-named-as-a-step", {"merge.0.name": "H"}, what="same name", where="merge.0.name", value="H", do="rename"
+    ),
+    Case("ignored-scale", {"merge.0.scale": 2}, what="'scale' is for method 'task-vectors'", where="merge.0"),
+    Case("ignored-weight", {"steps.0.desirable_weight": 2}, what="are KTO's", where="steps.0"),
+    Case("axis-nobody-judges", {"report.x": "safety"}, what="unknown judge", where="report.x", allowed="refusal"),
+    Case("all-held-out", {"data.pairs.holdout": 1}, what="held out", where="data.pairs.holdout", do="lower"),
+    Case("two-bounds", {"constraints.0.at_least": 1}, what="exactly one of", where="constraints.0", do="constraints.0"),
+    Case(
+        "from-nothing", argv=("run", "recipe.yaml", "--from", ""), what="no such stage", where="--from", allowed="sft"
     ),
     Case("mapping-for-list", {"steps": STEP}, what="wrong kind", where="recipe.yaml, steps", allowed="a list"),
     Case(

@@ -140,6 +140,15 @@ def test_implicit_accuracies_by_hand() -> None:
     assert implicit_accuracies(accuracies, "merged", "parent") == {}
 
 
+def test_an_accuracy_without_a_mistake_is_not_certain() -> None:
+    """12 of 12 right: no narrower than the exact interval, which begins at .735, and not empty of news."""
+    own = {"s": {"clusters": list(range(12)), "logps": [-1.0, -2.0] * 12}}
+    estimate = implicit_accuracies({"sft": own}, "sft", None)["s/after"]
+    assert estimate["value"] == 1
+    assert 0.6 < estimate["ci95"][0] < 0.735
+    assert estimate["ci95"][1] == 1
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [

@@ -137,6 +137,13 @@ def test_categories_training_optimum_and_data(text: str) -> None:
     assert "fresh phrasings of the world&#39;s 120 tasks" in text
 
 
+def test_a_data_report_shows_what_is_known_and_no_empty_rows() -> None:
+    results = {**made_up(), "data": {"source": {"records": 3, "duplicates": 0, "tokens": {}, "truncated": None}}}
+    said = Page(page_of(results, drawn=False)).said("dt")
+    assert {"records", "duplicates"} <= set(said)
+    assert not {"tokens", "truncated"} & set(said)
+
+
 def test_provenance_has_recipe_versions_seed_and_command(text: str, page: Page) -> None:
     assert "<dt>seed</dt><dd>0</dd>" in text
     assert "<dt>torch</dt><dd>2.13.0</dd>" in text

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainingArguments
+import torch
+from transformers import Trainer, TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+from transformers.optimization import get_scheduler
 
 from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError, RecipeError
@@ -35,11 +38,21 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     try:
         arguments = TrainingArguments(**copy.deepcopy({**job.options, **fixed}))  # it changes dictionaries in place
         arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
-    except (ValueError, TypeError, ImportError, KeyError) as error:
+        _try_parts(arguments)
+    except (ValueError, TypeError, ImportError, KeyError, RuntimeError) as error:
         raise _refused(str(error), job) from error
     # one process uses one device: nn.DataParallel would split what is no tensor; several GPUs take several processes
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def _try_parts(arguments: TrainingArguments) -> None:
+    """Make optimiser, schedule and trackers once: what refuses its options does so before any model is loaded."""
+    for tracker in get_reporting_integration_callbacks(arguments.report_to):
+        tracker()
+    kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
+    optimiser = kind([torch.nn.Parameter(torch.zeros(1, device=arguments.device))], **options)
+    get_scheduler(arguments.lr_scheduler_type, optimiser, 1, 10, dict(arguments.lr_scheduler_kwargs or {}))  # type: ignore[arg-type]
 
 
 def _refused(reason: str, job: TrainingJob) -> RecipeError:

@@ -70,7 +70,11 @@ def mismatched(prompt_ids: Sequence[str], seed: int) -> list[int]:
     largest = max(np.unique(np.asarray(prompt_ids), return_counts=True)[1])
     n = len(prompt_ids)
     if largest == n:
-        raise DataError("KTO needs completions of at least two prompts to estimate the KL divergence", value=n)
+        raise DataError(
+            "KTO needs completions of at least two prompts to estimate the KL divergence",
+            value=f"{n} completions",
+            do="add completions of other prompts, or train with DPO",
+        )
     partner = [0] * n
     for place, i in enumerate(grouped):
         partner[i] = grouped[(place + largest) % n]

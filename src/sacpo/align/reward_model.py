@@ -20,6 +20,7 @@ from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import oriented, pair_trees, real_tokens
 from sacpo.align.heldout import heldout_trees, preferences
 from sacpo.align.job import TrainingJob
+from sacpo.align.layout import require_context
 from sacpo.align.objective import Batch, Forward, Gather, Metrics
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.score import score_all
@@ -113,6 +114,7 @@ def train_reward_model(
     pad_id = tokenizer.pad_token_id
     model = _classifier(job, pad_id)
     objective = RewardObjective([oriented(pair) for pair in tokens], pad_id)
+    require_context(model, objective.trees)
     log = train(model, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "reward-model", "records": report.to_json(), "pairs": len(tokens), **settings(job)}
     if heldout:

@@ -50,6 +50,9 @@ class Message(Record):
     role: str
     content: str
 
+    def __post_init__(self) -> None:
+        _require_texts(self.role, self.content)
+
 
 class Kind(enum.StrEnum):
     """What a prompt asks for: it decides which rates it counts in."""
@@ -193,6 +196,7 @@ class Answer(Record):
     tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_texts(self.model, self.text)
         object.__setattr__(self, "prompt", _prompt(self.prompt))
         object.__setattr__(self, "tokens", tuple(self.tokens))
 
@@ -273,17 +277,25 @@ def read_jsonl(path: Path, cls: type[R]) -> list[R]:
 
 def iter_jsonl(path: Path, cls: type[R]) -> Iterator[R]:
     """Yield the records of a JSON-lines file one by one; errors as in `read_jsonl`."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 yield cls.from_json(json.loads(line))
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise DataError(
                     f"not a record of the kind {cls.__name__}: {error}",
                     where=f"{path}, line {number}",
-                    value=line[:80],
+                    value=line[:80].decode("utf-8", "replace"),
                     do="give a file that sacpo wrote, or make it again",
                 ) from error
+
+
+def _require_texts(*values: object) -> None:
+    wrong = next((value for value in values if not isinstance(value, str)), "")
+    if wrong != "":
+        raise TypeError(f"{wrong!r} stands where a text is to be")
 
 
 def _plain(value: Any) -> Any:

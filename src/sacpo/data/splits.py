@@ -75,14 +75,31 @@ def check_shared(
     Raises:
         DataError: Training and evaluation share prompts and `allow` is false.
     """
-    found = shared_prompts(training, evaluation)
+    return _unless_allowed("training and evaluation share prompts", "data source", training, evaluation, allow)
+
+
+def check_apart(
+    tuning: Mapping[str, Sequence[Prompt]], others: Mapping[str, Sequence[Prompt]], *, allow: bool
+) -> list[str]:
+    """Check that no prompt that the selection sees is in another evaluation set; warnings as in `check_shared`.
+
+    Raises:
+        DataError: The sets share prompts and `allow` is false: figures of the selected model would be optimistic.
+    """
+    return _unless_allowed("selection and reported figures share prompts", "prompt set", tuning, others, allow)
+
+
+def _unless_allowed(
+    what: str, noun: str, seen: Mapping[str, Sequence[Record]], sets: Mapping[str, Sequence[Prompt]], allow: bool
+) -> list[str]:
+    found = shared_prompts(seen, sets)
     warnings = [
-        f"data source '{s.source}' and prompt set '{s.set}' share {s.n} prompt(s), the first has the id {s.example}"
+        f"{noun} '{s.source}' and prompt set '{s.set}' share {s.n} prompt(s), the first has the id {s.example}"
         for s in found
     ]
     if found and not allow:
         raise DataError(
-            "training and evaluation share prompts",
+            what,
             where="; ".join(warnings),
             do="take the prompts out of one of them, or set 'allow_shared_prompts: true'",
         )

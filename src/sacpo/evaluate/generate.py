@@ -28,6 +28,7 @@ from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.evaluate.decoding import Row, Sampling, decode
 from sacpo.evaluate.degenerate import degeneration
 from sacpo.evaluate.vllm import ROWS_AT_ONCE, VllmModel
+from sacpo.models import context_length
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import GenerationSpec
 from sacpo.runs import machine_errors
@@ -84,7 +85,13 @@ def generate_answers(
         MachineError: Memory or disk is full.
     """
     if samples > 1 and not spec.do_sample:
-        raise RecipeError("several samples of a prompt need 'do_sample: true'; greedy ones would all be the same")
+        raise RecipeError(
+            "several samples of a prompt need 'do_sample: true'; greedy ones would all be the same",
+            where="samples",
+            value=samples,
+            allowed=1,
+            do="set do_sample=true (--generation), or take one sample",
+        )
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
     batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
     kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests)
@@ -126,12 +133,6 @@ def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]
     listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
     found = [listed] if isinstance(listed, int) else list(listed or ())
     return frozenset([*found, tokenizer.eos_token_id])
-
-
-def context_length(model: Any) -> int | None:
-    """Return how many tokens the model's positions reach, None where nothing limits them."""
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    return getattr(config, "max_position_embeddings", None)
 
 
 def _requests(

@@ -11,7 +11,7 @@ import typer
 
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
-from sacpo.options import options
+from sacpo.options import parse_options
 
 if TYPE_CHECKING:
     from sacpo.recipe.llm import PanelSpec
@@ -97,7 +97,7 @@ def judge(
     if llm or panel:
         if model is not None:
             raise RecipeError("one command judges in one way", where="--model", value=model, do="leave out --llm or it")
-        settings = {"base_url": base_url, "api_key_env": api_key_env, **options(setting, "--setting")}
+        settings = {"base_url": base_url, "api_key_env": api_key_env, **parse_options(setting, "--setting")}
         settings |= {"price": None if price is None else _price(price)}
         budget = {"max_requests": max_requests, "max_tokens": max_tokens, "max_cost": max_cost}
         asked = {"rubrics": rubric, "orders": order, "repeats": repeats, "concurrency": concurrency}
@@ -119,7 +119,7 @@ def judge(
             sign=-1 if cost else 1,
             unsafe_below=unsafe_below,
             max_length=max_length,
-            base=options(base, "--base"),
+            base=parse_options(base, "--base"),
             progress=progress,
         )
     print(json.dumps(found) if as_json else _text(found))

@@ -56,9 +56,10 @@ def _data(study: Study) -> Iterator[Stage]:
         config = {"spec": _dump(prompts), "seed": study.seed("prompts", name)}
         work = partial(_without_at, partial(data_work.read_prompts, study, name, prompts))
         yield Stage(f"prompts/{name}", work, config, sources=_source(study, prompts))
-    if recipe.data and recipe.prompts:
+    if recipe.prompts:
         inputs = (*(f"data/{name}" for name in recipe.data), *(f"prompts/{name}" for name in recipe.prompts))
-        config = {"allow": recipe.allow_shared_prompts}
+        roles = {name: spec.role for name, spec in recipe.prompts.items()}
+        config = {"allow": recipe.allow_shared_prompts, "roles": roles}
         yield Stage(
             "overlap", partial(data_work.check_overlap, study, [*recipe.data], [*recipe.prompts]), config, inputs
         )
@@ -256,7 +257,7 @@ def _report(study: Study, steps: Sequence[str], command: str) -> Iterator[Stage]
         return
     kl_sets = kl_sets_of(study)
     inputs = [f"data/{name}" for name in recipe.data] + [f"prompts/{name}" for name in recipe.prompts]
-    inputs += ["overlap"] if recipe.data else []
+    inputs += ["overlap"]
     made = dict.fromkeys(stage for name in study.nodes for stage in study.made_by(name))
     inputs += [stage for stage in made if stage == SFT or stage.startswith("align/")]
     for name in study.evaluated:

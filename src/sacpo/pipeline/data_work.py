@@ -21,7 +21,7 @@ from sacpo.data.records import (
 )
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
-from sacpo.data.splits import check_shared
+from sacpo.data.splits import check_apart, check_shared
 from sacpo.errors import DataError
 from sacpo.pipeline.stages import At
 from sacpo.pipeline.study import Study
@@ -109,11 +109,14 @@ def read_prompts(study: Study, name: str, spec: PromptsSpec, out: Path) -> None:
 
 
 def check_overlap(study: Study, data: Sequence[str], sets: Sequence[str], out: Path, at: At) -> None:
-    """Refuse prompts that training and evaluation share, unless the recipe allows them."""
+    """Refuse prompts that training and evaluation, or selection and report, share, unless the recipe allows them."""
     training = {name: [*records_of(at(f"data/{name}")), *heldout_of(at(f"data/{name}"))] for name in data}
     evaluation = {name: prompts_of(at(f"prompts/{name}")) for name in sets}
-    warnings = check_shared(training, evaluation, allow=study.recipe.allow_shared_prompts)
-    write_json(out / REPORT, {"warnings": list(warnings)})
+    tuning = {name: prompts for name, prompts in evaluation.items() if study.recipe.prompts[name].role == "tuning"}
+    others = {name: prompts for name, prompts in evaluation.items() if name not in tuning}
+    allow = study.recipe.allow_shared_prompts
+    warnings = check_shared(training, evaluation, allow=allow) + check_apart(tuning, others, allow=allow)
+    write_json(out / REPORT, {"warnings": warnings})
 
 
 def records_of(folder: Path) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -56,7 +57,7 @@ def merge(
         ModelError: The models do not fit together.
     """
     weights = [q] if isinstance(q, int | float) else list(q)
-    _check_merge(weights, method, base)
+    _check_merge(weights, method, base, scale)
     folders = {str(path): local_checkpoint(path) for path in (first, later, base) if path is not None}
     combinations = [_combination(folders, first, later, base, weight, scale) for weight in weights]
     names = [f"q{weight:g}" for weight in weights]
@@ -80,12 +81,15 @@ def merge(
     return [done.path / name for name in names]
 
 
-def _check_merge(weights: Sequence[float], method: str, base: Any) -> None:
+def _check_merge(weights: Sequence[float], method: str, base: Any, scale: float) -> None:
     for weight in weights:
         if not 0 <= weight <= 1:
             raise RecipeError(
                 "a merge weight is outside its range", where="q", value=weight, allowed="0 to 1", do="correct q"
             )
+    names = [f"{weight:g}" for weight in weights]
+    if len(set(names)) < len(names):
+        raise RecipeError("a merge weight is given twice", where="q", value=names, do="remove one of them")
     known = ("linear", "task-vectors")
     if method not in known:
         raise RecipeError(
@@ -101,6 +105,13 @@ def _check_merge(weights: Sequence[float], method: str, base: Any) -> None:
             where="base",
             value=base,
             do="name that model: --from on the command line, base= in Python" if base is None else "leave it out",
+        )
+    if not (scale == 1 or (base is not None and 0 < scale < math.inf)):
+        raise RecipeError(
+            "'scale' is a number above 0 for method 'task-vectors', and 'linear' takes none",
+            where="scale",
+            value=scale,
+            do="correct it, or leave it out",
         )
 
 

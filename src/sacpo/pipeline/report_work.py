@@ -25,8 +25,7 @@ from sacpo.report.build import build_report
 from sacpo.report.card import model_card
 from sacpo.report.results import FORMAT, parse_results
 from sacpo.runs import machine_errors, versions, write_atomic
-from sacpo.stats.estimate import Estimate
-from sacpo.stats.intervals import mean_interval
+from sacpo.stats.intervals import mean_interval, win_rate
 
 RESULTS = "results.json"
 HARMLESS = ("safe", "compliance", "full_compliance")
@@ -55,7 +54,7 @@ def results_of(
         "versions": versions(),
         "seed": recipe.seed,
         "command": command,
-        "warnings": report_of(at("overlap"))["warnings"] if recipe.data else [],
+        "warnings": report_of(at("overlap"))["warnings"],
         "baseline": recipe.evaluate.baseline,
         "data": data,
         "models": {name: _model(study, name, accuracies, kl_sets, at) for name in study.nodes},
@@ -131,18 +130,12 @@ def implicit_accuracies(accuracies: dict[str, Any], name: str, parent: str | Non
             }
         for key, values in scores.items():
             correct = [_preference(values[i] - values[i + 1]) for i in range(0, len(values), 2)]
-            found[f"{source}/{key}"] = _rate(mean_interval(correct, own["clusters"]))
+            found[f"{source}/{key}"] = win_rate(correct, own["clusters"]).to_json()
     return found
 
 
 def _preference(margin: float) -> float:
     return 0.5 if margin == 0 else float(margin > 0)
-
-
-def _rate(estimate: Estimate) -> dict[str, Any]:
-    data = estimate.to_json()
-    data["ci95"] = [None if end is None else min(max(end, 0.0), 1.0) for end in data["ci95"]]
-    return data
 
 
 def _kl_reference(study: Study, name: str, kl_sets: Sequence[str], at: At) -> dict[str, Any] | None:

@@ -130,7 +130,7 @@ class _Redo:
 
     def __init__(self, path: Path, stages: list[Stage], start: str | None) -> None:
         self.path, self.start = path, start
-        self.names = depending_on(stages, start) if start else set()
+        self.names = depending_on(stages, start) if start is not None else set()
         if start and path.is_file():
             try:
                 begun = json.loads(path.read_text(encoding="utf-8"))

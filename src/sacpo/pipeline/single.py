@@ -21,10 +21,10 @@ class OutFolder(RunFolder):
     """
 
     def __init__(self, out: Path, progress: Progress) -> None:
+        self.out = out.expanduser().resolve()  # of a link its target: a folder can be renamed there
         super().__init__(
-            out.absolute().parent, on_stage=lambda stage, state: progress.event("stage", stage=stage, state=state)
+            self.out.parent, on_stage=lambda stage, state: progress.event("stage", stage=stage, state=state)
         )
-        self.out = out.absolute()
 
     @property
     def lock_file(self) -> Path:
@@ -73,6 +73,8 @@ def do_single(
 
 def _check_free(folder: OutFolder, stage: str, key: str) -> None:
     out = folder.out
-    if not folder.is_done(stage, key) and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out == out.parent or (
+        not folder.is_done(stage, key) and out.exists() and (not out.is_dir() or any(out.iterdir()))
+    ):
         what = "another stage's result" if (out / MANIFEST).is_file() else "files"
         raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")

@@ -142,7 +142,7 @@ def depending_on(stages: Iterable[Stage], start: str) -> set[str]:
     names = []
     for stage in stages:
         names.append(stage.name)
-        if stage.name == start or stage.name.startswith(start.rstrip("/") + "/") or found & {*stage.inputs}:
+        if stage.name == start or (start and stage.name.startswith(start.rstrip("/") + "/")) or found & {*stage.inputs}:
             found.add(stage.name)
     if not found:
         raise RecipeError(

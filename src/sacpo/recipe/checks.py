@@ -30,8 +30,10 @@ def check_references(recipe: Recipe) -> None:
         RecipeError: A name is unknown, or something cannot be computed from what the recipe gives.
     """
     nodes = model_graph(recipe)
+    named: set[tuple[str, str]] = set()
     for where, name in _dataset_references(recipe):
         _known("data source", name, recipe.data, where)
+        _once(where, name, named)
     _check_kinds(recipe)
     _check_tokenizer(recipe)
     _check_quantized(recipe)
@@ -46,6 +48,9 @@ def check_references(recipe: Recipe) -> None:
     _known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
     for index, name in enumerate(recipe.evaluate.models or ()):
         _known("model", name, nodes, f"evaluate.models.{index}")
+        _once("evaluate.models", name, named)
+    for axis in {"x", "y"} & recipe.report.model_fields_set:
+        _known("judge", getattr(recipe.report, axis), recipe.evaluate.judges, f"report.{axis}")
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
@@ -275,6 +280,12 @@ def _known(what: str, name: str, allowed: Collection[str], where: str) -> None:
         )
 
 
+def _once(where: str, name: str, named: set[tuple[str, str]]) -> None:
+    if (where, name) in named:
+        raise RecipeError("a name is given twice", where=where, value=name, do="remove one of them")
+    named.add((where, name))
+
+
 def placed(error: RecipeError, source: str) -> RecipeError:
     """Return the error with the recipe's file in front of the field that it names."""
     where: Any = f"{source}, {error.where}" if error.where else source
@@ -309,6 +320,14 @@ def _check_kinds(recipe: Recipe) -> None:
                 value=f"{wrong} (holds {given[wrong]})",
                 allowed=[name for name, spec in recipe.data.items() if _kind(spec) in kinds] or "none is defined",
                 do=f"name such a data source, or give this one 'as: {kinds[0]}' where its format allows it",
+            )
+        heldout = next((name for name in _names(dataset) if recipe.data[name].holdout == 1), None)
+        if heldout is not None:
+            raise RecipeError(
+                "every prompt of this data source is held out, so nothing is left to train on",
+                where=f"data.{heldout}.holdout",
+                value=1,
+                do=f"lower it, or name another data source in {where}",
             )
         if len(set(given.values())) > 1:
             raise RecipeError(

@@ -52,7 +52,8 @@ def explain(error: ValidationError, data: Any, source: str, section: type[BaseMo
     first = next((group for group in groups if group[0]["type"] in UNKNOWN), groups[0])
     worst = max(first, key=lambda entry: (len(_place(entry, data)), not entry["type"].endswith("_type")))
     place = _place(worst, data)
-    where = f"{source}, {'.'.join(map(str, place))}" if place and source else source or ".".join(map(str, place))
+    named = ".".join(map(str, place))
+    where = f"{source}, {named}" if place and source else source or named or None
     more = f" ({len(groups)} problems in all)" if len(groups) > 1 else ""
     if worst["type"] in UNKNOWN:
         fields = _fields_at(section, place[:-1])
@@ -61,10 +62,13 @@ def explain(error: ValidationError, data: Any, source: str, section: type[BaseMo
     if worst["type"] == "missing":
         return RecipeError(f"the key '{place[-1]}' is missing", where=where, do=f"add '{place[-1]}'" + more)
     alike = [entry for entry in first if _place(entry, data) == place]
-    return _about_a_value(worst, alike, where, f"correct '{place[-1]}'{more}" if place else f"correct it{more}")
+    last = place[-1] if place and isinstance(place[-1], str) else named  # an item's number alone says nothing
+    return _about_a_value(worst, alike, where, f"correct '{last}'{more}" if place else f"correct it{more}")
 
 
-def _about_a_value(worst: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], where: str, do: str) -> RecipeError:
+def _about_a_value(
+    worst: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], where: str | None, do: str
+) -> RecipeError:
     """Return the message about a value; `alike` are the entries about the same value."""
     given = worst["input"]
     if worst["type"] == "value_error":

@@ -22,7 +22,12 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-4 as a number and refuses a key given twice."""
+    """SafeLoader that reads 1e-4 as a number and a date as text, and refuses a key given twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 - yaml's own attribute
+        first: [item for item in items if item[0] != "tag:yaml.org,2002:timestamp"]
+        for first, items in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -43,6 +48,20 @@ _Loader.add_implicit_resolver(
 )
 
 
+def read_yaml(text: str) -> Any:
+    """Return what a YAML text holds; numbers may be written as 1e-4.
+
+    Raises:
+        yaml.YAMLError: It is no valid YAML, or holds a value that cannot be read.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except ValueError as error:  # such as a number of thousands of digits
+        raise yaml.YAMLError(str(error)) from error
+    except RecursionError as error:
+        raise yaml.YAMLError("lists or mappings are nested too deep") from error
+
+
 def recipe_schema() -> dict[str, Any]:
     """Return the recipe's JSON schema, for editors."""
     return Recipe.model_json_schema(by_alias=True)
@@ -56,7 +75,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = Path(path)
     try:
-        data = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=_Loader)
+        data = read_yaml(path.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RecipeError("no such recipe file", where=path, do="give the path of a YAML file") from error
     except OSError as error:
@@ -109,7 +128,7 @@ def _override(data: dict[str, Any], override: str) -> None:
             "an override is KEY.PATH=VALUE", where="--set", value=override, do="write it as in --set steps.H.beta=0.1"
         )
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = read_yaml(text)
     except yaml.YAMLError as error:
         raise RecipeError(
             "an override's value is not valid YAML", where="--set", value=override, do="put the value into quotes"
@@ -142,7 +161,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
     names = [str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(items)]
     if part in names:
         return names.index(part)
-    if part.isdigit() and int(part) < len(items):
+    if part.isdecimal() and int(part) < len(items):
         return int(part)
     raise RecipeError(
         "an override names no item of this list",
@@ -177,7 +196,8 @@ def _expand(value: Any, source: str, at: tuple[str, ...]) -> Any:
             )
         return os.environ[match[1]]
 
-    return VARIABLE.sub(replace, value)
+    expanded = VARIABLE.sub(replace, value)
+    return str(Path(expanded).expanduser()) if expanded.startswith("~/") else expanded
 
 
 def _yaml_place(path: Path, error: yaml.YAMLError) -> str:

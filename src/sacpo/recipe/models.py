@@ -65,6 +65,10 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
                 node = _step_model(step, beta, nodes[parent], len(parents) > 1)
                 _add(nodes, members, step.name, node, f"steps.{index}.name")
     for index, spec in enumerate(recipe.merge):
+        if spec.name in members:
+            raise RecipeError(
+                "two models have the same name", where=f"merge.{index}.name", value=spec.name, do="rename one of them"
+            )
         where = f"merge.{index}.models"
         first, later = (_single(name, members, nodes, where) for name in spec.models)
         for q in spec.qs:

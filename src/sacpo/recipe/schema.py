@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
-from sacpo.recipe.section import Fraction, Name, Positive, Section
+from sacpo.recipe.section import Fraction, Name, Names, Positive, Section
 
 SFT = "sft"
 RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
@@ -99,7 +99,7 @@ class SourceSpec(Section):
         "xstest",
         "world",
     ]
-    path: str | tuple[str, ...] | None = Field(None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet")
+    path: str | Names | None = Field(None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet")
     revision: str | None = Field(None, description="hub revision")
     split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
     label: Literal["better", "safer"] | None = Field(None, description="PKU-SafeRLHF: which of its two labels")
@@ -117,7 +117,7 @@ class SourceSpec(Section):
                 raise ValueError("format 'world' takes no 'path'")
             if self.split is None or self.limit is None:
                 raise ValueError("format 'world' needs 'split' and 'limit'")
-        elif self.path is None:
+        elif self.path is None or not all(path.strip() for path in self.paths):
             raise ValueError(f"format '{self.format}' needs a 'path'")
         return self
 
@@ -151,7 +151,7 @@ class TrainingSpec(Section):
     """Training options, under the names and with the meaning they have in `transformers.TrainingArguments`."""
 
     num_train_epochs: Positive | None = None
-    max_steps: int | None = None
+    max_steps: int | None = Field(None, ge=-1, description="optimiser steps; -1: as many as the epochs have")
     per_device_train_batch_size: int | None = Field(None, ge=1)
     gradient_accumulation_steps: int | None = Field(None, ge=1)
     learning_rate: Positive | None = None
@@ -159,10 +159,10 @@ class TrainingSpec(Section):
     lr_scheduler_kwargs: dict[str, Any] | None = None
     warmup_steps: float | None = Field(None, ge=0, description="steps; a value below 1 is a share of all steps")
     weight_decay: float | None = Field(None, ge=0)
-    adam_beta1: float | None = None
-    adam_beta2: float | None = None
-    adam_epsilon: float | None = None
-    max_grad_norm: float | None = None
+    adam_beta1: float | None = Field(None, ge=0, lt=1)
+    adam_beta2: float | None = Field(None, ge=0, lt=1)
+    adam_epsilon: float | None = Field(None, ge=0)
+    max_grad_norm: float | None = Field(None, ge=0)
     optim: str | None = None
     optim_args: str | None = None
     bf16: bool | None = None
@@ -177,12 +177,19 @@ class TrainingSpec(Section):
     ddp_find_unused_parameters: bool | None = None
     logging_steps: float | None = Field(None, gt=0)
     save_steps: float | None = Field(None, gt=0)
-    save_total_limit: int | None = None
+    save_total_limit: int | None = Field(None, ge=1)
     dataloader_num_workers: int | None = Field(None, ge=0)
     report_to: str | list[str] | None = None
     run_name: str | None = None
-    seed: int | None = None
+    seed: int | None = Field(None, ge=0, lt=2**32)
     full_determinism: bool | None = None
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int | None) -> int | None:
+        if value == 0:
+            raise ValueError("0 steps train nothing: give a number of steps, or -1 for whole epochs")
+        return value
 
     def options(self) -> dict[str, Any]:
         """Return the options that were given, and only those."""
@@ -210,7 +217,7 @@ class LoraSpec(Section):
 class SftSpec(Section):
     """Supervised fine-tuning of the base on demonstrations."""
 
-    dataset: str | tuple[str, ...]
+    dataset: str | Names
     max_length: int = Field(512, ge=2)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     training: TrainingSpec = TrainingSpec()
@@ -254,7 +261,7 @@ class StepSpec(Section):
     name: Name
     criterion: Name
     algorithm: Literal["dpo", "kto"] = "dpo"
-    dataset: str | tuple[str, ...] | SampledSpec
+    dataset: str | Names | SampledSpec
     beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
     from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
     soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
@@ -269,6 +276,8 @@ class StepSpec(Section):
     def _one_balance(self) -> StepSpec:
         if self.desirable_weight == "balanced" and self.undesirable_weight == "balanced":
             raise ValueError("only one of 'desirable_weight' and 'undesirable_weight' can be 'balanced'")
+        if self.algorithm == "dpo" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
+            raise ValueError("'desirable_weight' and 'undesirable_weight' are KTO's: DPO would ignore them")
         return self
 
     @property
@@ -294,6 +303,19 @@ class MergeSpec(Section):
     models: tuple[str, str]
     q: Fraction | Annotated[tuple[Fraction, ...], Field(min_length=1)]
     scale: Positive = Field(1.0, description="task-vectors only")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _two(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and (len(value) != 2 or value[0] == value[1]):
+            raise ValueError("a merge is between two models, the earlier and the later: models: [EARLIER, LATER]")
+        return value
+
+    @model_validator(mode="after")
+    def _scaled(self) -> MergeSpec:
+        if self.method != "task-vectors" and self.scale != 1:
+            raise ValueError(f"'scale' is for method 'task-vectors': '{self.method}' would ignore it")
+        return self
 
     @property
     def qs(self) -> tuple[float, ...]:
@@ -329,14 +351,14 @@ class JudgeSpec(AskingSpec):
     kind: Literal["oracle", "reward-model", "refusal", "llm"]
     model: str | None = None
     revision: str | None = None
-    dataset: str | tuple[str, ...] | None = None
+    dataset: str | Names | None = None
     training: TrainingSpec = TrainingSpec()
     max_length: int = Field(512, ge=2)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="training pairs longer than max_length")
     sign: Literal[1, -1] = Field(1, description="-1 for a cost model, whose logit is higher for worse answers")
     unsafe_below: float | None = Field(None, description="answers with a lower score are labelled unsafe")
     rubric: str | None = Field(None, description="llm: a built-in rubric or a file; the criterion's name by default")
-    prompts: tuple[str, ...] | None = Field(None, description="prompt sets that it judges; all by default")
+    prompts: Names | None = Field(None, description="prompt sets that it judges; all by default")
     batch_size: int = Field(16, ge=1)
 
     @model_validator(mode="after")
@@ -355,7 +377,7 @@ class EvaluateSpec(Section):
     generation: GenerationSpec = GenerationSpec()
     judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
     kl_prompts: int = Field(64, ge=0, description="prompts of a set on which KL from SFT is sampled; 0: none")
-    models: tuple[str, ...] | None = Field(None, description="models to evaluate; all by default")
+    models: Names | None = Field(None, description="models to evaluate; all by default")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
 
 
@@ -431,7 +453,9 @@ class Recipe(Section):
     world: WorldSpec | None = None
     base: BaseSpec
     data: dict[Name, DataSpec] = Field({})
-    allow_shared_prompts: bool = Field(False, description="accept prompts that training and evaluation share")
+    allow_shared_prompts: bool = Field(
+        False, description="accept prompts that training and evaluation, or selection and report, share"
+    )
     sft: SftSpec | None = None
     training: TrainingSpec = Field(TrainingSpec(), description="defaults for sft and every step")
     steps: tuple[StepSpec, ...] = ()

@@ -21,6 +21,7 @@ Numbered = Iterator[tuple[int, dict[str, Any]]]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 SPACE = " \t\r\n"
 MAX_FIELD = 2**31 - 1
+SEPARATORS = (",", ";", "\t", "|")
 
 
 def suffix(path: Path) -> str:
@@ -123,7 +124,7 @@ def _json(text: str, path: Path) -> Numbered:
             allowed="[{...}, {...}] or {...} a line",
             do="write the file as a list of objects",
         )
-    decoder, line, counted, position = json.JSONDecoder(), 1, 0, position + 1
+    decoder, line, counted, position = json.JSONDecoder(object_pairs_hook=_unique), 1, 0, position + 1
     try:
         position = _skip_space(text, position)
         while text[position : position + 1] != "]":
@@ -137,6 +138,8 @@ def _json(text: str, path: Path) -> Numbered:
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, position)
     except json.JSONDecodeError as error:
         raise _malformed(path, error.lineno, error.msg, text[error.pos : error.pos + 40]) from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise _malformed(path, line, str(error), text[position : position + 40]) from error
     rest = _skip_space(text, position + 1)
     if rest < len(text):
         raise _malformed(path, text.count("\n", 0, rest) + 1, "text after the list", text[rest : rest + 40])
@@ -152,10 +155,19 @@ def _json_lines(text: str, path: Path) -> Numbered:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip(SPACE):
             try:
-                item = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise _malformed(path, number, error.msg, line.strip(SPACE)[:40]) from error
+                item = json.loads(line, object_pairs_hook=_unique)
+            except (ValueError, RecursionError) as error:
+                raise _malformed(path, number, getattr(error, "msg", str(error)), line.strip(SPACE)[:40]) from error
             yield number, _object(item, f"{path}, line {number}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object; of a key given twice nobody can tell which value is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key '{next(name for name in names if names.count(name) > 1)}' is given twice")
+    return found
 
 
 def _object(item: Any, place: str) -> dict[str, Any]:
@@ -190,6 +202,14 @@ def _table(text: str, path: Path, delimiter: str) -> Numbered:
     header = _next_row(rows, path)
     if header is None:
         return
+    if len(header) == 1 and any(other in header[0] for other in SEPARATORS if other != delimiter):
+        raise DataError(
+            "a table of one column: its columns are separated by something else",
+            where=f"{path}, line 1",
+            value=header[0],
+            allowed="commas in a .csv file, tabs in a .tsv file",
+            do="rename the file, or write it with this separator",
+        )
     if len(set(header)) < len(header):
         raise DataError("two columns have one name", where=f"{path}, line 1", value=header, do="rename one of them")
     while True:

@@ -114,7 +114,7 @@ class Row:
         value = self.value(field)
         try:
             number = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not (math.isfinite(number) and low <= number <= high):
             allowed = "a number" if math.isinf(low) else f"a number in [{low:g}, {high:g}]"
@@ -135,11 +135,12 @@ class Row:
 def missing_column(place: str, field: str, columns: Sequence[str]) -> DataError:
     """Return the error about a column that a row does not have; the nearest existing one is named."""
     near = nearest(field, columns)
+    own = repr(near) if near != near.strip() else near or "NAME"
     return DataError(
         f"no column '{field}'" + (f"; the nearest is '{near}'" if near else ""),
         where=place,
         value=sorted(columns),
-        do=f"give the file's own name of it under 'columns', as in columns: {{{field}: {near or 'NAME'}}}",
+        do=f"give the file's own name of it under 'columns', as in columns: {{{field}: {own}}}",
     )
 
 
