@@ -409,9 +409,11 @@ VERBS = [
     ),
     ModelCase(
         "judge-something-else",
-        argv=("judge", "demos.jsonl", "--criterion", "x", "--out", "out"),
-        what="not a record of the kind Answer",
-        where="demos.jsonl, line 1",
+        argv=("judge", "words.jsonl", "--criterion", "refusal", "--out", "out"),
+        files={"words.jsonl": rows({"words": "no prompt"})},
+        what="no answer to a prompt",
+        where="words.jsonl, line 1",
+        allowed="completion",
     ),
     ModelCase("select-nothing", argv=("select", "base"), what="no measures in this folder", where="base", do="'judge'"),
     ModelCase(
@@ -454,7 +456,7 @@ JUDGES = [
         "judge-not-utf-8",
         argv=("judge", "answers.jsonl", "--criterion", "refusal", "--out", "out"),
         files={"answers.jsonl": b"\xff\xfe"},
-        what="not a record of the kind Answer",
+        what="not UTF-8",
         where="answers.jsonl, line 1",
     ),
     ModelCase(

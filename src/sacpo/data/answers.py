@@ -39,18 +39,28 @@ def read_answers(path: str | Path, *, model: str | None = None, kind: str | None
     Raises:
         DataError: There is no such file, a row is no answer, or the file holds several models'.
     """
+    answers = answers_of_models(path, kind)
+    if model is not None:
+        answers = [replace(answer, model=model) for answer in answers]
+    models = sorted({answer.model for answer in answers})
+    if len(models) > 1:
+        raise DataError(
+            "a file of answers holds one model's", where=str(path), value=models, do="split the file by model"
+        )
+    return answers
+
+
+def answers_of_models(path: str | Path, kind: str | None = None) -> list[Answer]:
+    """Read answers, of one model or several; arguments as for `read_answers`.
+
+    Raises:
+        DataError: There is no such file, or a row is no answer.
+    """
     file = answer_file(path)
     rows = list(read_file(file, file.name))
     own = "messages" in rows[0].data["prompt"] if isinstance(rows[0].data.get("prompt"), dict) else False
     answers = read_jsonl(file, Answer) if own and "text" in rows[0].data else _numbered(rows, file, kind)
-    if model is not None:
-        answers = [replace(answer, model=model) for answer in answers]
-    if kind is not None:
-        answers = [_with_kind(answer, Kind(kind)) for answer in answers]
-    models = sorted({answer.model for answer in answers})
-    if len(models) > 1:
-        raise DataError("a file of answers holds one model's", where=file, value=models, do="split the file by model")
-    return answers
+    return answers if kind is None else [_with_kind(answer, Kind(kind)) for answer in answers]
 
 
 def answer_file(path: str | Path) -> Path:

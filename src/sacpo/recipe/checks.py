@@ -49,8 +49,10 @@ def check_references(recipe: Recipe) -> None:
     for index, name in enumerate(recipe.evaluate.models or ()):
         _known("model", name, nodes, f"evaluate.models.{index}")
         _once("evaluate.models", name, named)
-    for axis in {"x", "y"} & recipe.report.model_fields_set:
-        _known("judge", getattr(recipe.report, axis), recipe.evaluate.judges, f"report.{axis}")
+    for axis in ("x", "y"):
+        criterion = getattr(recipe.report, axis)
+        if criterion != type(recipe.report).model_fields[axis].default:  # the default may be judged by nobody
+            _known("judge", criterion, recipe.evaluate.judges, f"report.{axis}")
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sacpo.data.answers import read_answers
+from sacpo.data.answers import answers_of_models
 from sacpo.data.records import Verdict, read_jsonl
 from sacpo.errors import DataError
 from sacpo.judging.store import Store
@@ -93,10 +93,7 @@ def read_verdicts(path: Path) -> list[Verdict]:
     with path.open("rb") as file:
         is_store = file.read(len(SQLITE)) == SQLITE
     if not is_store:
-        try:
-            found = read_jsonl(path, Verdict)
-        except UnicodeDecodeError as error:
-            raise DataError("not a text file", where=path, allowed=f"{VERDICTS} or an SQLite store") from error
+        found = read_jsonl(path, Verdict)
         return [*found, *_people_on(found, path.with_name(STORE))]
     with Store(path) as store:
         return store.verdicts()
@@ -136,5 +133,5 @@ def _answers_of(files: Iterable[Path], prompts: str) -> list[Path]:
 def _lengths(files: Iterable[Path]) -> dict[str, int]:
     lengths: dict[str, int] = {}
     for path in files:
-        lengths.update((answer.hash, len(answer.text)) for answer in read_answers(path))
+        lengths.update((answer.hash, len(answer.text)) for answer in answers_of_models(path))
     return lengths
