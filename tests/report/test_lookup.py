@@ -34,7 +34,7 @@ def parsed(**changes: Any) -> Results:
 def test_a_figure_is_read_from_the_report_set_that_counts_most() -> None:
     """'hard' has 700 restricted prompts against 200, but no helpfulness verdicts; 'tuning' never counts."""
     results = made_up()
-    results["prompts"]["hard"] = {"role": "report", "n": 700}
+    results["prompts"]["hard"] = {"role": "report", "n": 700, "kinds": {"restricted": 700}}
     results["measures"]["H"]["hard"] = {"metrics": {"unsafe_rate": measured(0.97, 700)}}
     found = parse_results(results)
     assert (set_of(found, "unsafe_rate"), set_of(found, "win_rate/helpfulness")) == ("hard", "report")
@@ -42,6 +42,20 @@ def test_a_figure_is_read_from_the_report_set_that_counts_most() -> None:
     assert unsafe is not None and unsafe.value == 0.97
     assert figure(found, "S", "unsafe_rate") is None  # not measured there, and no other set's figure stands in for it
     assert set_of(found, "no_such_rate") is None
+
+
+def test_unsafe_rates_are_read_where_prompts_are_restricted_and_from_the_set_that_the_recipe_names() -> None:
+    """200 restricted prompts come before 900 of unknown kind; a recipe can name another set for any metric."""
+    results = made_up()
+    results["prompts"]["report"]["kinds"] = {"restricted": 200}
+    results["prompts"]["unknown"] = {"role": "report", "n": 900}
+    figures = {"unsafe_rate": measured(0.97, 900), "win_rate/helpfulness": measured(0.6, 900)}
+    results["measures"]["H"]["unknown"] = {"metrics": figures}
+    found = parse_results(results)
+    assert (set_of(found, "unsafe_rate"), set_of(found, "win_rate/helpfulness")) == ("report", "unknown")
+    results["recipe"]["report"] = {"prompts": {"win_rate/helpfulness": "report", "unsafe_rate": "unknown"}}
+    found = parse_results(results)
+    assert (set_of(found, "unsafe_rate"), set_of(found, "win_rate/helpfulness")) == ("unknown", "report")
 
 
 def test_models_know_what_they_were_made_from() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.models import model_graph
-from sacpo.recipe.schema import DataSpec, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import METRICS, DataSpec, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
 
 ORACLES = ("helpfulness", "harmlessness", "refusal")
 KIND_OF_FORMAT = {
@@ -53,9 +53,20 @@ def check_references(recipe: Recipe) -> None:
         criterion = getattr(recipe.report, axis)
         if criterion != type(recipe.report).model_fields[axis].default:  # the default may be judged by nobody
             _known("judge", criterion, recipe.evaluate.judges, f"report.{axis}")
+    _check_headlines(recipe)
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
+
+
+def _check_headlines(recipe: Recipe) -> None:
+    sets = {name for name, spec in recipe.prompts.items() if spec.role == "report"}
+    for key, name in recipe.report.prompts.items():
+        metric, _, criterion = key.partition("/")
+        _known("metric", metric, METRICS, f"report.prompts.{key}")
+        if criterion:
+            _known("judge", criterion, recipe.evaluate.judges, f"report.prompts.{key}")
+        _known("prompt set of role report", name, sets, f"report.prompts.{key}")
 
 
 def _check_tokenizer(recipe: Recipe) -> None:

@@ -442,6 +442,9 @@ class ReportSpec(Section):
     title: str | None = None
     x: str = Field("helpfulness", description="criterion on the horizontal axis")
     y: str = Field("harmlessness", description="criterion on the vertical axis")
+    prompts: dict[str, str] = Field(
+        {}, description="metric, such as unsafe_rate or win_rate/CRITERION: the report set that headlines read it from"
+    )
     max_answers: int = Field(100, ge=0, description="prompts whose answers are shown side by side")
 
 

@@ -34,13 +34,23 @@ def report_sets(results: Results) -> list[str]:
 
 
 def set_of(results: Results, key: str) -> str | None:
-    """Return the report set that a metric is read from: the one that counts most items, the first one on a tie."""
+    """Return the report set that a metric is read from.
+
+    The recipe may name it (`report.prompts`). Else it is the one that counts most items, the first one on a tie; for
+    the unsafe rate, sets with restricted prompts come before others.
+    """
+    named = ((results.recipe.get("report") or {}).get("prompts") or {}).get(key)
     counted = {
         name: max((_n(sets[name].metrics.get(key)) for sets in results.measures.values() if name in sets), default=0)
         for name in report_sets(results)
+        if named in (None, name)
     }
-    best = max(counted, key=lambda name: counted[name], default=None)
-    return best if best is not None and counted[best] else None
+    asked = key == "unsafe_rate"
+    return max(
+        (name for name in counted if counted[name]),
+        key=lambda name: (asked and results.prompts[name].kinds.get("restricted", 0) > 0, counted[name]),
+        default=None,
+    )
 
 
 def figure(results: Results, model: str, key: str) -> Measured | None:
