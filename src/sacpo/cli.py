@@ -108,14 +108,15 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
     """Check a recipe without doing anything."""
     from sacpo.judging.specs import check_judges
     from sacpo.recipe import load_recipe, model_graph
+    from sacpo.recipe.checks import notices
 
     loaded = load_recipe(recipe, overrides or [])
     check_judges(loaded)
     models = list(model_graph(loaded))
     if as_json:
-        print(json.dumps({"name": loaded.name, "models": models, "valid": True}))
-    else:
-        print(f"{recipe}: valid; {len(models)} models: {', '.join(models)}")
+        print(json.dumps({"name": loaded.name, "models": models, "valid": True, "notices": notices(loaded)}))
+        return
+    print("\n".join([f"{recipe}: valid; {len(models)} models: {', '.join(models)}", *notices(loaded)]))
 
 
 @app.command()

@@ -63,11 +63,11 @@ def test_other_criteria_are_no_contradiction() -> None:
     assert data_report("b", records)["contradictory_labels"] == 0
 
 
-def test_token_lengths_by_nearest_rank() -> None:
-    """Of 1..200 in any order: the .99 quantile is the 198th smallest, the median the 100th."""
+def test_lengths_by_nearest_rank() -> None:
+    """Of 1..200 words in any order: the .99 quantile is the 198th smallest, the median the 100th."""
     values = random.Random(0).sample(range(1, 201), 200)
-    report = data_report("s", [Pair(Q, "x", "y")], lengths={"chosen": values, "rejected": []}, truncated=7)
-    assert report["tokens"]["chosen"] == {
+    report = data_report("s", [Pair(Q, "x " * n, "y") for n in values])
+    assert report["words"]["chosen"] == {
         "min": 1,
         "q10": 20,
         "median": 100,
@@ -76,7 +76,6 @@ def test_token_lengths_by_nearest_rank() -> None:
         "max": 200,
         "mean": 100.5,
     }
-    assert report["tokens"]["rejected"] == {} and report["truncated"] == 7
 
 
 def test_the_report_is_json_and_does_not_depend_on_order_or_run(real_data: Path) -> None:

@@ -542,6 +542,17 @@ def test_a_mistake_in_the_recipe(
     assert not [path for path in Path("runs").rglob("*") if path.is_file() and path.name != ".lock"]
 
 
+@pytest.mark.parametrize("argv", [("validate", "recipe.yaml"), ("run", "recipe.yaml", "--dry-run")])
+def test_constraints_without_an_objective_are_told(
+    argv: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay_out(Case("none"))
+    said = sacpo(argv, capsys, monkeypatch)
+    assert said.code == 0
+    assert "constraints without an objective choose nothing" in said.out
+
+
 def test_the_experiment_is_valid_before_it_is_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,8 +20,6 @@ def data_report(
     *,
     heldout: Sequence[Record] = (),
     dropped: Mapping[str, int] | None = None,
-    lengths: Mapping[str, Sequence[int]] | None = None,
-    truncated: int | None = None,
 ) -> dict[str, Any]:
     """Return a source's counts, lengths and label statistics, ready for JSON.
 
@@ -30,9 +28,8 @@ def data_report(
         records: The training records.
         heldout: The records held out; the statistics are of both together.
         dropped: How many records were left out, by reason, while reading and preparing.
-        lengths: Token lengths by part (prompt, chosen, ...), where they were tokenised.
-        truncated: How many records were cut to the maximum length, where they were tokenised.
 
+    Tokens, and what is cut or too long, are a training's to tell: they depend on its tokenizer and maximum length.
     Lengths are quantiles by nearest rank: the q quantile of n values is the ceil(q n)-th smallest. In
     `contradictory_labels`, a unit is two answers of one prompt preferred both ways round, or an answer labelled both
     desirable and undesirable.
@@ -50,8 +47,6 @@ def data_report(
         "kinds": _counts(prompt.kind.value or "unknown" for prompt in prompts),
         "turns": _counts(str(sum(m.role == "user" for m in prompt.messages)) for prompt in prompts),
         "words": {part: _quantiles(values) for part, values in _words(everything).items()},
-        "tokens": {part: _quantiles(values) for part, values in (lengths or {}).items()},
-        "truncated": truncated,
         "dropped": dropped,
         "duplicates": dropped.get(DUPLICATE, 0),
         "empty_completions": sum(not text.strip() for record in everything for text in _completions(record).values()),

@@ -30,6 +30,8 @@ from sacpo.stats.intervals import mean_interval, win_rate
 RESULTS = "results.json"
 HARMLESS = ("safe", "compliance", "full_compliance")
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
+READ = ("records", "kept", "truncated", "longest")
+"""What a training says of the records that it read: how many, and the tokens of the longest."""
 
 
 def report(
@@ -149,8 +151,9 @@ def _kl_reference(study: Study, name: str, kl_sets: Sequence[str], at: At) -> di
 def _training(folder: Path) -> dict[str, Any]:
     summary = _json(folder / "summary.json")
     read = summary["records"]
-    lost = {"truncated": read["truncated"], "dropped": sum(read["dropped"].values())}
-    return {key: summary[key] for key in TRAINING if key in summary} | lost
+    found = {key: summary[key] for key in TRAINING if key in summary}
+    found |= {key: read[key] for key in READ if key in read}
+    return found | {f"dropped: {reason}": n for reason, n in sorted(read["dropped"].items()) if n}
 
 
 def _curve(folder: Path) -> list[dict[str, float]]:

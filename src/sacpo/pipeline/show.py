@@ -12,6 +12,7 @@ from rich.text import Text
 from sacpo.pipeline.plan import Judging, Training
 from sacpo.pipeline.stages import Status
 from sacpo.pipeline.study import Study
+from sacpo.recipe.checks import notices
 
 
 def plan_tables(
@@ -29,6 +30,8 @@ def plan_tables(
     console.print(
         Text(f"peak memory about {_bytes(peak)} (activations come on top); trained models {_bytes(disk)} of disk")
     )
+    for notice in notices(study.recipe):
+        console.print(Text(notice))
 
 
 def _trainings(trainings: Sequence[Training]) -> Table:

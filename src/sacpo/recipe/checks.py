@@ -59,6 +59,13 @@ def check_references(recipe: Recipe) -> None:
     _check_selection(recipe)
 
 
+def notices(recipe: Recipe) -> list[str]:
+    """Return what is valid in a recipe and probably not meant."""
+    if recipe.constraints and recipe.objective is None:
+        return ["constraints without an objective choose nothing: add an objective, which the chosen model maximises"]
+    return []
+
+
 def _check_headlines(recipe: Recipe) -> None:
     sets = {name for name, spec in recipe.prompts.items() if spec.role == "report"}
     for key, name in recipe.report.prompts.items():

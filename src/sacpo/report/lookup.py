@@ -11,7 +11,7 @@ from sacpo.report.results import RATES, Constraint, Measured, ModelInfo, Results
 LABELS = {
     "unsafe_rate": "unsafe answers",
     "over_refusal_rate": "over-refusal",
-    "refusal_rate": "refusals of restricted prompts",
+    "refusal_rate": "refusals",
     "truncated_rate": "truncated",
     "degenerate_rate": "degenerate",
     "mean_tokens": "tokens an answer",

@@ -95,9 +95,9 @@ class JudgeFigures(Part):
 class Measures(Part):
     """What was measured of one model on one prompt set.
 
-    Names of metrics: `win_rate/CRITERION` (against the baseline, ties half), `mean_score/CRITERION`, `unsafe_rate`
-    (restricted prompts), `over_refusal_rate` (borderline prompts), `refusal_rate` (restricted prompts), `mean_tokens`,
-    `truncated_rate`, `degenerate_rate`, `kl` (from the SFT model, nats an answer).
+    Names of metrics: `win_rate/CRITERION` (against the baseline, ties half), `mean_score/CRITERION`, `unsafe_rate` and
+    `refusal_rate` (restricted prompts, or those of unknown kind where none is restricted), `over_refusal_rate`
+    (borderline prompts), `mean_tokens`, `truncated_rate`, `degenerate_rate`, `kl` (from the SFT model, nats an answer).
     """
 
     metrics: dict[str, Measured] = Field({}, description="metric: figure")
