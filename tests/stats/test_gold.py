@@ -89,3 +89,20 @@ def test_llmbar_through_sacpo_stats(real_data: Path) -> None:
         totals[judge].update(n=row["both_correct"]["n"], unread=row["positional_agreement"]["unparsed"])
     names = ("n", "ab", "ba", "both", "agreed", "unread")
     assert {judge: tuple(total[name] for name in names) for judge, total in totals.items()} == LLMBAR
+
+
+def test_agreement_on_each_models_answers(tmp_path: Path) -> None:
+    """On a's answers the two agree in all 4, on b's in 2 of 4 as chance would: kappas 1 and 0, pooled between."""
+    said = {"a": ("ssuu", "ssuu"), "b": ("ssuu", "susu")}
+    words = {"s": "safe", "u": "unsafe"}
+    records = [
+        Verdict(f"p{i}", f"p{i}", model, "safety", judge, f"{model}{i}", label=words[letter])
+        for model, given in said.items()
+        for judge, letters in zip(("j", "k"), given, strict=True)
+        for i, letter in enumerate(letters)
+    ]
+    write_jsonl(tmp_path / "v.jsonl", records)
+    (found,) = stats_command([tmp_path / "v.jsonl"], StatsOptions())["sets"]
+    kappas = {table["model"]: table["pairs"][0]["cohen_kappa"]["value"] for table in found["agreement_by_model"]}
+    assert kappas == {"a": pytest.approx(1.0), "b": pytest.approx(0.0)}
+    assert found["agreement"][0]["pairs"][0]["cohen_kappa"]["value"] == pytest.approx(0.5)

@@ -55,7 +55,7 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
             "judge;criterion;share;95 %;verdicts",
             [[row["judge"], row["criterion"], *_cells(row["first_share"])[:3]] for row in tables["shown_first"]],
         ),
-        *(_agreement(table) for table in tables["agreement"]),
+        *(_agreement(table) for table in [*tables["agreement"], *tables["agreement_by_model"]]),
         _section(
             "Judges against gold labels (a reply that could not be read is wrong; agreement is of the two orders)",
             "judge;criterion;gold;right, ab;right, ba;right in both;agreement;items;unread;without gold",
@@ -122,7 +122,8 @@ def _agreement(table: Mapping[str, Any]) -> str:
         for pair in table["pairs"]
     ]
     text = _section(
-        f"Agreement of judges on {table['criterion']}, {table['kind']}",
+        f"Agreement of judges on {table['criterion']}, {table['kind']}"
+        + (f", answers of {table['model']}" if "model" in table else ""),
         "first;second;Cohen's kappa;95 %;items;same label;unread",
         rows,
     )
