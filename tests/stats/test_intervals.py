@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.coverage import JUDGES, Judge, coverage, judged
 from sacpo.data.records import Outcome
 from sacpo.errors import DataError
 from sacpo.stats.intervals import clustered_rate, mean_interval, rate_interval, upper_bound, win_ends, win_rate
@@ -120,50 +121,29 @@ def test_swapping_the_sides_mirrors_the_interval(values: list[float]) -> None:
     assert 0 <= ours.low <= ours.value <= ours.high <= 1
 
 
-def judged(
-    rng: np.random.Generator, prompts: int, rate: float, repeats: int, concentration: float, ties: float
-) -> np.ndarray:
-    """Return (studies, prompts) mean outcomes; a prompt's repeats share its own beta-distributed win probability."""
-    shape = (STUDIES, prompts)
-    if concentration == 0:  # a prompt's verdict never changes between repeats
-        chance = (rng.random(shape) < rate).astype(float)
-    elif np.isinf(concentration):  # repeats are independent
-        chance = np.full(shape, rate)
-    else:
-        chance = rng.beta(rate * concentration, (1 - rate) * concentration, size=shape)
-    tie = ties * 2 * np.minimum(chance, 1 - chance)
-    draws = rng.random((*shape, repeats))
-    won = chance - tie / 2
-    return np.mean((draws < won[..., None]) * 0.5 + (draws < (won + tie)[..., None]) * 0.5, axis=2)
-
-
-def coverage(means: np.ndarray, rate: float) -> float:
+def covered_share(rng: np.random.Generator, prompts: int, rate: float, judge: Judge) -> float:
+    means = judged(rng, STUDIES, prompts, rate, judge)
     m = means.shape[1]
-    p = means.mean(axis=1)
-    variance = means.var(axis=1, ddof=1) / m
-    low, high = win_ends(p, variance, 1 / m, m)
-    for study in range(3):  # the formula above is what win_rate computes
+    low, high = win_ends(means.mean(axis=1), means.var(axis=1, ddof=1) / m, 1 / m, m)
+    for study in range(3):  # the benchmark's formula is what win_rate computes
         estimate = win_rate(means[study])
         assert (estimate.low, estimate.high) == (pytest.approx(low[study]), pytest.approx(high[study]))
-    return float(((low <= rate) & (rate <= high)).mean())
+    return coverage(means, rate)
 
 
-JUDGES = [(1, 0.0, 0.0), (3, 2.0, 0.3), (2, 0.2, 0.0), (6, 1.0, 0.2), (4, 8.0, 0.5), (2, np.inf, 0.5)]
-
-
-@pytest.mark.parametrize("prompts", [83, 129, 400, 805])
+@pytest.mark.parametrize("prompts", [83, 805])
 def test_win_rate_covers_93_to_97_percent(prompts: int) -> None:
     rng = np.random.default_rng([11, prompts])
-    for rate, judge in itertools.product((0.1, 0.3, 0.5, 0.8, 0.9), JUDGES):
-        covered = coverage(judged(rng, prompts, rate, *judge), rate)
+    for rate, judge in itertools.product((0.1, 0.5, 0.9), JUDGES):
+        covered = covered_share(rng, prompts, rate, judge)
         assert 0.93 <= covered <= 0.97, (prompts, rate, judge, covered)
 
 
-@pytest.mark.parametrize("prompts", [30, 50, 83])
+@pytest.mark.parametrize("prompts", [30, 83])
 def test_win_rate_covers_at_least_93_percent_of_small_and_extreme_studies(prompts: int) -> None:
     rng = np.random.default_rng([12, prompts])
-    for rate, judge in itertools.product((0.03, 0.05, 0.1, 0.5, 0.9, 0.95, 0.97), JUDGES):
-        covered = coverage(judged(rng, prompts, rate, *judge), rate)
+    for rate, judge in itertools.product((0.03, 0.1, 0.95, 0.97), JUDGES):
+        covered = covered_share(rng, prompts, rate, judge)
         assert covered >= 0.93, (prompts, rate, judge, covered)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from sacpo.data.records import Answer, Outcome, Prompt, Verdict, write_jsonl
 from sacpo.errors import DataError
+from sacpo.stats.agreement import cohen_kappa
 from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats_cli import StatsOptions, render_stats, stats_command
 from sacpo.stats_cli.published import preferred, read_published
@@ -169,3 +170,12 @@ def test_xstest_as_published(real_data: Path) -> None:
     assert kappas["human:1", "human:2"] == 0.9473
     assert kappas["human:final", "string match"] == 0.6711
     assert kappas["gpt4", "human:final"] == 0.5577
+    # Of one model alone: the same kappa from the file's columns.
+    with (real_data / "xstest" / "labels.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["model"] == "llama2orig"]
+    expected = cohen_kappa([row["final_label"] for row in rows], [row["strmatch_label"] for row in rows])
+    by_model = {table["model"]: table for table in found["agreement_by_model"]}
+    assert len(by_model) == len({row["model"] for row in both})
+    alone = {(pair["first"], pair["second"]): pair["cohen_kappa"] for pair in by_model["llama2orig"]["pairs"]}
+    assert alone["human:final", "string match"]["value"] == pytest.approx(expected.value)
+    assert "answers of llama2orig" in render_stats({"sets": [found]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -38,12 +39,29 @@ def test_equal_models_have_p_one() -> None:
     assert sign_test([1, 0], [1, 0]).p_value == 1.0
 
 
-def test_random_flips_agree_with_the_binomial() -> None:
-    # Differences of +-1 only: the sign-flip test is the sign test.
-    first = [1.0] * 30 + [0.0] * 14
-    second = [1 - value for value in first]
+def test_flips_agree_with_the_binomial() -> None:
+    # Differences of +-1 only: the sign-flip test is the sign test. A hair less leaves no step: drawn.
+    first = np.array([1.0] * 30 + [0.0] * 14)
+    second = 1 - first
     exact = sign_test(first, second).p_value
-    assert sign_flip_test(first, second, seed=3, draws=40_000).p_value == pytest.approx(exact, rel=0.15)
+    assert sign_flip_test(first, second).p_value == pytest.approx(exact, rel=1e-9)
+    noise = 1e-5 * np.random.default_rng(0).random(44)
+    drawn = sign_flip_test(first - noise, second, seed=3, draws=40_000)
+    assert drawn.method == "sign-flip permutation, 40000 draws"
+    assert drawn.p_value == pytest.approx(exact, rel=0.15)
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 6])
+def test_flips_of_stepped_differences_are_exact(step: int) -> None:
+    differences = np.random.default_rng(step).integers(-step, step + 1, size=12) / step
+    patterns = np.array(list(itertools.product((-1, 1), repeat=12))) @ differences
+    expected = np.mean(np.abs(patterns) >= abs(differences.sum()) - 1e-9)
+    assert sign_flip_test(differences, np.zeros(12)).p_value == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_certain_difference_of_many_prompts_keeps_a_p_value_above_zero() -> None:
+    assert sign_flip_test([1.0] * 100, [0.0] * 100).p_value == pytest.approx(2**-99, rel=1e-9)
+    assert 0 < sign_flip_test([1.0] * 3000, [0.0] * 3000).p_value < 1e-300
 
 
 def test_order_of_prompts_does_not_move_the_p_value() -> None:

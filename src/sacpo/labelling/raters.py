@@ -49,7 +49,7 @@ def agreement(verdicts: VerdictSource | Iterable[Verdict]) -> list[dict[str, Any
     records = unique(verdicts.verdicts() if hasattr(verdicts, "verdicts") else verdicts)
     clusters = {verdict.prompt_id: verdict.cluster for verdict in records}
     tables = []
-    for (criterion, kind), labels in sorted(_labels(records).items()):
+    for (criterion, kind), labels in sorted(item_labels(records).items()):
         pairs = [_pair(first, second, labels, clusters) for first, second in combinations(sorted(labels), 2)]
         shared = [pair for pair in pairs if pair is not None]
         if shared:
@@ -67,8 +67,8 @@ def agreement(verdicts: VerdictSource | Iterable[Verdict]) -> list[dict[str, Any
     return tables
 
 
-def _labels(records: Iterable[Verdict]) -> dict[tuple[str, str], Labels]:
-    """Return each rater's label of each item, by criterion and kind."""
+def item_labels(records: Iterable[Verdict]) -> dict[tuple[str, str], Labels]:
+    """Return each rater's label of each item by criterion and kind; see `agreement` for items and labels."""
     games: dict[tuple[str, str, Item], list[Verdict]] = defaultdict(list)
     words: dict[tuple[str, str, Item], list[str]] = defaultdict(list)
     for verdict in records:

@@ -69,7 +69,7 @@ def serve(
     items = read_items(answers_a, answers_b, annotator=annotator, seed=seed)
     session = Session(items, lambda: Store(store), annotator, criterion)
     with LabelServer(session, host, port) as server, _ended_politely():
-        announce(f"{server.url}\nlabel there; stop with Ctrl-C, go on with the same command")
+        announce(f"{server.url}\nlabel there; stop with Ctrl-C, which saves the last; go on with the same command")
         server.serve_forever()
     return session.progress
 

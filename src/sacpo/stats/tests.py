@@ -17,6 +17,9 @@ from sacpo.stats.intervals import LEVEL, cluster_codes, mean_interval
 
 EXACT_UP_TO = 14
 TOLERANCE = 1e-9
+FINEST_STEP = 64
+"""Win rates move in steps of 1/2 over orders and repeats; sums in no step of 1/64 or coarser are not enumerated."""
+MOST_STEPS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,10 @@ def sign_flip_test(
 ) -> PairedTest:
     """Test by flipping the signs of the clusters' summed differences.
 
-    With at most 14 clusters that differ, all sign patterns are enumerated; beyond, `p = (1 + #{|S*| >= |S|}) /
-    (1 + draws)` over seeded random patterns, which keeps the level exactly.
+    Exact where the sums are multiples of one step, as those of win rates are: the signed sum's distribution is a
+    convolution of binomials, one a size of difference. Exact too with at most 14 clusters that differ: all sign
+    patterns are enumerated. Beyond, `p = (1 + #{|S*| >= |S|}) / (1 + draws)` over seeded random patterns, which keeps
+    the level exactly.
 
     Raises:
         DataError: The two models' values do not match, or there are none.
@@ -71,6 +76,10 @@ def sign_flip_test(
     sums, difference = _paired(first, second, clusters)
     moved = np.sort(sums[np.abs(sums) > TOLERANCE])
     bound = abs(math.fsum(moved)) - TOLERANCE
+    steps = _steps(np.abs(moved))
+    if steps is not None:
+        p = _lattice_p(*steps, bound)
+        return PairedTest(difference, p, *_signs(sums), "sign-flip permutation, exact")
     if moved.size <= EXACT_UP_TO:
         patterns = np.array(list(itertools.product((-1.0, 1.0), repeat=moved.size)))
         p = float(np.mean(np.abs(patterns @ moved) >= bound))
@@ -82,6 +91,30 @@ def sign_flip_test(
     )
     p = (1 + extreme) / (1 + draws)
     return PairedTest(difference, p, *_signs(sums), f"sign-flip permutation, {draws} draws")
+
+
+def _steps(sizes: NDArray[np.float64]) -> tuple[NDArray[np.int64], int] | None:
+    """Return the sizes as whole steps and how many make one, `sizes = steps / n`; None where no coarse step fits."""
+    for n in range(1, FINEST_STEP + 1):
+        whole = np.rint(sizes * n)
+        if np.all(np.abs(sizes * n - whole) <= TOLERANCE):
+            return (whole.astype(np.int64), n) if whole.sum() <= MOST_STEPS else None
+    return None
+
+
+def _lattice_p(steps: NDArray[np.int64], n: int, bound: float) -> float:
+    """Return P(|sum of +-steps| / n >= bound) under fair signs.
+
+    With T the steps that keep their sign, the sum is 2 T - total, and T adds up `size x Binomial(count, 1/2)`.
+    """
+    total = np.ones(1)
+    for size, count in zip(*np.unique(steps, return_counts=True), strict=True):
+        part = np.zeros(int(size * count) + 1)
+        part[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        total = np.convolve(total, part)
+    sums = np.abs(2 * np.arange(total.size) - (total.size - 1)) / n
+    # Far tails underflow; no p value is nothing, as the patterns themselves are among those counted.
+    return float(np.clip(total[sums >= bound].sum(), np.finfo(np.float64).tiny, 1.0))
 
 
 def minimum_detectable_difference(

@@ -29,14 +29,19 @@ def stats(
     draws: Annotated[int, typer.Option("--draws", min=0, help="Bootstrap resamples of the ratings.")] = 500,
     seed: Annotated[int, typer.Option("--seed", help="Root of bootstraps and permutations.")] = 0,
     form: Annotated[
-        str, typer.Option("--format", help="Of the files: verdicts, alpaca-eval, pandalm or xstest.")
+        str, typer.Option("--format", help="Of the files: verdicts, alpaca-eval, llmbar, pandalm or xstest.")
     ] = "verdicts",
+    gold: Annotated[
+        str | None, typer.Option("--gold", metavar="JUDGE", help="Score judges by this one's labels, taken as true.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print win rates, tests, safety, over-refusal and the judges' reliability of any verdicts."""
     from sacpo.stats_cli import StatsOptions, render_stats, stats_command
 
-    options = StatsOptions(baseline, against, ratings, prompts, tuple(answers or ()), tie_model, draws, seed, form)
+    options = StatsOptions(
+        baseline, against, ratings, prompts, tuple(answers or ()), tie_model, draws, seed, form, gold
+    )
     result = stats_command(paths, options)
     print(json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else render_stats(result), end="")
     if as_json:

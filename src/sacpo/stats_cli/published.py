@@ -1,8 +1,9 @@
-"""Published verdict files as verdict records: AlpacaEval's annotations, PandaLM's votes, XSTest's labels."""
+"""Published verdict files as verdict records: AlpacaEval, LLMBar, PandaLM, XSTest."""
 
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +26,8 @@ XSTEST_JUDGES = {
     "gpt4_label": "gpt4",
     "strmatch_label": "string match",
 }
+WINNERS = {"1": Outcome.WIN, "2": Outcome.LOSS}
+GOLD, GZIP = "gold", b"\x1f\x8b"
 VOTES = {0: Outcome.TIE, 1: Outcome.WIN, 2: Outcome.LOSS}
 
 
@@ -81,6 +84,34 @@ def preferred(preference: float | None, **fields: Any) -> Verdict:
     return Verdict(outcome=outcome, probability=float(probability), **fields)
 
 
+def _llmbar(path: Path, lengths: Lengths) -> Iterator[Verdict]:
+    """Yield each run's winner in both orders and, as the judge "gold", the label: one run a line, plain or gzipped.
+
+    A winner is named by answer ("1", "2"), not by place; null was not read. A judge is an evaluator with a strategy.
+    """
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if raw.startswith(GZIP) else raw).decode("utf-8")
+    for run in map(json.loads, filter(str.strip, text.splitlines())):
+        judge = f"{run['evaluator']} {run['strategy']}"
+        winners = zip(run["label"], run["no_swap"], run["swap"], strict=True)
+        for i, (label, straight, swapped) in enumerate(winners):
+            item = f"{run['subset']} {i}"
+            for name, order, winner in ((GOLD, "", label), (judge, "ab", straight), (judge, "ba", swapped)):
+                yield Verdict(
+                    prompt_id=item,
+                    cluster=item,
+                    model="output 1",
+                    criterion="instruction following",
+                    judge=name,
+                    answer_hash=text_hash(item, "1"),
+                    baseline="output 2",
+                    baseline_hash=text_hash(item, "2"),
+                    category=run["subset"],
+                    order=order,
+                    outcome=WINNERS.get(str(winner), Outcome.UNPARSED),
+                )
+
+
 def _pandalm(path: Path, lengths: Lengths) -> Iterator[Verdict]:
     """Yield three people's votes on each pair; the models' names are in `cmp_key`."""
     for item in json.loads(path.read_text(encoding="utf-8")):
@@ -127,6 +158,7 @@ def _refusal(row: Mapping[str, str], judge: str, label: str) -> Verdict:
 
 FORMATS: dict[str, Callable[[Path, Lengths], Iterator[Verdict]]] = {
     "alpaca-eval": _alpaca_eval,
+    "llmbar": _llmbar,
     "pandalm": _pandalm,
     "xstest": _xstest,
 }

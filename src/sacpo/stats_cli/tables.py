@@ -10,6 +10,7 @@ from typing import Any
 
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
+from sacpo.labelling.gold import gold_rows
 from sacpo.labelling.raters import agreement
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
@@ -41,6 +42,7 @@ class StatsOptions:
         draws: Bootstrap resamples of the ratings.
         seed: Of bootstraps and permutations.
         form: "verdicts" for the package's own files, stores and runs; or a key of `published.FORMATS`.
+        gold: The judge or annotator whose labels count as the truth; None: nobody's.
     """
 
     baseline: str | None = None
@@ -52,6 +54,7 @@ class StatsOptions:
     draws: int = 500
     seed: int = 0
     form: str = "verdicts"
+    gold: str | None = None
 
 
 def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
@@ -64,7 +67,8 @@ def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = No
     Returns:
         `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
         `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
-        where a judge gives probabilities), `shown_first` and `agreement`.
+        where a judge gives probabilities), `shown_first`, `agreement`,
+        `agreement_by_model` (of single answers, where there are several models) and `gold`.
 
     Raises:
         DataError: See `read_sets`, `stats_tables` and `one_against_all`.
@@ -107,6 +111,8 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
         "ratings": ratings,
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),
+        "agreement_by_model": _agreement_by_model(distinct),
+        "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
         "findings": [text for judge in tables["reliability"] for text in judge["findings"]] + refused,
     }
 
@@ -151,6 +157,17 @@ def _shown_first(drawn: Iterable[Verdict]) -> list[dict[str, Any]]:
         }
         for (judge, criterion), members in sorted(groups.items())
     ]
+
+
+def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """Return the agreement on each model's single answers: pooled kappas hide a model that judges read differently."""
+    models: dict[str, list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        if not v.baseline:
+            models[v.model].append(v)
+    if len(models) == 1:
+        return []  # the pooled table says it
+    return [{"model": model, **table} for model, found in sorted(models.items()) for table in agreement(found)]
 
 
 def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

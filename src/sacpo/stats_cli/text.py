@@ -55,7 +55,12 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
             "judge;criterion;share;95 %;verdicts",
             [[row["judge"], row["criterion"], *_cells(row["first_share"])[:3]] for row in tables["shown_first"]],
         ),
-        *(_agreement(table) for table in tables["agreement"]),
+        *(_agreement(table) for table in [*tables["agreement"], *tables["agreement_by_model"]]),
+        _section(
+            "Judges against gold labels (a reply that could not be read is wrong; agreement is of the two orders)",
+            "judge;criterion;gold;right, ab;right, ba;right in both;agreement;items;unread;without gold",
+            [_gold_cells(row) for row in tables["gold"]],
+        ),
     ]
     return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
 
@@ -117,7 +122,8 @@ def _agreement(table: Mapping[str, Any]) -> str:
         for pair in table["pairs"]
     ]
     text = _section(
-        f"Agreement of judges on {table['criterion']}, {table['kind']}",
+        f"Agreement of judges on {table['criterion']}, {table['kind']}"
+        + (f", answers of {table['model']}" if "model" in table else ""),
         "first;second;Cohen's kappa;95 %;items;same label;unread",
         rows,
     )
@@ -126,6 +132,19 @@ def _agreement(table: Mapping[str, Any]) -> str:
         if kappa is not None and kappa["value"] is not None:
             text += f"\nFleiss' kappa, {title}: {' '.join(_cells(kappa)[:2])} ({kappa['n']} items)"
     return text
+
+
+def _gold_cells(row: Mapping[str, Any]) -> list[str]:
+    said = row["accuracy"]
+    orders = [said.get(order, said.get("") if order == "ab" else None) for order in ("ab", "ba")]
+    shares = [*orders, row["both_correct"], row["positional_agreement"]]
+    return [
+        *(row[name] for name in ("judge", "criterion", "gold")),
+        *("-" if share is None else " ".join(_cells(share)[:2]) for share in shares),
+        str(max(share["n"] for share in said.values())),
+        str(sum(share["unparsed"] for share in said.values())),
+        str(row["without_gold"]),
+    ]
 
 
 def _cells(estimate: Mapping[str, Any]) -> list[str]:
