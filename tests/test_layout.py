@@ -32,6 +32,7 @@ LEAVES = {
     "runs",
     "stats",
     "theory",
+    "visible",
     "world",
 }
 ORDER = {"pipeline", "api", "cli", "verbs", "__main__"}

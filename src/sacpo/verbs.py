@@ -14,6 +14,7 @@ from sacpo.judging.command import judge
 from sacpo.labelling.command import label
 from sacpo.options import parse_options
 from sacpo.stats_cli.command import stats
+from sacpo.visible import visible
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it appears when it is complete.", show_default=False)]
 Model = Annotated[str, typer.Argument(help="Hub id or folder of the model.", show_default=False)]
@@ -196,9 +197,9 @@ def select(
     if as_json:
         print(json.dumps(found))
     elif found["chosen"] is None:
-        print(f"no model meets every constraint; the nearest is {found['nearest']}")
+        print(f"no model meets every constraint; the nearest is {visible(str(found['nearest']))}")
     else:
-        print(found["chosen"])
+        print(visible(found["chosen"]))
 
 
 def report(

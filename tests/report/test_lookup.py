@@ -21,10 +21,10 @@ from sacpo.report.lookup import (
     made_by,
     number,
     set_of,
-    visible,
     with_interval,
 )
 from sacpo.report.results import Constraint, Measured, Results, parse_results
+from sacpo.visible import visible
 
 
 def parsed(**changes: Any) -> Results:

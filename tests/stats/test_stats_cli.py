@@ -271,6 +271,13 @@ def run_cli(*arguments: str) -> Any:
     return CliRunner().invoke(app, list(arguments))
 
 
+def test_a_name_cannot_act_on_the_terminal(tmp_path: Path) -> None:
+    verdict = Verdict("p", "p", "\x1b[31mred", "help", "j", "a", baseline="sft", baseline_hash="b", outcome=Outcome.WIN)
+    write_jsonl(tmp_path / "verdicts.jsonl", [verdict])
+    printed = run_cli(str(tmp_path / "verdicts.jsonl")).output
+    assert "\x1b" not in printed and "\u241b[31mred" in printed
+
+
 def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
     run = run_folder(tmp_path / "run")
     text = run_cli(str(run), "--against", "sft", "--ratings", "--draws", "5")

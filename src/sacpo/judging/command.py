@@ -12,6 +12,7 @@ import typer
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.options import parse_options
+from sacpo.visible import visible
 
 if TYPE_CHECKING:
     from sacpo.recipe.llm import PanelSpec
@@ -122,7 +123,7 @@ def judge(
             base=parse_options(base, "--base"),
             progress=progress,
         )
-    print(json.dumps(found) if as_json else _text(found))
+    print(json.dumps(found) if as_json else visible(_text(found)))
 
 
 def _panel(
@@ -159,7 +160,7 @@ def _by_llms(answers: Path, out: Path, spec: PanelSpec, files: dict[str, Any], e
         return
     from sacpo.stats_cli import render_stats, stats_command
 
-    print(render_stats(stats_command([out])), end="")
+    print(visible(render_stats(stats_command([out]))), end="")
 
 
 def _text(found: dict[str, Any]) -> str:

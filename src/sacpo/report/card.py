@@ -20,10 +20,10 @@ from sacpo.report.lookup import (
     number,
     report_sets,
     set_of,
-    visible,
 )
 from sacpo.report.results import ModelInfo, Results
 from sacpo.report.tables import ordered_metrics
+from sacpo.visible import visible
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 METHODS = {

@@ -12,9 +12,10 @@ from matplotlib.ticker import FuncFormatter
 from sacpo.report.labels import Mark, place_labels
 from sacpo.report.lookup import axes as criteria
 from sacpo.report.lookup import figure as measured
-from sacpo.report.lookup import is_rate, known, label, lines, number, shown_model, visible, with_interval
+from sacpo.report.lookup import is_rate, known, label, lines, number, shown_model, with_interval
 from sacpo.report.results import Results
 from sacpo.report.style import INK, MUTED, PARAMETERS, Drawing, colours, new_figure
+from sacpo.visible import visible
 
 WIDE, NARROW = (7.6, 5.6), (3.9, 5.2)
 PANELS = (

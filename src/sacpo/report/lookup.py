@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterator
 from typing import Any
 
 from sacpo.report.results import RATES, Constraint, Measured, ModelInfo, Results
+from sacpo.visible import visible
 
 LABELS = {
     "unsafe_rate": "unsafe answers",
@@ -17,9 +16,6 @@ LABELS = {
     "mean_tokens": "tokens an answer",
     "kl": "KL from SFT, nats",
 }
-SPELLED = frozenset(
-    "\u200e\u200f\u061c\u2028\u2029\ufeff" + "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
-)
 
 
 def axes(results: Results) -> tuple[str, str]:
@@ -173,11 +169,6 @@ def bound_words(constraint: Constraint) -> str:
     return f"{label(constraint.key)} {relation} {number(constraint.bound, constraint.key)}"
 
 
-def visible(text: str) -> str:
-    """Show what would hide or reorder text: control characters as pictures, direction marks spelled out."""
-    return "".join(_spelled(text))
-
-
 def plain(value: Any) -> Any:
     """Make every text inside a JSON-ready value `visible`."""
     if isinstance(value, str):
@@ -187,21 +178,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
-
-
-def _spelled(text: str) -> Iterator[str]:
-    for char in text.replace("\r\n", "\n"):
-        code = ord(char)
-        if char in "\n\t":
-            yield char
-        elif code < 0x20:
-            yield chr(0x2400 + code)
-        elif code == 0x7F:
-            yield "\u2421"
-        elif char in SPELLED or unicodedata.category(char) in ("Cc", "Cs"):
-            yield f"⟨U+{code:04X}⟩"
-        else:
-            yield char
 
 
 def _n(measured: Measured | None) -> int:

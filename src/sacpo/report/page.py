@@ -20,7 +20,7 @@ from markupsafe import Markup
 
 from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
-from sacpo.report.lookup import plain, shown_model, visible
+from sacpo.report.lookup import plain, shown_model
 from sacpo.report.results import Results, ShownPrompt
 from sacpo.report.style import Drawing, inline_svg
 from sacpo.report.tables import (
@@ -34,6 +34,7 @@ from sacpo.report.tables import (
     training_table,
     value_words,
 )
+from sacpo.visible import visible
 
 CAPTIONS = {
     "frontier": "Win rates against the baseline on report prompts, with 95 % intervals. Lines join models that differ "

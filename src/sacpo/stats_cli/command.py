@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from sacpo.visible import visible
+
 Paths = Annotated[
     list[Path],
     typer.Argument(metavar="FILE_OR_STORE...", help="Verdict files, SQLite stores or run folders.", show_default=False),
@@ -43,6 +45,6 @@ def stats(
         baseline, against, ratings, prompts, tuple(answers or ()), tie_model, draws, seed, form, gold
     )
     result = stats_command(paths, options)
-    print(json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else render_stats(result), end="")
+    print(json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else visible(render_stats(result)), end="")
     if as_json:
         print()
