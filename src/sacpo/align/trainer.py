@@ -256,7 +256,7 @@ class AlignTrainer(Trainer):
 def with_margin(logs: dict[str, float]) -> dict[str, float]:
     """Return the metrics with a margin of means, the only one that unpaired records have."""
     if {"rewards/chosen", "rewards/rejected"} <= logs.keys():
-        return {"rewards/margins": logs["rewards/chosen"] - logs["rewards/rejected"], **logs}
+        logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
     return logs
 
 
