@@ -194,6 +194,13 @@ def _dpo(
     if not step.soft_labels:
         pairs = hardened(pairs)
     report.require_some(job.name)
+    if not pairs:
+        raise DataError(
+            "no records are left to train on: every pair is a tie, which has no hard label",
+            where=f"training of {job.name}",
+            value=f"{ties} ties",
+            do="set soft_labels: true, or give other pairs",
+        )
     trees = pair_trees(pairs)
     logps = reference.logps(trees, [pair.id for pair in pairs])
     objective = DpoObjective(pairs, logps, beta=beta, layout=reference.layout(trees), statistics=reference.statistics)
