@@ -98,13 +98,20 @@ def grouped(order: Ints, lengths: Ints, step: int, random: np.random.Generator) 
 
 
 def balanced(order: Ints, lengths: Ints, batch: int, world: int) -> Ints:
-    """Deal each full round of `batch` x `world` records out to processes, longest first, forth and back in turn."""
+    """Deal each full round of `batch` x `world` records out to processes with about equal sums of lengths.
+
+    The longest record first, each goes to the process with the fewest tokens that has room.
+
+    Source: Graham 1969, "Bounds on multiprocessing timing anomalies" (longest processing time first).
+    """
     dealt = order.copy()
-    forth = np.arange(world)
-    ranks = np.concatenate([forth if turn % 2 == 0 else forth[::-1] for turn in range(batch)])
     for start in range(0, len(order) - batch * world + 1, batch * world):
         part = order[start : start + batch * world]
-        rank_of = np.empty(len(part), dtype=np.int64)
-        rank_of[np.argsort(-lengths[part], kind="stable")] = ranks
-        dealt[start : start + batch * world] = part[np.argsort(rank_of, kind="stable")]
+        shares: list[list[int]] = [[] for _ in range(world)]
+        tokens = [0] * world
+        for place in np.argsort(-lengths[part], kind="stable").tolist():
+            rank = min((r for r in range(world) if len(shares[r]) < batch), key=lambda r: (tokens[r], r))
+            shares[rank].append(place)
+            tokens[rank] += int(lengths[part[place]])
+        dealt[start : start + batch * world] = part[[place for share in shares for place in sorted(share)]]
     return dealt
