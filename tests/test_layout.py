@@ -134,6 +134,8 @@ def test_torch_is_seen_where_it_is_imported() -> None:
 
 def test_exported_names() -> None:
     assert sorted(sacpo.__all__) == [
+        "PreferenceConfig",
+        "PreferenceTrainer",
         "Recipe",
         "Run",
         "__version__",

@@ -1,7 +1,7 @@
 """Make a language model as helpful as possible under a safety constraint, and show that it is.
 
-`load_recipe` and `run` do a whole experiment; `sacpo.api` has its stages, each on files of its own. Everything is
-imported when it is first used.
+`load_recipe` and `run` do a whole experiment; `sacpo.api` has its stages, each on files of its own;
+`PreferenceTrainer` is one step, called as TRL's trainers are. Everything is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -12,12 +12,24 @@ from typing import TYPE_CHECKING, Any
 from sacpo._version import __version__
 
 if TYPE_CHECKING:
+    from sacpo.align.preference import PreferenceConfig, PreferenceTrainer
     from sacpo.pipeline.run import Run, plan, run
     from sacpo.recipe import Recipe, load_recipe, parse_recipe
 
-__all__ = ["Recipe", "Run", "__version__", "load_recipe", "parse_recipe", "plan", "run"]
+__all__ = [
+    "PreferenceConfig",
+    "PreferenceTrainer",
+    "Recipe",
+    "Run",
+    "__version__",
+    "load_recipe",
+    "parse_recipe",
+    "plan",
+    "run",
+]
 
 _WHERE = {
+    **dict.fromkeys(("PreferenceConfig", "PreferenceTrainer"), "sacpo.align.preference"),
     **dict.fromkeys(("Run", "plan", "run"), "sacpo.pipeline.run"),
     **dict.fromkeys(("Recipe", "load_recipe", "parse_recipe"), "sacpo.recipe"),
 }

@@ -70,6 +70,7 @@ def sft(
     seed: int = 0,
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
+    layout: Literal["auto", "packed", "padded"] = "auto",
     base: Mapping[str, Any] | None = None,
     progress: Progress = QUIET,
 ) -> Path:
@@ -85,6 +86,7 @@ def sft(
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
+        layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
         base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
             quantization.
         progress: Where to show it.
@@ -96,9 +98,10 @@ def sft(
     job = _job("sft", model, base, training, lora, seed, max_length, too_long, out)
 
     def work(folder: Path) -> None:
-        run_sft(job, _records(sources, seed), folder, progress=progress)
+        run_sft(job, _records(sources, seed), folder, layout=layout, progress=progress)
 
-    config = {**_config(job, sources), **processes.part_of_key()}
+    layout = _checked(SftSpec, dataset="data", layout=layout).layout
+    config = {**_config(job, sources), "layout": layout, **processes.part_of_key()}
     return do_single("sft", Path(out), config, _inputs(job, sources), work, progress, shared=True).path / "model"
 
 
@@ -119,6 +122,7 @@ def align(
     seed: int = 0,
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
+    layout: Literal["auto", "packed", "padded"] = "auto",
     base: Mapping[str, Any] | None = None,
     progress: Progress = QUIET,
 ) -> Path:
@@ -141,6 +145,7 @@ def align(
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
+        layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
         base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
             quantization.
         progress: Where to show it.
@@ -161,6 +166,7 @@ def align(
         soft_labels=soft_labels,
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
+        layout=layout,
     )
 
     def work(folder: Path) -> None:

@@ -32,6 +32,7 @@ Lora = Annotated[list[str] | None, typer.Option("--lora", metavar="NAME=VALUE", 
 Seed = Annotated[int, typer.Option("--seed", help="Root of all random numbers.")]
 MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens of prompt and completion together.")]
 TooLong = Annotated[str, typer.Option("--too-long", help="Longer records: truncate or drop.")]
+LayoutOption = Annotated[str, typer.Option("--layout", help="Rows: auto, packed (prompts once, or stop) or padded.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 
 
@@ -52,6 +53,7 @@ def sft(
     seed: Seed = 0,
     max_length: MaxLength = 512,
     too_long: TooLong = "truncate",
+    layout: LayoutOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model on demonstrations."""
@@ -68,6 +70,7 @@ def sft(
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
+            layout=layout,  # type: ignore[arg-type]
             base=parse_options(base, "--base"),
             progress=progress,
         )
@@ -89,6 +92,7 @@ def align(
     seed: Seed = 0,
     max_length: MaxLength = 512,
     too_long: TooLong = "truncate",
+    layout: LayoutOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Train one alignment step, DPO or KTO; MODEL is where it starts and its reference."""
@@ -108,6 +112,7 @@ def align(
             seed=seed,
             max_length=max_length,
             too_long=too_long,  # type: ignore[arg-type]
+            layout=layout,  # type: ignore[arg-type]
             base=parse_options(base, "--base"),
             progress=progress,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         "remove_unused_columns": False,
         "dataloader_pin_memory": not _is_cpu(job.base.device),
     }
+    check_optimizer(job.options.get("optim", ""))
     try:
         arguments = TrainingArguments(**copy.deepcopy({**job.options, **fixed}))  # it changes dictionaries in place
         arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
@@ -53,6 +55,22 @@ def _try_parts(arguments: TrainingArguments) -> None:
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     optimiser = kind([torch.nn.Parameter(torch.zeros(1, device=arguments.device))], **options)
     get_scheduler(arguments.lr_scheduler_type, optimiser, 1, 10, dict(arguments.lr_scheduler_kwargs or {}))  # type: ignore[arg-type]
+
+
+def check_optimizer(name: Any) -> None:
+    """Refuse an optimiser whose package is missing, before any work is done.
+
+    Raises:
+        MachineError: bitsandbytes is needed and not installed.
+    """
+    optim = str(getattr(name, "value", name))
+    if any(part in optim for part in ("8bit", "paged", "bnb")) and find_spec("bitsandbytes") is None:
+        raise MachineError(
+            "the optimiser needs the package bitsandbytes, which is not installed",
+            where="optim",
+            value=optim,
+            do="pip install bitsandbytes, or choose optim: adamw_torch",
+        )
 
 
 def _refused(reason: str, job: TrainingJob) -> RecipeError:

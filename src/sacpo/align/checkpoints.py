@@ -22,6 +22,22 @@ def newest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def chosen(folder: Path, wanted: str | bool) -> Path:
+    """Return the checkpoint to resume from: the one named, or a folder's newest.
+
+    Raises:
+        RunError: There is no such checkpoint, or this package has not written it.
+    """
+    found = newest(folder) if wanted is True else Path(str(wanted))
+    if found is None or not (found / HASHES).is_file():
+        raise RunError(
+            "no checkpoint of this package to resume from",
+            where=folder if found is None else found,
+            do="give the folder of a checkpoint, or leave resume_from_checkpoint out",
+        )
+    return found
+
+
 def check(checkpoint: Path) -> None:
     """Compare a checkpoint's files with the hashes noted when it was written.
 

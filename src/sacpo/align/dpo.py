@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 
 from sacpo.align.objective import Batch, Forward, Gather, Layout, Metrics
-from sacpo.data.packing import Tree
+from sacpo.data.packing import Rows, Tree
 from sacpo.data.tokenize import TokenPair
 from sacpo.losses.dpo import dpo_loss
+from sacpo.losses.head import TokenStatistics
 from sacpo.losses.logps import completion_logps
 
 
@@ -39,14 +40,23 @@ class DpoObjective:
         reference: Reference log-probs, chosen and rejected in turn. Shape: (2 x pairs,).
         beta: The step's strength.
         layout: How a device batch is laid out in rows.
+        statistics: Log the entropy, mean logits and accuracy of tokens too, which costs some passes over the logits.
     """
 
-    def __init__(self, pairs: Sequence[TokenPair], reference: torch.Tensor, *, beta: float, layout: Layout) -> None:
+    def __init__(
+        self,
+        pairs: Sequence[TokenPair],
+        reference: torch.Tensor,
+        *,
+        beta: float,
+        layout: Layout,
+        statistics: bool = False,
+    ) -> None:
         self.ids = [pair.id for pair in pairs]
         self.trees = pair_trees(pairs)
         self.reference = reference.view(-1, 2)
         self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)
-        self.beta, self.layout = beta, layout
+        self.beta, self.layout, self.statistics = beta, layout, statistics
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the pairs at these positions; the units are pairs."""
@@ -59,7 +69,9 @@ class DpoObjective:
 
     def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
         """Return the sum of the pairs' losses and TRL's metrics; a tie has no accuracy."""
-        chosen, rejected = forward(lambda model: completion_logps(model, batch.rows)).view(-1, 2).unbind(1)
+        seen = TokenStatistics() if self.statistics else None
+        logps = forward(lambda model: completion_logps(model, batch.rows, statistics=seen))
+        chosen, rejected = logps.view(-1, 2).unbind(1)
         ref_chosen, ref_rejected = batch.tensors["reference"].view(-1, 2).unbind(1)
         p = batch.tensors["p"]
         terms = dpo_loss(chosen, rejected, ref_chosen, ref_rejected, beta=self.beta, p=p)
@@ -73,6 +85,7 @@ class DpoObjective:
             "rewards/margins": (margins.sum(), n),
             "logps/chosen": (chosen.sum(), n),
             "logps/rejected": (rejected.sum(), n),
+            **({} if seen is None else token_metrics(seen, batch.rows, batch.rows.owner % 2 == 0)),
         }
 
     def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -80,6 +93,23 @@ class DpoObjective:
         logps = forward(lambda model: completion_logps(model, batch.rows))
         ratios = (logps - batch.tensors["reference"]).view(-1, 2)
         return ratios[:, 0] - ratios[:, 1], logps
+
+
+def token_metrics(seen: TokenStatistics, rows: Rows, chosen: torch.Tensor) -> Metrics:
+    """Return TRL's metrics of tokens: their entropy, mean logits of both kinds, and how many chosen ones come first.
+
+    Args:
+        seen: Of all targets.
+        rows: The rows that they are in.
+        chosen: Whether a target belongs to a chosen or desirable completion. Shape: (targets,) bool.
+    """
+    n, good = len(rows.targets), int(chosen.sum())
+    return {
+        "entropy": (seen.entropy.sum(), n),
+        "logits/chosen": ((seen.mean_logit * chosen).sum(), good),
+        "logits/rejected": ((seen.mean_logit * ~chosen).sum(), n - good),
+        "mean_token_accuracy": ((seen.top & chosen).sum(), good),
+    }
 
 
 def real_tokens(trees: Sequence[Tree]) -> int:

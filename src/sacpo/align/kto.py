@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 import torch
 
-from sacpo.align.dpo import real_tokens
+from sacpo.align.dpo import real_tokens, token_metrics
 from sacpo.align.objective import Batch, Forward, Gather, Layout, Metrics
-from sacpo.data.packing import Tree
+from sacpo.data.packing import Rows, Tree
 from sacpo.data.records import Labelled, Pair
 from sacpo.data.tokenize import TokenLabelled
 from sacpo.errors import DataError
+from sacpo.losses.head import TokenStatistics
 from sacpo.losses.kto import kl_estimate, kto_loss
 from sacpo.losses.logps import completion_logps
 
@@ -103,10 +104,11 @@ class KtoObjective:
     Args:
         records: Labelled completions.
         mismatches: Each record's prompt with another prompt's completion.
-        reference: Reference log-probs of all completions, then of all mismatches. Shape: (2 x records,).
+        reference: Reference log-probs of the completions, and of the mismatches. Shape: (2, records).
         beta: The step's strength.
         weights: (w+, w-).
         layout: How a device batch is laid out in rows.
+        statistics: Log the entropy and mean logits of tokens too, which costs some passes over the logits.
     """
 
     def __init__(
@@ -118,13 +120,14 @@ class KtoObjective:
         beta: float,
         weights: tuple[float, float],
         layout: Layout,
+        statistics: bool = False,
     ) -> None:
         self.ids = [record.id for record in records]
         self.trees = [Tree(record.prompt, (record.completion,)) for record in records]
         self.mismatches = mismatches
-        self.reference, self.ref_mismatched = reference.view(2, -1)
+        self.reference, self.ref_mismatched = reference.reshape(2, -1)
         self.labels = torch.tensor([record.label for record in records])
-        self.beta, self.weights, self.layout = beta, weights, layout
+        self.beta, self.weights, self.layout, self.statistics = beta, weights, layout, statistics
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the completions at these positions; the units are completions."""
@@ -146,7 +149,8 @@ class KtoObjective:
 
     def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
         """Return the sum of the completions' losses and TRL's metrics, apart for desirable and undesirable ones."""
-        logps = forward(lambda model: completion_logps(model, batch.rows))
+        seen = TokenStatistics() if self.statistics else None
+        logps = forward(lambda model: completion_logps(model, batch.rows, statistics=seen))
         labels, kl = batch.tensors["labels"], batch.tensors["kl"]
         good, bad = self.weights
         terms = kto_loss(
@@ -166,7 +170,13 @@ class KtoObjective:
             "logps/chosen": ((logps * labels).sum(), n_good),
             "logps/rejected": ((logps * ~labels).sum(), n_bad),
             "kl": (kl, 1),
+            **({} if seen is None else self._token_metrics(seen, batch.rows, labels)),
         }
+
+    def _token_metrics(self, seen: TokenStatistics, rows: Rows, labels: torch.Tensor) -> Metrics:
+        metrics = token_metrics(seen, rows, labels[rows.owner])
+        del metrics["mean_token_accuracy"]  # TRL's KTO has none
+        return metrics
 
     def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each completion's logratio."""

@@ -1,4 +1,4 @@
-"""Choosing how a batch is laid out in rows."""
+"""Choosing how a batch is laid out in rows, and the attention that computes it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+import torch
 from transformers import PreTrainedModel
 
 from sacpo.align.objective import Layout
 from sacpo.data.packing import Tree, packed_rows, padded_rows
-from sacpo.errors import DataError
-from sacpo.losses.agreement import check_layout
+from sacpo.errors import DataError, ModelError
+from sacpo.losses.agreement import Agreement, check_layout
 from sacpo.models import context_length
 from sacpo.progress import Progress
 
 Layouts = Literal["auto", "padded", "packed"]
+FLEX = "flex_attention"
 
 
 @dataclass(frozen=True)
@@ -28,24 +30,49 @@ class Chosen:
 
 
 def choose_layout(
-    wanted: Layouts, model: PreTrainedModel, trees: Sequence[Tree], pad_id: int, progress: Progress
+    wanted: Layouts,
+    model: PreTrainedModel,
+    trees: Sequence[Tree],
+    pad_id: int,
+    progress: Progress,
+    *,
+    attention: str | None = None,
 ) -> Chosen:
     """Return the row layout for a model and these trees.
 
-    Packed rows compute each prompt once and hold no padding but at their ends. "auto" and "packed" take them where a
-    few of these very trees give the same log-probs as one completion a row; where they do not, the fallback to padded
-    rows comes with a notice.
+    Packed rows compute each prompt once and hold no padding but at their ends. They are taken where a few of these
+    very trees give the same log-probs as one completion a row. On CUDA a model whose attention nobody chose computes
+    packed rows with FlexAttention, if that agrees too.
+
+    Args:
+        wanted: "packed" stops where packed rows do not agree, "auto" falls back to padded ones with a notice.
+        model: The model, whose attention implementation may be changed.
+        trees: What it will be trained on.
+        pad_id: The padding token.
+        progress: Where notices go.
+        attention: The attention implementation that the user asked for; None: none.
 
     Raises:
         DataError: A tree is longer than the model's context.
+        ModelError: "packed" is wanted and the model cannot share prompts in a row.
     """
     require_context(model, trees)
     padded = Chosen("padded", partial(padded_rows, pad_id=pad_id))
     if wanted == "padded" or not trees:
         return padded
-    agreement = check_layout(model, trees, pad_id=pad_id)
+    agreement = _with_flex(model, trees, pad_id) if attention is None and takes_flex(model) else None
+    if agreement is None or not agreement.ok:
+        agreement = check_layout(model, trees, pad_id=pad_id)
     if agreement.ok:
         return Chosen("packed", partial(packed_rows, pad_id=pad_id))
+    if wanted == "packed":
+        raise ModelError(
+            f"prompts cannot be shared in a row: {agreement.reason}",
+            where="layout",
+            value=wanted,
+            allowed=["auto", "padded"],
+            do="set layout: auto, which takes one completion a row for this model",
+        )
     progress.notice(f"one completion a row is used, not packed rows: {agreement.reason}")
     return padded
 
@@ -65,3 +92,27 @@ def require_context(model: PreTrainedModel, trees: Sequence[Tree]) -> None:
             allowed=f"at most {room} tokens",
             do=f"set max_length to {room} or less",
         )
+
+
+def takes_flex(model: PreTrainedModel) -> bool:
+    """Return whether a model on CUDA can use FlexAttention, which has no dropout."""
+    config = model.config.get_text_config()
+    dropout = any(getattr(config, name, 0.0) for name in ("attention_dropout", "attn_pdrop", "attn_dropout"))
+    flexible = bool(getattr(model, "_supports_flex_attn", False))
+    return model.device.type == "cuda" and flexible and not dropout and config._attn_implementation == "sdpa"
+
+
+def _with_flex(model: PreTrainedModel, trees: Sequence[Tree], pad_id: int) -> Agreement | None:
+    """Switch to FlexAttention and return its agreement; switch back where it does not agree."""
+    before = model.config._attn_implementation
+    try:
+        model.set_attn_implementation(FLEX)
+    except (ValueError, ImportError):
+        return None
+    try:
+        agreement = check_layout(model, trees, pad_id=pad_id)
+    except torch.OutOfMemoryError:
+        agreement = Agreement(float("inf"), False, "out of memory")
+    if not agreement.ok:
+        model.set_attn_implementation(before)
+    return agreement

@@ -57,6 +57,10 @@ class Objective(Protocol):
     def ids(self) -> Sequence[str]:
         """The records' ids, in order."""
 
+    @property
+    def trees(self) -> Sequence[Tree]:
+        """The records' tokens, in order."""
+
     def collate(self, indices: list[int]) -> Batch:
         """Lay the records at these positions out as a batch on the CPU."""
 

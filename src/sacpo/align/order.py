@@ -1,30 +1,58 @@
-"""The order of records in an epoch: a function of the seed and the epoch alone."""
+"""The order of records in an epoch: a function of the seed, the epoch and the records' lengths alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch.utils.data import Sampler
+
+Strategy = Literal["random", "sequential", "group_by_length"]
+STEPS_SORTED = 50
+"""Optimiser steps whose records are sorted by length together, as `transformers` does: still well shuffled."""
+
+Ints = npt.NDArray[np.int64]
 
 
 class EpochShuffle(Sampler[int]):
-    """Permutations of `range(n)`, one for each epoch, independent of any global random state.
+    """Orders of `range(n)`, one for each epoch, independent of any global random state.
 
-    The same order comes out for every split into batches and accumulation steps, and after a resume.
+    "random" is a seeded permutation: the same order comes out for every split into batches and accumulation steps, and
+    after a resume. "group_by_length" puts records of about equal length into one optimiser step, in a seeded order of
+    steps. Over several processes the records of each round of device batches are dealt out so that all have about the
+    same number of tokens; which records a step holds does not change by that. There an epoch's length is filled up with
+    `FILLER`, so that every process gets equally many batches and no record counts twice.
 
     Args:
-        n: Records.
-        seed: Root of the orders.
-        multiple: An epoch's length is filled up to a multiple of this with `FILLER`, so that every one of several
-            processes gets equally many batches and no record counts twice.
+        n: Number of records.
+        seed: The root of all orders.
+        strategy: See above; "sequential" keeps the records' own order.
+        lengths: Tokens of each record; needed to group and to deal out.
+        batch: Records of a device batch.
+        world: Processes.
+        accumulation: Device batches of an optimiser step.
     """
 
     FILLER = -1
 
-    def __init__(self, n: int, seed: int, *, multiple: int = 1) -> None:
-        self.n, self.seed, self.epoch = n, seed, 0
+    def __init__(
+        self,
+        n: int,
+        seed: int,
+        *,
+        strategy: Strategy = "random",
+        lengths: Sequence[int] | None = None,
+        batch: int = 1,
+        world: int = 1,
+        accumulation: int = 1,
+    ) -> None:
+        self.n, self.seed, self.epoch, self.strategy = n, seed, 0, strategy
+        self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
+        self.batch, self.world, self.accumulation = batch, world, accumulation
+        multiple = batch * world if world > 1 else 1
         self.length = math.ceil(n / multiple) * multiple
 
     def set_epoch(self, epoch: int) -> None:
@@ -32,8 +60,13 @@ class EpochShuffle(Sampler[int]):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n).tolist()
-        return iter([*order, *[self.FILLER] * (self.length - self.n)])
+        random = np.random.default_rng([self.seed, self.epoch])
+        order = np.arange(self.n) if self.strategy == "sequential" else random.permutation(self.n)
+        if self.lengths is not None and self.strategy == "group_by_length":
+            order = grouped(order, self.lengths, self.batch * self.world * self.accumulation, random)
+        if self.lengths is not None and self.world > 1:
+            order = balanced(order, self.lengths, self.batch, self.world)
+        return iter([*order.tolist(), *[self.FILLER] * (self.length - self.n)])
 
     def __len__(self) -> int:
         return self.length
@@ -50,3 +83,35 @@ class Positions:
 
     def __len__(self) -> int:
         return self.n
+
+
+def grouped(order: Ints, lengths: Ints, step: int, random: np.random.Generator) -> Ints:
+    """Sort `STEPS_SORTED` steps of `step` records at a time by length, and shuffle the full steps."""
+    sorted_ = [
+        part[np.argsort(-lengths[part], kind="stable")]
+        for part in (order[start : start + STEPS_SORTED * step] for start in range(0, len(order), STEPS_SORTED * step))
+    ]
+    together = np.concatenate([*sorted_, order[:0]])
+    full = len(order) // step
+    steps = together[: full * step].reshape(full, step)[random.permutation(full)]
+    return np.concatenate([steps.ravel(), together[full * step :]])
+
+
+def balanced(order: Ints, lengths: Ints, batch: int, world: int) -> Ints:
+    """Deal each full round of `batch` x `world` records out to processes with about equal sums of lengths.
+
+    The longest record first, each goes to the process with the fewest tokens that has room.
+
+    Source: Graham 1969, "Bounds on multiprocessing timing anomalies" (longest processing time first).
+    """
+    dealt = order.copy()
+    for start in range(0, len(order) - batch * world + 1, batch * world):
+        part = order[start : start + batch * world]
+        shares: list[list[int]] = [[] for _ in range(world)]
+        tokens = [0] * world
+        for place in np.argsort(-lengths[part], kind="stable").tolist():
+            rank = min((r for r in range(world) if len(shares[r]) < batch), key=lambda r: (tokens[r], r))
+            shares[rank].append(place)
+            tokens[rank] += int(lengths[part[place]])
+        dealt[start : start + batch * world] = part[[place for share in shares for place in sorted(share)]]
+    return dealt

@@ -45,7 +45,7 @@ def reference_logps(
     score: Score,
     *,
     key: str,
-    cache: Path,
+    cache: Path | None,
     batch_size: int,
     ids: Sequence[str],
     progress: Progress = QUIET,
@@ -56,7 +56,7 @@ def reference_logps(
         trees: Prompts with their completions.
         score: The reference model.
         key: See `reference_key`.
-        cache: Folder of cached values.
+        cache: Folder of cached values; None: nothing is read or written.
         batch_size: Trees a forward pass.
         ids: The trees' names, for messages.
         progress: Where to show it.
@@ -67,8 +67,8 @@ def reference_logps(
         RunError: The cached file is corrupted.
         ModelError: The reference model gives a log-prob that is NaN or infinite.
     """
-    path = cache / f"{key}.safetensors"
-    if processes.from_first(path.is_file()):
+    path = None if cache is None else cache / f"{key}.safetensors"
+    if path is not None and processes.from_first(path.is_file()):
         return _read(path, key)
     values = score_all(trees, score, batch_size, progress, "reference log-probs")
     if not values.isfinite().all():
@@ -80,7 +80,7 @@ def reference_logps(
             value=float(values[bad]),
             do="check the model's weights for NaN, or train in float32 or bf16",
         )
-    if processes.is_first():
+    if path is not None and processes.is_first():
         _write(path, key, values)
     return values
 

@@ -82,7 +82,8 @@ def run_sft(
     )
     report.require_some(job.name)
     trees = [Tree(d.prompt, (d.completion,)) for d in demonstrations]
-    rows = choose_layout(layout, bare(policy), trees, tokenizer.pad_token_id, progress)
+    asked = job.base.attn_implementation
+    rows = choose_layout(layout, bare(policy), trees, tokenizer.pad_token_id, progress, attention=asked)
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from sacpo.align.adapters import bare, initial_policy
 from sacpo.align.arguments import training_arguments
@@ -40,7 +40,7 @@ def run_align(
     out: Path,
     cache: Path,
     *,
-    layout: Layouts = "auto",
+    layout: Layouts | None = None,
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Train one alignment step, resuming what a killed process left in `out`.
@@ -55,7 +55,7 @@ def run_align(
         records: Pairs for DPO; pairs or labelled completions for KTO.
         out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
         cache: Folder of reference log-probs, shared by all steps of a run.
-        layout: "padded", "packed" or "auto": packed where it agrees with padded.
+        layout: "padded", "packed" or "auto", see `sacpo.align.layout`; None: the step's.
         progress: Where to show it.
 
     Returns:
@@ -67,9 +67,8 @@ def run_align(
     """
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
-    reference = _Reference(job, policy, arguments, cache, layout, tokenizer.pad_token_id, progress)
-    prepare = _dpo if step.algorithm == "dpo" else _kto
-    objective, counts = prepare(job, step, beta, records, tokenizer, reference)
+    reference = Reference(job, policy, arguments, cache, layout or step.layout, tokenizer.pad_token_id, progress)
+    objective, counts = make_objective(job, step, beta, records, tokenizer, reference)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
     summary = {**summary, "reference": reference.describe()}
@@ -77,40 +76,69 @@ def run_align(
 
 
 @dataclass
-class _Reference:
-    """A step's initial policy as a source of cached log-probs."""
+class Reference:
+    """A step's reference as a source of cached log-probs, and the row layout that it shares with the policy.
+
+    Attributes:
+        job: Names the initial policy's weights.
+        policy: The initial policy, or a peft model around it.
+        arguments: Precision and batch size.
+        cache: Folder of log-probs; None: they are kept in memory alone.
+        wanted: The row layout asked for.
+        pad_id: The padding token.
+        progress: Where to show it.
+        statistics: Whether the objective logs statistics of tokens.
+        other: A reference that is not the initial policy.
+        adapter: Whether the policy's adapter belongs to its reference; a new one does not.
+        chosen: The row layout, once it is chosen.
+    """
 
     job: TrainingJob
     policy: nn.Module
     arguments: TrainingArguments
-    cache: Path
+    cache: Path | None
     wanted: Layouts
     pad_id: int
     progress: Progress
+    statistics: bool = False
+    other: PreTrainedModel | None = None
+    adapter: bool = False
     chosen: Chosen | None = None
 
     @cached_property
     def weights(self) -> str:
+        """The content key of the reference's weights."""
         return self.job.weights_key()
 
     @property
     def batch_size(self) -> int:
+        """Trees of a forward pass."""
         return self.arguments.per_device_train_batch_size
 
     def layout(self, trees: Sequence[Tree]) -> Layout:
         """Return the row layout, chosen on the first trees asked for."""
         if self.chosen is None:
-            self.chosen = choose_layout(self.wanted, bare(self.policy), trees, self.pad_id, self.progress)
+            asked = self.job.base.attn_implementation
+            models = [bare(self.policy), *([] if self.other is None else [self.other])]
+            found = [
+                choose_layout(self.wanted, model, trees, self.pad_id, self.progress, attention=asked)
+                for model in models
+            ]
+            self.chosen = min(found, key=lambda chosen: chosen.name == "packed")
         return self.chosen.rows
 
     def scorer(self) -> Score:
+        """Return the reference as a function from trees to log-probs."""
         assert self.chosen is not None
-        return scorer(self.policy, self.chosen.rows, autocast_type(self.arguments), reference=True)
+        scored = self.policy if self.other is None else self.other
+        return scorer(scored, self.chosen.rows, autocast_type(self.arguments), reference=not self.adapter)
 
     def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: Any) -> torch.Tensor:
         """Return the initial policy's log-probs of all completions; `settings` join the content key."""
         self.layout(trees)
-        key = reference_key(trees, {**self.describe(), "weights": self.weights, **settings})
+        key = ""
+        if self.cache is not None:
+            key = reference_key(trees, {**self.describe(), "weights": self.weights, **settings})
         return reference_logps(
             trees,
             self.scorer(),
@@ -137,13 +165,26 @@ class _Reference:
         }
 
 
+def make_objective(
+    job: TrainingJob,
+    step: StepSpec,
+    beta: float,
+    records: Sequence[Any],
+    tokenizer: PreTrainedTokenizerBase,
+    reference: Reference,
+) -> tuple[Objective, dict[str, Any]]:
+    """Return a step's loss over its records, with their reference log-probs, and counts for the summary."""
+    prepare = _dpo if step.algorithm == "dpo" else _kto
+    return prepare(job, step, beta, records, tokenizer, reference)
+
+
 def _dpo(
     job: TrainingJob,
     step: StepSpec,
     beta: float,
     records: Sequence[Any],
     tokenizer: PreTrainedTokenizerBase,
-    reference: _Reference,
+    reference: Reference,
 ) -> tuple[Objective, dict[str, Any]]:
     _require(records, Pair, "DPO", "pairs; labelled completions train with algorithm: kto")
     template = make_template(job.base.template, tokenizer)
@@ -153,9 +194,16 @@ def _dpo(
     if not step.soft_labels:
         pairs = hardened(pairs)
     report.require_some(job.name)
+    if not pairs:
+        raise DataError(
+            "no records are left to train on: every pair is a tie, which has no hard label",
+            where=f"training of {job.name}",
+            value=f"{ties} ties",
+            do="set soft_labels: true, or give other pairs",
+        )
     trees = pair_trees(pairs)
     logps = reference.logps(trees, [pair.id for pair in pairs])
-    objective = DpoObjective(pairs, logps, beta=beta, layout=reference.layout(trees))
+    objective = DpoObjective(pairs, logps, beta=beta, layout=reference.layout(trees), statistics=reference.statistics)
     return objective, {
         "records": report.to_json(),
         "pairs": len(pairs),
@@ -171,7 +219,7 @@ def _kto(
     beta: float,
     records: Sequence[Any],
     tokenizer: PreTrainedTokenizerBase,
-    reference: _Reference,
+    reference: Reference,
 ) -> tuple[Objective, dict[str, Any]]:
     ties = sum(isinstance(record, Pair) and record.p == 0.5 for record in records)
     if records and isinstance(records[0], Pair):
@@ -183,10 +231,18 @@ def _kto(
     report.require_some(job.name)
     weights = class_weights([record.label for record in tokens], step.desirable_weight, step.undesirable_weight)
     mismatches = mismatched_trees(tokens, job.seed, job.max_length)
-    trees = [*(Tree(record.prompt, (record.completion,)) for record in tokens), *mismatches]
-    ids = [record.id for record in tokens]
-    logps = reference.logps(trees, [*ids, *ids], pairing_seed=job.seed)
-    objective = KtoObjective(tokens, mismatches, logps, beta=beta, weights=weights, layout=reference.layout(trees))
+    # both completions of a prompt as branches, so that the reference pass computes it once
+    trees = [Tree(r.prompt, (r.completion, m.completions[0])) for r, m in zip(tokens, mismatches, strict=True)]
+    logps = reference.logps(trees, [record.id for record in tokens], pairing_seed=job.seed)
+    objective = KtoObjective(
+        tokens,
+        mismatches,
+        logps.view(-1, 2).T,
+        beta=beta,
+        weights=weights,
+        layout=reference.layout(trees),
+        statistics=reference.statistics,
+    )
     return objective, {
         "records": report.to_json(),
         "completions": len(tokens),

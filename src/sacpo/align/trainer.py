@@ -25,12 +25,13 @@ from transformers.utils import logging as transformers_logging
 
 from sacpo.align import checkpoints
 from sacpo.align.adapters import adapters_kept, bare
+from sacpo.align.compiled import compile_as_asked
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.meter import Meter
 from sacpo.align.objective import Batch, Objective
 from sacpo.align.order import EpochShuffle, Positions
 from sacpo.align.sharded import fsdp_anywhere, shard_checkpoints
-from sacpo.align.start import check_start
+from sacpo.align.start import Recorder, check_start, has_dropout
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
 from sacpo.progress import Progress, Task
@@ -63,26 +64,40 @@ class AlignTrainer(Trainer):
         model: The policy, or a peft model around it.
         args: See `sacpo.align.arguments.training_arguments`.
         objective: The records and their loss.
+        callbacks: Further callbacks.
+        starts_at_reference: The reference is the policy's first state, which is checked before the first update.
+        options: Further arguments of `transformers.Trainer`.
     """
 
+    keeps_last = False  # whether the last step has a checkpoint, too
     loss_is_scaled_for_ga = True  # `compute_loss` divides by the units of the whole accumulated batch
 
-    def __init__(self, model: nn.Module, args: TrainingArguments, objective: Objective) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        args: TrainingArguments,
+        objective: Objective,
+        *,
+        callbacks: Sequence[Any] = (),
+        starts_at_reference: bool = True,
+        **options: Any,
+    ) -> None:
         self.objective: Objective = objective
         self.folder = Path(str(args.output_dir))
         self.policy = bare(model)
-        shared = args.per_device_train_batch_size * args.world_size if args.world_size > 1 else 1
-        self.order = EpochShuffle(len(objective.ids), args.seed, multiple=shared)
+        args = compile_as_asked(self.policy, args)
+        self.order = epoch_order(objective, args)
         self.meter = Meter(args.device)
+        self.starts_at_reference = starts_at_reference
         self._batches: Sequence[Batch] = ()
         super().__init__(
             model=model,
             args=args,
             train_dataset=Positions(len(objective.ids)),
             data_collator=self._collate,  # type: ignore[arg-type]
-            callbacks=[_Flow(self.order)],
+            callbacks=[_Flow(self.order), *callbacks],
+            **options,
         )
-        self.remove_callback(PrinterCallback)
 
     def create_accelerator_and_postprocess(self) -> None:
         """Make the accelerator; see `Trainer.create_accelerator_and_postprocess`."""
@@ -94,17 +109,27 @@ class AlignTrainer(Trainer):
 
     def fit(self, progress: Progress, description: str) -> list[dict[str, float]]:
         """Train to the end, from the newest checkpoint if there is one, and return the log, one entry a logged step."""
-        if self.args.should_save:
-            checkpoints.clear_staging(self.folder)
+        self.remove_callback(PrinterCallback)
         checkpoint = checkpoints.newest(self.folder)
-        if checkpoint is not None:
-            checkpoints.check(checkpoint)
-            self.meter.load(checkpoint)
         total = optimiser_steps(len(self.objective.ids), self.args.to_dict(), world_size=self.args.world_size)
         with progress.task(description, total, "step") as task:
             self.add_callback(_Show(task))
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return [entry for entry in self.state.log_history if "loss" in entry]
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Train, from a checkpoint whose files are checked if one is given; see `Trainer.train`.
+
+        Raises:
+            RunError: A file of the checkpoint is missing or corrupted, or there is no checkpoint to resume from.
+        """
+        if self.args.should_save:
+            checkpoints.clear_staging(self.folder)
+        if resume_from_checkpoint:
+            resume_from_checkpoint = str(checkpoints.chosen(self.folder, resume_from_checkpoint))
+            checkpoints.check(Path(resume_from_checkpoint))
+            self.meter.load(Path(resume_from_checkpoint))
+        return super().train(resume_from_checkpoint or None, *args, **kwargs)
 
     def forward(self, function: Any) -> torch.Tensor:
         """Call a function of the bare model through whatever wraps it (DDP, FSDP, compile), inside autocast."""
@@ -143,11 +168,15 @@ class AlignTrainer(Trainer):
         """Return this device batch's share of the mean over the whole batch; see `Trainer.compute_loss`."""
         batch: Batch = inputs
         assert num_items_in_batch is not None
-        if self.state.global_step == 0 and batch is self._batches[0]:
+        first = self.starts_at_reference and self.state.global_step == 0 and batch is self._batches[0]
+        if first and has_dropout(self.policy):
             check_start(self.objective, batch, self.forward_frozen, self.precision)
-        total, metrics = self.objective.loss(batch, self.forward)
+        recorder = Recorder(self.forward)
+        total, metrics = self.objective.loss(batch, recorder)
         if batch.units == 0:
             total, metrics = total * 0, {name: (value * 0, 0) for name, (value, _) in metrics.items()}
+        if first and not has_dropout(self.policy):
+            check_start(self.objective, batch, recorder.replay, self.precision)
         self.meter.add({"loss": (total, batch.units), **metrics})
         self.meter.tokens += batch.tokens if batch.units else 0
         # DDP and FSDP average gradients over processes: the factor turns that mean into the sum
@@ -156,9 +185,7 @@ class AlignTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log the means since the last line under TRL's names; the loss is the mean over units."""
         if "loss" in logs:
-            logs = {**logs, **self.meter.drain(self.gather)}
-            if {"rewards/chosen", "rewards/rejected"} <= logs.keys():  # unpaired records have a margin of means only
-                logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
+            logs = with_margin({**logs, **self.meter.drain(self.gather)})
         super().log(logs, start_time)
 
     @property
@@ -215,7 +242,7 @@ class AlignTrainer(Trainer):
         return str(self.folder / checkpoints.STAGING)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:
+        if not self.keeps_last and self.state.global_step >= self.state.max_steps:
             return  # the finished model follows at once
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
@@ -224,6 +251,26 @@ class AlignTrainer(Trainer):
         if self.args.should_save:
             checkpoints.publish(self.folder, step, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
+
+
+def with_margin(logs: dict[str, float]) -> dict[str, float]:
+    """Return the metrics with a margin of means, the only one that unpaired records have."""
+    if {"rewards/chosen", "rewards/rejected"} <= logs.keys():
+        logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
+    return logs
+
+
+def epoch_order(objective: Objective, args: TrainingArguments) -> EpochShuffle:
+    """Return the order of an objective's records that the arguments ask for."""
+    return EpochShuffle(
+        len(objective.ids),
+        args.seed if args.data_seed is None else args.data_seed,
+        strategy=args.train_sampling_strategy,  # type: ignore[arg-type]
+        lengths=[len(tree) for tree in objective.trees],
+        batch=args.per_device_train_batch_size,
+        world=args.world_size,
+        accumulation=args.gradient_accumulation_steps,
+    )
 
 
 def through(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:

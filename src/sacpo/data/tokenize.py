@@ -118,10 +118,11 @@ def tokenize_pairs(
         tokenizer: The policy's tokenizer.
         template: Turns a prompt into text.
         max_length: Most tokens of a prompt with one completion.
-        too_long: "truncate" cuts completions at max_length, "drop" leaves longer pairs out.
+        too_long: "truncate" cuts completions at max_length, "drop" leaves longer pairs out, "cut" does as TRL: it cuts
+            completions and leaves out what has no room for one.
 
     Raises:
-        DataError: A prompt leaves no room for a completion within max_length, and `too_long` is not "drop".
+        DataError: A prompt leaves no room for a completion within max_length, and `too_long` is "truncate".
     """
     texts = [(pair.chosen, pair.rejected) for pair in records]
     kept, report = _fitted(records, texts, tokenizer, template, max_length, too_long)
@@ -193,6 +194,8 @@ def _misfit(record: Any, prompt: int, length: int, max_length: int, too_long: st
         return ""
     if too_long == "drop":
         return "longer than max_length"
+    if too_long == "cut" and prompt >= max_length:
+        return "prompt fills max_length"
     if prompt >= max_length:
         raise DataError(
             "a prompt leaves no room for a completion within max_length",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
@@ -118,7 +118,42 @@ def _agrees(model: PreTrainedModel, split: Split) -> bool:
     return expected.shape == found.shape and torch.allclose(expected, found, rtol=1e-3, atol=1e-2)
 
 
-def head_logps(split: Split, hidden: torch.Tensor, targets: torch.Tensor, *, chunk: int | None = None) -> torch.Tensor:
+@dataclass
+class TokenStatistics:
+    """What is logged of the distributions that predict the targets; filled by `head_logps`, without gradient."""
+
+    parts: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = field(default_factory=list)
+
+    @torch.no_grad()
+    def add(self, logits: torch.Tensor, targets: torch.Tensor, norms: torch.Tensor) -> None:
+        """Take the logits of the next targets. Shape: (targets, vocabulary), (targets,), (targets,)."""
+        entropy = norms - (torch.exp(logits - norms[:, None]) * logits).sum(1)
+        self.parts.append((entropy, logits.mean(1), logits.argmax(1) == targets))
+
+    @property
+    def entropy(self) -> torch.Tensor:
+        """The entropies, in nats. Shape: (targets,)."""
+        return torch.cat([part[0] for part in self.parts])
+
+    @property
+    def mean_logit(self) -> torch.Tensor:
+        """The mean logits. Shape: (targets,)."""
+        return torch.cat([part[1] for part in self.parts])
+
+    @property
+    def top(self) -> torch.Tensor:
+        """Whether each target is the most probable token. Shape: (targets,) bool."""
+        return torch.cat([part[2] for part in self.parts])
+
+
+def head_logps(
+    split: Split,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    *,
+    chunk: int | None = None,
+    statistics: TokenStatistics | None = None,
+) -> torch.Tensor:
     """Return the log-prob of each target given the hidden state that predicts it, in nats.
 
     The logits of `chunk` targets at a time are held in float32 and computed once more for the gradient.
@@ -128,6 +163,7 @@ def head_logps(split: Split, hidden: torch.Tensor, targets: torch.Tensor, *, chu
         hidden: Shape: (targets, hidden).
         targets: Token ids. Shape: (targets,).
         chunk: Targets at a time; None: as many as make `LOGITS_AT_ONCE` logits.
+        statistics: What to fill with the logits' statistics.
 
     Shape: (targets,) float32, or float64 if the model is.
     """
@@ -135,11 +171,18 @@ def head_logps(split: Split, hidden: torch.Tensor, targets: torch.Tensor, *, chu
         linear = cast(nn.Linear, split.head)
         size = chunk or max(LOGITS_AT_ONCE // linear.out_features, 1)
         apply = cast(Any, _LinearLogps.apply)
-        return cast(torch.Tensor, apply(hidden, targets, linear.weight, linear.bias, split.scale, split.cap, size))
-    return module_logps(split.logits, hidden, targets, chunk)
+        options = (split.scale, split.cap, size, statistics)
+        return cast(torch.Tensor, apply(hidden, targets, linear.weight, linear.bias, *options))
+    return module_logps(split.logits, hidden, targets, chunk, statistics)
 
 
-def module_logps(logits: Any, hidden: torch.Tensor, targets: torch.Tensor, chunk: int | None) -> torch.Tensor:
+def module_logps(
+    logits: Any,
+    hidden: torch.Tensor,
+    targets: torch.Tensor,
+    chunk: int | None,
+    statistics: TokenStatistics | None = None,
+) -> torch.Tensor:
     """Return what `head_logps` returns, for any function from hidden states to logits."""
 
     def one(part: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
@@ -147,7 +190,12 @@ def module_logps(logits: Any, hidden: torch.Tensor, targets: torch.Tensor, chunk
         return scores.gather(1, tokens[:, None]).squeeze(1) - scores.logsumexp(1)
 
     size = chunk or 256
-    parts = zip(hidden.split(size), targets.split(size), strict=True)
+    parts = [*zip(hidden.split(size), targets.split(size), strict=True)]
+    if statistics is not None:
+        with torch.no_grad():
+            for part, tokens in parts:
+                scores = logits(part)
+                statistics.add(scores, tokens, scores.logsumexp(1))
     if not torch.is_grad_enabled():
         return torch.cat([one(*part) for part in parts])
     return torch.cat([checkpoint(one, *part, use_reentrant=False) for part in parts])
@@ -173,6 +221,7 @@ class _LinearLogps(torch.autograd.Function):
         scale: float,
         cap: float | None,
         chunk: int,
+        statistics: TokenStatistics | None,
     ) -> torch.Tensor:
         device = hidden.device.type
         ctx.dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
@@ -186,6 +235,8 @@ class _LinearLogps(torch.autograd.Function):
                 logits = bent(exact(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift)), scale, cap)
                 norms[part] = logits.logsumexp(1)
                 logps[part] = logits.gather(1, targets[part, None]).squeeze(1) - norms[part]
+                if statistics is not None:
+                    statistics.add(logits, targets[part], norms[part])
         ctx.save_for_backward(hidden, targets, weight, bias, norms)
         return logps
 
@@ -210,7 +261,7 @@ class _LinearLogps(torch.autograd.Function):
                     grad_weight += slope.T @ inputs
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
-        return grad_hidden, None, _cast(grad_weight, weight.dtype), _cast(grad_bias, weight.dtype), None, None, None
+        return grad_hidden, None, _cast(grad_weight, weight.dtype), _cast(grad_bias, weight.dtype), *[None] * 4
 
 
 def _slope(

@@ -12,29 +12,34 @@ from transformers import PreTrainedModel
 from sacpo.data.rows import Rows
 from sacpo.errors import ModelError
 from sacpo.losses.attention import attention_mask
-from sacpo.losses.head import exact, head_logps, module_logps, split_model
+from sacpo.losses.head import TokenStatistics, exact, head_logps, module_logps, split_model
 from sacpo.losses.sharing import obstacle
 
 
-def completion_logps(model: nn.Module, rows: Rows, *, chunk: int | None = None) -> torch.Tensor:
+def completion_logps(
+    model: nn.Module, rows: Rows, *, chunk: int | None = None, statistics: TokenStatistics | None = None
+) -> torch.Tensor:
     """Return `log pi(completion | prompt)` of each completion, in nats: the sum over its tokens.
 
     Args:
         model: A causal language model, or a peft model around one.
         rows: Prompts with their completions, laid out for the model.
         chunk: Targets whose logits are held at once; None: as many as fit in a fixed memory.
+        statistics: What to fill with statistics of the targets' logits, in the order of `rows.targets`.
 
     Shape: (completions,) float32, or float64 if the model is.
 
     Raises:
         ModelError: See `completion_token_logps`.
     """
-    per_token = completion_token_logps(model, rows, chunk=chunk)
+    per_token = completion_token_logps(model, rows, chunk=chunk, statistics=statistics)
     lengths = torch.bincount(rows.owner, minlength=rows.n_completions)
     return torch.segment_reduce(per_token, "sum", lengths=lengths, initial=0.0)
 
 
-def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = None) -> torch.Tensor:
+def completion_token_logps(
+    model: nn.Module, rows: Rows, *, chunk: int | None = None, statistics: TokenStatistics | None = None
+) -> torch.Tensor:
     """Return `log pi(token | all before it)` of each token of the completions, in nats.
 
     Only hidden states that predict a completion's token meet the head, in chunks, so that neither (rows, width,
@@ -45,6 +50,7 @@ def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = 
         model: As in `completion_logps`.
         rows: As in `completion_logps`.
         chunk: As in `completion_logps`.
+        statistics: As in `completion_logps`.
 
     Shape: (targets,) float32, or float64 if the model is, in the order of `rows.targets`.
 
@@ -63,9 +69,9 @@ def completion_token_logps(model: nn.Module, rows: Rows, *, chunk: int | None = 
     inputs = _inputs(policy if split is None else split.base, policy, rows)
     if split is None:
         logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
-        return module_logps(exact, logits, rows.targets, chunk)
+        return module_logps(exact, logits, rows.targets, chunk, statistics)
     hidden = split.base(**inputs)[0].flatten(0, 1)[rows.source]
-    return head_logps(split, hidden, rows.targets, chunk=chunk)
+    return head_logps(split, hidden, rows.targets, chunk=chunk, statistics=statistics)
 
 
 def bare(model: nn.Module) -> PreTrainedModel:

@@ -60,7 +60,7 @@ def fine_tune(study: Study, names: Sequence[str], out: Path, at: At) -> None:
         )
     job = study.job(SFT, study.base_path(at), spec, study.seed(SFT), lora=spec.lora, home=at(SFT))
     study.make_room()
-    run_sft(job, records, out, progress=study.progress)
+    run_sft(job, records, out, layout=spec.layout, progress=study.progress)
 
 
 def sample_pairs(

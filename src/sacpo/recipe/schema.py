@@ -25,6 +25,10 @@ from sacpo.recipe.llm import AskingSpec, BudgetSpec
 from sacpo.recipe.section import Fraction, Name, Names, Positive, Section
 
 SFT = "sft"
+Layout = Literal["auto", "packed", "padded"]
+LAYOUT = (
+    "packed: prompts computed once, or stop; padded: one completion a row; auto: packed where it agrees, else padded"
+)
 RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
 METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
 
@@ -179,6 +183,7 @@ class TrainingSpec(Section):
     save_steps: float | None = Field(None, gt=0)
     save_total_limit: int | None = Field(None, ge=1)
     dataloader_num_workers: int | None = Field(None, ge=0)
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
     report_to: str | list[str] | None = None
     run_name: str | None = None
     seed: int | None = Field(None, ge=0, lt=2**32)
@@ -220,6 +225,7 @@ class SftSpec(Section):
     dataset: str | Names
     max_length: int = Field(512, ge=2)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
+    layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
 
@@ -269,6 +275,7 @@ class StepSpec(Section):
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
     max_length: int = Field(512, ge=2, description="tokens of prompt and completion together")
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
+    layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
 

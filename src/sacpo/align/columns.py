@@ -1,0 +1,91 @@
+"""TRL's columns as records: data sets and lists of rows in memory, in the preference and the unpaired format.
+
+Source: https://huggingface.co/docs/trl/dataset_formats
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sacpo.data.records import Labelled, Pair, Record
+from sacpo.data.sources.registry import FORMATS
+from sacpo.data.sources.rows import Row
+from sacpo.errors import DataError
+from sacpo.recipe.schema import SourceSpec
+
+REFUSED = {
+    "image": "images are not trained on",
+    "images": "images are not trained on",
+    "tools": "tools are not put into chat templates",
+    "chat_template_kwargs": "chat templates get no options of a row",
+    "prompt_ids": "rows are tokenised here",
+    "ref_chosen_logps": "reference log-probs are computed here",
+    "ref_logps": "reference log-probs are computed here",
+}
+
+
+def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], bool]:
+    """Return the records of a data set's rows, and whether they are chats (messages) and not texts.
+
+    Args:
+        rows: A `datasets.Dataset` or a sequence of dictionaries with `prompt`, `chosen`, `rejected` (and `p`, the
+            probability that `chosen` is preferred), or `prompt`, `completion`, `label`.
+        name: What the rows are, for messages.
+
+    Raises:
+        DataError: A row or the data set is not of this form.
+    """
+    if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable) or not hasattr(rows, "__len__"):
+        raise DataError(
+            "the rows cannot be counted",
+            where=name,
+            value=type(rows).__name__,
+            allowed="a datasets.Dataset, or a list of dictionaries",
+            do="load the data set without streaming",
+        )
+    records: list[Any] = []
+    chats: set[bool] = set()
+    for number, row in enumerate(rows, 1):
+        record, chat = _record(row, f"{name}, row {number}")
+        records.append(record)
+        chats.add(chat)
+    if len({type(record) for record in records}) > 1 or len(chats) > 1:
+        raise DataError(
+            "rows of different kinds are mixed", where=name, do="give pairs or labelled rows, texts or chats"
+        )
+    if not records:
+        raise DataError("there are no rows", where=name, do="give at least one")
+    return records, chats == {True}
+
+
+def _record(row: Any, place: str) -> tuple[Record, bool]:
+    if not isinstance(row, Mapping):
+        raise DataError("a row is no dictionary", where=place, value=type(row).__name__, do="give columns by name")
+    for column, reason in REFUSED.items():
+        if row.get(column) is not None:
+            raise DataError(f"{reason}: column '{column}'", where=place, do="remove the column")
+    paired = "chosen" in row
+    data = _with_prompt(dict(row)) if paired else dict(row)
+    chat = not isinstance(data.get("chosen" if paired else "completion"), str)
+    format = "preference" if paired else "unpaired"
+    (record,) = FORMATS[format].read(Row(data, place, place), SourceSpec(format=format, path="rows"), None)
+    return record, chat
+
+
+def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
+    """Return the row with the prompt that two texts share as TRL finds it, where it has no prompt column."""
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if "prompt" in row or not isinstance(chosen, str) or not isinstance(rejected, str):
+        return row
+    length = _shared(chosen, rejected)
+    if 0 < length < min(len(chosen), len(rejected)) and chosen[length - 1] == " ":
+        length -= 1  # the space belongs to the completions
+    return {**row, "prompt": chosen[:length], "chosen": chosen[length:], "rejected": rejected[length:]}
+
+
+def _shared(first: Sequence[Any], second: Sequence[Any]) -> int:
+    for place, (one, other) in enumerate(zip(first, second, strict=False)):
+        if one != other:
+            return place
+    return min(len(first), len(second))

@@ -1,0 +1,189 @@
+"""The arguments of `PreferenceTrainer`, its own or TRL's, and the refusal of what it does not do."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import TrainingArguments
+
+from sacpo.errors import RecipeError
+
+UNLIMITED = sys.maxsize
+Weight = float | Literal["balanced"]
+
+
+@dataclass
+class PreferenceConfig(TrainingArguments):
+    """`transformers.TrainingArguments`, with the options of a preference training under TRL's names.
+
+    Attributes:
+        algorithm: "dpo" or "kto".
+        beta: The strength of the pull to the reference.
+        max_length: Tokens of prompt and completion together; None: no limit. Completions are cut there.
+        desirable_weight: KTO's w+; "balanced" makes w+ n+ = w- n-.
+        undesirable_weight: KTO's w-.
+        soft_labels: DPO: use the column `p` as the probability that `chosen` is preferred; false rounds it.
+        disable_dropout: Train without dropout.
+        layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
+        reference_cache: Folder of reference log-probs; None: `reference_logps` in the output folder; "": in memory.
+        token_metrics: Log the tokens' entropy, mean logits and accuracy, as TRL does.
+        model_init_kwargs: For `from_pretrained`, where the model is given by its id.
+        trust_remote_code: Whether model and tokenizer may bring code of their own.
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "model_init_kwargs"]  # noqa: RUF012 - as it is there
+
+    learning_rate: float = 1e-6
+    logging_steps: float = 10
+    bf16: bool | None = None  # type: ignore[assignment]  # as in TRL: true unless fp16 is
+    algorithm: str = "dpo"
+    beta: float = 0.1
+    max_length: int | None = 1024
+    desirable_weight: Weight = 1.0
+    undesirable_weight: Weight = 1.0
+    soft_labels: bool = True
+    disable_dropout: bool = True
+    layout: str = "auto"
+    reference_cache: str | None = None
+    token_metrics: bool = True
+    model_init_kwargs: dict[str, Any] | str | None = field(default=None)
+    trust_remote_code: bool = False
+
+    def __post_init__(self) -> None:
+        self.bf16 = not self.fp16 if self.bf16 is None else self.bf16
+        super().__post_init__()  # type: ignore[no-untyped-call]
+
+
+OWN = [f.name for f in dataclasses.fields(PreferenceConfig) if f.name not in TrainingArguments.__dataclass_fields__]
+HERE = {
+    "precompute_ref_log_probs",  # always done
+    "precompute_ref_batch_size",
+    "dataset_num_proc",
+    "padding_free",  # always so where rows are packed
+    "pad_to_multiple_of",  # nothing is padded to a shape of its own
+    "ref_model_mixup_alpha",  # used by sync_ref_model alone, which is refused
+    "ref_model_sync_steps",
+    "discopop_tau",  # used by loss types that are refused
+    "f_alpha_divergence_coef",
+    "router_aux_loss_coef",  # looked at with the model
+    *OWN,
+}
+"""Fields of TRL's configurations that are used, or that say how TRL does what is done otherwise here."""
+
+FIXED: dict[str, tuple[Any, str]] = {
+    "label_smoothing_factor": (0.0, "give soft labels: a column p"),
+    "load_best_model_at_end": (False, "choose among the checkpoints yourself"),
+    "push_to_hub": (False, "call model.push_to_hub after the training"),
+    "use_liger_kernel": (False, "leave it out: logits are never held whole"),
+    "auto_find_batch_size": (False, "choose per_device_train_batch_size"),
+    "enable_jit_checkpoint": (False, "use save_steps"),
+    "include_num_input_tokens_seen": ("no", "read num_tokens"),
+    "bf16_full_eval": (False, "evaluation has the training's precision"),
+    "fp16_full_eval": (False, "evaluation has the training's precision"),
+    "ignore_data_skip": (False, "leave it out: skipping costs nothing here"),
+}
+"""Options of TrainingArguments that are refused unless they have this value, and what to do."""
+
+
+def read_config(args: Any) -> PreferenceConfig:
+    """Return the arguments as a `PreferenceConfig`; the object that was given is not changed.
+
+    Args:
+        args: A `PreferenceConfig`, TRL's `DPOConfig` or `KTOConfig`, `TrainingArguments`, or None for the defaults.
+
+    Raises:
+        RecipeError: An option asks for what is not done here.
+    """
+    if args is None:
+        args = PreferenceConfig("preference")
+    if not isinstance(args, TrainingArguments):
+        raise RecipeError(
+            "no arguments of a training",
+            where="args",
+            value=type(args).__name__,
+            allowed=["sacpo.PreferenceConfig", "trl.DPOConfig", "trl.KTOConfig", "transformers.TrainingArguments"],
+        )
+    config = args if isinstance(args, PreferenceConfig) else _translated(args)
+    _check(config)
+    config = copy.copy(config)
+    config.remove_unused_columns = False
+    config.logging_nan_inf_filter = False  # a NaN is an error, not something to average away
+    # one process uses one device: nn.DataParallel would split what is no tensor
+    config._n_gpu = min(config.n_gpu, 1)
+    return config
+
+
+def _translated(args: TrainingArguments) -> PreferenceConfig:
+    """Return TRL's arguments, or plain ones, under this package's names, without running their set-up again."""
+    config = object.__new__(PreferenceConfig)
+    for f in dataclasses.fields(PreferenceConfig):
+        if f.name in OWN:
+            setattr(config, f.name, f.default)
+    vars(config).update(vars(args))
+    for f in dataclasses.fields(args):
+        value = getattr(args, f.name)
+        if f.name in TrainingArguments.__dataclass_fields__ or f.name in HERE:
+            continue
+        if f.name == "loss_type":
+            config.algorithm = _algorithm(value)
+            continue
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if value != default and not (f.name == "loss_weights" and value == [1.0]):
+            raise _unsupported(f.name, value, default)
+    return config
+
+
+def _algorithm(loss: Any) -> str:
+    name = loss[0] if isinstance(loss, list) and len(loss) == 1 else loss
+    known = {"sigmoid": "dpo", "kto": "kto"}
+    if not isinstance(name, str) or name not in known:
+        raise RecipeError(
+            "no such loss here", where="args.loss_type", value=loss, allowed=[*known], do="use TRL for this loss"
+        )
+    return known[name]
+
+
+def _check(config: PreferenceConfig) -> None:
+    for name, (value, advice) in FIXED.items():
+        if getattr(config, name, value) not in (value, None):
+            raise RecipeError(
+                "an option asks for what is not done here",
+                where=f"args.{name}",
+                value=getattr(config, name),
+                allowed=value,
+                do=advice,
+            )
+    choices = {
+        "algorithm": ("dpo", "kto"),
+        "layout": ("auto", "packed", "padded"),
+        "train_sampling_strategy": ("random", "sequential", "group_by_length"),
+        "save_strategy": ("no", "steps", "epoch"),
+    }
+    for name, allowed in choices.items():
+        value = getattr(config, name)
+        if getattr(value, "value", value) not in allowed:
+            raise RecipeError("no such choice", where=f"args.{name}", value=value, allowed=allowed, do="choose one")
+    if not config.beta > 0:
+        raise RecipeError("a strength must be positive", where="args.beta", value=config.beta, allowed="above 0")
+
+
+def cache_folder(config: PreferenceConfig) -> Path | None:
+    """Return the folder of reference log-probs, None to keep them in memory."""
+    if config.reference_cache is None:
+        return Path(str(config.output_dir)) / "reference_logps"
+    return Path(config.reference_cache) if config.reference_cache else None
+
+
+def _unsupported(name: str, value: object, default: object) -> RecipeError:
+    return RecipeError(
+        "an option of TRL asks for what is not done here",
+        where=f"args.{name}",
+        value=value,
+        allowed=repr(default),
+        do="leave it out, or use TRL for it",
+    )

@@ -1,0 +1,158 @@
+"""Where a `PreferenceTrainer` starts: policy, tokenizer and reference, loaded or given."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sacpo.align.adapters import bare
+from sacpo.align.job import TrainingJob
+from sacpo.align.preference_config import PreferenceConfig
+from sacpo.errors import ModelError, RecipeError
+from sacpo.models import checked_tokenizer, load_model, load_tokenizer, weights_key
+
+
+@dataclass(frozen=True)
+class LoadedJob(TrainingJob):
+    """A training whose models are loaded.
+
+    Attributes:
+        loaded: The model whose log-probs are the reference's.
+    """
+
+    loaded: PreTrainedModel | PeftModel | None = None
+
+    def weights_key(self) -> str:
+        """Return the content key of the reference's weights."""
+        if isinstance(self.model, Path | str) and Path(self.model).is_dir():
+            return weights_key(self.model)
+        assert self.loaded is not None
+        return tensors_key(self.loaded)
+
+
+def tensors_key(model: nn.Module) -> str:
+    """Return a hash of a model's tensors, names, shapes and types included."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Start:
+    """The initial policy and its tokenizer; `path` where they were loaded from here, "" for given objects."""
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    path: str
+    attention: str | None
+
+
+def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenizerBase | None) -> Start:
+    """Return the initial policy, loaded if it is named, and its tokenizer.
+
+    Raises:
+        ModelError: There is no such model or tokenizer.
+    """
+    path = str(model) if isinstance(model, str | Path) else ""
+    loaded = _loaded(path, config) if path else model
+    place = path or getattr(bare(loaded).config, "_name_or_path", "")
+    if tokenizer is None:
+        tokenizer = load_tokenizer(place, trust_remote_code=config.trust_remote_code)
+    elif not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(
+            "no tokenizer",
+            where="processing_class",
+            value=type(tokenizer).__name__,
+            allowed="a tokenizer of transformers",
+        )
+    return Start(loaded, checked_tokenizer(tokenizer, place), path, bare(loaded).config._attn_implementation)
+
+
+def _loaded(path: str, config: PreferenceConfig) -> PreTrainedModel:
+    options = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
+    known = ("dtype", "attn_implementation", "revision", "trust_remote_code")
+    strange = sorted(options.keys() - {*known})
+    if strange:
+        raise RecipeError(
+            "an option of loading is not taken",
+            where="args.model_init_kwargs",
+            value=strange,
+            allowed=known,
+            do="load the model yourself and give it as `model`",
+        )
+    options["dtype"] = str(options.get("dtype") or "float32").removeprefix("torch.")
+    return load_model(path, **{"trust_remote_code": config.trust_remote_code, **options})
+
+
+def other_reference(ref_model: Any, model: Any, config: PreferenceConfig) -> PreTrainedModel | None:
+    """Return a reference that is not the initial policy, None where it is.
+
+    Raises:
+        ModelError: The reference is the very object that is trained.
+    """
+    if ref_model is None or (isinstance(ref_model, str | Path) and str(ref_model) == str(model)):
+        return None
+    if ref_model is model:
+        raise ModelError(
+            "the reference is the very model that is trained",
+            where="ref_model",
+            do="leave it out: the reference is the model before its first update",
+        )
+    loaded = _loaded(str(ref_model), config) if isinstance(ref_model, str | Path) else ref_model
+    return cast(PreTrainedModel, loaded.to(config.device))  # type: ignore[arg-type]
+
+
+def adapted(model: PreTrainedModel | PeftModel, peft_config: Any, seed: int) -> PreTrainedModel | PeftModel:
+    """Return the model with a new adapter whose first weights come from the seed, if one is configured.
+
+    Raises:
+        RecipeError: The model has an adapter already.
+    """
+    if peft_config is None:
+        return model
+    if isinstance(model, PeftModel):
+        raise RecipeError(
+            "the model has an adapter already", where="peft_config", do="merge it first, or leave peft_config out"
+        )
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.manual_seed(seed)
+        return cast(PeftModel, get_peft_model(model, peft_config))
+
+
+def check_experts(model: nn.Module, config: PreferenceConfig, *, given: Any) -> None:
+    """Refuse TRL's loss of a mixture's router, which TRL adds by default.
+
+    Raises:
+        RecipeError: The arguments or the model ask for it.
+    """
+    if not hasattr(given, "router_aux_loss_coef"):
+        return
+    wanted, settings = given.router_aux_loss_coef, bare(model).config.get_text_config()
+    routed = hasattr(settings, "output_router_logits")
+    weight = getattr(settings, "router_aux_loss_coef", 0.0) if wanted is None else wanted
+    if weight and (routed or wanted is not None):
+        raise RecipeError(
+            "the loss that balances experts is not computed here",
+            where="args.router_aux_loss_coef",
+            value=weight,
+            allowed=0.0,
+            do="set it to 0.0, or use TRL",
+        )
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout probability of a model to 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
