@@ -247,7 +247,7 @@ def test_the_reference_is_computed_once_and_found_again(
 
     calls = []
     real = module.score_all
-    monkeypatch.setattr(module, "score_all", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(module, "score_all", lambda *args, **options: calls.append(1) or real(*args, **options))
     trained(base, tmp_path / "a")
     trained(base, tmp_path / "a", beta=0.1)
     assert len(calls) == 1
