@@ -45,10 +45,10 @@ def test_a_sweep_of_beta_and_more_epochs_share_one_reference_pass(
     calls = 0
     compute = reference_module.score_all
 
-    def counted(*args: object) -> torch.Tensor:
+    def counted(*args: object, **options: object) -> torch.Tensor:
         nonlocal calls
         calls += 1
-        return compute(*args)  # type: ignore[arg-type]
+        return compute(*args, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reference_module, "score_all", counted)
     losses = []

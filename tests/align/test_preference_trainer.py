@@ -247,7 +247,7 @@ def test_the_reference_is_computed_once_and_found_again(
 
     calls = []
     real = module.score_all
-    monkeypatch.setattr(module, "score_all", lambda *args: calls.append(1) or real(*args))
+    monkeypatch.setattr(module, "score_all", lambda *args, **options: calls.append(1) or real(*args, **options))
     trained(base, tmp_path / "a")
     trained(base, tmp_path / "a", beta=0.1)
     assert len(calls) == 1
@@ -398,6 +398,7 @@ def test_what_is_not_done_is_refused(base: Path, tmp_path: Path) -> None:
         {"router_aux_loss_coef": 0.1},
         {"label_smoothing_factor": 0.1},
         {"auto_find_batch_size": True},
+        {"neftune_noise_alpha": 5.0},
         {"train_sampling_strategy": "batch_rebalance"},
     ):
         (name, *_) = options

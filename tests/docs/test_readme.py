@@ -154,11 +154,12 @@ def test_python_names_exist_and_calls_fit(page: str, block: str) -> None:
                 names[alias.name] = found if found is not None else importlib.import_module(inner)
     checked = 0
     for node in ast.walk(tree):
-        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+        if not isinstance(node, ast.Call):
             continue
-        owner = node.func.value
+        owner = node.func.value if isinstance(node.func, ast.Attribute) else node.func
         if isinstance(owner, ast.Name) and owner.id in names:
-            function = getattr(names[owner.id], node.func.attr)
+            function = names[owner.id]
+            function = getattr(function, node.func.attr) if isinstance(node.func, ast.Attribute) else function
             keywords = {str(keyword.arg): None for keyword in node.keywords}
             inspect.signature(function).bind(*node.args, **keywords)
             checked += 1

@@ -39,7 +39,8 @@ def score_heldout(
     trees, clusters = heldout_trees(job, pairs)
     pad_id = job.load_tokenizer().pad_token_id
     rows = choose_layout("auto", model, trees, pad_id, progress)
-    return score_all(trees, scorer(model, rows.rows), batch_size, progress, f"held-out pairs, {job.name}"), clusters
+    score, what = scorer(model, rows.rows), f"held-out pairs, {job.name}"
+    return score_all(trees, score, batch_size, progress, what, by_length=rows.name == "padded"), clusters
 
 
 def heldout_trees(job: TrainingJob, pairs: Sequence[Pair]) -> tuple[list[Tree], list[str]]:

@@ -139,6 +139,16 @@ class PreferenceTrainer(AlignTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: logits are never held.
+
+        Raises:
+            RecipeError: Always.
+        """
+        raise RecipeError(
+            "logits are never held, so none can be given", where="predict", do="call evaluate for metrics"
+        )
+
     def _measured(self, objective: Objective) -> dict[str, float]:
         """Return the means of loss and metrics; every process does equally many forward passes."""
         meter, n, size = Meter(self.args.device), len(objective.ids), self.args.per_device_eval_batch_size

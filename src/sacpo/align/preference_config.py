@@ -85,6 +85,7 @@ FIXED: dict[str, tuple[Any, str]] = {
     "include_num_input_tokens_seen": ("no", "read num_tokens"),
     "bf16_full_eval": (False, "evaluation has the training's precision"),
     "fp16_full_eval": (False, "evaluation has the training's precision"),
+    "neftune_noise_alpha": (None, "leave it out: the first loss is compared with the reference, without noise"),
     "ignore_data_skip": (False, "leave it out: skipping costs nothing here"),
 }
 """Options of TrainingArguments that are refused unless they have this value, and what to do."""

@@ -48,6 +48,7 @@ def reference_logps(
     cache: Path | None,
     batch_size: int,
     ids: Sequence[str],
+    by_length: bool = True,
     progress: Progress = QUIET,
 ) -> torch.Tensor:
     """Return the reference log-prob of every completion, from the cache or computed and then cached.
@@ -59,6 +60,7 @@ def reference_logps(
         cache: Folder of cached values; None: nothing is read or written.
         batch_size: Trees a forward pass.
         ids: The trees' names, for messages.
+        by_length: See `sacpo.align.score.score_all`.
         progress: Where to show it.
 
     Shape: (completions,) float32, in nats, on the CPU.
@@ -70,7 +72,7 @@ def reference_logps(
     path = None if cache is None else cache / f"{key}.safetensors"
     if path is not None and processes.from_first(path.is_file()):
         return _read(path, key)
-    values = score_all(trees, score, batch_size, progress, "reference log-probs")
+    values = score_all(trees, score, batch_size, progress, "reference log-probs", by_length=by_length)
     if not values.isfinite().all():
         names = [name for name, tree in zip(ids, trees, strict=True) for _ in tree.completions]
         bad = int((~values.isfinite()).nonzero()[0])

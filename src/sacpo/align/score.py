@@ -50,9 +50,18 @@ def scorer(model: nn.Module, layout: Layout, precision: torch.dtype | None = Non
 
 
 def score_all(
-    trees: Sequence[Tree], score: Score, batch_size: int, progress: Progress, description: str
+    trees: Sequence[Tree],
+    score: Score,
+    batch_size: int,
+    progress: Progress,
+    description: str,
+    *,
+    by_length: bool = True,
 ) -> torch.Tensor:
-    """Score many trees, those of about equal length together; several processes share the batches.
+    """Score many trees; several processes share the batches.
+
+    Padded rows want trees of about equal length together (`by_length`), packed rows want a mixture to fill: sorted,
+    they hold 15 % more columns on HH and PKU.
 
     The batches do not depend on how many processes there are, and every process calls `score` equally often: a
     sharded model computes nothing unless all call it.
@@ -63,7 +72,7 @@ def score_all(
     for tree in trees:
         offsets.append(offsets[-1] + len(tree.completions))
     values = torch.zeros(offsets[-1], dtype=torch.float32)
-    order = sorted(range(len(trees)), key=lambda i: (-_length(trees[i]), i))
+    order = sorted(range(len(trees)), key=lambda i: (-_length(trees[i]), i)) if by_length else [*range(len(trees))]
     plan = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     n = math.ceil(len(plan) / processes.size())
     for turn in progress.track(range(n), description, n, "batch"):

@@ -146,6 +146,7 @@ class Reference:
             cache=self.cache,
             batch_size=self.batch_size,
             ids=ids,
+            by_length=self.chosen is None or self.chosen.name == "padded",
             progress=self.progress,
         )
 
