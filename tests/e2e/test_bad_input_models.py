@@ -259,6 +259,13 @@ RUN_MODELS = [
         do="correct",
     ),
     ModelCase(
+        "checkpointing-options",
+        {"training.gradient_checkpointing": True, "training.gradient_checkpointing_kwargs": {"use_reentrantt": True}},
+        what="training option is refused",
+        where="training of H",
+        do="correct",
+    ),
+    ModelCase(
         "scheduler-options",
         {"training.lr_scheduler_kwargs": {"cycles": 2}},
         what="unexpected keyword argument 'cycles'",

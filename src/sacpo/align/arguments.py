@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.checkpoint import checkpoint
 from transformers import Trainer, TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 from transformers.optimization import get_scheduler
@@ -54,6 +55,9 @@ def _try_parts(arguments: TrainingArguments) -> None:
         tracker()
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     optimiser = kind([torch.nn.Parameter(torch.zeros(1, device=arguments.device))], **options)
+    if arguments.gradient_checkpointing and arguments.gradient_checkpointing_kwargs:
+        given: dict[str, Any] = {"use_reentrant": False, **dict(arguments.gradient_checkpointing_kwargs)}  # type: ignore[arg-type]
+        checkpoint(torch.clone, torch.zeros(1, requires_grad=True), **given)
     get_scheduler(arguments.lr_scheduler_type, optimiser, 1, 10, dict(arguments.lr_scheduler_kwargs or {}))  # type: ignore[arg-type]
 
 
