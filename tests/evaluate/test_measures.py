@@ -210,3 +210,10 @@ def test_a_model_is_measured_in_less_than_a_third_of_a_second() -> None:
         times.append(time.perf_counter() - start)
     assert len(found["categories"]) == 20
     assert min(times) < 0.3
+
+
+def test_refusals_on_prompts_of_unknown_kind_count_where_none_is_restricted() -> None:
+    answers = [answer(Prompt.from_text(f"q{i}"), word) for i, word in enumerate(["full_refusal", "compliance"])]
+    judge = WordJudge("refusal")
+    verdicts = [verdict_on(Question(a.prompt, a), judge, label=a.text) for a in answers]
+    assert measure(answers, verdicts)["metrics"]["refusal_rate"] == rate_interval(1, 2).to_json()

@@ -42,12 +42,12 @@ def check_layout(
     pad_id: int,
     tolerance: float | None = None,
     width: int | None = None,
-    examples: int = 3,
+    examples: int = 4,
 ) -> Agreement:
     """Compare the log-probs of a few real examples laid out packed and plain, in evaluation mode without autocast.
 
-    The examples are the first trees, and the longest, where windows and tables of positions end. This is cheap beside
-    a training on a hundred pairs: plain rows are padded for one tree at a time.
+    The examples are the longest trees, where windows and tables of positions end, and the first ones. Plain rows are
+    padded for one tree at a time, so that short ones stay cheap.
 
     Args:
         model: A causal language model, or a peft model around one.
@@ -55,13 +55,13 @@ def check_layout(
         pad_id: The padding token.
         tolerance: Largest difference of a token's log-prob, in nats; None: by the model's type, see `TOLERANCE`.
         width: As in `packed_rows`.
-        examples: How many first ones are compared; a third as many long ones, at least one.
+        examples: How many long ones and how many first ones are compared.
     """
     policy = bare(model)
     reason = supports_shared_prefix(policy.config) or obstacle(policy.config, type(policy.base_model))
     if reason:
         return Agreement(float("inf"), False, reason)
-    longest = sorted(range(len(trees)), key=lambda i: (-len(trees[i]), i))[: max(examples // 3, 1)]
+    longest = sorted(range(len(trees)), key=lambda i: (-len(trees[i]), i))[:examples]
     chosen = [trees[i] for i in dict.fromkeys([*longest, *range(min(examples, len(trees)))])]
     with _frozen(model, policy.device):
         rows = [padded_rows([tree], pad_id=pad_id).to(policy.device) for tree in chosen]
