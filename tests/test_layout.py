@@ -35,7 +35,7 @@ LEAVES = {
     "visible",
     "world",
 }
-ORDER = {"pipeline", "api", "cli", "verbs", "__main__"}
+ORDER = {"pipeline", "api", "cli", "commands", "__main__"}
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sacpo import processes, verbs
+from sacpo import processes
 from sacpo._version import __version__
+from sacpo.commands import verbs
 from sacpo.errors import SacpoError
 from sacpo.options import parse_options
 

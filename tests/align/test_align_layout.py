@@ -17,8 +17,8 @@ from sacpo.progress import QUIET
 
 def test_packed_rows_are_taken_where_they_agree() -> None:
     model = tiny("llama")
-    assert choose_layout("auto", model, trees(), PAD, QUIET).name == "packed"
-    assert choose_layout("packed", model, trees(), PAD, QUIET).name == "packed"
+    assert choose_layout("auto", model, trees(), PAD, QUIET).name == "flat"
+    assert choose_layout("packed", model, trees(), PAD, QUIET).name == "flat"
     assert choose_layout("padded", model, trees(), PAD, QUIET).name == "padded"
 
 
@@ -57,6 +57,7 @@ def test_flex_attention_stays_only_where_it_agrees(agrees: bool, monkeypatch: py
         return Agreement(0.0, agrees or seen[-1] != FLEX, "")
 
     monkeypatch.setattr(layout, "takes_flex", lambda model: True)
+    monkeypatch.setattr(layout, "takes_flat", lambda model: False)
     monkeypatch.setattr(layout, "check_layout", check)
     assert choose_layout("auto", model, trees(), PAD, QUIET).name == "packed"
     assert seen == ([FLEX] if agrees else [FLEX, "sdpa"])

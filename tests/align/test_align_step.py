@@ -138,7 +138,7 @@ def test_batch_times_accumulation_is_one_number(kind: str, base: Path, tmp_path:
                 abs(a.get("rewards/margins", 1)) < 1e-5
             ):  # policy and reference are equal: the margins' signs are rounding
                 a, b = a | {"rewards/accuracies": 0}, b | {"rewards/accuracies": 0}
-            assert a == pytest.approx(b, rel=2e-6, abs=1e-6)
+            assert a == pytest.approx(b, rel=5e-6, abs=2e-6)
         for name, tensor in tensors.items():
             torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-6)
 

@@ -119,7 +119,7 @@ def test_dpo_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:
     assert_same([e for e in ours.state.log_history if "eval_loss" in e], [theirs.state.log_history[-1]])
     assert math.isclose(history(ours)[0]["loss"], math.log(2), abs_tol=1e-6)
     assert history(ours)[-1]["loss"] < 0.6
-    assert ours._reference.chosen.name == "packed"
+    assert ours._reference.chosen.name == "flat"
 
 
 def test_kto_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:

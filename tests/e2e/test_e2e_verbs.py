@@ -81,7 +81,7 @@ DEATHS = {
     "kto": Death("sacpo.align.outcome:write_jsonl", 1),
     "merge": Death("sacpo.merge.streamed:write_all", 5),
     "generate": Death("sacpo.evaluate.generate:_Kept.add", 3),
-    "judge": Death("sacpo.api:write_json", 1),
+    "judge": Death("sacpo.pipeline.judge_single:write_json", 1),
 }
 CHANGED = {
     "sft": ("--seed", "1"),

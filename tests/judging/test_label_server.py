@@ -294,7 +294,7 @@ def test_the_command_stores_the_last_label_when_it_is_ended(tmp_path: Path, end:
     for model in ("tuned", "sft"):
         write_jsonl(tmp_path / f"{model}.jsonl", answers(model, 2))
     code = (
-        "import signal, sys, typer; from sacpo.labelling.command import label\n"
+        "import signal, sys, typer; from sacpo.commands.label import label\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may start tests with Ctrl-C ignored
         "app = typer.Typer(); app.command()(label); app(sys.argv[1:])"
     )

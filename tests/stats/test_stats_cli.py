@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from sacpo.commands.stats import stats
 from sacpo.data.records import Answer, Kind, Outcome, Prompt, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError, UserError
 from sacpo.judging.store import Store
 from sacpo.stats_cli import StatsOptions, render_stats, stats_command
-from sacpo.stats_cli.command import stats
 from sacpo.stats_cli.read import VerdictSet
 from sacpo.stats_cli.tables import set_tables
 
@@ -302,7 +302,7 @@ def test_the_text_holds_agreement_and_categories(tmp_path: Path) -> None:
 
 
 def test_the_command_imports_neither_torch_nor_pandas() -> None:
-    code = "import sys, sacpo.stats_cli.command, sacpo.stats_cli, sacpo.labelling.command, sacpo.labelling;"
+    code = "import sys, sacpo.commands.stats, sacpo.commands.label, sacpo.commands.judge;"
     code += "print({'torch', 'transformers', 'pandas', 'openai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

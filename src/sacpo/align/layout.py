@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from sacpo.align.objective import Layout
-from sacpo.data.packing import Tree, packed_rows, padded_rows
+from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
 from sacpo.errors import DataError, ModelError
 from sacpo.losses.agreement import Agreement, check_layout
 from sacpo.models import context_length
@@ -23,10 +23,21 @@ FLEX = "flex_attention"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A row layout and its name."""
+    """A row layout and its name.
 
-    name: str
+    Attributes:
+        name: "padded": one completion a row. "packed": each prompt once, several trees a row. "flat": packed in one
+            row, with attention that goes tree by tree.
+        rows: The layout.
+    """
+
+    name: Literal["padded", "packed", "flat"]
     rows: Layout
+
+    @property
+    def rank(self) -> int:
+        """How much it asks of a model: one that takes a layout takes those of lower rank."""
+        return ("padded", "packed", "flat").index(self.name)
 
 
 def choose_layout(
@@ -37,12 +48,13 @@ def choose_layout(
     progress: Progress,
     *,
     attention: str | None = None,
+    compiled: bool = False,
 ) -> Chosen:
     """Return the row layout for a model and these trees.
 
     Packed rows compute each prompt once and hold no padding but at their ends. They are taken where a few of these
-    very trees give the same log-probs as one completion a row. On CUDA a model whose attention nobody chose computes
-    packed rows with FlexAttention, if that agrees too.
+    very trees give the same log-probs as one completion a row. On a CPU all trees then stand in one flat row, if that
+    agrees too. On CUDA a model whose attention nobody chose computes packed rows with FlexAttention, likewise.
 
     Args:
         wanted: "packed" stops where packed rows do not agree, "auto" falls back to padded ones with a notice.
@@ -51,6 +63,7 @@ def choose_layout(
         pad_id: The padding token.
         progress: Where notices go.
         attention: The attention implementation that the user asked for; None: none.
+        compiled: Whether the model is compiled; compilers do not know flat rows' masks.
 
     Raises:
         DataError: A tree is longer than the model's context.
@@ -60,6 +73,9 @@ def choose_layout(
     padded = Chosen("padded", partial(padded_rows, pad_id=pad_id))
     if wanted == "padded" or not trees:
         return padded
+    flat = partial(flat_rows, pad_id=pad_id)
+    if takes_flat(model) and not compiled and check_layout(model, trees, pad_id=pad_id, shared=flat).ok:
+        return Chosen("flat", flat)
     agreement = _with_flex(model, trees, pad_id) if attention is None and takes_flex(model) else None
     if agreement is None or not agreement.ok:
         agreement = check_layout(model, trees, pad_id=pad_id)
@@ -92,6 +108,11 @@ def require_context(model: PreTrainedModel, trees: Sequence[Tree]) -> None:
             allowed=f"at most {room} tokens",
             do=f"set max_length to {room} or less",
         )
+
+
+def takes_flat(model: PreTrainedModel) -> bool:
+    """Return whether a model computes attention block by block faster than over rows of several trees."""
+    return model.device.type == "cpu" and model.config.get_text_config()._attn_implementation == "sdpa"
 
 
 def takes_flex(model: PreTrainedModel) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +83,8 @@ def run_sft(
     )
     report.require_some(job.name)
     trees = [Tree(d.prompt, (d.completion,)) for d in demonstrations]
-    asked = job.base.attn_implementation
-    rows = choose_layout(layout, bare(policy), trees, tokenizer.pad_token_id, progress, attention=asked)
+    choose = partial(choose_layout, attention=job.base.attn_implementation, compiled=arguments.torch_compile)
+    rows = choose(layout, bare(policy), trees, tokenizer.pad_token_id, progress)
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +119,10 @@ class Reference:
         """Return the row layout, chosen on the first trees asked for."""
         if self.chosen is None:
             asked = self.job.base.attn_implementation
+            choose = partial(choose_layout, attention=asked, compiled=self.arguments.torch_compile)
             models = [bare(self.policy), *([] if self.other is None else [self.other])]
-            found = [
-                choose_layout(self.wanted, model, trees, self.pad_id, self.progress, attention=asked)
-                for model in models
-            ]
-            self.chosen = min(found, key=lambda chosen: chosen.name == "packed")
+            found = [choose(self.wanted, model, trees, self.pad_id, self.progress) for model in models]
+            self.chosen = min(found, key=lambda chosen: chosen.rank)
         return self.chosen.rows
 
     def scorer(self) -> Score:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,13 +12,15 @@ import torch
 
 from sacpo.data.rows import Rows, Tree
 
-__all__ = ["WIDTH", "Rows", "Tree", "packed_rows", "padded_rows"]
+__all__ = ["WIDTH", "Rows", "Tree", "flat_rows", "packed_rows", "padded_rows"]
 
 Ints = npt.NDArray[np.int64]
 
 WIDTH, TREES_A_ROW = 512, 4
 """Most tokens of a packed row, and trees of mean length that it has room for: long enough to fill well, short enough
 that dense attention over a row costs little beside the rest; one longer tree makes all rows as wide as it needs."""
+BLOCK = 128
+"""Tokens that short trees are joined to in a block of a flat row: attention is called once a block."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,27 @@ def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None)
             column += len(merged[member].tree)
     used = max(sum(len(merged[member].tree) for member in members) for members in rows)
     return _assembled(placed, len(rows), used, n_completions, pad_id, shared=True)
+
+
+def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
+    """Lay out all trees in one row without any padding, for attention that goes block by block.
+
+    Args:
+        trees: Prompts with their completions; those with the same prompt become one.
+        pad_id: The padding token; there is no padding.
+    """
+    n_completions = sum(len(tree.completions) for tree in trees)
+    merged = _merged(trees, sum(map(len, trees)))
+    placed, blocks, column = [], [0], 0
+    for branches in merged:
+        size = len(branches.tree)
+        if blocks[-1] and blocks[-1] + size > BLOCK:
+            blocks.append(0)
+        blocks[-1] += size
+        placed.append(_Placed(branches, 0, column))
+        column += size
+    rows = _assembled(placed, 1, column, n_completions, pad_id, shared=True)
+    return replace(rows, blocks=tuple(blocks) if column > 1 else None)  # one query may be decoding to a model
 
 
 def _merged(trees: Sequence[Tree], limit: int) -> list[_Branches]:

@@ -53,6 +53,7 @@ class Rows:
         position_ids: Position in its own sequence; branches continue their prompt. Shape: (rows, width) long.
         attention_mask: 1 for tokens, 0 for padding. Shape: (rows, width) long.
         visible_until: See above; None when every row is one plain sequence. Shape: (rows, width) long.
+        blocks: Columns of the blocks of trees that one row consists of, where attention goes block by block; else None.
         source: Flat index, row x width + column, of the hidden state that predicts each target. Shape: (targets,) long.
         targets: Token ids of the completions, in order. Shape: (targets,) long.
         owner: Which completion, in the trees' order, a target belongs to; never decreases. Shape: (targets,) long.
@@ -69,6 +70,7 @@ class Rows:
     n_completions: int
     longest: int
     visible_until: torch.Tensor | None = None
+    blocks: tuple[int, ...] | None = None
 
     @property
     def shared(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from sacpo.data.answers import read_answers
+from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.budget import CostEstimate
 from sacpo.judging.files import STORE, estimate_files, judge_files
@@ -59,38 +59,23 @@ def panel_of(panel: Panel, **said: Any) -> PanelSpec:
 
 
 def judge_by_llms(
-    answers: str | Path,
-    out: str | Path,
-    spec: PanelSpec,
-    *,
-    baseline: str | Path | None = None,
-    criterion: str | None = None,
-    name: str | None = None,
-    baseline_name: str | None = None,
-    prompts: str | None = None,
-    progress: Progress = QUIET,
+    files: AnswerFiles, out: str | Path, spec: PanelSpec, *, criterion: str | None = None, progress: Progress = QUIET
 ) -> dict[str, Any]:
     """Judge a file of answers and return what was measured, by model.
 
     Args:
-        answers: See `sacpo.data.answers`.
+        files: The answers.
         out: The folder; see `sacpo.judging.files.judge_files`.
         spec: The panel, its rubrics and its budget.
-        baseline: The baseline's answers to the same prompts.
         criterion: File the verdicts of the one rubric under this; without rubrics: the built-in one of this name.
-        name, baseline_name: Name the models this, whatever the files say.
-        prompts: What the prompts are, where the files do not say: ordinary, restricted or borderline.
         progress: Where to show it.
 
     Raises:
         UserError: The files or settings do not fit together, or an endpoint refuses the key or the model.
         RunError: Verdicts are missing, because the budget is spent or an endpoint failed; the same call goes on.
     """
-    own = read_answers(answers, model=name, kind=prompts)
-    others = None if baseline is None else read_answers(baseline, model=baseline_name, kind=prompts)
     result = judge_files(
-        own,
-        others,
+        *files.read(),
         Path(out),
         _judges(spec, criterion),
         orders=spec.orders,
@@ -107,20 +92,11 @@ def judge_by_llms(
 
 
 def estimate_llms(
-    answers: str | Path,
-    out: str | Path,
-    spec: PanelSpec,
-    *,
-    baseline: str | Path | None = None,
-    criterion: str | None = None,
-    name: str | None = None,
-    baseline_name: str | None = None,
-    prompts: str | None = None,
+    files: AnswerFiles, out: str | Path, spec: PanelSpec, *, criterion: str | None = None
 ) -> list[CostEstimate]:
     """Return what `judge_by_llms` with the same arguments would cost; nothing is asked or written."""
     return estimate_files(
-        read_answers(answers, model=name, kind=prompts),
-        None if baseline is None else read_answers(baseline, model=baseline_name, kind=prompts),
+        *files.read(),
         Path(out),
         _judges(spec, criterion),
         orders=spec.orders,

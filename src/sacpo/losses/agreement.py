@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from sacpo.data.packing import packed_rows, padded_rows
-from sacpo.data.rows import Tree
+from sacpo.data.rows import Rows, Tree
 from sacpo.losses.logps import bare, completion_token_logps
 from sacpo.losses.sharing import obstacle, supports_shared_prefix
 
@@ -42,11 +42,12 @@ def check_layout(
     pad_id: int,
     tolerance: float | None = None,
     width: int | None = None,
-    examples: int = 4,
+    shared: Callable[[Sequence[Tree]], Rows] | None = None,
+    examples: int = 3,
 ) -> Agreement:
     """Compare the log-probs of a few real examples laid out packed and plain, in evaluation mode without autocast.
 
-    The examples are the longest trees, where windows and tables of positions end, and the first ones. Plain rows are
+    The examples are the longest tree, where windows and tables of positions end, and the first ones. Plain rows are
     padded for one tree at a time, so that short ones stay cheap.
 
     Args:
@@ -55,19 +56,21 @@ def check_layout(
         pad_id: The padding token.
         tolerance: Largest difference of a token's log-prob, in nats; None: by the model's type, see `TOLERANCE`.
         width: As in `packed_rows`.
-        examples: How many long ones and how many first ones are compared.
+        shared: The layout that is compared with plain rows; None: `packed_rows`.
+        examples: How many first ones are compared.
     """
     policy = bare(model)
     reason = supports_shared_prefix(policy.config) or obstacle(policy.config, type(policy.base_model))
     if reason:
         return Agreement(float("inf"), False, reason)
-    longest = sorted(range(len(trees)), key=lambda i: (-len(trees[i]), i))[:examples]
-    chosen = [trees[i] for i in dict.fromkeys([*longest, *range(min(examples, len(trees)))])]
+    longest = max(range(len(trees)), key=lambda i: (len(trees[i]), -i))
+    chosen = [trees[i] for i in dict.fromkeys([longest, *range(min(examples, len(trees)))])]
+    laid = packed_rows(chosen, pad_id=pad_id, width=width) if shared is None else shared(chosen)
     with _frozen(model, policy.device):
         rows = [padded_rows([tree], pad_id=pad_id).to(policy.device) for tree in chosen]
         plain = torch.cat([completion_token_logps(model, row) for row in rows])
         try:
-            packed = completion_token_logps(model, packed_rows(chosen, pad_id=pad_id, width=width).to(policy.device))
+            packed = completion_token_logps(model, laid.to(policy.device))
         except torch.OutOfMemoryError:
             raise
         except (TypeError, ValueError, AttributeError, KeyError, RuntimeError) as error:  # what a model may refuse with

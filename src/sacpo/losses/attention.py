@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PretrainedConfig
 
 from sacpo.data.rows import Rows
+from sacpo.losses.diagonal import DiagonalMask
 
 
 @dataclass(frozen=True)
@@ -55,14 +57,27 @@ def visible(rows: Rows, reach: Reach = Reach()) -> torch.Tensor:
     Shape: (rows, 1, queries, keys) bool.
     """
     assert rows.visible_until is not None
-    columns = torch.arange(rows.input_ids.shape[1], device=rows.input_ids.device)
-    query, position = columns[:, None], rows.position_ids
-    seen = (columns <= query) & (query < rows.visible_until[:, None, :])
+    return _seen(rows.position_ids, rows.visible_until, reach)
+
+
+def _seen(position: torch.Tensor, until: torch.Tensor, reach: Reach) -> torch.Tensor:
+    columns = torch.arange(position.shape[1], device=position.device)
+    query = columns[:, None]
+    seen = (columns <= query) & (query < until[:, None, :])
     if reach.window is not None:
         seen &= position[:, :, None] - position[:, None, :] < reach.window
     if reach.block is not None:
         seen &= position[:, :, None] // reach.block == position[:, None, :] // reach.block
     return seen[:, None]
+
+
+def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
+    """Return what `visible` returns for one row of blocks, of which only the blocks are computed."""
+    until, position = rows.visible_until, rows.position_ids
+    assert until is not None and rows.blocks is not None
+    ends = itertools.accumulate(rows.blocks)
+    columns = [slice(end - size, end) for end, size in zip(ends, rows.blocks, strict=True)]
+    return DiagonalMask([_seen(position[:, part], until[:, part] - part.start, reach) for part in columns])
 
 
 def visible_blocks(rows: Rows, reach: Reach = Reach()) -> BlockMask:
@@ -104,6 +119,8 @@ def _mask(config: PretrainedConfig, rows: Rows, reach: Reach, dtype: torch.dtype
     implementation = config._attn_implementation
     if implementation == "flex_attention":
         return visible_blocks(rows, reach)
+    if rows.blocks is not None and implementation == "sdpa":
+        return visible_on_diagonal(rows, reach)
     seen = visible(rows, reach)
     if implementation == "eager":  # added to the scores, where True would count as 1
         return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)

@@ -16,6 +16,8 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 LOGITS_AT_ONCE = 2**24
 """Logits that are held at once, in float32, unless a chunk size is given: 64 MiB."""
+LOGITS_KEPT = 2**25
+"""As many logits, or fewer, are kept for the gradient, which computes them once more otherwise: 128 MiB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +158,8 @@ def head_logps(
 ) -> torch.Tensor:
     """Return the log-prob of each target given the hidden state that predicts it, in nats.
 
-    The logits of `chunk` targets at a time are held in float32 and computed once more for the gradient.
+    The logits of `chunk` targets at a time are held in float32; more than `LOGITS_KEPT` in all are computed once more
+    for the gradient.
 
     Args:
         split: The head.
@@ -209,7 +212,7 @@ def _is_plain(head: nn.Module) -> bool:
 
 
 class _LinearLogps(torch.autograd.Function):
-    """log softmax(cap(scale (h W^T + b)))[target], keeping one float a target for the backward pass."""
+    """log softmax(cap(scale (h W^T + b)))[target], keeping one float a target for the backward pass, and few logits."""
 
     @staticmethod
     def forward(
@@ -230,30 +233,34 @@ class _LinearLogps(torch.autograd.Function):
             matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
             logps = exact(torch.empty(len(targets), dtype=ctx.dtype, device=hidden.device))
             norms = torch.empty_like(logps)
+            keep = any(ctx.needs_input_grad) and len(targets) * weight.shape[0] <= LOGITS_KEPT
+            kept = []
             for start in range(0, len(targets), chunk):
                 part = slice(start, start + chunk)
-                logits = bent(exact(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift)), scale, cap)
+                scores = exact(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift))
+                kept += [scores] if keep else []
+                logits = bent(scores, scale, cap)
                 norms[part] = logits.logsumexp(1)
                 logps[part] = logits.gather(1, targets[part, None]).squeeze(1) - norms[part]
                 if statistics is not None:
                     statistics.add(logits, targets[part], norms[part])
-        ctx.save_for_backward(hidden, targets, weight, bias, norms)
+        ctx.save_for_backward(hidden, targets, weight, bias, norms, *kept)
         return logps
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        hidden, targets, weight, bias, norms = ctx.saved_tensors
+        hidden, targets, weight, bias, norms, *kept = ctx.saved_tensors
         to_hidden, _, to_weight, to_bias = ctx.needs_input_grad[:4]
         grad_hidden = torch.empty_like(hidden) if to_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=norms.dtype) if to_weight else None
         grad_bias = torch.zeros_like(bias, dtype=norms.dtype) if to_bias else None
         with torch.autocast(hidden.device.type, enabled=False):
             matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
-            for start in range(0, len(targets), ctx.chunk):
+            for number, start in enumerate(range(0, len(targets), ctx.chunk)):
                 part = slice(start, start + ctx.chunk)
                 inputs = hidden[part].to(ctx.dtype)
-                scores = exact(nn.functional.linear(inputs, matrix, shift))
+                scores = kept[number] if kept else exact(nn.functional.linear(inputs, matrix, shift))
                 slope = _slope(scores, targets[part], norms[part], grad[part], ctx.scale, ctx.cap).to(ctx.dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = slope @ matrix

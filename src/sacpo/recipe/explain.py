@@ -6,7 +6,7 @@ import difflib
 import re
 import typing
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -31,12 +31,25 @@ KINDS = {
 UNKNOWN = ("extra_forbidden", "invalid_key")
 NAME_RULE = "letters, digits, '.', '_' and '-', beginning with a letter or a digit"
 Location = tuple[int | str, ...]
+Section = TypeVar("Section", bound=BaseModel)
 
 
 def did_you_mean(name: object, allowed: Collection[str], otherwise: str) -> str:
     """Return advice that names the nearest of the allowed names, or `otherwise` where none is near."""
     nearest = difflib.get_close_matches(str(name), sorted(allowed), 1, 0.5)
     return f"did you mean '{nearest[0]}'?" if nearest else otherwise
+
+
+def checked(section: type[Section], **values: Any) -> Section:
+    """Return a section of a recipe that was given as arguments.
+
+    Raises:
+        RecipeError: A value is not valid.
+    """
+    try:
+        return section.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, values, "", section) from error
 
 
 def explain(error: ValidationError, data: Any, source: str, section: type[BaseModel]) -> RecipeError:

@@ -1,4 +1,4 @@
-"""The verbs of single stages on the command line; each is `sacpo.api`'s function of the same name."""
+"""The verbs on the command line; each is `sacpo.api`'s function of the same name."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Annotated, Any
 
 import typer
 
+from sacpo.commands.judge import judge
+from sacpo.commands.label import label
+from sacpo.commands.stats import stats
 from sacpo.errors import RecipeError
-from sacpo.judging.command import judge
-from sacpo.labelling.command import label
 from sacpo.options import parse_options
-from sacpo.stats_cli.command import stats
 from sacpo.visible import visible
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it appears when it is complete.", show_default=False)]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from sacpo.data.answers import AnswerFiles
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.options import parse_options
@@ -93,8 +95,7 @@ def judge(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")] = False,
 ) -> None:
     """Judge a file of answers, beside a baseline's where one is given."""
-    files: dict[str, Any] = {"baseline": baseline, "criterion": criterion, "name": name, "baseline_name": baseline_name}
-    files |= {"prompts": _kind(prompts)}
+    files = AnswerFiles(answers, baseline, name, baseline_name, _kind(prompts))
     if llm or panel:
         if model is not None:
             raise RecipeError("one command judges in one way", where="--model", value=model, do="leave out --llm or it")
@@ -102,27 +103,22 @@ def judge(
         settings |= {"price": None if price is None else _price(price)}
         budget = {"max_requests": max_requests, "max_tokens": max_tokens, "max_cost": max_cost}
         asked = {"rubrics": rubric, "orders": order, "repeats": repeats, "concurrency": concurrency}
-        _by_llms(answers, out, _panel(llm, panel, settings, budget, **asked), files, estimate, as_json)
+        _by_llms(files, out, _panel(llm, panel, settings, budget, **asked), criterion, estimate, as_json)
         return
+    scorer = {"model": model, "sign": -1 if cost else 1, "unsafe_below": unsafe_below, "max_length": max_length}
+    _by_model(files, out, criterion, {**scorer, "base": parse_options(base, "--base")}, as_json)
+
+
+def _by_model(files: AnswerFiles, out: Path, criterion: str | None, scorer: dict[str, Any], as_json: bool) -> None:
     if criterion is None:
         raise RecipeError(
             "nothing says what to judge by", where="--criterion", do="give --criterion, or --llm MODEL --rubric NAME"
         )
     from sacpo import api
 
+    kind: Literal["reward-model", "refusal"] = "reward-model" if scorer["model"] else "refusal"
     with _progress(as_json) as progress:
-        found = api.judge(
-            answers,
-            out,
-            **files,
-            kind="reward-model" if model else "refusal",
-            model=model,
-            sign=-1 if cost else 1,
-            unsafe_below=unsafe_below,
-            max_length=max_length,
-            base=parse_options(base, "--base"),
-            progress=progress,
-        )
+        found = api.judge(out=out, criterion=criterion, kind=kind, progress=progress, **asdict(files), **scorer)
     print(json.dumps(found) if as_json else visible(_text(found)))
 
 
@@ -146,15 +142,17 @@ def _panel(
     return panel_of(panel, **said)
 
 
-def _by_llms(answers: Path, out: Path, spec: PanelSpec, files: dict[str, Any], estimate: bool, as_json: bool) -> None:
+def _by_llms(
+    files: AnswerFiles, out: Path, spec: PanelSpec, criterion: str | None, estimate: bool, as_json: bool
+) -> None:
     from sacpo.judging.single import estimate_llms, judge_by_llms
 
     if estimate:
-        for one in estimate_llms(answers, out, spec, **files):
-            print(json.dumps({"event": "estimate", **one.to_json()}) if as_json else one.text())
+        for one in estimate_llms(files, out, spec, criterion=criterion):
+            print(json.dumps({"event": "estimate", **one.to_json()}) if as_json else visible(one.text()))
         return
     with _progress(as_json) as progress:
-        found = judge_by_llms(answers, out, spec, progress=progress, **files)
+        found = judge_by_llms(files, out, spec, criterion=criterion, progress=progress)
     if as_json:
         print(json.dumps(found))
         return

@@ -1,0 +1,68 @@
+"""Selection as a single stage; `sacpo.api` offers it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sacpo.errors import DataError, RecipeError, RunError
+from sacpo.pipeline.evaluation_work import MEASURES
+from sacpo.recipe.explain import checked, did_you_mean
+from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
+from sacpo.select import select_model
+from sacpo.stats.estimate import Estimate
+
+
+def select(
+    judged: Sequence[str | Path], *, constraints: Sequence[Mapping[str, Any]], objective: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Choose the most helpful model that meets every constraint, from folders that `judge` wrote.
+
+    Args:
+        judged: Folders of `judge`: all models, and one folder for each criterion of a model.
+        constraints: As in a recipe, without `prompts`: metric, criterion, at_most or at_least.
+        objective: As in a recipe, without `prompts`: metric and criterion.
+
+    Raises:
+        UserError: A folder holds no measures, or a constraint is not valid.
+    """
+    measures: dict[str, dict[str, Any]] = {}
+    for folder in judged:
+        for name, metrics in _measures(Path(folder)).items():
+            measures.setdefault(name, {"answers": {"metrics": {}}})["answers"]["metrics"] |= metrics
+    specs = [checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
+    goal = checked(ObjectiveSpec, prompts="answers", **objective)
+    _check_measured([*specs, goal], {metric for sets in measures.values() for metric in sets["answers"]["metrics"]})
+    return select_model(measures, specs, goal, roles={"answers": "tuning"})
+
+
+def _measures(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return the metrics of every model in a folder of `judge`."""
+    path = folder / MEASURES
+    if not path.is_file():
+        raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
+    try:
+        found = {name: of["metrics"] for name, of in json.loads(path.read_text(encoding="utf-8")).items()}
+        for estimates in found.values():
+            for estimate in estimates.values():
+                Estimate.from_json(estimate)
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
+        raise DataError("not the measures of 'judge'", where=path, do="judge the answers again") from error
+    return found
+
+
+def _check_measured(wanted: Sequence[ConstraintSpec | ObjectiveSpec], measured: Collection[str]) -> None:
+    """Refuse a bound or an objective on what no folder measures: no model could ever meet it."""
+    for spec in wanted:
+        by_criterion = spec.metric in ("win_rate", "mean_score")
+        name = f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+        if name not in measured:
+            raise RecipeError(
+                f"no folder measures '{name}'",
+                where="objective" if isinstance(spec, ObjectiveSpec) else "constraints",
+                value=name,
+                allowed=sorted(measured),
+                do=did_you_mean(name, measured, "judge the answers by this criterion; a win rate needs a baseline"),
+            )

@@ -1,0 +1,85 @@
+"""Attention block by block over one row: the same log-probs and gradients as plain rows, or an error."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from test_layout_agreement import AGREE
+from tiny_models import PAD, tiny, trees
+from torch.nn import functional
+
+from sacpo.align.layout import choose_layout
+from sacpo.data.packing import flat_rows, padded_rows
+from sacpo.losses.agreement import check_layout
+from sacpo.losses.attention import Reach, attention_mask, visible, visible_on_diagonal
+from sacpo.losses.diagonal import DiagonalMask
+from sacpo.losses.logps import completion_logps
+from sacpo.progress import QUIET
+
+FLAT = partial(flat_rows, pad_id=PAD)
+
+
+@pytest.mark.parametrize("kind", AGREE)
+def test_every_architecture_that_shares_prompts_agrees_in_one_flat_row(kind: str) -> None:
+    """Windows and blocks of positions included: some end inside of the trees."""
+    found = check_layout(tiny(kind), trees(), pad_id=PAD, tolerance=1e-5, shared=FLAT, examples=6)
+    if tiny(kind).config._attn_implementation == "sdpa":
+        assert found.ok, found.reason
+
+
+@pytest.mark.parametrize("reach", [Reach(), Reach(window=5), Reach(block=4)])
+def test_the_blocks_are_all_that_is_seen(reach: Reach) -> None:
+    rows = FLAT(trees() * 3)
+    mask = visible_on_diagonal(rows, reach)
+    assert rows.blocks is not None
+    assert len(rows.blocks) > 1
+    assert torch.equal(torch.block_diag(*[block[0, 0] for block in mask.blocks]).bool(), visible(rows, reach)[0, 0])
+    assert mask.shape == visible(rows, reach).shape
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_are_those_of_plain_rows(checkpointing: bool) -> None:
+    found = []
+    for layout in (partial(padded_rows, pad_id=PAD), FLAT):
+        model = tiny("llama", dtype=torch.float64).train()
+        if checkpointing:
+            model.gradient_checkpointing_enable()
+        completion_logps(model, layout(trees())).sum().backward()
+        found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)  # norms and rotations are in float32
+
+
+def test_attention_in_16_bits_is_computed_in_32() -> None:
+    rows = FLAT(trees())
+    mask = visible_on_diagonal(rows)
+    query, key, value = torch.randn(3, 1, 2, rows.input_ids.shape[1], 8, generator=torch.Generator().manual_seed(0))
+    half = [tensor.bfloat16() for tensor in (query, key, value)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = functional.scaled_dot_product_attention(*half, attn_mask=mask)
+    exact = functional.scaled_dot_product_attention(*(h.float() for h in half), attn_mask=visible(rows))
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, exact.bfloat16())
+
+
+def test_anything_but_attention_over_the_whole_row_is_refused() -> None:
+    rows = FLAT(trees())
+    mask = visible_on_diagonal(rows)
+    width = rows.input_ids.shape[1]
+    part = torch.randn(3, 1, 2, width - 1, 8)
+    with pytest.raises(TypeError, match="all queries and keys"):
+        functional.scaled_dot_product_attention(*part, attn_mask=mask)
+    for use in (lambda: mask[..., : width - 1], lambda: ~mask, lambda: mask.float(), lambda: torch.where(mask, 0, 1)):
+        with pytest.raises(TypeError, match="only"):
+            use()
+    assert "DiagonalMask" in repr(mask)
+
+
+def test_flat_rows_are_for_sdpa_on_a_cpu_and_not_for_compilers() -> None:
+    model = tiny("llama")
+    assert isinstance(attention_mask(model.config, FLAT(trees()), torch.float32), DiagonalMask)
+    assert choose_layout("auto", model, trees(), PAD, QUIET, compiled=True).name == "packed"
+    eager = tiny("llama", attention="eager")
+    assert not isinstance(attention_mask(eager.config, FLAT(trees()), torch.float32), DiagonalMask)
+    assert choose_layout("auto", eager, trees(), PAD, QUIET).name == "packed"
