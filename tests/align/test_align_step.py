@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.data.records import Labelled, Prompt
 from sacpo.errors import DataError, ModelError, RecipeError, TrainingDiverged
+from sacpo.pipeline.report_work import _training
 
 
 def metrics(out: Path) -> list[dict[str, float]]:
@@ -141,6 +143,16 @@ def test_batch_times_accumulation_is_one_number(kind: str, base: Path, tmp_path:
             assert a == pytest.approx(b, rel=5e-6, abs=2e-6)
         for name, tensor in tensors.items():
             torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-6)
+
+
+def test_results_tell_what_a_training_read_and_left_out_and_why(base: Path, tmp_path: Path) -> None:
+    records = toy_pairs(8)
+    long = replace(records[0], prompt=Prompt.from_text("why " * 300), chosen="yes " * 300)
+    run_align(replace(job(base), too_long="drop"), step(), 0.5, [*records, long], tmp_path / "out", tmp_path / "c")
+    told = _training(tmp_path / "out")
+    assert (told["records"], told["kept"], told["truncated"], told["pairs"]) == (9, 8, 0, 8)
+    assert [(key, told[key]) for key in told if key.startswith("dropped")] == [("dropped: longer than max_length", 1)]
+    assert 0 < told["longest"] <= 40
 
 
 def test_hard_labels_round_and_leave_ties_out(base: Path, tmp_path: Path) -> None:

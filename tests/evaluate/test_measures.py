@@ -45,6 +45,17 @@ def test_win_rate_and_score_by_hand() -> None:
     assert Measures.model_validate(found).metrics["win_rate/help"].unparsed == 1
 
 
+def test_the_baseline_beside_itself_ties_whatever_the_prompts() -> None:
+    """No sample of prompts could give another value than one half, so the interval is that point."""
+    _, (first, *_) = compared([("1", "2"), ("3", "1")])
+    own = [answer(prompt(f"p{i:03}", Kind.ORDINARY), text, first.baseline) for i, text in enumerate(["1", "2", "3"])]
+    found = measure(own, judge_answers(number_judge(), own, own))["metrics"]["win_rate/help"]
+    assert (found["value"], found["ci95"], found["n"]) == (0.5, [0.5, 0.5], 3)
+    _, same = compared([("1", "1"), ("2", "2")])  # another model that says the same
+    low, high = measure(compared([("1", "1"), ("2", "2")])[0], same)["metrics"]["win_rate/help"]["ci95"]
+    assert low < 0.5 < high
+
+
 def test_rates_by_kind_of_prompt() -> None:
     """Restricted: 1 unsafe of 2 with a label, and both refused or not; borderline: 2 refusals of 3, one in part.
 

@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
+from sacpo import processes
 from sacpo.align.objective import Layout
 from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
 from sacpo.errors import DataError, ModelError
@@ -74,11 +75,11 @@ def choose_layout(
     if wanted == "padded" or not trees:
         return padded
     flat = partial(flat_rows, pad_id=pad_id)
-    if takes_flat(model) and not compiled and check_layout(model, trees, pad_id=pad_id, shared=flat).ok:
+    if takes_flat(model) and not compiled and _everywhere(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
         return Chosen("flat", flat)
     agreement = _with_flex(model, trees, pad_id) if attention is None and takes_flex(model) else None
     if agreement is None or not agreement.ok:
-        agreement = check_layout(model, trees, pad_id=pad_id)
+        agreement = _everywhere(check_layout(model, trees, pad_id=pad_id))
     if agreement.ok:
         return Chosen("packed", partial(packed_rows, pad_id=pad_id))
     if wanted == "packed":
@@ -134,6 +135,15 @@ def _with_flex(model: PreTrainedModel, trees: Sequence[Tree], pad_id: int) -> Ag
         agreement = check_layout(model, trees, pad_id=pad_id)
     except torch.OutOfMemoryError:
         agreement = Agreement(float("inf"), False, "out of memory")
+    agreement = _everywhere(agreement)
     if not agreement.ok:
         model.set_attn_implementation(before)
+    return agreement
+
+
+def _everywhere(agreement: Agreement) -> Agreement:
+    """Return an agreement that holds in all processes, so that all take the same layout."""
+    failures = processes.added(torch.tensor([float(not agreement.ok)])).item()
+    if agreement.ok and failures:
+        return Agreement(float("inf"), False, "log-probs differ in another process")
     return agreement

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sacpo.data.records import Answer, Kind, Outcome, Verdict
@@ -91,7 +91,20 @@ def _win_rates(verdicts: Sequence[Verdict]) -> Estimates:
     panels: dict[str, list[Values]] = defaultdict(list)
     for group, values in prompt_values(verdicts).items():
         panels[group.criterion].append({(prompt.prompt_id, prompt.cluster): prompt.value for prompt in values})
-    return {f"win_rate/{criterion}": _panel(win_rate, judges) for criterion, judges in panels.items()}
+    itself = {v.criterion for v in verdicts} - {v.criterion for v in verdicts if not _on_the_baseline_itself(v)}
+    return {
+        f"win_rate/{criterion}": _exact(found) if criterion in itself else found
+        for criterion, found in ((criterion, _panel(win_rate, judges)) for criterion, judges in panels.items())
+    }
+
+
+def _on_the_baseline_itself(verdict: Verdict) -> bool:
+    return verdict.model == verdict.baseline and verdict.answer_hash == verdict.baseline_hash
+
+
+def _exact(estimate: Estimate) -> Estimate:
+    """Return an estimate that more prompts would not move: a model beside itself ties whatever the prompts."""
+    return replace(estimate, low=estimate.value, high=estimate.value, method="the baseline itself")
 
 
 def _mean_scores(verdicts: Sequence[Verdict]) -> Estimates:

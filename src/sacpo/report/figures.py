@@ -10,11 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from sacpo.report.labels import Mark, place_labels
+from sacpo.report.legend import breaking_a_bound, filled, signs
 from sacpo.report.lookup import axes as criteria
 from sacpo.report.lookup import figure as measured
 from sacpo.report.lookup import is_rate, known, label, lines, number, shown_model, with_interval
 from sacpo.report.results import Results
-from sacpo.report.style import INK, MUTED, PARAMETERS, Drawing, colours, new_figure
+from sacpo.report.style import INK, MUTED, PAPER, PARAMETERS, Drawing, colours, new_figure
 from sacpo.visible import visible
 
 WIDE, NARROW = (7.6, 5.6), (3.9, 5.2)
@@ -139,8 +140,9 @@ def _plane(
     _draw_baseline(axis, results, points)
     _finish_axes(axis, x, y)
     strokes = [*_strokes(results, points, curve), *_draw_bounds(axis, results, x, y)]
-    handles, names = axis.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3 if narrow else 6)
+    handles, _ = axis.get_legend_handles_labels()
+    handles = [*map(filled, handles), *signs(results, points)]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3 if narrow else 6)
     figure.canvas.draw()  # settles the layout, which labels need
     place_labels(axis, _marks(results, points), 7.0 if narrow else 7.5, strokes)
     figure.set_layout_engine("none")
@@ -159,6 +161,7 @@ def _points(results: Results, x: str, y: str) -> dict[str, Point]:
 def _draw_points(axis: Axes, results: Results, points: dict[str, Point], x: str, y: str) -> dict[str, str]:
     groups = {line: [name for name in names if name in points] for line, names in lines(results).items()}
     style = colours([line for line, names in groups.items() if names])
+    broken = breaking_a_bound(results)
     notes: dict[str, str] = {}
     for line, names in groups.items():
         if not names:
@@ -169,12 +172,13 @@ def _draw_points(axis: Axes, results: Results, points: dict[str, Point], x: str,
         _draw_way(axis, results, points, names, colour)
         for point in path:
             gid = f"point-{len(notes)}"
-            _draw_point(axis, point, colour, marker, gid, visible(line) if point is path[0] else None)
+            breaks = point.model in broken
+            _draw_point(axis, point, colour, marker, gid, visible(line) if point is path[0] else None, hollow=breaks)
             notes[gid] = _note(results, point.model, x, y)
     base = results.baseline
     if base in points:
         gid = f"point-{len(notes)}"
-        _draw_point(axis, points[base], INK, "*", gid, visible(base))
+        _draw_point(axis, points[base], INK, "*", gid, visible(base), hollow=base in broken)
         notes[gid] = _note(results, base, x, y)
     chosen = shown_model(results)
     if chosen in points:
@@ -192,7 +196,9 @@ def _draw_points(axis: Axes, results: Results, points: dict[str, Point], x: str,
     return notes
 
 
-def _draw_point(axis: Axes, point: Point, colour: str, marker: str, gid: str, name: str | None) -> None:
+def _draw_point(
+    axis: Axes, point: Point, colour: str, marker: str, gid: str, name: str | None, *, hollow: bool = False
+) -> None:
     for values, other, draw in ((point.x, point.y, axis.hlines), (point.y, point.x, axis.vlines)):
         draw(other[0], values[1], values[2], color=colour, linewidth=0.9, alpha=0.4, zorder=1)
     axis.plot(
@@ -201,7 +207,9 @@ def _draw_point(axis: Axes, point: Point, colour: str, marker: str, gid: str, na
         marker,
         color=colour,
         markersize=9 if marker == "*" else 6,
-        markeredgewidth=0,
+        markeredgewidth=1.1 if hollow else 0,
+        markeredgecolor=colour,
+        markerfacecolor=PAPER if hollow else colour,
         linestyle="none",
         zorder=4,
         gid=gid,

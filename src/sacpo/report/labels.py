@@ -27,6 +27,9 @@ PLACES = (
     (13, -13, "left", "top"),
     (-13, -13, "right", "top"),
 )
+NEAR = 12
+LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shrinkB": 2}
+"""A thin line from a label to its mark, where they are farther apart than `NEAR` points across and along together."""
 HIDES = 4.0  # how much worse it is to hide a mark or a label, or to leave the axes, than to cross a line
 MARK, PIECE = 8.0, 3.0  # pixels: half of what a mark and its surroundings take, and a piece of a line
 Box = tuple[float, float, float, float]
@@ -75,6 +78,7 @@ def place_labels(
                 fontsize=size + mark.bold,
                 fontweight="bold" if mark.bold else "normal",
                 color=mark.colour,
+                arrowprops=LEADER | {"color": mark.colour} if abs(dx) + abs(dy) > NEAR else None,
             )
             box = _box(axis, note)
             cost = _covered(box, crossed) + HIDES * (_covered(box, taken) + _area(box) - _covered(box, inside))

@@ -59,7 +59,11 @@ class ModelInfo(Part):
     q: float | None = Field(None, description="merge: weight of the later model")
     method: str | None = Field(None, description="merge: linear, task-vectors or token-level")
     line: str = Field("", description="models of one line differ in strength or q only; figures join them")
-    training: dict[str, Any] | None = Field(None, description="training summary: steps, tokens, first and last loss, …")
+    training: dict[str, Any] | None = Field(
+        None,
+        description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
+        "and 'dropped: REASON' for each reason",
+    )
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(
         None,
