@@ -128,10 +128,12 @@ def run_trl(base: Path, records: list[Any], folder: Path, case: Case) -> list[fl
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
+    from sacpo.align.kto import couples
     from sacpo.align.order import EpochShuffle
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     rows = _rows(records, tokenizer, case.algorithm)
+    together = couples([row["prompt"] for row in rows]) if case.algorithm == "kto" else None
     trainer_class, config_class = (KTOTrainer, KTOConfig) if case.algorithm == "kto" else (DPOTrainer, DPOConfig)
     device_batch = 2 if case.peer == "tuned" else case.batch
 
@@ -139,7 +141,7 @@ def run_trl(base: Path, records: list[Any], folder: Path, case: Case) -> list[fl
         """TRL's trainer on the same batches."""
 
         def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-            return EpochShuffle(len(rows), SEED)
+            return EpochShuffle(len(rows), SEED, together=together)
 
     losses: list[float] = []
     for i, beta in enumerate(case.betas):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sacpo.align.arguments import training_arguments
 from sacpo.align.defaults import optimiser_steps, with_defaults
+from sacpo.align.kto import couples
 from sacpo.align.order import EpochShuffle
 from sacpo.align.sft import SftObjective, run_sft
 from sacpo.align.trainer import AlignTrainer
@@ -44,6 +45,23 @@ def test_the_planned_steps_are_the_trained_ones(
     }
     assert optimiser_steps(n, options) == steps
     assert run_sft(job(base, **options), toy_demonstrations(n), tmp_path / "a")["steps"] == steps
+
+
+def test_neighbours_that_belong_together_stay_neighbours_in_every_epoch() -> None:
+    """Records 0 1 | 2 | 3 4 | 5 6 | 7 | 8: units keep their inner order, and are shuffled like records elsewhere."""
+    together = couples(["a", "a", "b", "c", "c", "c", "c", "d", "e"])
+    assert together == [0, 0, 2, 3, 3, 5, 5, 7, 8]
+    orders = set()
+    for epoch in range(20):
+        order = EpochShuffle(9, 1, together=together)
+        order.set_epoch(epoch)
+        found = list(order)
+        assert sorted(found) == list(range(9))
+        assert all(found[found.index(first) + 1] == first + 1 for first in (0, 3, 5))
+        orders.add(tuple(found))
+    assert len(orders) > 10
+    assert list(EpochShuffle(9, 1, together=range(9))) == list(EpochShuffle(9, 1))
+    assert list(EpochShuffle(0, 1, together=[])) == []
 
 
 @given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(0, 5))

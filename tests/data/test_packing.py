@@ -234,6 +234,12 @@ def test_a_block_of_a_flat_row_ends_where_another_tree_would_make_it_too_long() 
     assert flat_rows(batch, pad_id=PAD).blocks == (BLOCK - 5, 20, BLOCK + 1, 2)
 
 
+def test_one_prompt_with_many_long_completions_makes_several_blocks() -> None:
+    """Attention costs the square of a block, so trees of one prompt are joined up to the width of a row only."""
+    rows = flat_rows([Tree((7,), ((3,) * 200,)) for _ in range(20)], pad_id=PAD)
+    assert rows.blocks == (401,) * 10
+
+
 @given(TREES)
 @settings(max_examples=30, deadline=None)
 def test_flat_rows_give_the_log_probs_of_plain_rows(given_trees: list[Tree]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -74,6 +75,23 @@ def test_anything_but_attention_over_the_whole_row_is_refused() -> None:
         with pytest.raises(TypeError, match="only"):
             use()
     assert "DiagonalMask" in repr(mask)
+
+
+@pytest.mark.parametrize("error", [AssertionError, IndexError])
+def test_a_model_that_refuses_its_mask_with_any_error_gets_plain_rows(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tiny("llama")
+    forward = model.model.forward
+
+    def strict(*args: Any, attention_mask: torch.Tensor, **options: Any) -> Any:
+        if attention_mask.dim() != 2:
+            raise error("2-D masks only")
+        return forward(*args, attention_mask=attention_mask, **options)
+
+    monkeypatch.setattr(model.model, "forward", strict)
+    assert choose_layout("auto", model, trees(), PAD, QUIET).name == "padded"
+    assert "2-D masks only" in capsys.readouterr().err
 
 
 def test_flat_rows_are_for_sdpa_on_a_cpu_and_not_for_compilers() -> None:

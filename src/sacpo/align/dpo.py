@@ -53,6 +53,7 @@ class DpoObjective:
         statistics: bool = False,
     ) -> None:
         self.ids = [pair.id for pair in pairs]
+        self.together = None
         self.trees = pair_trees(pairs)
         self.reference = reference.view(-1, 2)
         self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)

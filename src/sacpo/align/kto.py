@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -95,11 +95,23 @@ def mismatched_trees(records: Sequence[TokenLabelled], seed: int, max_length: in
     ]
 
 
+def couples(prompts: Sequence[Hashable]) -> list[int]:
+    """Return a number for each record that two neighbours of one prompt have in common, as the rows of a pair are."""
+    numbers: list[int] = []
+    for i, prompt in enumerate(prompts):
+        second = i > 0 and prompt == prompts[i - 1] and numbers[-2:].count(numbers[-1]) == 1
+        numbers.append(numbers[-1] if second else i)
+    return numbers
+
+
 class KtoObjective:
     """w+ (1 - sigmoid(u - z0)) if desirable, w- (1 - sigmoid(z0 - u)) if not, u = beta log pi/pi_ref.
 
     z0 is beta times KL(pi || pi_ref), estimated on prompts with other prompts' completions, without gradient, averaged
     over the whole batch of an optimiser step (all device batches and processes) and clamped at 0.
+
+    Neighbours of one prompt, such as the two rows of a pair, stay together in a random order, two at a time, so that a
+    batch computes their prompt once.
 
     Args:
         records: Labelled completions.
@@ -124,6 +136,7 @@ class KtoObjective:
     ) -> None:
         self.ids = [record.id for record in records]
         self.trees = [Tree(record.prompt, (record.completion,)) for record in records]
+        self.together = couples([record.prompt for record in records])
         self.mismatches = mismatches
         self.reference, self.ref_mismatched = reference.reshape(2, -1)
         self.labels = torch.tensor([record.label for record in records])

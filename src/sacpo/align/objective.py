@@ -61,6 +61,10 @@ class Objective(Protocol):
     def trees(self) -> Sequence[Tree]:
         """The records' tokens, in order."""
 
+    @property
+    def together(self) -> Sequence[int] | None:
+        """Which neighbours stay neighbours in a random order, see `EpochShuffle`; None: none do."""
+
     def collate(self, indices: list[int]) -> Batch:
         """Lay the records at these positions out as a batch on the CPU."""
 

@@ -34,6 +34,8 @@ class EpochShuffle(Sampler[int]):
         batch: Records of a device batch.
         world: Processes.
         accumulation: Device batches of an optimiser step.
+        together: A number for each record; neighbours of equal number stay neighbours in a random order, so that they
+            meet in a batch and share their prompt. None: every record is on its own.
     """
 
     FILLER = -1
@@ -48,10 +50,13 @@ class EpochShuffle(Sampler[int]):
         batch: int = 1,
         world: int = 1,
         accumulation: int = 1,
+        together: Sequence[int] | None = None,
     ) -> None:
         self.n, self.seed, self.epoch, self.strategy = n, seed, 0, strategy
         self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         self.batch, self.world, self.accumulation = batch, world, accumulation
+        numbers = np.arange(n) if together is None else np.asarray(together, dtype=np.int64)
+        self.starts = np.flatnonzero(np.diff(numbers, prepend=-1))  # of the runs of equal numbers
         multiple = batch * world if world > 1 else 1
         self.length = math.ceil(n / multiple) * multiple
 
@@ -61,12 +66,17 @@ class EpochShuffle(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         random = np.random.default_rng([self.seed, self.epoch])
-        order = np.arange(self.n) if self.strategy == "sequential" else random.permutation(self.n)
+        order = np.arange(self.n) if self.strategy == "sequential" else self._shuffled(random)
         if self.lengths is not None and self.strategy == "group_by_length":
             order = grouped(order, self.lengths, self.batch * self.world * self.accumulation, random)
         if self.lengths is not None and self.world > 1:
             order = balanced(order, self.lengths, self.batch, self.world)
         return iter([*order.tolist(), *[self.FILLER] * (self.length - self.n)])
+
+    def _shuffled(self, random: np.random.Generator) -> Ints:
+        order = random.permutation(len(self.starts))
+        sizes = np.diff(self.starts, append=self.n)[order]
+        return np.repeat(self.starts[order] - (np.cumsum(sizes) - sizes), sizes) + np.arange(self.n)
 
     def __len__(self) -> int:
         return self.length

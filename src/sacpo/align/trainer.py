@@ -270,6 +270,7 @@ def epoch_order(objective: Objective, args: TrainingArguments) -> EpochShuffle:
         batch=args.per_device_train_batch_size,
         world=args.world_size,
         accumulation=args.gradient_accumulation_steps,
+        together=objective.together,
     )
 
 

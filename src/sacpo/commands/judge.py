@@ -164,7 +164,7 @@ def _by_llms(
 def _text(found: dict[str, Any]) -> str:
     lines = []
     for name, measures in found.items():
-        lines.append(name)
+        lines.append(name.replace("\n", "\u240a"))
         for metric, figure in measures["metrics"].items():
             low, high = figure["ci95"]
             interval = "" if low is None else f"  [{low:.3f}, {high:.3f}]"

@@ -85,11 +85,11 @@ def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
     """Lay out all trees in one row without any padding, for attention that goes block by block.
 
     Args:
-        trees: Prompts with their completions; those with the same prompt become one.
+        trees: Prompts with their completions; those with the same prompt become one, of at most `WIDTH` tokens.
         pad_id: The padding token; there is no padding.
     """
     n_completions = sum(len(tree.completions) for tree in trees)
-    merged = _merged(trees, sum(map(len, trees)))
+    merged = _merged(trees, WIDTH)
     placed, blocks, column = [], [0], 0
     for branches in merged:
         size = len(branches.tree)

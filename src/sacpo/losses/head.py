@@ -174,7 +174,8 @@ def head_logps(
         linear = cast(nn.Linear, split.head)
         size = chunk or max(LOGITS_AT_ONCE // linear.out_features, 1)
         apply = cast(Any, _LinearLogps.apply)
-        options = (split.scale, split.cap, size, statistics)
+        keep = torch.is_grad_enabled() and len(targets) * linear.out_features <= LOGITS_KEPT
+        options = (split.scale, split.cap, size, keep, statistics)
         return cast(torch.Tensor, apply(hidden, targets, linear.weight, linear.bias, *options))
     return module_logps(split.logits, hidden, targets, chunk, statistics)
 
@@ -224,6 +225,7 @@ class _LinearLogps(torch.autograd.Function):
         scale: float,
         cap: float | None,
         chunk: int,
+        keep: bool,
         statistics: TokenStatistics | None,
     ) -> torch.Tensor:
         device = hidden.device.type
@@ -233,7 +235,6 @@ class _LinearLogps(torch.autograd.Function):
             matrix, shift = _cast(weight, ctx.dtype), _cast(bias, ctx.dtype)
             logps = exact(torch.empty(len(targets), dtype=ctx.dtype, device=hidden.device))
             norms = torch.empty_like(logps)
-            keep = any(ctx.needs_input_grad) and len(targets) * weight.shape[0] <= LOGITS_KEPT
             kept = []
             for start in range(0, len(targets), chunk):
                 part = slice(start, start + chunk)
@@ -268,7 +269,7 @@ class _LinearLogps(torch.autograd.Function):
                     grad_weight += slope.T @ inputs
                 if grad_bias is not None:
                     grad_bias += slope.sum(0)
-        return grad_hidden, None, _cast(grad_weight, weight.dtype), _cast(grad_bias, weight.dtype), *[None] * 4
+        return grad_hidden, None, _cast(grad_weight, weight.dtype), _cast(grad_bias, weight.dtype), *[None] * 5
 
 
 def _slope(

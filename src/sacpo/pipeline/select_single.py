@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
 from sacpo.stats.estimate import Estimate
+
+Spec = ConstraintSpec | ObjectiveSpec
 
 
 def select(
@@ -26,14 +29,16 @@ def select(
         objective: As in a recipe, without `prompts`: metric and criterion.
 
     Raises:
-        UserError: A folder holds no measures, or a constraint is not valid.
+        UserError: A folder holds no measures, two folders disagree on a model, or a constraint is not valid.
     """
+    specs = [checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
+    goal = checked(ObjectiveSpec, prompts="answers", **objective)
     measures: dict[str, dict[str, Any]] = {}
     for folder in judged:
         for name, metrics in _measures(Path(folder)).items():
-            measures.setdefault(name, {"answers": {"metrics": {}}})["answers"]["metrics"] |= metrics
-    specs = [checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
-    goal = checked(ObjectiveSpec, prompts="answers", **objective)
+            known = measures.setdefault(name, {"answers": {"metrics": {}}})["answers"]["metrics"]
+            _check_alike(name, known, metrics, [*specs, goal], Path(folder))
+            known |= metrics
     _check_measured([*specs, goal], {metric for sets in measures.values() for metric in sets["answers"]["metrics"]})
     return select_model(measures, specs, goal, roles={"answers": "tuning"})
 
@@ -47,17 +52,42 @@ def _measures(folder: Path) -> dict[str, dict[str, Any]]:
         found = {name: of["metrics"] for name, of in json.loads(path.read_text(encoding="utf-8")).items()}
         for estimates in found.values():
             for estimate in estimates.values():
-                Estimate.from_json(estimate)
+                _check_numbers(Estimate.from_json(estimate))
+        found = {name: {key: one for key, one in of.items() if one["value"] is not None} for name, of in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise DataError("not the measures of 'judge'", where=path, do="judge the answers again") from error
     return found
 
 
-def _check_measured(wanted: Sequence[ConstraintSpec | ObjectiveSpec], measured: Collection[str]) -> None:
+def _check_numbers(estimate: Estimate) -> None:
+    for number in (estimate.value, estimate.low, estimate.high):
+        if number is not None and (isinstance(number, bool) or not math.isfinite(number)):  # a text is a TypeError
+            raise ValueError(f"{number} is no measure")
+
+
+def _check_alike(
+    model: str, known: Mapping[str, Any], new: Mapping[str, Any], wanted: Sequence[Spec], folder: Path
+) -> None:
+    """Refuse two values of what selection reads, of one model or of two models with one name."""
+    for metric in {_key(spec) for spec in wanted} & known.keys() & new.keys():
+        if known[metric] != new[metric]:
+            raise RecipeError(
+                f"two folders measure '{metric}' of '{model}', and differ",
+                where=folder,
+                value=[known[metric]["value"], new[metric]["value"]],
+                do="leave one out, or judge again with another --name if these are two models",
+            )
+
+
+def _key(spec: Spec) -> str:
+    by_criterion = spec.metric in ("win_rate", "mean_score")
+    return f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+
+
+def _check_measured(wanted: Sequence[Spec], measured: Collection[str]) -> None:
     """Refuse a bound or an objective on what no folder measures: no model could ever meet it."""
     for spec in wanted:
-        by_criterion = spec.metric in ("win_rate", "mean_score")
-        name = f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+        name = _key(spec)
         if name not in measured:
             raise RecipeError(
                 f"no folder measures '{name}'",
