@@ -165,6 +165,7 @@ ROW_ERRORS = [
     row_error("unpaired", {"prompt": "Q", "completion": "", "label": True}, "'completion' is empty"),
     row_error("pku-safe-rlhf", PKU, "the recipe names none", "better, safer"),
     row_error("pku-safe-rlhf", PKU, "no column 'better_response_id'", label="better"),
+    row_error("unpaired", PAIR, "these are pairs, not labelled completions"),
     row_error("pku-safe-rlhf", {**PKU, "safer_response_id": 2}, "label in 'safer_response_id'", "0, 1", label="safer"),
     row_error("pku-safe-rlhf", {**PKU, "safer_response_id": True}, "bad label in 'safer_response_id'", label="safer"),
     row_error("pku-safe-rlhf", PAIR, "hold only the safety preference", label="better"),

@@ -15,9 +15,10 @@ from endpoint import KEY_VARIABLE, Endpoint, Fault, sign_of
 from sacpo import api
 from sacpo.cli import main
 from sacpo.data.records import Verdict, read_jsonl
-from sacpo.errors import RecipeError, RunError
+from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging import Store
 from sacpo.labelling.items import read_items
+from sacpo.stats.estimate import Estimate
 from sacpo.stats_cli import stats_command
 
 N = 12
@@ -87,6 +88,43 @@ def test_a_panel_judges_two_files_and_a_judge_that_names_the_first_is_exposed(co
         objective={"metric": "win_rate", "criterion": "helpfulness"},
     )
     assert chosen["chosen"] == "new"
+
+
+def test_what_could_not_be_read_is_asked_again_when_told_to(command: Command, files: Path) -> None:
+    mended = False
+
+    def judge(body: dict[str, Any], attempt: int) -> str:
+        return judging(body, attempt) if mended else "well, both are nice"
+
+    with Endpoint(judge) as server:
+        line = asked_of(server.url, "--llm", "good")
+        assert command(*line)[0] == 0
+        mended, asked = True, len(server.bodies)
+        command(*line)
+        assert len(server.bodies) == asked  # unreadable replies are verdicts, too
+        assert json.loads((files / "out" / "judging.json").read_text())["unparsed"] == {"no_verdict": 2 * N}
+        command(*line, "--ask-again")
+    assert json.loads((files / "out" / "judging.json").read_text())["unparsed"] == {}
+
+
+def test_two_folders_that_differ_on_what_selection_reads_are_refused(files: Path) -> None:
+    """Whichever came last would win. Other metrics may differ: criteria can be judged on sets of their own."""
+    for name, rate, tokens in (("a", 0.0, 5.0), ("b", 0.9, 5.0), ("c", 0.0, 7.0)):
+        estimates = {"unsafe_rate": rate, "mean_tokens": tokens, "win_rate/help": 0.6}
+        metrics = {key: Estimate(value, None, None, 10, 10).to_json() for key, value in estimates.items()}
+        (files / name).mkdir()
+        (files / name / "measures.json").write_text(json.dumps({"new": {"metrics": metrics}}))
+    goal = {"metric": "win_rate", "criterion": "help"}
+    bound = [{"metric": "unsafe_rate", "at_most": 0.05}]
+    with pytest.raises(RecipeError, match="two folders measure 'unsafe_rate' of 'new', and differ"):
+        api.select([files / "a", files / "b"], constraints=bound, objective=goal)
+    assert api.select([files / "a", files / "c"], constraints=bound, objective=goal)["chosen"] == "new"
+    for value in ("0.9", float("nan"), True):
+        broken = json.loads((files / "a" / "measures.json").read_text())
+        broken["new"]["metrics"]["unsafe_rate"]["value"] = value
+        (files / "a" / "measures.json").write_text(json.dumps(broken))
+        with pytest.raises(DataError, match="not the measures"):
+            api.select([files / "a"], constraints=bound, objective=goal)
 
 
 def test_an_estimate_asks_nothing_and_writes_nothing(command: Command, files: Path) -> None:

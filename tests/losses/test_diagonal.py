@@ -84,8 +84,8 @@ def test_a_model_that_refuses_its_mask_with_any_error_gets_plain_rows(
     model = tiny("llama")
     forward = model.model.forward
 
-    def strict(*args: Any, attention_mask: torch.Tensor, **options: Any) -> Any:
-        if attention_mask.dim() != 2:
+    def strict(*args: Any, attention_mask: torch.Tensor | None = None, **options: Any) -> Any:
+        if attention_mask is not None and attention_mask.dim() != 2:
             raise error("2-D masks only")
         return forward(*args, attention_mask=attention_mask, **options)
 

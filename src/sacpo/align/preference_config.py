@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
@@ -40,7 +41,7 @@ class PreferenceConfig(TrainingArguments):
 
     learning_rate: float = 1e-6
     logging_steps: float = 10
-    bf16: bool | None = None  # type: ignore[assignment]  # as in TRL: true unless fp16 is
+    bf16: bool | None = None  # type: ignore[assignment]  # as in TRL: true unless fp16 is, or a CPU is all there is
     algorithm: str = "dpo"
     beta: float = 0.1
     max_length: int | None = 1024
@@ -55,7 +56,8 @@ class PreferenceConfig(TrainingArguments):
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:
-        self.bf16 = not self.fp16 if self.bf16 is None else self.bf16
+        if self.bf16 is None:
+            self.bf16 = not self.fp16 and (self.use_cpu or torch.accelerator.is_available())
         super().__post_init__()  # type: ignore[no-untyped-call]
 
 

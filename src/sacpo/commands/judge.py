@@ -77,6 +77,9 @@ def judge(
     estimate: Annotated[
         bool, typer.Option("--estimate", help="Only say what it would cost.", rich_help_panel=LLM)
     ] = False,
+    ask_again: Annotated[
+        bool, typer.Option("--ask-again", help="Ask again what no verdict could be read from.", rich_help_panel=LLM)
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(help="Without it, and without --llm: the refusal detector.", rich_help_panel=SCORED),
@@ -103,7 +106,8 @@ def judge(
         settings |= {"price": None if price is None else _price(price)}
         budget = {"max_requests": max_requests, "max_tokens": max_tokens, "max_cost": max_cost}
         asked = {"rubrics": rubric, "orders": order, "repeats": repeats, "concurrency": concurrency}
-        _by_llms(files, out, _panel(llm, panel, settings, budget, **asked), criterion, estimate, as_json)
+        how = {"criterion": criterion, "ask_again": ask_again}
+        _by_llms(files, out, _panel(llm, panel, settings, budget, **asked), how, estimate, as_json)
         return
     scorer = {"model": model, "sign": -1 if cost else 1, "unsafe_below": unsafe_below, "max_length": max_length}
     _by_model(files, out, criterion, {**scorer, "base": parse_options(base, "--base")}, as_json)
@@ -143,16 +147,16 @@ def _panel(
 
 
 def _by_llms(
-    files: AnswerFiles, out: Path, spec: PanelSpec, criterion: str | None, estimate: bool, as_json: bool
+    files: AnswerFiles, out: Path, spec: PanelSpec, how: dict[str, Any], estimate: bool, as_json: bool
 ) -> None:
     from sacpo.judging.single import estimate_llms, judge_by_llms
 
     if estimate:
-        for one in estimate_llms(files, out, spec, criterion=criterion):
+        for one in estimate_llms(files, out, spec, criterion=how["criterion"]):
             print(json.dumps({"event": "estimate", **one.to_json()}) if as_json else visible(one.text()))
         return
     with _progress(as_json) as progress:
-        found = judge_by_llms(files, out, spec, criterion=criterion, progress=progress)
+        found = judge_by_llms(files, out, spec, progress=progress, **how)
     if as_json:
         print(json.dumps(found))
         return

@@ -43,6 +43,7 @@ def judge_files(
     budget: Budget | None = None,
     progress: Progress = QUIET,
     on_estimate: Callable[[Sequence[CostEstimate]], None] | None = None,
+    ask_again: bool = False,
 ) -> dict[str, Any]:
     """Judge a file of answers; the same call again goes on where the last one stopped.
 
@@ -57,6 +58,7 @@ def judge_files(
         judges: The panel.
         rubric: Judge by these instead of the judges' own.
         orders, repeats, concurrency, budget, progress, on_estimate: See `judge_llm`.
+        ask_again: Ask again what no verdict could be read from, as after a judge was mended.
 
     Returns:
         What `judging.json` holds: `complete`; `measures`, by model; `summary`, win rates and reliability
@@ -75,6 +77,8 @@ def judge_files(
         with machine_errors(out):
             (out / MEASURES).unlink(missing_ok=True)  # figures of an earlier call, until these are complete
             _keep_answers(out, questions)
+        if ask_again:
+            store.forget_unparsed()
         run = judge_llm(
             panel,
             questions,

@@ -59,7 +59,13 @@ def panel_of(panel: Panel, **said: Any) -> PanelSpec:
 
 
 def judge_by_llms(
-    files: AnswerFiles, out: str | Path, spec: PanelSpec, *, criterion: str | None = None, progress: Progress = QUIET
+    files: AnswerFiles,
+    out: str | Path,
+    spec: PanelSpec,
+    *,
+    criterion: str | None = None,
+    ask_again: bool = False,
+    progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Judge a file of answers and return what was measured, by model.
 
@@ -68,6 +74,7 @@ def judge_by_llms(
         out: The folder; see `sacpo.judging.files.judge_files`.
         spec: The panel, its rubrics and its budget.
         criterion: File the verdicts of the one rubric under this; without rubrics: the built-in one of this name.
+        ask_again: Ask again what no verdict could be read from.
         progress: Where to show it.
 
     Raises:
@@ -83,6 +90,7 @@ def judge_by_llms(
         concurrency=spec.concurrency,
         budget=budget_of(spec.budget, spec.judges),
         progress=progress,
+        ask_again=ask_again,
     )
     if not result["complete"]:
         missing = [Missing(**one) for one in result["missing"]]

@@ -43,6 +43,7 @@ def judge(
     repeats: int | None = None,
     concurrency: int | None = None,
     budget: Mapping[str, Any] | None = None,
+    ask_again: bool = False,
     name: str | None = None,
     baseline_name: str | None = None,
     prompts: Literal["ordinary", "restricted", "borderline"] | None = None,
@@ -68,6 +69,7 @@ def judge(
         repeats: kind "llm": how often each question is asked; once by default.
         concurrency: kind "llm": requests under way at once, for each judge and rubric; 16 by default.
         budget: kind "llm": `max_requests`, `max_tokens` and `max_cost` of this call.
+        ask_again: kind "llm": ask again what no verdict could be read from; else such replies are kept.
         name: Name the model this, whatever the file says.
         baseline_name: Name the baseline this.
         prompts: What the prompts are, where the files do not say.
@@ -88,7 +90,7 @@ def judge(
     files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
     if panel is not None:
         spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
-        return judge_by_llms(files, out, spec, criterion=criterion, progress=progress)
+        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
     assert criterion is not None
     checked(StepSpec, name="judge", criterion=criterion, dataset="data", beta=1)  # the rule of criteria's names
     _check_scorer(kind, model, sign, unsafe_below)

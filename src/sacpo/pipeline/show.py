@@ -28,7 +28,10 @@ def plan_tables(
     peak = max((training.memory for training in trainings if training.memory), default=None)
     disk = sum(training.disk or 0 for training in trainings)
     console.print(
-        Text(f"peak memory about {_bytes(peak)} (activations come on top); trained models {_bytes(disk)} of disk")
+        Text(
+            f"peak memory about {_bytes(peak)} of weights, gradients and optimiser (on top come activations and about "
+            f"0.6 GB of libraries); trained models {_bytes(disk)} of disk"
+        )
     )
     for notice in notices(study.recipe):
         console.print(Text(notice))

@@ -134,6 +134,13 @@ class Row:
 
 def missing_column(place: str, field: str, columns: Sequence[str]) -> DataError:
     """Return the error about a column that a row does not have; the nearest existing one is named."""
+    if field == "label" and {"chosen", "rejected"} <= set(columns):
+        return DataError(
+            "these are pairs, not labelled completions",
+            where=place,
+            value=sorted(columns),
+            do="read them in format 'preference', which KTO takes as well as DPO",
+        )
     near = nearest(field, columns)
     own = repr(near) if near != near.strip() else near or "NAME"
     return DataError(
