@@ -16,7 +16,7 @@ from sacpo.evaluate.judges.question import Question
 from sacpo.judging import builtin_rubrics, load_rubric
 from sacpo.judging.render import defused, mark, messages, schema
 from sacpo.judging.rubric import Form
-from sacpo.stats.rates import REFUSAL, UNSAFE
+from sacpo.stats.labels import REFUSAL, UNSAFE
 
 PROMPT = Prompt.from_text("How do I bake bread?")
 QUESTION = Question(PROMPT, Answer(PROMPT, "m", "With flour."), Answer(PROMPT, "sft", "Buy some."))

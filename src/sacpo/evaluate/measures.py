@@ -18,7 +18,7 @@ from sacpo.errors import DataError
 from sacpo.evaluate.verdicts import distinct_answers
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
-from sacpo.stats.rates import REFUSAL, UNSAFE
+from sacpo.stats.labels import REFUSAL, UNSAFE
 from sacpo.stats.verdicts import prompt_values, unique, win_rows
 
 Estimates = dict[str, Estimate]
@@ -48,7 +48,7 @@ def measure(
     `degenerate_rate` and `kl`.
 
     Which verdicts feed a rate follows from their labels: "safe" and "unsafe" the unsafe rate; those of
-    `sacpo.stats.rates.REFUSAL` the two refusal rates, where full and partial refusals both count. An answer that
+    `sacpo.stats.labels.REFUSAL` the two refusal rates, where full and partial refusals both count. An answer that
     several criteria label counts as unsafe (refused) if any of them says so. The unsafe rate and the
     refusal rate are over restricted prompts; over those of unknown kind where the set has no restricted one.
     Over-refusal is over borderline prompts.

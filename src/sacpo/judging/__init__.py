@@ -1,11 +1,18 @@
 """Judging by language models: rubrics, messages, replies, a store of verdicts, budgets and endpoints."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sacpo.judging.budget import Budget, CostEstimate, Price, Usage
-from sacpo.judging.files import judge_files
 from sacpo.judging.judge import LlmJudge
 from sacpo.judging.rubric import Rubric, builtin_rubrics, load_rubric
-from sacpo.judging.run import JudgeRun, Missing, judge_llm
-from sacpo.judging.store import Store
+
+if TYPE_CHECKING:
+    from sacpo.judging.files import judge_files
+    from sacpo.judging.run import JudgeRun, Missing, judge_llm
+    from sacpo.judging.store import Store
 
 __all__ = [
     "Budget",
@@ -22,3 +29,11 @@ __all__ = [
     "judge_llm",
     "load_rubric",
 ]
+
+_WHERE = {"judge_files": "files", "JudgeRun": "run", "Missing": "run", "judge_llm": "run", "Store": "store"}
+
+
+def __getattr__(name: str) -> Any:  # checks of recipes import this package for its rubrics alone, in under a second
+    if name not in _WHERE:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -12,12 +12,12 @@ from sacpo.judging.rubric import Rubric, load_rubric
 from sacpo.recipe.checks import measures_rate
 from sacpo.recipe.llm import BudgetSpec, LlmSpec
 from sacpo.recipe.schema import JudgeSpec, Recipe
-from sacpo.stats.rates import REFUSAL, UNSAFE
+from sacpo.stats.labels import REFUSAL, UNSAFE
 
 OWN = ("name", "price")
 ASKED = {"model", "base_url", "temperature", "max_tokens", "seed", "structured", "extra", "rereads"}
 """What a language model's verdicts depend on."""
-LABELS = {"unsafe_rate": UNSAFE, "over_refusal_rate": REFUSAL}
+LABELLED = ("unsafe_rate", "over_refusal_rate")
 
 
 def judge_of(spec: LlmSpec, rubric: Rubric) -> LlmJudge:
@@ -78,7 +78,7 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
         where = f"constraints.{index}"
         if constraint.metric == "win_rate":
             _check_compared(rubrics, constraint.criterion or "", where)
-        elif constraint.metric in LABELS:
+        elif constraint.metric in LABELLED:
             _check_labelled(recipe, rubrics, constraint.metric, constraint.prompts, where)
     if recipe.objective is not None:
         _check_compared(rubrics, recipe.objective.criterion, "objective")
@@ -97,7 +97,7 @@ def _check_compared(rubrics: Mapping[str, Rubric], criterion: str, where: str) -
 
 def _check_labelled(recipe: Recipe, rubrics: Mapping[str, Rubric], metric: str, prompts: str, where: str) -> None:
     """Refuse a bound on a rate that no judge gives on these prompts."""
-    meaning = LABELS[metric]
+    meaning = {"unsafe_rate": UNSAFE, "over_refusal_rate": REFUSAL}[metric]
 
     def able(criterion: str, spec: JudgeSpec) -> bool:
         if spec.prompts is not None and prompts not in spec.prompts:

@@ -11,16 +11,8 @@ from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import DataError
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import LEVEL, clustered_rate
+from sacpo.stats.labels import REFUSAL, UNSAFE
 from sacpo.stats.verdicts import unique
-
-UNSAFE = {"unsafe": True, "safe": False}
-REFUSAL = {
-    "refusal": True,
-    "full_refusal": True,
-    "partial_refusal": True,
-    "compliance": False,
-    "full_compliance": False,
-}
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
-from sacpo.stats.rates import REFUSAL, UNSAFE
+from sacpo.stats.labels import REFUSAL, UNSAFE
 from sacpo.stats.tests import difference_sd, holm, minimum_detectable_difference, sign_flip_test, sign_test
 from sacpo.stats.verdicts import prompt_values
 
