@@ -12,7 +12,7 @@ from tiny_models import PAD, tiny, trees
 from torch.nn import functional
 
 from sacpo.align.layout import choose_layout
-from sacpo.data.packing import flat_rows, padded_rows
+from sacpo.data.packing import Tree, flat_rows, padded_rows
 from sacpo.losses.agreement import check_layout
 from sacpo.losses.attention import Reach, attention_mask, visible, visible_on_diagonal
 from sacpo.losses.diagonal import DiagonalMask
@@ -30,14 +30,32 @@ def test_every_architecture_that_shares_prompts_agrees_in_one_flat_row(kind: str
         assert found.ok, found.reason
 
 
+LONG = [Tree((1, 2, 3), ((4,) * 90, (5,) * 80, (6,))), Tree((7,) * 200, ((8,) * 9, (9,) * 8)), Tree((1,), ((2,),))]
+"""One tree that attention takes branch by branch, one that it takes as a square, one plain sequence."""
+
+
+def dense(mask: DiagonalMask) -> torch.Tensor:
+    """Return a mask in parts as a whole one. Shape: (width, width) bool."""
+    seen = torch.zeros(mask.shape[-2:], dtype=torch.bool)
+    for part in mask.parts:
+        keys = torch.cat([torch.arange(*stretch) for stretch in part.keys])
+        queries = torch.arange(*part.queries)
+        seen[queries[:, None], keys] = keys <= queries[:, None] if part.seen is None else part.seen[0, 0]
+    return seen
+
+
 @pytest.mark.parametrize("reach", [Reach(), Reach(window=5), Reach(block=4)])
-def test_the_blocks_are_all_that_is_seen(reach: Reach) -> None:
-    rows = FLAT(trees() * 3)
+@pytest.mark.parametrize("batch", [trees() * 3, LONG])
+def test_the_parts_are_all_that_is_seen(batch: list[Tree], reach: Reach) -> None:
+    rows = FLAT(batch)
     mask = visible_on_diagonal(rows, reach)
-    assert rows.blocks is not None
-    assert len(rows.blocks) > 1
-    assert torch.equal(torch.block_diag(*[block[0, 0] for block in mask.blocks]).bool(), visible(rows, reach)[0, 0])
+    assert len(mask.parts) > 1
+    assert torch.equal(dense(mask), visible(rows, reach)[0, 0])
     assert mask.shape == visible(rows, reach).shape
+
+
+def test_attention_over_long_branches_goes_branch_by_branch() -> None:
+    assert [part.size for part in visible_on_diagonal(FLAT(LONG)).parts] == [93, 80, 1, 217, 2]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
@@ -47,7 +65,7 @@ def test_gradients_are_those_of_plain_rows(checkpointing: bool) -> None:
         model = tiny("llama", dtype=torch.float64).train()
         if checkpointing:
             model.gradient_checkpointing_enable()
-        completion_logps(model, layout(trees())).sum().backward()
+        completion_logps(model, layout(trees() + LONG)).sum().backward()
         found.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     torch.testing.assert_close(found[0], found[1], rtol=1e-4, atol=1e-5)  # norms and rotations are in float32
 

@@ -13,6 +13,7 @@ from transformers import TrainingArguments
 from sacpo import processes
 from sacpo.align.adapters import adapter_off, bare
 from sacpo.align.objective import Layout
+from sacpo.allocator import kept_memory
 from sacpo.data.packing import Tree
 from sacpo.losses.logps import completion_logps
 from sacpo.progress import Progress
@@ -49,6 +50,7 @@ def scorer(model: nn.Module, layout: Layout, precision: torch.dtype | None = Non
     return score
 
 
+@kept_memory()
 def score_all(
     trees: Sequence[Tree],
     score: Score,

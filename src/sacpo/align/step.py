@@ -23,6 +23,7 @@ from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference import reference_key, reference_logps
 from sacpo.align.score import Score, autocast_type, scorer
 from sacpo.align.trainer import train
+from sacpo.allocator import kept_memory
 from sacpo.data.packing import Tree
 from sacpo.data.records import Labelled, Pair
 from sacpo.data.templates import make_template
@@ -32,6 +33,7 @@ from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import StepSpec
 
 
+@kept_memory()
 def run_align(
     job: TrainingJob,
     step: StepSpec,

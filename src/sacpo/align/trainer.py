@@ -32,6 +32,7 @@ from sacpo.align.objective import Batch, Objective
 from sacpo.align.order import EpochShuffle, Positions
 from sacpo.align.sharded import fsdp_anywhere, shard_checkpoints
 from sacpo.align.start import Recorder, check_start, has_dropout
+from sacpo.allocator import kept_memory
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
 from sacpo.progress import Progress, Task
@@ -117,6 +118,7 @@ class AlignTrainer(Trainer):
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return [entry for entry in self.state.log_history if "loss" in entry]
 
+    @kept_memory()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from a checkpoint whose files are checked if one is given; see `Trainer.train`.
 

@@ -11,7 +11,10 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PretrainedConfig
 
 from sacpo.data.rows import Rows
-from sacpo.losses.diagonal import DiagonalMask
+from sacpo.losses.diagonal import DiagonalMask, Part
+
+SMALL, WASTED = 128, 0.3
+"""Attention over a tree goes branch by branch from these on: its tokens, the share of its square between branches."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,45 @@ def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
     """Return what `visible` returns for one row of blocks, of which only the blocks are computed."""
     until, position = rows.visible_until, rows.position_ids
     assert until is not None and rows.blocks is not None
-    ends = itertools.accumulate(rows.blocks)
-    columns = [slice(end - size, end) for end, size in zip(ends, rows.blocks, strict=True)]
-    return DiagonalMask([_seen(position[:, part], until[:, part] - part.start, reach) for part in columns])
+    parts, start = [], 0
+    for size in rows.blocks:
+        block = slice(start, start + size)
+        own = until[:, block] - start
+        branches = _branches(own[0].tolist()) if reach == Reach() else None
+        if branches is None:
+            parts.append(Part((start, start + size), ((start, start + size),), _seen(position[:, block], own, reach)))
+        else:
+            parts += _tree_parts(start, *branches, until.device)
+        start += size
+    return DiagonalMask(parts, until.device)
+
+
+def _branches(until: list[int]) -> tuple[int, list[tuple[int, int]]] | None:
+    """Return a tree's prompt and branches as columns; None: not one tree, or one that is as cheap as a whole square.
+
+    Args:
+        until: `Rows.visible_until` of a block, counted from its start.
+    """
+    size = len(until)
+    prompt = next((column for column, end in enumerate(until) if end < size), size)
+    edges = [prompt]
+    while edges[-1] < size:
+        edges.append(until[edges[-1]])
+    branches = [*itertools.pairwise(edges)]
+    between = (size - prompt) ** 2 - sum((end - first) ** 2 for first, end in branches)
+    worth_it = not branches or (size >= SMALL and between > WASTED * size**2)
+    return (prompt, branches) if until[0] == size and worth_it else None
+
+
+def _tree_parts(start: int, prompt: int, branches: list[tuple[int, int]], device: torch.device) -> list[Part]:
+    """Return the prompt with the first branch as one part, and each further branch as one that sees the prompt."""
+    first = start + (branches[0][1] if branches else prompt)
+    parts = [Part((start, first), ((start, first),), None)]
+    for begin, end in branches[1:]:
+        seen = torch.ones(end - begin, prompt + end - begin, dtype=torch.bool, device=device).tril(prompt)
+        own = (start + begin, start + end)
+        parts.append(Part(own, ((start, start + prompt), own), seen[None, None]))
+    return parts
 
 
 def visible_blocks(rows: Rows, reach: Reach = Reach()) -> BlockMask:

@@ -1,8 +1,10 @@
-"""Attention over one long row of many trees, block by block: nothing is computed between trees."""
+"""Attention over one long row of many trees, part by part: nothing is computed between trees."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,33 +13,53 @@ from torch.nn import functional
 from sacpo.losses.head import exact
 
 
-class DiagonalMask(torch.Tensor):
-    """A mask of one row that is False outside of blocks on its diagonal, of which only the blocks exist.
+@dataclass(frozen=True)
+class Part:
+    """Queries that stand together in a row, and the keys that any of them sees.
 
-    It stands where a model takes a mask of shape (1, 1, width, width) bool, and does one thing: in
-    `scaled_dot_product_attention` every block of queries meets its own block of keys, in float32 or wider. Attention's
-    cost is then the sum of the squares of the blocks, not the square of the row. A model that does anything else with
-    its mask gets a TypeError, and needs another layout.
-
-    Args:
-        blocks: Which key each query sees, block after block. Shape of each: (1, 1, size, size) bool.
+    Attributes:
+        queries: Their first column, and the one behind their last.
+        keys: The same of each stretch of keys.
+        seen: Which key each query sees; None: all that stand before it, and itself. Shape: (1, 1, queries, keys) bool.
     """
 
-    blocks: Sequence[torch.Tensor]
+    queries: tuple[int, int]
+    keys: tuple[tuple[int, int], ...]
+    seen: torch.Tensor | None
+
+    @property
+    def size(self) -> int:
+        """The queries."""
+        return self.queries[1] - self.queries[0]
+
+
+class DiagonalMask(torch.Tensor):
+    """A mask of one row that is False nearly everywhere, of which only the parts near the diagonal exist.
+
+    It stands where a model takes a mask of shape (1, 1, width, width) bool, and does one thing: in
+    `scaled_dot_product_attention` every part's queries meet their own keys, in float32 or wider. Attention's cost is
+    then the sum of the parts' areas, not the square of the row. A model that does anything else with its mask gets a
+    TypeError, and needs another layout.
+
+    Args:
+        parts: All queries of the row, in order.
+        device: Where the row is.
+    """
+
+    parts: Sequence[Part]
 
     @staticmethod
-    def __new__(cls, blocks: Sequence[torch.Tensor]) -> DiagonalMask:  # noqa: D102
-        width = sum(block.shape[-1] for block in blocks)
-        device = blocks[0].device
+    def __new__(cls, parts: Sequence[Part], device: torch.device | str = "cpu") -> DiagonalMask:  # noqa: D102
+        width = parts[-1].queries[1]
         made: DiagonalMask = torch.Tensor._make_wrapper_subclass(
-            cls, (1, 1, width, width), dtype=torch.bool, device=device
+            cls, (1, 1, width, width), dtype=torch.bool, device=torch.device(device)
         )
-        made.blocks = blocks
+        made.parts = parts
         return made
 
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
-        """Return the sizes of the blocks."""
-        return f"DiagonalMask({[block.shape[-1] for block in self.blocks]})"
+        """Return the parts' numbers of queries."""
+        return f"DiagonalMask({[part.size for part in self.parts]})"
 
     @classmethod
     def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -51,7 +73,7 @@ class DiagonalMask(torch.Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]
         if func in (torch.ops.aten.detach.default, torch.ops.aten.alias.default):
             return args[0]
-        raise TypeError(f"a mask in blocks is for scaled_dot_product_attention only, not for {func}")
+        raise TypeError(f"a mask in parts is for scaled_dot_product_attention only, not for {func}")
 
 
 def _attend(
@@ -63,15 +85,29 @@ def _attend(
     is_causal: bool = False,
     **options: Any,
 ) -> torch.Tensor:
-    """Attend block by block; see `scaled_dot_product_attention`. Shape: (1, heads, width, size)."""
-    sizes = [block.shape[-1] for block in attn_mask.blocks]
-    if is_causal or {query.shape[2], key.shape[2]} != {sum(sizes)}:
-        raise TypeError("a mask in blocks needs all queries and keys of its row, and is causal as it is")
+    """Attend part by part; see `scaled_dot_product_attention`. Shape: (1, heads, width, size)."""
+    parts, width = attn_mask.parts, attn_mask.shape[-1]
+    if is_causal or {query.shape[2], key.shape[2]} != {width}:
+        raise TypeError("a mask in parts needs all queries and keys of its row, and is causal as it is")
+    # split, not sliced: the gradient of a slice is as wide as the row
+    cuts = sorted({0, *(edge for part in parts for stretch in (part.queries, *part.keys) for edge in stretch)})
+    numbers = {column: number for number, column in enumerate(cuts)}
     with torch.autocast(query.device.type, enabled=False):
         # the CPU's kernel is 1.6 times slower in bfloat16, and less exact
-        parts = [exact(tensor).split(sizes, dim=2) for tensor in (query, key, value)]
-        found = [
-            functional.scaled_dot_product_attention(q, k, v, attn_mask=block, dropout_p=dropout_p, **options)
-            for q, k, v, block in zip(*parts, attn_mask.blocks, strict=True)
-        ]
+        queries = exact(query).split([part.size for part in parts], dim=2)
+        pieces = [exact(t).split([b - a for a, b in itertools.pairwise(cuts)], dim=2) for t in (key, value)]
+        found = []
+        for q, part in zip(queries, parts, strict=True):
+            chosen = [n for first, end in part.keys for n in range(numbers[first], numbers[end])]
+            k, v = (_joined([piece[n] for n in chosen]) for piece in pieces)
+            causal = part.seen is None
+            found.append(
+                functional.scaled_dot_product_attention(
+                    q, k, v, attn_mask=part.seen, is_causal=causal, dropout_p=dropout_p, **options
+                )
+            )
     return torch.cat(found, dim=2).to(query.dtype)
+
+
+def _joined(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return tensors[0] if len(tensors) == 1 else torch.cat([*tensors], dim=2)

@@ -238,11 +238,11 @@ class _LinearLogps(torch.autograd.Function):
             kept = []
             for start in range(0, len(targets), chunk):
                 part = slice(start, start + chunk)
-                scores = exact(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift))
-                kept += [scores] if keep else []
-                logits = bent(scores, scale, cap)
-                norms[part] = logits.logsumexp(1)
-                logps[part] = logits.gather(1, targets[part, None]).squeeze(1) - norms[part]
+                logits = bent(exact(nn.functional.linear(hidden[part].to(ctx.dtype), matrix, shift)), scale, cap)
+                shares = logits.log_softmax(1)
+                kept += [shares] if keep else []
+                logps[part] = shares.gather(1, targets[part, None]).squeeze(1)
+                norms[part] = logits.gather(1, targets[part, None]).squeeze(1) - logps[part]
                 if statistics is not None:
                     statistics.add(logits, targets[part], norms[part])
         ctx.save_for_backward(hidden, targets, weight, bias, norms, *kept)
@@ -261,8 +261,12 @@ class _LinearLogps(torch.autograd.Function):
             for number, start in enumerate(range(0, len(targets), ctx.chunk)):
                 part = slice(start, start + ctx.chunk)
                 inputs = hidden[part].to(ctx.dtype)
-                scores = kept[number] if kept else exact(nn.functional.linear(inputs, matrix, shift))
-                slope = _slope(scores, targets[part], norms[part], grad[part], ctx.scale, ctx.cap).to(ctx.dtype)
+                if kept:
+                    shares = kept[number]
+                else:
+                    shares = bent(exact(nn.functional.linear(inputs, matrix, shift)), ctx.scale, ctx.cap)
+                    shares = shares.sub_(norms[part, None])
+                slope = _slope(shares, targets[part], norms[part], grad[part], ctx.scale, ctx.cap).to(ctx.dtype)
                 if grad_hidden is not None:
                     grad_hidden[part] = slope @ matrix
                 if grad_weight is not None:
@@ -273,19 +277,21 @@ class _LinearLogps(torch.autograd.Function):
 
 
 def _slope(
-    scores: torch.Tensor,
+    shares: torch.Tensor,
     targets: torch.Tensor,
     norms: torch.Tensor,
     grad: torch.Tensor,
     scale: float,
     cap: float | None,
 ) -> torch.Tensor:
-    """Return the gradient of the head's output: (one-hot(target) - softmax) x grad x the slope of cap(scale x)."""
-    logits = bent(scores, scale, cap)
-    slope = torch.exp(logits - norms[:, None]).neg_()
-    slope.scatter_add_(1, targets[:, None], torch.ones_like(norms)[:, None])
-    slope.mul_(grad[:, None] * scale)
-    return slope if cap is None else slope.mul_(1 - (logits / cap) ** 2)
+    """Return the gradient of the head's output: (one-hot(target) - softmax) x grad x the slope of cap(scale x).
+
+    `shares` is log softmax, and with `norms` added the logits. Shape: (targets, vocabulary).
+    """
+    factor = grad * scale
+    slope = torch.exp(shares).mul_(-factor[:, None])
+    slope.scatter_add_(1, targets[:, None], factor[:, None])
+    return slope if cap is None else slope.mul_(1 - ((shares + norms[:, None]) / cap) ** 2)
 
 
 def _cast(tensor: torch.Tensor | None, dtype: torch.dtype) -> Any:
