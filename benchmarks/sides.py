@@ -73,7 +73,10 @@ def floor_mb(base: Path) -> float:
 
 
 def records_of(case: Case, base: Path) -> list[Any]:
-    """Return the first HH pairs, or PKU pairs drawn by the seed."""
+    """Return the first HH pairs, or PKU pairs drawn by the seed whose prompts stay whole tokens.
+
+    Where a prompt's last token merges with a completion's first, the sides cut differently; few pairs do.
+    """
     from sacpo.data.prepare import prepare
     from sacpo.data.sources import read_source
     from sacpo.recipe.schema import DataSpec
@@ -83,16 +86,25 @@ def records_of(case: Case, base: Path) -> list[Any]:
     spec = DataSpec(format=format, path=str(DATA / path))  # type: ignore[arg-type]
     records = prepare(read_source(spec, name=case.data, seed=SEED).records, spec, name=case.data, seed=SEED).train
     if case.longest < 1024:
-        records = [record for record in records if _fits(record, base, case.longest)]
-    return records[: case.n] if case.data == "hh" else random.Random(SEED).sample(records, case.n)
+        records = [record for record in records if all(len(ids) < case.longest - 2 for ids in _tokens(record, base)[1])]
+    if case.data == "hh":
+        return records[: case.n]
+    drawn = random.Random(SEED).sample(records, min(2 * case.n, len(records)))
+    whole = [
+        r for r in drawn if all(ids[: len(before)] == before for before, both in [_tokens(r, base)] for ids in both)
+    ]
+    return whole[: case.n]
 
 
-def _fits(record: Any, base: Path, longest: int) -> bool:
+def _tokens(record: Any, base: Path) -> tuple[list[int], list[list[int]]]:
+    """Return the tokens of a pair's prompt, and of the prompt with either completion."""
     from sacpo.data.templates import make_template
 
     tokenizer = _tokenizer(base)
     prompt = make_template("plain", tokenizer).render(record.prompt)
-    return all(len(tokenizer(prompt + text)["input_ids"]) < longest - 2 for text in (record.chosen, record.rejected))
+    return tokenizer(prompt)["input_ids"], [
+        tokenizer(prompt + text)["input_ids"] for text in (record.chosen, record.rejected)
+    ]
 
 
 @cache
