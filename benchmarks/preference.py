@@ -7,8 +7,9 @@ the reference pass are part of the time.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from statistics import median
+from statistics import fmean, median
 from typing import Any
 
 from benchmarks.cases import CASES, Case
@@ -63,9 +64,10 @@ def describe(lines: list[dict[str, Any]], exact: list[float] | None) -> list[str
     note = f" ({NOT_COMPARABLE})" if lines[0]["name"] == "kto" else ""
     found.append(f"losses step by step: at most {worst:.1e} apart over {len(ours[0]['losses'])} steps{note}")
     if exact is not None:
-        errors = [gap(runs[0]["losses"], exact) for runs in (ours, theirs)]
+        errors = [error(runs[0]["losses"], exact) for runs in (ours, theirs)]
+        own, peer = errors
         found.append(
-            f"error of bf16 losses against fp32: {errors[0]:.1e}, TRL's {errors[1]:.1e}, {errors[0] / errors[1]:.2f}x"
+            f"error of bf16 losses against fp32, root mean square: {own:.1e}, TRL's {peer:.1e}, {own / peer:.2f}x"
         )
     return found
 
@@ -73,3 +75,8 @@ def describe(lines: list[dict[str, Any]], exact: list[float] | None) -> list[str
 def gap(first: list[float], other: list[float]) -> float:
     """Return the largest distance of two curves, step by step."""
     return max(abs(a - b) for a, b in zip(first, other, strict=True))
+
+
+def error(first: list[float], exact: list[float]) -> float:
+    """Return the distance of a curve from an exact one as the root mean square over steps: single ones vary widely."""
+    return math.sqrt(fmean((a - b) ** 2 for a, b in zip(first, exact, strict=True)))

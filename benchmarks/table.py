@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.measure import Results
-from benchmarks.preference import NOT_COMPARABLE, gap
+from benchmarks.preference import NOT_COMPARABLE, error, gap
 
 HEAD = "| measure | peer | sacpo | peer's | ratio (pairs) | losses apart |\n|---|---|---|---|---|---|"
 
@@ -44,7 +44,7 @@ def _losses(line: dict[str, Any], results: Results) -> str:
     exact = next((other["losses"] for other in results.lines if other.get("for") == line["key"]), None)
     if exact is None:
         return f"{gap(ours, theirs):.1e}"
-    return f"from fp32: {gap(ours, exact):.1e}, TRL's {gap(theirs, exact):.1e}"
+    return f"from fp32: {error(ours, exact):.1e}, TRL's {error(theirs, exact):.1e}"
 
 
 def _spread(found: list[float]) -> str:

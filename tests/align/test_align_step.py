@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,6 +107,39 @@ def test_metrics_have_trls_names_and_no_clock(base: Path, tmp_path: Path) -> Non
     run_align(job(base), step("kto"), 0.5, toy_pairs(16), tmp_path / "b", tmp_path / "c")
     assert {"kl", "rewards/chosen", "rewards/margins", "logps/rejected"} <= metrics(tmp_path / "b")[0].keys()
     assert sorted(p.name for p in out.iterdir()) == ["metrics.jsonl", "model", "summary.json"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "model", "layout", "continues"),
+    [
+        ({}, {}, "auto", True),
+        ({"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}, {}, "auto", True),
+        ({"gradient_checkpointing": True}, {}, "auto", False),
+        ({}, {"attention_dropout": 0.5}, "auto", False),
+        ({}, {}, "padded", False),
+    ],
+)
+def test_z0_needs_no_second_pass_over_prompts_where_that_changes_nothing(
+    changed: dict[str, Any],
+    model: dict[str, Any],
+    layout: Any,
+    continues: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = write_base(tmp_path / "base", **model)
+    made, runs = [], []
+    real = step_module.KtoObjective
+    monkeypatch.setattr(step_module, "KtoObjective", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
+    for long_prompt in (0, 1000):
+        monkeypatch.setattr(step_module, "LONG_PROMPT", long_prompt)
+        out = tmp_path / f"{long_prompt}"
+        run_align(job(base, **changed), step("kto"), 0.5, toy_pairs(24), out, tmp_path / "c", layout=layout)
+        runs.append(metrics(out))
+    assert [objective.continuing is not None for objective in made] == [continues, False]
+    for one, other in zip(*runs, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    assert max(entry["kl"] for entry in runs[0]) > 1e-3
 
 
 def test_the_model_is_a_standard_folder(base: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback, TrainingArguments
 
+import sacpo.align.step as step_module
 from sacpo import PreferenceConfig, PreferenceTrainer
 from sacpo.align import checkpoints
 from sacpo.align.order import EpochShuffle
@@ -122,9 +123,17 @@ def test_dpo_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:
     assert ours._reference.chosen.name == "flat"
 
 
-def test_kto_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:
-    """Sequential batches in both. TRL's own mismatches are replaced by the seeded ones, which the reference holds."""
+@pytest.mark.parametrize("long_prompt", [0, 1000])
+def test_kto_equals_trl_step_by_step(
+    long_prompt: int, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sequential batches in both. TRL's own mismatches are replaced by the seeded ones, which the reference holds.
+
+    Ours are scored behind the batch's own prompts, or in rows of their own.
+    """
+    monkeypatch.setattr(step_module, "LONG_PROMPT", long_prompt)
     arguments = {"train_sampling_strategy": "sequential", "desirable_weight": 1.5, "undesirable_weight": 0.7}
+    arguments["gradient_checkpointing"] = long_prompt > 0  # TRL's default, which keeps no keys and values
     made: dict[str, Any] = {}
     for name, kind in (("ours", PreferenceTrainer), ("theirs", trl.KTOTrainer)):
         made[name] = kind(
@@ -133,6 +142,7 @@ def test_kto_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:
             train_dataset=Dataset.from_list(labelled_rows()),
             processing_class=word_tokenizer(),
         )
+    assert (made["ours"].objective.continuing is not None) == (long_prompt == 0)
     crossed = [list(tree.completions[0]) for tree in made["ours"].objective.mismatches]
     data = made["theirs"].train_dataset
     assert [[*tree.prompt] for tree in made["ours"].objective.trees] == data["prompt_ids"][:]

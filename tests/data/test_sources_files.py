@@ -47,7 +47,7 @@ def contents(rows: list[dict[str, str]]) -> dict[str, bytes]:
     files["crlf.jsonl"] = lines(rows).replace("\n", "\r\n").encode()
     files["blank.jsonl"] = ("\n" + lines(rows).replace("\n", "\n\n")).encode()
     files |= {f"bom-{name}": b"\xef\xbb\xbf" + raw for name, raw in files.items()}
-    return files | {f"{name}.gz": gzip.compress(raw) for name, raw in files.items()}
+    return files | {f"{name}.gz": gzip.compress(raw, mtime=0) for name, raw in files.items()}
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -116,7 +116,7 @@ FILE_ERRORS = [
     ("rows.csv", 'prompt,chosen,rejected\nQ,"A,B\n', ["malformed table", "line 2"]),
     ("rows.csv", "prompt,prompt,rejected\nQ,A,B\n", ["two columns have one name", "line 1"]),
     ("rows.jsonl", GOOD.encode() + b'{"prompt": "\xff"}\n', ["not UTF-8", "line 2", "save the file as UTF-8"]),
-    ("rows.jsonl.gz", gzip.compress(GOOD.encode())[:-9], ["broken gzip file"]),
+    ("rows.jsonl.gz", gzip.compress(GOOD.encode(), mtime=0)[:-9], ["broken gzip file"]),
     ("rows.parquet", "text", ["the Parquet file cannot be read"]),
     ("rows.xlsx", "text", ["unknown type of file", ".jsonl"]),
 ]

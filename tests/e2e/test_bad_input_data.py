@@ -45,7 +45,7 @@ FILES = [
     Case(
         "broken-gzip",
         {"data.pairs.path": "pairs.jsonl.gz"},
-        {"pairs.jsonl.gz": gzip.compress(b"{}" * 99)[:20]},
+        {"pairs.jsonl.gz": gzip.compress(b"{}" * 99, mtime=0)[:20]},
         what="broken gzip",
         where="pairs.jsonl.gz",
         do="again",

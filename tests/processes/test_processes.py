@@ -15,7 +15,7 @@ import pytest
 import torch
 from align_toys import write_base
 from safetensors.torch import load_file
-from worker import train
+from worker import prefer, train
 
 from sacpo import pipeline, processes
 from sacpo.recipe import load_recipe
@@ -83,19 +83,35 @@ def test_two_processes_train_as_one_does_and_resume(tmp_path: Path) -> None:
     write_base(one / "base")
     for algorithm in ("dpo", "kto"):
         train(one, f"{algorithm}-single")
-        expected = losses(one / f"{algorithm}-single")
-        weights = load_file(one / f"{algorithm}-single" / "model" / "model.safetensors")
         for name in (f"{algorithm}-ddp", f"{algorithm}-fsdp"):
-            found = losses(tmp_path / name)
-            assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
-            for ours, theirs in zip(found, expected, strict=True):
-                assert ours.keys() == theirs.keys()
-                for key in ours.keys() - {"rewards/accuracies"}:  # a margin of 0 +- rounding before the first update
-                    assert ours[key] == pytest.approx(theirs[key], abs=1e-5), (name, ours["step"], key)
-            trained = load_file(tmp_path / name / "model" / "model.safetensors")
-            assert trained.keys() == weights.keys()
-            for key, value in weights.items():
-                torch.testing.assert_close(trained[key], value, atol=1e-5, rtol=0)
+            assert_same_training(tmp_path / name, one / f"{algorithm}-single")
+
+
+@pytest.mark.slow
+def test_the_stand_alone_trainer_trains_in_two_processes_as_in_one(tmp_path: Path) -> None:
+    names = [f"trainer-{algorithm}-{strategy}" for strategy in ("ddp", "fsdp") for algorithm in ("dpo", "kto")]
+    one = tmp_path / "one"
+    for folder in (tmp_path, one):
+        write_base(folder / "base")
+    done = launch(tmp_path, *names)
+    assert [code for code, _, _ in done] == [0, 0], done
+    for algorithm in ("dpo", "kto"):
+        prefer(one, f"trainer-{algorithm}-single")
+        for strategy in ("ddp", "fsdp"):
+            assert_same_training(tmp_path / f"trainer-{algorithm}-{strategy}", one / f"trainer-{algorithm}-single")
+
+
+def assert_same_training(found: Path, expected: Path) -> None:
+    log = losses(found)
+    assert len(log) == len(losses(expected)) > 3
+    for ours, theirs in zip(log, losses(expected), strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours.keys() - {"rewards/accuracies"}:  # a margin of 0 +- rounding before the first update
+            assert ours[key] == pytest.approx(theirs[key], abs=1e-5), (found.name, ours["step"], key)
+    weights, trained = (load_file(folder / "model" / "model.safetensors") for folder in (expected, found))
+    assert trained.keys() == weights.keys()
+    for key, value in weights.items():
+        torch.testing.assert_close(trained[key], value, atol=1e-5, rtol=0)
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """What each of two processes does in the tests of several processes: `python worker.py FOLDER TASK ...`.
 
-TASK is ALGORITHM-STRATEGY, such as kto-fsdp. With `!N` behind it the first process kills itself at checkpoint N; with
-`?N` an error stops the training there in all processes, and it is done again.
+TASK is ALGORITHM-STRATEGY, such as kto-fsdp, or trainer-ALGORITHM-STRATEGY for `PreferenceTrainer`. With `!N` behind it
+the first process kills itself at checkpoint N; with `?N` an error stops the training there in all processes, and it is
+done again.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -18,8 +20,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "align"))
 
 import torch
 from align_toys import job, step, toy_pairs
+from datasets import Dataset
+from transformers import AutoTokenizer
 
-from sacpo import processes
+from sacpo import PreferenceConfig, PreferenceTrainer, processes
 from sacpo.align import outcome
 from sacpo.align import step as align_step
 from sacpo.align.trainer import AlignTrainer
@@ -41,6 +45,34 @@ def train(folder: Path, name: str) -> None:
         align_step.run_align(toy, step(algorithm), 0.5, toy_pairs(PAIRS), out, out / "cache")
 
     do_single("align", folder / name, {"task": name}, {}, work, QUIET, shared=True)
+
+
+def prefer(folder: Path, name: str) -> None:
+    """Train with `PreferenceTrainer`; the first process writes its log, and all the model."""
+    _, algorithm, strategy = name.split("-")
+    rows = [
+        {"prompt": pair.prompt.text, "chosen": f" {pair.chosen}", "rejected": f" {pair.rejected}"}
+        for pair in toy_pairs(PAIRS)
+    ]
+    arguments = PreferenceConfig(
+        output_dir=str(folder / name / "work"),
+        algorithm=algorithm,
+        per_device_train_batch_size=BATCH // processes.size(),
+        **{"num_train_epochs": 2, "learning_rate": 1e-3, "beta": 0.5, "seed": 3, "logging_steps": 1},
+        **{"save_strategy": "no", "report_to": "none", "use_cpu": True, "bf16": False, "disable_tqdm": True},
+        **(FSDP if strategy == "fsdp" else {}),
+    )
+    trainer = PreferenceTrainer(
+        str(folder / "base"),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(folder / "base"),
+    )
+    trainer.train()
+    trainer.save_model(str(folder / name / "model"))
+    if processes.is_first():
+        lines = [json.dumps(entry) + "\n" for entry in trainer.state.log_history if "loss" in entry]
+        (folder / name / "metrics.jsonl").write_text("".join(lines))
 
 
 class Stopped(Exception):
@@ -94,7 +126,7 @@ def main() -> None:
             if how == "?":
                 with contextlib.suppress(Stopped):
                     train(folder, name)
-            train(folder, name)
+            (prefer if name.startswith("trainer-") else train)(folder, name)
 
 
 if __name__ == "__main__":

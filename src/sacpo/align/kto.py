@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Literal
 
 import numpy as np
@@ -17,8 +17,11 @@ from sacpo.errors import DataError
 from sacpo.losses.head import TokenStatistics
 from sacpo.losses.kto import kl_estimate, kto_loss
 from sacpo.losses.logps import completion_logps
+from sacpo.losses.past import ContinuedRow, KeptRow
 
 Weight = float | Literal["balanced"]
+Continuing = Callable[[Sequence[Tree], Sequence[Tree]], Rows]
+"""Lays out other completions of the prompts of a flat row in a row that continues it."""
 
 
 def unpaired(pairs: Sequence[Pair]) -> list[Labelled]:
@@ -120,6 +123,8 @@ class KtoObjective:
         beta: The step's strength.
         weights: (w+, w-).
         layout: How a device batch is laid out in rows.
+        continuing: Lays out mismatches in a row that continues the batch's own (see `continuing_row`), so that z0 costs
+            no second pass over prompts where a device batch is the whole batch; None: mismatches get their own rows.
         statistics: Log the entropy and mean logits of tokens too, which costs some passes over the logits.
     """
 
@@ -132,8 +137,10 @@ class KtoObjective:
         beta: float,
         weights: tuple[float, float],
         layout: Layout,
+        continuing: Continuing | None = None,
         statistics: bool = False,
     ) -> None:
+        self.continuing = continuing
         self.ids = [record.id for record in records]
         self.trees = [Tree(record.prompt, (record.completion,)) for record in records]
         self.together = couples([record.prompt for record in records])
@@ -150,6 +157,8 @@ class KtoObjective:
 
     def prepare(self, batches: Sequence[Batch], forward: Forward[torch.Tensor], gather: Gather) -> None:
         """Estimate z0 / beta on the mismatches of the whole batch and give it to every device batch."""
+        if self.continuing is not None and len(batches) == 1:
+            return  # `loss` does, from what its own pass computes
         policy, reference = [], []
         for batch in batches:
             rows = self.layout([self.mismatches[i] for i in batch.indices]).to(batch.tensors["labels"].device)
@@ -163,8 +172,10 @@ class KtoObjective:
     def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
         """Return the sum of the completions' losses and TRL's metrics, apart for desirable and undesirable ones."""
         seen = TokenStatistics() if self.statistics else None
-        logps = forward(lambda model: completion_logps(model, batch.rows, statistics=seen))
-        labels, kl = batch.tensors["labels"], batch.tensors["kl"]
+        row = None if "kl" in batch.tensors else KeptRow()
+        logps = forward(lambda model: completion_logps(model, batch.rows, statistics=seen, past=row))
+        labels = batch.tensors["labels"]
+        kl = batch.tensors["kl"] if row is None else self._kl_behind(row, batch, forward)
         good, bad = self.weights
         terms = kto_loss(
             logps,
@@ -185,6 +196,15 @@ class KtoObjective:
             "kl": (kl, 1),
             **({} if seen is None else self._token_metrics(seen, batch.rows, labels)),
         }
+
+    @torch.no_grad()
+    def _kl_behind(self, row: KeptRow, batch: Batch, forward: Forward[torch.Tensor]) -> torch.Tensor:
+        """Return z0 / beta from the mismatches behind the prompts of the batch's own row."""
+        assert self.continuing is not None
+        indices = batch.indices
+        rows = self.continuing([self.trees[i] for i in indices], [self.mismatches[i] for i in indices])
+        policy = forward(lambda model: completion_logps(model, rows, past=ContinuedRow(row)))
+        return kl_estimate(policy, self.ref_mismatched[indices])
 
     def _token_metrics(self, seen: TokenStatistics, rows: Rows, labels: torch.Tensor) -> Metrics:
         metrics = token_metrics(seen, rows, labels[rows.owner])

@@ -55,6 +55,16 @@ def gather_weights(model: nn.Module) -> None:
                 setattr(module, name, whole[id(parameter)])
 
 
+def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return every weight of a model whose own stay split: whole, on the CPU of the first process, empty elsewhere."""
+    found = {}
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            found[name] = full.cpu() if processes.is_first() else full.new_empty(0)
+    return found
+
+
 def _full(parameter: nn.Parameter) -> torch.Tensor:
     """Return a whole weight in every process: FSDP2's, or DeepSpeed ZeRO-3's (not run here)."""
     if isinstance(parameter, DTensor):

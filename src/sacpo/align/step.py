@@ -12,25 +12,31 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
+from sacpo import processes
 from sacpo.align.adapters import bare, initial_policy
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import DpoObjective, hardened, oriented, pair_trees
 from sacpo.align.job import TrainingJob
-from sacpo.align.kto import KtoObjective, class_weights, mismatched_trees, unpaired
+from sacpo.align.kto import Continuing, KtoObjective, class_weights, mismatched_trees, unpaired
 from sacpo.align.layout import Chosen, Layouts, choose_layout
 from sacpo.align.objective import Layout, Objective
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference import reference_key, reference_logps
 from sacpo.align.score import Score, autocast_type, scorer
+from sacpo.align.start import has_dropout
 from sacpo.align.trainer import train
 from sacpo.allocator import kept_memory
-from sacpo.data.packing import Tree
+from sacpo.data.packing import Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_labelled, tokenize_pairs
 from sacpo.errors import DataError
+from sacpo.losses.agreement import check_continuation
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import StepSpec
+
+LONG_PROMPT = 32
+"""Mean tokens of prompts from which on KTO's mismatches continue the batch's own row."""
 
 
 @kept_memory()
@@ -126,6 +132,21 @@ class Reference:
             found = [choose(self.wanted, model, trees, self.pad_id, self.progress) for model in models]
             self.chosen = min(found, key=lambda chosen: chosen.rank)
         return self.chosen.rows
+
+    def continuing(self, trees: Sequence[Tree], others: Sequence[Tree]) -> Continuing | None:
+        """Return the layout of other completions behind a batch's own row, where that is right and saves work.
+
+        Keys and values of the prompts are kept for it, which neither dropout nor checkpointing allows; short prompts
+        are not worth a part of attention each. Several processes average z0 before their passes.
+        """
+        assert self.chosen is not None
+        if self.chosen.name != "flat" or processes.size() > 1 or self.arguments.gradient_checkpointing:
+            return None
+        short = sum(len(tree.prompt) for tree in trees) < LONG_PROMPT * len(trees)
+        if short or has_dropout(self.policy):
+            return None
+        agrees = check_continuation(bare(self.policy), trees, others, pad_id=self.pad_id)
+        return partial(continuing_row, pad_id=self.pad_id) if agrees else None
 
     def scorer(self) -> Score:
         """Return the reference as a function from trees to log-probs."""
@@ -242,6 +263,7 @@ def _kto(
         beta=beta,
         weights=weights,
         layout=reference.layout(trees),
+        continuing=reference.continuing([Tree(r.prompt, (r.completion,)) for r in tokens], mismatches),
         statistics=reference.statistics,
     )
     return objective, {

@@ -30,7 +30,7 @@ from sacpo.align.defaults import optimiser_steps
 from sacpo.align.meter import Meter
 from sacpo.align.objective import Batch, Objective
 from sacpo.align.order import EpochShuffle, Positions
-from sacpo.align.sharded import fsdp_anywhere, shard_checkpoints
+from sacpo.align.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
 from sacpo.align.start import Recorder, check_start, has_dropout
 from sacpo.allocator import kept_memory
 from sacpo.errors import TrainingDiverged
@@ -242,6 +242,15 @@ class AlignTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return str(self.folder / checkpoints.STAGING)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write the model to a folder, whole also where FSDP splits it; all processes call it."""
+        if _internal_call or not self.is_fsdp_enabled:  # a checkpoint holds shards
+            super().save_model(output_dir, _internal_call)
+            return
+        weights = whole_weights(self.model or self.policy)
+        if self.args.should_save:
+            self._save(output_dir, state_dict=weights)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         if not self.keeps_last and self.state.global_step >= self.state.max_steps:

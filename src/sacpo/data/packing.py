@@ -12,7 +12,7 @@ import torch
 
 from sacpo.data.rows import Rows, Tree
 
-__all__ = ["WIDTH", "Rows", "Tree", "flat_rows", "packed_rows", "padded_rows"]
+__all__ = ["WIDTH", "Rows", "Tree", "continuing_row", "flat_rows", "packed_rows", "padded_rows"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -100,6 +100,37 @@ def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
         column += size
     rows = _assembled(placed, 1, column, n_completions, pad_id, shared=True)
     return replace(rows, blocks=tuple(blocks) if column > 1 else None)  # one query may be decoding to a model
+
+
+def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int) -> Rows:
+    """Lay out other completions of the prompts of a flat row, in a row that sees the prompts there.
+
+    A prompt's last token stands here again, since its hidden state predicts the first token of every completion.
+
+    Args:
+        trees: What `flat_rows` lays out, one completion each.
+        others: For each of them its prompt with another completion.
+        pad_id: The padding token; there is no padding.
+    """
+    placed, past, shifts = [], [], []
+    column = place = 0
+    for branches in _merged(trees, WIDTH):
+        prompt = branches.tree.prompt
+        tail = Tree(prompt[-1:], tuple(others[owner].completions[0] for owner in branches.owners))
+        placed.append(_Placed(_Branches(tail, branches.owners), 0, column))
+        past.append((place, place + len(prompt) - 1))
+        shifts += [len(prompt) - 1] * len(tail)
+        column += len(tail)
+        place += len(branches.tree)
+    rows = _assembled(placed, 1, column, len(others), pad_id, shared=True)
+    return replace(
+        rows,
+        position_ids=rows.position_ids + torch.tensor(shifts),
+        longest=max(map(len, others)),
+        blocks=tuple(len(place.branches.tree) for place in placed),
+        past=tuple(past),
+        past_width=place,
+    )
 
 
 def _merged(trees: Sequence[Tree], limit: int) -> list[_Branches]:

@@ -54,6 +54,8 @@ class Rows:
         attention_mask: 1 for tokens, 0 for padding. Shape: (rows, width) long.
         visible_until: See above; None when every row is one plain sequence. Shape: (rows, width) long.
         blocks: Columns of the blocks of trees that one row consists of, where attention goes block by block; else None.
+        past: Where each block continues a prompt in another row: the first column there, and the one behind the last.
+        past_width: The columns of that row.
         source: Flat index, row x width + column, of the hidden state that predicts each target. Shape: (targets,) long.
         targets: Token ids of the completions, in order. Shape: (targets,) long.
         owner: Which completion, in the trees' order, a target belongs to; never decreases. Shape: (targets,) long.
@@ -71,6 +73,8 @@ class Rows:
     longest: int
     visible_until: torch.Tensor | None = None
     blocks: tuple[int, ...] | None = None
+    past: tuple[tuple[int, int], ...] | None = None
+    past_width: int = 0
 
     @property
     def shared(self) -> bool:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from sacpo.data.packing import packed_rows, padded_rows
+from sacpo.data.packing import continuing_row, flat_rows, packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
 from sacpo.losses.logps import bare, completion_token_logps
+from sacpo.losses.past import ContinuedRow, KeptRow
 from sacpo.losses.sharing import obstacle, supports_shared_prefix
 
 TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-4}
@@ -80,6 +81,34 @@ def check_layout(
     if difference <= allowed:  # NaN is not
         return Agreement(difference, True, "")
     return Agreement(difference, False, f"log-probs differ by {difference:.3g} nats a token, {allowed:.3g} are allowed")
+
+
+def check_continuation(
+    model: nn.Module, trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int, examples: int = 4
+) -> bool:
+    """Return whether other completions behind a flat row's kept keys and values have the log-probs of plain rows.
+
+    Args:
+        model: A causal language model, or a peft model around one, that takes flat rows.
+        trees: The examples to choose from, one completion each: the longest prompt's and the first ones are taken.
+        others: For each of them its prompt with another completion.
+        pad_id: The padding token.
+        examples: How many are compared.
+    """
+    policy = bare(model)
+    longest = max(range(len(trees)), key=lambda i: (len(trees[i].prompt), -i))
+    chosen = [*dict.fromkeys([longest, *range(len(trees))])][:examples]
+    trees, others = [trees[i] for i in chosen], [others[i] for i in chosen]
+    with _frozen(model, policy.device):
+        plain = torch.cat([completion_token_logps(model, padded_rows([tree], pad_id=pad_id)) for tree in others])
+        row = KeptRow()
+        try:
+            completion_token_logps(model, flat_rows(trees, pad_id=pad_id), past=row)
+            continuing = continuing_row(trees, others, pad_id=pad_id)
+            found = completion_token_logps(model, continuing, past=ContinuedRow(row))
+        except Exception:  # noqa: BLE001 - a model may refuse with anything
+            return False
+    return bool((plain - found).abs().max() <= TOLERANCE.get(policy.dtype, ROUGH_TOLERANCE))
 
 
 def _first_line(error: Exception) -> str:

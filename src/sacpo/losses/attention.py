@@ -35,6 +35,14 @@ class Reach:
         block = self.block if self.block is not None and self.block < longest else None
         return Reach(window, block)
 
+    def limit(self, seen: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        """Return which of the keys that are seen, given their positions and the queries', are within reach."""
+        if self.window is not None:
+            seen = seen & (query - key < self.window)
+        if self.block is not None:
+            seen = seen & (query // self.block == key // self.block)
+        return seen
+
 
 def reaches(config: PretrainedConfig) -> dict[str, Reach]:
     """Return the reach of each kind of attention layer of a model; "" is the only kind where all are alike."""
@@ -67,28 +75,39 @@ def _seen(position: torch.Tensor, until: torch.Tensor, reach: Reach) -> torch.Te
     columns = torch.arange(position.shape[1], device=position.device)
     query = columns[:, None]
     seen = (columns <= query) & (query < until[:, None, :])
-    if reach.window is not None:
-        seen &= position[:, :, None] - position[:, None, :] < reach.window
-    if reach.block is not None:
-        seen &= position[:, :, None] // reach.block == position[:, None, :] // reach.block
-    return seen[:, None]
+    return reach.limit(seen, position[:, :, None], position[:, None, :])[:, None]
 
 
 def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
     """Return what `visible` returns for one row of blocks, of which only the blocks are computed."""
     until, position = rows.visible_until, rows.position_ids
     assert until is not None and rows.blocks is not None
-    parts, start = [], 0
-    for size in rows.blocks:
+    parts: list[Part] = []
+    start = 0
+    for number, size in enumerate(rows.blocks):
         block = slice(start, start + size)
         own = until[:, block] - start
-        branches = _branches(own[0].tolist()) if reach == Reach() else None
-        if branches is None:
-            parts.append(Part((start, start + size), ((start, start + size),), _seen(position[:, block], own, reach)))
-        else:
+        branches = _branches(own[0].tolist()) if reach == Reach() and rows.past is None else None
+        if rows.past is not None:
+            parts.append(_continuing(start, position[:, block], own, rows.past[number], rows.past_width, reach))
+        elif branches is not None:
             parts += _tree_parts(start, *branches, until.device)
+        else:
+            parts.append(Part((start, start + size), ((start, start + size),), _seen(position[:, block], own, reach)))
         start += size
-    return DiagonalMask(parts, until.device)
+    return DiagonalMask(parts, rows.past_width + start, until.device)
+
+
+def _continuing(
+    start: int, position: torch.Tensor, until: torch.Tensor, past: tuple[int, int], past_width: int, reach: Reach
+) -> Part:
+    """Return a block that sees a prompt in the row that it continues, but for the prompt's last token, and itself."""
+    size = position.shape[1]
+    columns = torch.arange(past[1] - past[0], device=position.device)
+    every = torch.ones(1, size, len(columns), dtype=torch.bool, device=position.device)
+    before = reach.limit(every, position[:, :, None], columns)[:, None]
+    own = (past_width + start, past_width + start + size)
+    return Part((start, start + size), (past, own), torch.cat([before, _seen(position, until, reach)], dim=-1))
 
 
 def _branches(until: list[int]) -> tuple[int, list[tuple[int, int]]] | None:
@@ -126,11 +145,7 @@ def visible_blocks(rows: Rows, reach: Reach = Reach()) -> BlockMask:
 
     def sees(batch: torch.Tensor, head: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
         seen = (key <= query) & (query < until[batch, key])
-        if reach.window is not None:
-            seen = seen & (position[batch, query] - position[batch, key] < reach.window)
-        if reach.block is not None:
-            seen = seen & (position[batch, query] // reach.block == position[batch, key] // reach.block)
-        return seen
+        return reach.limit(seen, position[batch, query], position[batch, key])
 
     n_rows, width = rows.input_ids.shape
     on_gpu = until.device.type == "cuda"

@@ -43,16 +43,19 @@ class DiagonalMask(torch.Tensor):
 
     Args:
         parts: All queries of the row, in order.
+        keys: How many keys there are; None: as many as queries.
         device: Where the row is.
     """
 
     parts: Sequence[Part]
 
     @staticmethod
-    def __new__(cls, parts: Sequence[Part], device: torch.device | str = "cpu") -> DiagonalMask:  # noqa: D102
+    def __new__(  # noqa: D102
+        cls, parts: Sequence[Part], keys: int | None = None, device: torch.device | str = "cpu"
+    ) -> DiagonalMask:
         width = parts[-1].queries[1]
         made: DiagonalMask = torch.Tensor._make_wrapper_subclass(
-            cls, (1, 1, width, width), dtype=torch.bool, device=torch.device(device)
+            cls, (1, 1, width, width if keys is None else keys), dtype=torch.bool, device=torch.device(device)
         )
         made.parts = parts
         return made
@@ -86,11 +89,11 @@ def _attend(
     **options: Any,
 ) -> torch.Tensor:
     """Attend part by part; see `scaled_dot_product_attention`. Shape: (1, heads, width, size)."""
-    parts, width = attn_mask.parts, attn_mask.shape[-1]
-    if is_causal or {query.shape[2], key.shape[2]} != {width}:
+    parts = attn_mask.parts
+    if is_causal or (query.shape[2], key.shape[2]) != attn_mask.shape[2:]:
         raise TypeError("a mask in parts needs all queries and keys of its row, and is causal as it is")
     # split, not sliced: the gradient of a slice is as wide as the row
-    cuts = sorted({0, *(edge for part in parts for stretch in (part.queries, *part.keys) for edge in stretch)})
+    cuts = sorted({0, key.shape[2], *(edge for part in parts for stretch in part.keys for edge in stretch)})
     numbers = {column: number for number, column in enumerate(cuts)}
     with torch.autocast(query.device.type, enabled=False):
         # the CPU's kernel is 1.6 times slower in bfloat16, and less exact

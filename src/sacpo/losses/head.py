@@ -189,20 +189,21 @@ def module_logps(
 ) -> torch.Tensor:
     """Return what `head_logps` returns, for any function from hidden states to logits."""
 
-    def one(part: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        scores = logits(part)
-        return scores.gather(1, tokens[:, None]).squeeze(1) - scores.logsumexp(1)
-
     size = chunk or 256
     parts = [*zip(hidden.split(size), targets.split(size), strict=True)]
-    if statistics is not None:
-        with torch.no_grad():
-            for part, tokens in parts:
-                scores = logits(part)
-                statistics.add(scores, tokens, scores.logsumexp(1))
+    unseen = set(range(len(parts)))
+
+    def one(number: int, part: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+        scores = logits(part)
+        norms = scores.logsumexp(1)
+        if statistics is not None and number in unseen:  # not once more for the gradient
+            unseen.remove(number)
+            statistics.add(scores, tokens, norms)
+        return scores.gather(1, tokens[:, None]).squeeze(1) - norms
+
     if not torch.is_grad_enabled():
-        return torch.cat([one(*part) for part in parts])
-    return torch.cat([checkpoint(one, *part, use_reentrant=False) for part in parts])
+        return torch.cat([one(number, *part) for number, part in enumerate(parts)])
+    return torch.cat([checkpoint(one, number, *part, use_reentrant=False) for number, part in enumerate(parts)])
 
 
 def _is_plain(head: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import Cache, PreTrainedModel
 
 from sacpo.data.rows import Rows
 from sacpo.errors import ModelError
@@ -17,7 +17,12 @@ from sacpo.losses.sharing import obstacle
 
 
 def completion_logps(
-    model: nn.Module, rows: Rows, *, chunk: int | None = None, statistics: TokenStatistics | None = None
+    model: nn.Module,
+    rows: Rows,
+    *,
+    chunk: int | None = None,
+    statistics: TokenStatistics | None = None,
+    past: Cache | None = None,
 ) -> torch.Tensor:
     """Return `log pi(completion | prompt)` of each completion, in nats: the sum over its tokens.
 
@@ -26,19 +31,25 @@ def completion_logps(
         rows: Prompts with their completions, laid out for the model.
         chunk: Targets whose logits are held at once; None: as many as fit in a fixed memory.
         statistics: What to fill with statistics of the targets' logits, in the order of `rows.targets`.
+        past: Takes the row's keys and values, or gives those of the row that it continues, see `sacpo.losses.past`.
 
     Shape: (completions,) float32, or float64 if the model is.
 
     Raises:
         ModelError: See `completion_token_logps`.
     """
-    per_token = completion_token_logps(model, rows, chunk=chunk, statistics=statistics)
+    per_token = completion_token_logps(model, rows, chunk=chunk, statistics=statistics, past=past)
     lengths = torch.bincount(rows.owner, minlength=rows.n_completions)
     return torch.segment_reduce(per_token, "sum", lengths=lengths, initial=0.0)
 
 
 def completion_token_logps(
-    model: nn.Module, rows: Rows, *, chunk: int | None = None, statistics: TokenStatistics | None = None
+    model: nn.Module,
+    rows: Rows,
+    *,
+    chunk: int | None = None,
+    statistics: TokenStatistics | None = None,
+    past: Cache | None = None,
 ) -> torch.Tensor:
     """Return `log pi(token | all before it)` of each token of the completions, in nats.
 
@@ -51,6 +62,7 @@ def completion_token_logps(
         rows: As in `completion_logps`.
         chunk: As in `completion_logps`.
         statistics: As in `completion_logps`.
+        past: As in `completion_logps`.
 
     Shape: (targets,) float32, or float64 if the model is, in the order of `rows.targets`.
 
@@ -66,7 +78,7 @@ def completion_token_logps(
             do="lay out one completion a row",
         )
     split = split_model(policy)
-    inputs = _inputs(policy if split is None else split.base, policy, rows)
+    inputs = _inputs(policy if split is None else split.base, policy, rows, past)
     if split is None:
         logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
         return module_logps(exact, logits, rows.targets, chunk, statistics)
@@ -90,12 +102,13 @@ def bare(model: nn.Module) -> PreTrainedModel:
     return cast(PreTrainedModel, unwrap() if callable(unwrap) else model)
 
 
-def _inputs(called: nn.Module, model: PreTrainedModel, rows: Rows) -> dict[str, Any]:
+def _inputs(called: nn.Module, model: PreTrainedModel, rows: Rows, past: Cache | None) -> dict[str, Any]:
     inputs = {
         "input_ids": rows.input_ids,
         "attention_mask": attention_mask(model.config, rows, model.dtype),
         "position_ids": rows.position_ids,
         "use_cache": False,
+        **({} if past is None else {"past_key_values": past}),
     }
     known = inspect.signature(called.forward).parameters
     if "input_ids" not in known:  # a wrapper that passes on what it is given
