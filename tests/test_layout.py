@@ -20,6 +20,7 @@ STAGES = {"align", "merge", "evaluate", "select", "report"}
 LEAVES = {
     "_version",
     "adapters",
+    "allocator",
     "data",
     "errors",
     "losses",
