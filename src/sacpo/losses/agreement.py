@@ -106,6 +106,8 @@ def check_continuation(
             completion_token_logps(model, flat_rows(trees, pad_id=pad_id), past=row)
             continuing = continuing_row(trees, others, pad_id=pad_id)
             found = completion_token_logps(model, continuing, past=ContinuedRow(row))
+        except torch.OutOfMemoryError:
+            raise
         except Exception:  # noqa: BLE001 - a model may refuse with anything
             return False
     return bool((plain - found).abs().max() <= TOLERANCE.get(policy.dtype, ROUGH_TOLERANCE))
