@@ -24,14 +24,15 @@ def main() -> None:
     unknown = [name for name in options.names if name not in NAMES]
     if unknown:
         sys.exit(f"no such benchmark: {unknown[0]}; allowed: {', '.join(NAMES)}")
-    if DATA is None:
+    names = options.names or NAMES
+    if DATA is None and {*names} != {"merge"}:
         sys.exit("set SACPO_DATA to the folder of real data (hh_rlhf/, pku_saferlhf/)")
     print(f"machine: {', '.join(f'{name} {value}' for name, value in machine().items())}")
     results = Results(options.out)
-    for name in options.names or NAMES:
+    for name in names:
         print(f"\n{name}", flush=True)
         if name == "merge":
-            merging.compare(options.pairs)
+            merging.compare(options.pairs, results)
         else:
             preference.compare(name, options.pairs, results, toy=options.toy)
 

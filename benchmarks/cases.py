@@ -107,6 +107,8 @@ CASES = {
     "sweep": Case("3 epochs and a sweep of 4 beta", n=48, epochs=3, betas=(0.05, 0.1, 0.2, 0.4)),
     "kto": Case("KTO, HH pairs as two rows", algorithm="kto"),
     "lora": Case("LoRA r=16, DPO", lora=16),
+    "error-hh": Case("error of bf16, HH harmless, batches of 4", n=192, bf16=True, batch=4),
+    "error-pku": Case("error of bf16, PKU-SafeRLHF, batches of 4", "pku", 192, bf16=True, batch=4),
     "share": Case("share of the fp32 matmul rate", measure="share"),
     "memory": Case("peak memory, vocabulary 128k", n=32, measure="memory", wide=True, longest=128),
 }

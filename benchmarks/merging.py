@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.util
 import json
 import os
@@ -18,9 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measure import ratios, run_side
+from benchmarks.measure import Results, machine, ratios, run_side
 
 WEIGHTS = (0.25, 0.5, 0.75)
+PEER, TITLE = "mergekit 0.1.5, linear", "two 1.2 GB bf16 checkpoints into 3 values of q"
 SHAPE = {
     "model_type": "llama",
     "vocab_size": 32000,
@@ -31,30 +33,40 @@ SHAPE = {
     "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
 }
+KEY = hashlib.sha256(json.dumps([WEIGHTS, SHAPE]).encode()).hexdigest()[:12]
 
 
-def compare(pairs: int) -> None:
-    """Run both sides in turn and print times and the ratio; without mergekit, this package alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        run_side("benchmarks.merging", "write", folder)
-        peer = mergekit() is not None
-        ours: list[dict[str, Any]] = []
-        theirs: list[dict[str, Any]] = []
-        for _ in range(pairs):
-            if peer:
-                theirs.append(run_side("benchmarks.merging", "mergekit", folder))
-            ours.append(run_side("benchmarks.merging", "sacpo", folder))
-    rates: dict[str, float] = {}
-    for name, runs in (("sacpo", ours), ("mergekit", theirs)):
+def compare(pairs: int, results: Results) -> None:
+    """Measure what is not measured yet, both sides in turn, and print times and the ratio."""
+    peer = mergekit() is not None
+    done = len(results.of(KEY))
+    if done < pairs:
+        with tempfile.TemporaryDirectory() as folder:
+            run_side("benchmarks.merging", "write", folder)
+            for number in range(done, pairs):
+                theirs = run_side("benchmarks.merging", "mergekit", folder) if peer else None
+                ours = run_side("benchmarks.merging", "sacpo", folder)
+                sides = {"pair": number, "machine": machine(), "ours": ours, "theirs": theirs}
+                results.add({"name": "merge", "key": KEY, "title": TITLE, "peer": PEER, "measure": "merge", **sides})
+    for text in describe(results.of(KEY)[:pairs]):
+        print(f"  {text}")
+
+
+def describe(lines: list[dict[str, Any]]) -> list[str]:
+    """Return what the pairs of runs show, line by line; without mergekit, this package alone."""
+    compared = [(line["theirs"], line["ours"]) for line in lines if line["theirs"]]
+    found = []
+    for name, runs in (("sacpo", [line["ours"] for line in lines]), ("mergekit", [other for other, _ in compared])):
         if runs:
-            seconds = [run["seconds"] for run in runs]
-            peak = rates[name] = max(run["peak_mb"] for run in runs)
-            print(f"  {name}: {median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f}), peak {peak:.0f} MB")
-    if theirs:
-        print("  " + ratios([run["seconds"] for run in theirs], [run["seconds"] for run in ours]))
-        print(f"  peak memory: {rates['sacpo'] / rates['mergekit']:.2f} of mergekit's")
-    else:
-        print("  no mergekit: pip install mergekit==0.1.5 in an environment of its own, SACPO_MERGEKIT=its Python")
+            seconds, peak = [run["seconds"] for run in runs], max(run["peak_mb"] for run in runs)
+            spread = f"{median(seconds):.1f} s ({min(seconds):.1f} to {max(seconds):.1f})"
+            found.append(f"{name}: {spread}, peak {peak:.0f} MB")
+    if not compared:
+        advice = "pip install mergekit==0.1.5 in an environment of its own, SACPO_MERGEKIT=its Python"
+        return [*found, f"no mergekit: {advice}"]
+    found.append(ratios([other["seconds"] for other, _ in compared], [own["seconds"] for _, own in compared]))
+    memory = median(own["peak_mb"] / other["peak_mb"] for other, own in compared)
+    return [*found, f"peak memory: {memory:.2f} of mergekit's"]
 
 
 def mergekit() -> Path | None:

@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.cases import CASES, Case
 from benchmarks.measure import Results, machine, ratios, run_side
 
-NOT_COMPARABLE = "KTO's z0 comes from other mismatches in TRL"
+NOT_COMPARABLE = "z0 comes from other mismatches in TRL"
 
 
 def compare(name: str, pairs: int, results: Results, *, toy: bool = False) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.cases import CASES
 from benchmarks.measure import Results
 from benchmarks.preference import NOT_COMPARABLE, error, gap
 
@@ -14,8 +15,10 @@ HEAD = "| measure | peer | sacpo | peer's | ratio (pairs) | losses apart |\n|---
 
 
 def render(results: Results) -> str:
-    """Return the table of all cases in a file, in the order in which they were measured."""
-    cases = dict.fromkeys(line["key"] for line in results.lines if "ours" in line)
+    """Return the table of all cases in a file, in the order of `benchmarks.cases`."""
+    place = {name: number for number, name in enumerate((*CASES, "merge"))}
+    measured = sorted((line for line in results.lines if "ours" in line), key=lambda line: place[line["name"]])
+    cases = dict.fromkeys(line["key"] for line in measured)
     rows = [_row(results.of(key), results) for key in cases]
     machines = {tuple(line["machine"].values()) for line in results.lines if "machine" in line}
     said = "; ".join(f"{cpu}, {cores} cores, torch {torch}" for cpu, cores, torch in sorted(machines))
@@ -30,6 +33,8 @@ def _row(lines: list[dict[str, Any]], results: Results) -> str:
         cells = [first["title"], "physical limit", f"{rate * median(shares):.0f} GFLOP/s", f"{rate:.0f} GFLOP/s"]
         return _joined([*cells, _spread(shares), ""])
     theirs = [line["theirs"] for line in lines]
+    if first["measure"] == "merge":
+        return "\n".join(_merge(first, ours, theirs))
     value, unit = ("peak_mb", "MB") if first["measure"] == "memory" else ("pairs_per_second", "pairs/s")
     digits = 0 if unit == "MB" else 2
     sides = [f"{median(run[value] for run in runs):.{digits}f} {unit}" for runs in (ours, theirs)]
@@ -37,13 +42,26 @@ def _row(lines: list[dict[str, Any]], results: Results) -> str:
     return _joined([first["title"], f"TRL, {first['peer']}", *sides, spread, _losses(first, results)])
 
 
+def _merge(first: dict[str, Any], ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[str]:
+    pairs = [(own, other) for own, other in zip(ours, theirs, strict=True) if other]
+    if not pairs:
+        return [_joined([first["title"], "none", f"{median(run['seconds'] for run in ours):.1f} s", "", "", ""])]
+    seconds = [f"{median(run['seconds'] for run in side):.1f} s" for side in zip(*pairs, strict=True)]
+    peaks = [f"{median(run['peak_mb'] for run in side):.0f} MB" for side in zip(*pairs, strict=True)]
+    faster = _spread([other["seconds"] / own["seconds"] for own, other in pairs])
+    smaller = _spread([own["peak_mb"] / other["peak_mb"] for own, other in pairs])
+    return [
+        _joined([first["title"], first["peer"], *seconds, faster, ""]),
+        _joined(["the same, peak memory", first["peer"], *peaks, smaller, ""]),
+    ]
+
+
 def _losses(line: dict[str, Any], results: Results) -> str:
-    if line["name"] == "kto":
-        return NOT_COMPARABLE
     ours, theirs = line["ours"]["losses"], line["theirs"]["losses"]
     exact = next((other["losses"] for other in results.lines if other.get("for") == line["key"]), None)
     if exact is None:
-        return f"{gap(ours, theirs):.1e}"
+        note = f" ({NOT_COMPARABLE})" if line["name"] == "kto" else ""
+        return f"{gap(ours, theirs):.1e}{note}"
     return f"from fp32: {error(ours, exact):.1e}, TRL's {error(theirs, exact):.1e}"
 
 

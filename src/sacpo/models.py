@@ -71,6 +71,12 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def has_adapters(path: str | Path) -> bool:
+    """Tell whether a folder holds adapters, by themselves or on weights that they name."""
+    stack = read_stack(path)
+    return is_adapter(Path(path)) or (stack is not None and bool(stack.members))
+
+
 def load_model(
     path: str | Path, *, adapters: Adapters = "on", revision: str | None = None, **options: Any
 ) -> PreTrainedModel:

@@ -11,6 +11,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
+from sacpo import PreferenceConfig, PreferenceTrainer
 from sacpo.align.job import TrainingJob
 from sacpo.data.records import Demonstration, Pair, Prompt
 from sacpo.models import build_model, save_model
@@ -79,3 +80,48 @@ def toy_pairs(n: int, *, seed: int = 0, p: tuple[float, ...] = (1.0,)) -> list[P
 
 def toy_demonstrations(n: int, seed: int = 0) -> list[Demonstration]:
     return [Demonstration(pair.prompt, pair.chosen) for pair in toy_pairs(n, seed=seed)]
+
+
+PREFERENCE: dict[str, Any] = {
+    "per_device_train_batch_size": 4,
+    "num_train_epochs": 2,
+    "learning_rate": 1e-2,
+    "logging_steps": 1,
+    "save_strategy": "no",
+    "report_to": "none",
+    "use_cpu": True,
+    "bf16": False,
+    "disable_tqdm": True,
+    "seed": 3,
+    "beta": 0.5,
+}
+
+
+def pair_rows(n: int = 18) -> list[dict[str, Any]]:
+    return [
+        {"prompt": pair.prompt.text, "chosen": f" {pair.chosen}", "rejected": f" {pair.rejected}"}
+        for pair in toy_pairs(n)
+    ]
+
+
+def labelled_rows(n: int = 18) -> list[dict[str, Any]]:
+    rows = pair_rows(n)
+    return [
+        {"prompt": row["prompt"], "completion": row["rejected" if i % 3 == 1 else "chosen"], "label": i % 3 != 1}
+        for i, row in enumerate(rows)
+    ]
+
+
+def config(folder: Path, **options: Any) -> PreferenceConfig:
+    return PreferenceConfig(output_dir=str(folder), **{**PREFERENCE, **options})
+
+
+def history(trainer: Any) -> list[dict[str, float]]:
+    return [entry for entry in trainer.state.log_history if "loss" in entry]
+
+
+def trained(base: Path, folder: Path, rows: Any = None, **options: Any) -> PreferenceTrainer:
+    given = {name: options.pop(name) for name in ("peft_config", "ref_model", "eval_dataset") if name in options}
+    trainer = PreferenceTrainer(str(base), args=config(folder, **options), train_dataset=rows or pair_rows(), **given)
+    trainer.train()
+    return trainer

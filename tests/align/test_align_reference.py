@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,13 @@ import torch
 from align_toys import job, step, toy_pairs, write_base
 
 import sacpo.align.reference as reference_module
+from sacpo import processes
 from sacpo.align.reference import reference_key, reference_logps
+from sacpo.align.score import score_all
 from sacpo.align.step import run_align
 from sacpo.data.packing import Tree
 from sacpo.errors import ModelError, RunError
+from sacpo.progress import QUIET
 
 TREES = [Tree((3, 4), ((5,), (6, 7))), Tree((3,), ((8, 1),)), Tree((9, 9, 9, 9), ((2,), (1,)))]
 
@@ -117,3 +121,28 @@ def test_a_kto_pairing_of_another_seed_is_another_reference(base: Path, tmp_path
         toy = dataclasses.replace(job(base), seed=seed)
         run_align(toy, step("kto"), 0.5, toy_pairs(8), tmp_path / f"{seed}", tmp_path / "c")
     assert len(list((tmp_path / "c").iterdir())) == 2
+
+
+def test_every_process_scores_equally_often_and_the_shares_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """5 trees in batches of 1 and 2 over 2 and 3 processes: sums of the parts are the values of one process."""
+    trees = [Tree((1, 2), tuple((3,) * (i + k + 1) for k in range(2))) for i in range(5)]
+
+    def score(batch: Sequence[Tree]) -> torch.Tensor:
+        calls.append(len(batch))
+        return torch.tensor([float(len(branch)) for tree in batch for branch in tree.completions])
+
+    calls: list[int] = []
+    whole = score_all(trees, score, 2, QUIET, "")
+    assert whole.tolist() == [len(branch) for tree in trees for branch in tree.completions]
+    monkeypatch.setattr(processes, "added", lambda values: values)
+    for world in (2, 3):
+        for size in (1, 2):
+            shares, counts = [], []
+            for rank in range(world):
+                calls.clear()
+                monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+                monkeypatch.setattr(processes, "size", lambda world=world: world)
+                shares.append(score_all(trees, score, size, QUIET, ""))
+                counts.append(len(calls))
+            assert len(set(counts)) == 1
+            assert torch.equal(torch.stack(shares).sum(0), whole)

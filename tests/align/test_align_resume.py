@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
 
+from sacpo import processes
 from sacpo.align import checkpoints
 from sacpo.align.defaults import optimiser_steps
+from sacpo.align.meter import Meter
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.errors import RunError
@@ -42,7 +45,10 @@ def wet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(kind: str, base: Path, out: Path, cache: Path) -> None:
     """Train 10 optimiser steps: 38 records, 4 x 2 a step, 2 epochs; checkpoints at 3, 6 and 9."""
-    if kind == "sft":
+    if kind == "by length":
+        start = job(base, **OPTIONS, train_sampling_strategy="group_by_length")
+        run_align(start, step(), 0.5, toy_pairs(38), out, cache)
+    elif kind == "sft":
         run_sft(job(base, **OPTIONS), toy_demonstrations(38), out)
     elif kind == "lora":
         start = job(base.with_name("adapted") / "model", lora=LoraSpec(r=2, lora_dropout=0.1), **OPTIONS)
@@ -94,6 +100,7 @@ POINTS = [
     ("dpo", "trained, not saved", 1, 9),
     ("dpo", "model saved, no metrics", 1, 9),
     ("kto", "step", 9, 3),
+    ("by length", "step", 15, 6),
     ("sft", "step", 11, 3),
     ("lora", "step", 15, 6),
     ("lora", "model saved, no metrics", 1, 9),
@@ -104,7 +111,7 @@ POINTS = [
 def uninterrupted(wet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     root = tmp_path_factory.mktemp("whole")
     found = {}
-    for kind in ("dpo", "kto", "sft", "lora"):
+    for kind in ("dpo", "kto", "sft", "lora", "by length"):
         run(kind, wet, root / kind, root / "cache")
         found[kind] = outcome(root / kind)
     return found
@@ -130,7 +137,8 @@ def test_resumed_is_uninterrupted(
 def test_the_uninterrupted_run_trained_ten_steps(uninterrupted: dict[str, dict[str, str]]) -> None:
     assert optimiser_steps(38, OPTIONS) == 10
     assert {*uninterrupted["dpo"]} == {*uninterrupted["sft"]} >= {"metrics.jsonl", "summary.json"}
-    assert len({uninterrupted[kind]["model/model.safetensors"] for kind in ("sft", "dpo", "kto")}) == 3
+    kinds = ("sft", "dpo", "kto", "by length")
+    assert len({uninterrupted[kind]["model/model.safetensors"] for kind in kinds}) == 4
 
 
 def test_old_checkpoints_go_and_half_ones_are_never_seen(tmp_path: Path) -> None:
@@ -157,3 +165,25 @@ def test_a_corrupted_checkpoint_is_named_and_not_used(wet: Path, tmp_path: Path)
     with pytest.raises(RunError, match="corrupted") as caught:
         run("dpo", wet, out, cache)
     assert caught.value.where == path
+
+
+@pytest.mark.parametrize(("wrote", "reads"), [(2, 3), (3, 2), (2, 1)])
+def test_half_filled_means_survive_another_number_of_processes(
+    wrote: int, reads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Process i adds i + 1 once and counts 10 i tokens; together all that is written is read once."""
+    for rank in range(wrote):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        meter = Meter(torch.device("cpu"))
+        meter.add({"loss": (torch.tensor(rank + 1.0), 1)})
+        meter.tokens = 10 * rank
+        meter.save(tmp_path)
+    monkeypatch.setattr(processes, "size", lambda: reads)
+    parts: list[torch.Tensor] = []
+    for rank in range(reads):
+        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
+        meter = Meter(torch.device("cpu"))
+        meter.load(tmp_path)
+        meter.add({"loss": (torch.tensor(0.0), 0)})
+        meter.drain(lambda values: parts.append(values) or values)
+    assert torch.stack(parts).sum(0).tolist() == [wrote, sum(range(1, wrote + 1)), 10 * sum(range(wrote))]

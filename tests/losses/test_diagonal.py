@@ -26,8 +26,7 @@ FLAT = partial(flat_rows, pad_id=PAD)
 def test_every_architecture_that_shares_prompts_agrees_in_one_flat_row(kind: str) -> None:
     """Windows and blocks of positions included: some end inside of the trees."""
     found = check_layout(tiny(kind), trees(), pad_id=PAD, tolerance=1e-5, shared=FLAT, examples=6)
-    if tiny(kind).config._attn_implementation == "sdpa":
-        assert found.ok, found.reason
+    assert found.ok, found.reason
 
 
 LONG = [Tree((1, 2, 3), ((4,) * 90, (5,) * 80, (6,))), Tree((7,) * 200, ((8,) * 9, (9,) * 8)), Tree((1,), ((2,),))]

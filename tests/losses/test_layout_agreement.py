@@ -81,6 +81,11 @@ def test_a_mask_without_its_window_is_noticed(kind: str, monkeypatch: pytest.Mon
     assert largest_difference(model) > 1e-3
 
 
+@pytest.mark.parametrize("kind", AGREE)
+def test_the_head_of_every_architecture_is_found(kind: str) -> None:
+    assert split_model(tiny(kind)) is not None
+
+
 @pytest.mark.parametrize("kind", REFUSED)
 def test_other_architectures_are_refused_with_a_reason(kind: str) -> None:
     model = tiny(kind)

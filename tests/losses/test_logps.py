@@ -62,6 +62,15 @@ def test_the_head_is_found_with_its_scale_and_cap(kind: str) -> None:
     assert (split.scale, split.cap) == EVERY_HEAD[kind]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", EVERY_HEAD)
+def test_the_head_is_found_in_16_bits(kind: str, dtype: torch.dtype) -> None:
+    """Models scale and cap in their own type, the split in float32: rounding is no disagreement, another cap is."""
+    split = split_model(own(kind).to(dtype))
+    assert split is not None
+    assert (split.scale, split.cap) == EVERY_HEAD[kind]
+
+
 @pytest.mark.parametrize("kind", EVERY_HEAD)
 def test_log_probs_and_gradients_are_those_of_all_logits(kind: str) -> None:
     model, batch = own(kind), trees()

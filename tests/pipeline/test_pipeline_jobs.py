@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+import sacpo.pipeline.jobs as jobs_module
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.pipeline import run
 from sacpo.pipeline.jobs import Jobs, do_stage
@@ -28,6 +29,7 @@ class FakeExecutor:
     """Runs jobs when they are submitted; notes what it was asked for."""
 
     seen: ClassVar[list[Any]] = []
+    gpus: ClassVar[list[Any]] = []
     fault: BaseException | None = None
 
     def __init__(self, folder: Path, cluster: str) -> None:
@@ -51,6 +53,7 @@ class FakeExecutor:
 
     def submit(self, function: Any, *arguments: Any) -> Any:
         self.seen.append(arguments[3])
+        self.gpus += arguments[4:]
         job = types.SimpleNamespace(job_id="7", done=lambda: True, cancel=lambda: None)
         value = None if self.fault else function(*arguments)
 
@@ -71,6 +74,7 @@ def submitit(monkeypatch: pytest.MonkeyPatch) -> type[FakeExecutor]:
     utils: Any = sys.modules["submitit.core.utils"]
     utils.FailedJobError = utils.UncompletedJobError = FailedJobError
     monkeypatch.setattr(FakeExecutor, "seen", [])
+    monkeypatch.setattr(FakeExecutor, "gpus", [])
     monkeypatch.setattr(FakeExecutor, "fault", None)
     return FakeExecutor
 
@@ -122,6 +126,18 @@ def test_members_of_a_sweep_are_one_array_and_come_out_as_one_after_the_other(
     assert len(expected) == 6 and found == expected
     run(sweep(tmp_path, "together"), runs=tmp_path, jobs=Jobs("slurm"))
     assert len(submitit.seen) == 6, "everything is done"
+
+
+def test_jobs_of_this_machine_have_a_gpu_each(
+    tmp_path: Path, submitit: type[FakeExecutor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three trainings on two GPUs at a time: the third takes the first one's place."""
+    monkeypatch.setattr(jobs_module, "_gpus", lambda: ["4", "7"])
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # each job sets its own, in this process for once
+    run(sweep(tmp_path, "local"), runs=tmp_path, jobs=Jobs("local"))
+    assert submitit.seen[2:5] == ["align/H@0.5", "align/H@0.1", "align/K"]
+    assert submitit.gpus[:2] == ["4", "7"]
+    assert set(submitit.gpus) == {"4", "7"}
 
 
 def test_what_a_job_says_is_said(tmp_path: Path, submitit: type[FakeExecutor], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -87,9 +87,9 @@ def switch(peft_model: PeftModel, names: Sequence[str], trained: str | None = No
 
 
 def frozen_names(peft_model: PeftModel) -> list[str]:
-    """Return the active adapters that are not trained, the first step's first."""
+    """Return the active adapters below the new one, which alone is trained, the first step's first."""
     active: list[str] = list(cast(Any, peft_model.base_model).active_adapters)
-    return [name for name in reversed(active) if name != NEW]
+    return [name for name in reversed(active) if name != NEW] if NEW in active else []
 
 
 def merged(peft_model: PeftModel) -> Any:

@@ -74,12 +74,6 @@ def _with_adapter(model: PreTrainedModel | PeftModel, spec: LoraSpec, seed: int)
         ) from error
 
 
-def bare(model: nn.Module) -> PreTrainedModel:
-    """Return the transformers model inside a peft model, or the model itself; adapters act in both."""
-    base = getattr(model, "get_base_model", None)
-    return cast(PreTrainedModel, base() if callable(base) else model)
-
-
 @contextlib.contextmanager
 def adapter_off(model: nn.Module) -> Iterator[None]:
     """Run with a peft model's new adapter off, which is the reference; nothing changes for another model."""

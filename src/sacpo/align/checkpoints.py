@@ -60,20 +60,36 @@ def clear_staging(folder: Path) -> None:
 
 
 def publish(folder: Path, step: int, keep: int | None) -> None:
-    """Move the checkpoint of a step from staging into place and remove those beyond the newest `keep`."""
+    """Move the checkpoint of a step from staging into place and remove those beyond the newest `keep`.
+
+    Checkpoints of later steps belong to another training, from which no one must resume: they count as the oldest,
+    and those that stay are renamed to `superseded-checkpoint-STEP`. One of the same step is replaced.
+    """
     source, target = folder / STAGING / f"checkpoint-{step}", folder / f"checkpoint-{step}"
     files = sorted(path for path in source.rglob("*") if path.is_file())
     (source / HASHES).write_text(json.dumps({str(path.relative_to(source)): file_hash(path) for path in files}))
     for path in source.rglob("*"):
         _sync(path)
     _sync(source)
+    replaced = folder / STAGING / f"old-{target.name}"
+    if target.exists():
+        target.rename(replaced)
     source.rename(target)
     _sync(folder)
-    for old in _sorted(folder)[: -keep if keep else 0]:
+    shutil.rmtree(replaced, ignore_errors=True)
+    found = _sorted(folder)
+    place = found.index(target) + 1
+    own, later = found[:place], found[place:]
+    for old in [*later, *own][: -keep if keep else 0]:
         # renamed first, so that a kill during the removal leaves no half-removed checkpoint under its name
         doomed = folder / STAGING / f"old-{old.name}"
         old.rename(doomed)
         shutil.rmtree(doomed)
+    for old in later:
+        aside = folder / f"superseded-{old.name}"
+        if old.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            old.rename(aside)
 
 
 def _sorted(folder: Path) -> list[Path]:

@@ -5,12 +5,13 @@ Source: https://huggingface.co/docs/trl/dataset_formats
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sacpo.data.records import Labelled, Pair, Record
 from sacpo.data.sources.registry import FORMATS
-from sacpo.data.sources.rows import Row
+from sacpo.data.sources.rows import Row, Skip
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
 
@@ -25,13 +26,16 @@ REFUSED = {
 }
 
 
-def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], bool]:
-    """Return the records of a data set's rows, and whether they are chats (messages) and not texts.
+def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], bool, dict[str, int]]:
+    """Return the records of a data set's rows, whether they are chats (messages) and not texts, and rows left out.
 
     Args:
         rows: A `datasets.Dataset` or a sequence of dictionaries with `prompt`, `chosen`, `rejected` (and `p`, the
             probability that `chosen` is preferred), or `prompt`, `completion`, `label`.
         name: What the rows are, for messages.
+
+    Returns:
+        Records, whether they are chats, and how many rows were left out for which reason.
 
     Raises:
         DataError: A row or the data set is not of this form.
@@ -46,8 +50,13 @@ def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], boo
         )
     records: list[Any] = []
     chats: set[bool] = set()
+    dropped: Counter[str] = Counter()
     for number, row in enumerate(rows, 1):
-        record, chat = _record(row, f"{name}, row {number}")
+        try:
+            record, chat = _record(row, f"{name}, row {number}")
+        except Skip as skip:
+            dropped[str(skip)] += 1
+            continue
         records.append(record)
         chats.add(chat)
     if len({type(record) for record in records}) > 1 or len(chats) > 1:
@@ -55,8 +64,8 @@ def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], boo
             "rows of different kinds are mixed", where=name, do="give pairs or labelled rows, texts or chats"
         )
     if not records:
-        raise DataError("there are no rows", where=name, do="give at least one")
-    return records, chats == {True}
+        raise DataError("there are no rows to use", where=name, value=dict(dropped), do="give at least one")
+    return records, chats == {True}, dict(dropped)
 
 
 def _record(row: Any, place: str) -> tuple[Record, bool]:

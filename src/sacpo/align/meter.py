@@ -21,14 +21,10 @@ class Meter:
         self._sums: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
 
-    @property
-    def _file(self) -> str:
-        return f"meter-{processes.rank()}.json"
-
     def add(self, metrics: Metrics) -> None:
         """Add sums and counts."""
         for name, (total, count) in metrics.items():
-            value = total.detach().to(self.dtype)
+            value = total.detach().to(self.device, self.dtype)
             self._sums[name] = self._sums[name] + value if name in self._sums else value
             self._counts[name] = self._counts.get(name, 0) + count
 
@@ -45,14 +41,13 @@ class Meter:
     def save(self, folder: Path) -> None:
         """Write this process's sums into a checkpoint."""
         sums = {name: (total.item(), self._counts[name]) for name, total in self._sums.items()}
-        (folder / self._file).write_text(json.dumps({"tokens": self.tokens, "sums": sums}))
+        (folder / f"meter-{processes.rank()}.json").write_text(json.dumps({"tokens": self.tokens, "sums": sums}))
 
     def load(self, folder: Path) -> None:
-        """Read what `save` wrote."""
-        saved = json.loads((folder / self._file).read_text())
-        self.tokens = saved["tokens"]
-        self._counts = {name: count for name, (_, count) in saved["sums"].items()}
-        self._sums = {
-            name: torch.tensor(total, dtype=self.dtype, device=self.device)
-            for name, (total, _) in saved["sums"].items()
-        }
+        """Read what `save` wrote; the files of as many processes as wrote them are shared out among those of today."""
+        files = sorted(folder.glob("meter-*.json"), key=lambda path: int(path.stem.split("-")[1]))
+        self.tokens, self._sums, self._counts = 0, {}, {}
+        for file in files[processes.rank() :: processes.size()]:
+            saved = json.loads(file.read_text())
+            self.tokens += saved["tokens"]
+            self.add({name: (torch.tensor(total, dtype=self.dtype), n) for name, (total, n) in saved["sums"].items()})

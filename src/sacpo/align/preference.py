@@ -19,6 +19,7 @@ from transformers.trainer_utils import speed_metrics
 from sacpo.align.arguments import check_optimizer
 from sacpo.align.columns import read_columns
 from sacpo.align.job import TrainingJob
+from sacpo.align.kto import KtoObjective
 from sacpo.align.meter import Meter
 from sacpo.align.objective import Objective
 from sacpo.align.preference_config import UNLIMITED, PreferenceConfig, cache_folder, read_config
@@ -75,10 +76,11 @@ class PreferenceTrainer(AlignTrainer):
         compute_metrics: None = None,
         callbacks: Sequence[Any] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: None = None,
         peft_config: Any = None,
         progress: Progress = QUIET,
     ) -> None:
-        _refuse(data_collator=data_collator, compute_metrics=compute_metrics)
+        _refuse(data_collator=data_collator, compute_metrics=compute_metrics, quantization_config=quantization_config)
         if train_dataset is None:
             raise DataError("there is nothing to train on", where="train_dataset", do="give a data set")
         config = read_config(args)
@@ -86,14 +88,17 @@ class PreferenceTrainer(AlignTrainer):
         start = start_of(model, config, processing_class)
         other = other_reference(ref_model, model, config)
         check_experts(start.model, config, given=args)
-        policy = adapted(start.model, peft_config, config.seed)
+        policy = adapted(start, peft_config, config.seed)
         policy = policy if hasattr(start.model, "hf_device_map") else policy.to(config.device)  # type: ignore[arg-type]
         if config.disable_dropout:
             disable_dropout(policy)
         self.config = config
         self._start, self._policy, self._adapter, self._other = start, policy, peft_config is not None, other
+        # an adapter that is turned off leaves trained biases in the model
+        self._restorable = self._adapter and getattr(peft_config, "bias", "none") == "none"
         self._progress, self._made = progress, False
         self._reference: Reference | None = None
+        self._weights: tuple[float, float] | None = None
         objective = self._objective(train_dataset, "train_dataset")
         self.eval_objectives = None if eval_dataset is None else self._objectives(eval_dataset, "eval_dataset")
         self._drop_other()
@@ -175,13 +180,13 @@ class PreferenceTrainer(AlignTrainer):
     def _objective(self, rows: Any, name: str) -> Objective:
         """Return the loss over rows, whose reference log-probs are computed now."""
         foreign = not self.starts_at_reference if self._made else False
-        if self._made and (foreign or (self.state.global_step and not self._adapter)):
+        if self._made and (foreign or (self.state.global_step and not self._restorable)):
             raise RecipeError(
                 "the reference is gone: it was the policy before its first update, or is not kept",
                 where=name,
                 do="give these rows as eval_dataset when the trainer is made",
             )
-        records, chat = read_columns(rows, name)
+        records, chat, unusable = read_columns(rows, name)
         job = self._job("chat" if chat else "plain", name)
         step = StepSpec(
             name="preference",
@@ -194,8 +199,12 @@ class PreferenceTrainer(AlignTrainer):
             undesirable_weight=self.config.undesirable_weight,
         )
         reference = self._reference_for(job)
-        objective, counts = make_objective(job, step, self.config.beta, records, self._start.tokenizer, reference)
-        if dropped := counts["records"]["dropped"]:
+        objective, counts = make_objective(
+            job, step, self.config.beta, records, self._start.tokenizer, reference, weights=self._weights
+        )
+        if isinstance(objective, KtoObjective):
+            self._weights = objective.weights  # of the training, which comes first
+        if dropped := {**unusable, **counts["records"]["dropped"]}:
             self._progress.notice(f"{name}: rows left out: {dropped}")
         return objective
 
@@ -207,6 +216,8 @@ class PreferenceTrainer(AlignTrainer):
 
     def _job(self, template: str, name: str) -> LoadedJob:
         start, config = self._start, self.config
+        found = start.model if start.folder is None else None
+        found = found if self._other is None else self._other
         asked = (config.model_init_kwargs or {}).get("attn_implementation") if start.path else start.attention  # type: ignore[union-attr]
         return LoadedJob(
             name,
@@ -216,7 +227,7 @@ class PreferenceTrainer(AlignTrainer):
             config.seed,
             UNLIMITED if config.max_length is None else config.max_length,
             "cut",
-            loaded=start.model if self._other is None else self._other,
+            loaded=found,
         )
 
     def _reference_for(self, job: TrainingJob) -> Reference:

@@ -41,7 +41,7 @@ class PreferenceConfig(TrainingArguments):
 
     learning_rate: float = 1e-6
     logging_steps: float = 10
-    bf16: bool | None = None  # type: ignore[assignment]  # as in TRL: true unless fp16 is, or a CPU is all there is
+    bf16: bool | None = None  # type: ignore[assignment]  # true where there is a GPU, unless fp16 is
     algorithm: str = "dpo"
     beta: float = 0.1
     max_length: int | None = 1024
@@ -57,7 +57,7 @@ class PreferenceConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         if self.bf16 is None:
-            self.bf16 = not self.fp16 and (self.use_cpu or torch.accelerator.is_available())
+            self.bf16 = not self.fp16 and not self.use_cpu and torch.accelerator.is_available()
         super().__post_init__()  # type: ignore[no-untyped-call]
 
 

@@ -9,14 +9,15 @@ from typing import Any, cast
 
 import torch
 from peft import PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sacpo.align.adapters import bare
 from sacpo.align.job import TrainingJob
 from sacpo.align.preference_config import PreferenceConfig
 from sacpo.errors import ModelError, RecipeError
-from sacpo.models import checked_tokenizer, load_model, load_tokenizer, weights_key
+from sacpo.losses.logps import bare
+from sacpo.models import checked_tokenizer, has_adapters, load_model, load_tokenizer, weights_key
 
 
 @dataclass(frozen=True)
@@ -24,22 +25,25 @@ class LoadedJob(TrainingJob):
     """A training whose models are loaded.
 
     Attributes:
-        loaded: The model whose log-probs are the reference's.
+        loaded: The model whose log-probs are the reference's; None: it was loaded from the folder `model`.
     """
 
     loaded: PreTrainedModel | PeftModel | None = None
 
     def weights_key(self) -> str:
         """Return the content key of the reference's weights."""
-        if isinstance(self.model, Path | str) and Path(self.model).is_dir():
-            return weights_key(self.model)
-        assert self.loaded is not None
-        return tensors_key(self.loaded)
+        return weights_key(self.model) if self.loaded is None else tensors_key(self.loaded)
 
 
-def tensors_key(model: nn.Module) -> str:
-    """Return a hash of a model's tensors, names, shapes and types included."""
+def tensors_key(model: PreTrainedModel | PeftModel) -> str:
+    """Return a hash of a model's tensors, names, shapes and types included, its configuration and active adapters."""
     digest = hashlib.sha256()
+    settings = bare(model).config.to_dict()
+    settings.pop("_name_or_path", None)  # equal models are equal wherever they were loaded from
+    digest.update(repr(sorted(settings.items())).encode())
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            digest.update(f"{name} {module.active_adapters} {sorted(module.scaling.items())}".encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -55,15 +59,22 @@ class Start:
     path: str
     attention: str | None
 
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that holds the weights, None for a hub id or a given model."""
+        return Path(self.path) if self.path and Path(self.path).is_dir() else None
+
 
 def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenizerBase | None) -> Start:
     """Return the initial policy, loaded if it is named, and its tokenizer.
+
+    Adapters of a folder are merged into the weights, which are trained.
 
     Raises:
         ModelError: There is no such model or tokenizer.
     """
     path = str(model) if isinstance(model, str | Path) else ""
-    loaded = _loaded(path, config) if path else model
+    loaded = _loaded(path, config, adapters="merged") if path else model
     place = path or getattr(bare(loaded).config, "_name_or_path", "")
     if tokenizer is None:
         tokenizer = load_tokenizer(place, trust_remote_code=config.trust_remote_code)
@@ -77,7 +88,7 @@ def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenize
     return Start(loaded, checked_tokenizer(tokenizer, place), path, bare(loaded).config._attn_implementation)
 
 
-def _loaded(path: str, config: PreferenceConfig) -> PreTrainedModel:
+def _loaded(path: str, config: PreferenceConfig, **settings: Any) -> PreTrainedModel:
     options = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
     known = ("dtype", "attn_implementation", "revision", "trust_remote_code")
     strange = sorted(options.keys() - {*known})
@@ -90,7 +101,7 @@ def _loaded(path: str, config: PreferenceConfig) -> PreTrainedModel:
             do="load the model yourself and give it as `model`",
         )
     options["dtype"] = str(options.get("dtype") or "float32").removeprefix("torch.")
-    return load_model(path, **{"trust_remote_code": config.trust_remote_code, **options})
+    return load_model(path, **{"trust_remote_code": config.trust_remote_code, **options, **settings})
 
 
 def other_reference(ref_model: Any, model: Any, config: PreferenceConfig) -> PreTrainedModel | None:
@@ -111,17 +122,21 @@ def other_reference(ref_model: Any, model: Any, config: PreferenceConfig) -> Pre
     return cast(PreTrainedModel, loaded.to(config.device))  # type: ignore[arg-type]
 
 
-def adapted(model: PreTrainedModel | PeftModel, peft_config: Any, seed: int) -> PreTrainedModel | PeftModel:
-    """Return the model with a new adapter whose first weights come from the seed, if one is configured.
+def adapted(start: Start, peft_config: Any, seed: int) -> PreTrainedModel | PeftModel:
+    """Return the initial policy with a new adapter whose first weights come from the seed, if one is configured.
 
     Raises:
         RecipeError: The model has an adapter already.
     """
+    model = start.model
     if peft_config is None:
         return model
-    if isinstance(model, PeftModel):
+    if isinstance(model, PeftModel) or (start.path and has_adapters(start.path)):
         raise RecipeError(
-            "the model has an adapter already", where="peft_config", do="merge it first, or leave peft_config out"
+            "the model has an adapter already",
+            where="peft_config",
+            value=start.path or type(model).__name__,
+            do="stack adapters with `sacpo align` and its LoRA options, merge this one first, or leave peft_config out",
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
@@ -154,5 +169,6 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        elif isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)

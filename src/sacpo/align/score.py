@@ -11,11 +11,11 @@ from torch import nn
 from transformers import TrainingArguments
 
 from sacpo import processes
-from sacpo.align.adapters import adapter_off, bare
+from sacpo.align.adapters import adapter_off
 from sacpo.align.objective import Layout
 from sacpo.allocator import kept_memory
 from sacpo.data.packing import Tree
-from sacpo.losses.logps import completion_logps
+from sacpo.losses.logps import bare, completion_logps
 from sacpo.progress import Progress
 
 Score = Callable[[Sequence[Tree]], torch.Tensor]

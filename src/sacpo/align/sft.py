@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sacpo.align.adapters import bare, initial_policy
+from sacpo.align.adapters import initial_policy
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import real_tokens
 from sacpo.align.job import TrainingJob
@@ -21,7 +21,7 @@ from sacpo.data.packing import Tree
 from sacpo.data.records import Demonstration
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import TokenDemo, tokenize_demonstrations
-from sacpo.losses.logps import completion_token_logps
+from sacpo.losses.logps import bare, completion_token_logps
 from sacpo.progress import QUIET, Progress
 
 

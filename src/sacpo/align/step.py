@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from sacpo import processes
-from sacpo.align.adapters import bare, initial_policy
+from sacpo.align.adapters import initial_policy
 from sacpo.align.arguments import training_arguments
 from sacpo.align.dpo import DpoObjective, hardened, oriented, pair_trees
 from sacpo.align.job import TrainingJob
@@ -32,9 +32,12 @@ from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_labelled, tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.losses.agreement import check_continuation
+from sacpo.losses.head import split_model
+from sacpo.losses.logps import bare
 from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import StepSpec
 
+UNSPLIT = "the head cannot be split from this model: all logits of a device batch are computed, which takes memory"
 LONG_PROMPT = 32
 """Mean tokens of prompts from which on KTO's mismatches continue the batch's own row."""
 
@@ -131,6 +134,8 @@ class Reference:
             models = [bare(self.policy), *([] if self.other is None else [self.other])]
             found = [choose(self.wanted, model, trees, self.pad_id, self.progress) for model in models]
             self.chosen = min(found, key=lambda chosen: chosen.rank)
+            if split_model(bare(self.policy)) is None:
+                self.progress.notice(f"{self.job.name}: {UNSPLIT}")
         return self.chosen.rows
 
     def continuing(self, trees: Sequence[Tree], others: Sequence[Tree]) -> Continuing | None:
@@ -140,7 +145,7 @@ class Reference:
         are not worth a part of attention each. Several processes average z0 before their passes.
         """
         assert self.chosen is not None
-        if self.chosen.name != "flat" or processes.size() > 1 or self.arguments.gradient_checkpointing:
+        if self.chosen.name != "flat" or processes.size() > 1 or self._checkpointing:
             return None
         short = sum(len(tree.prompt) for tree in trees) < LONG_PROMPT * len(trees)
         if short or has_dropout(self.policy):
@@ -148,11 +153,16 @@ class Reference:
         agrees = check_continuation(bare(self.policy), trees, others, pad_id=self.pad_id)
         return partial(continuing_row, pad_id=self.pad_id) if agrees else None
 
+    @property
+    def _checkpointing(self) -> bool:
+        return self.arguments.gradient_checkpointing or bare(self.policy).is_gradient_checkpointing
+
     def scorer(self) -> Score:
         """Return the reference as a function from trees to log-probs."""
         assert self.chosen is not None
         scored = self.policy if self.other is None else self.other
-        return scorer(scored, self.chosen.rows, autocast_type(self.arguments), reference=not self.adapter)
+        off = self.other is None and not self.adapter
+        return scorer(scored, self.chosen.rows, autocast_type(self.arguments), reference=off)
 
     def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: Any) -> torch.Tensor:
         """Return the initial policy's log-probs of all completions; `settings` join the content key."""
@@ -173,7 +183,7 @@ class Reference:
 
     def describe(self) -> dict[str, Any]:
         """Return everything beside weights and tokens that a value depends on."""
-        model = bare(self.policy)
+        model = bare(self.policy if self.other is None else self.other)
         return {
             "template": self.job.base.template,
             "layout": self.chosen.name if self.chosen else None,
@@ -194,10 +204,16 @@ def make_objective(
     records: Sequence[Any],
     tokenizer: PreTrainedTokenizerBase,
     reference: Reference,
+    *,
+    weights: tuple[float, float] | None = None,
 ) -> tuple[Objective, dict[str, Any]]:
-    """Return a step's loss over its records, with their reference log-probs, and counts for the summary."""
-    prepare = _dpo if step.algorithm == "dpo" else _kto
-    return prepare(job, step, beta, records, tokenizer, reference)
+    """Return a step's loss over its records, with their reference log-probs, and counts for the summary.
+
+    `weights` are KTO's (w+, w-) where they do not come from these records, as for held-out ones.
+    """
+    if step.algorithm == "dpo":
+        return _dpo(job, step, beta, records, tokenizer, reference)
+    return _kto(job, step, beta, records, tokenizer, reference, weights)
 
 
 def _dpo(
@@ -242,6 +258,7 @@ def _kto(
     records: Sequence[Any],
     tokenizer: PreTrainedTokenizerBase,
     reference: Reference,
+    weights: tuple[float, float] | None,
 ) -> tuple[Objective, dict[str, Any]]:
     ties = sum(isinstance(record, Pair) and record.p == 0.5 for record in records)
     if records and isinstance(records[0], Pair):
@@ -251,7 +268,8 @@ def _kto(
     template = make_template(job.base.template, tokenizer)
     tokens, report = tokenize_labelled(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
     report.require_some(job.name)
-    weights = class_weights([record.label for record in tokens], step.desirable_weight, step.undesirable_weight)
+    if weights is None:
+        weights = class_weights([record.label for record in tokens], step.desirable_weight, step.undesirable_weight)
     mismatches = mismatched_trees(tokens, job.seed, job.max_length)
     # both completions of a prompt as branches, so that the reference pass computes it once
     trees = [Tree(r.prompt, (r.completion, m.completions[0])) for r, m in zip(tokens, mismatches, strict=True)]

@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from sacpo.align import checkpoints
-from sacpo.align.adapters import adapters_kept, bare
+from sacpo.align.adapters import adapters_kept
 from sacpo.align.compiled import compile_as_asked
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.meter import Meter
@@ -35,6 +35,7 @@ from sacpo.align.start import Recorder, check_start, has_dropout
 from sacpo.allocator import kept_memory
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
+from sacpo.losses.logps import bare
 from sacpo.progress import Progress, Task
 
 T = TypeVar("T")
@@ -90,6 +91,7 @@ class AlignTrainer(Trainer):
         self.order = epoch_order(objective, args)
         self.meter = Meter(args.device)
         self.starts_at_reference = starts_at_reference
+        self._started = False
         self._batches: Sequence[Batch] = ()
         super().__init__(
             model=model,
@@ -170,7 +172,8 @@ class AlignTrainer(Trainer):
         """Return this device batch's share of the mean over the whole batch; see `Trainer.compute_loss`."""
         batch: Batch = inputs
         assert num_items_in_batch is not None
-        first = self.starts_at_reference and self.state.global_step == 0 and batch is self._batches[0]
+        first = self.starts_at_reference and self.state.global_step == 0 and not self._started
+        self._started = True
         if first and has_dropout(self.policy):
             check_start(self.objective, batch, self.forward_frozen, self.precision)
         recorder = Recorder(self.forward)

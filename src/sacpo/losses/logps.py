@@ -39,6 +39,8 @@ def completion_logps(
         ModelError: See `completion_token_logps`.
     """
     per_token = completion_token_logps(model, rows, chunk=chunk, statistics=statistics, past=past)
+    if per_token.device.type == "mps":  # which has no segments
+        return per_token.new_zeros(rows.n_completions).index_add(0, rows.owner, per_token)
     lengths = torch.bincount(rows.owner, minlength=rows.n_completions)
     return torch.segment_reduce(per_token, "sum", lengths=lengths, initial=0.0)
 
