@@ -10,6 +10,7 @@ Processes of several machines need a run folder that all of them see.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
@@ -193,7 +194,16 @@ def _control() -> Any:
         if not distributed.is_initialized():
             distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         _group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+        atexit.register(_let_go)
     return _group
+
+
+def _let_go() -> None:
+    """End the group's threads before the interpreter ends."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group(_group)
 
 
 def _launched(name: str, otherwise: int) -> int:

@@ -148,8 +148,7 @@ def test_old_checkpoints_go_and_half_ones_are_never_seen(tmp_path: Path) -> None
         assert checkpoints.newest(tmp_path) != tmp_path / f"checkpoint-{number}"
         checkpoints.publish(tmp_path, number, 2)
         assert checkpoints.newest(tmp_path) == tmp_path / f"checkpoint-{number}"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-6", checkpoints.STAGING]
-    assert not list((tmp_path / checkpoints.STAGING).iterdir())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-6"]
 
 
 def test_a_corrupted_checkpoint_is_named_and_not_used(wet: Path, tmp_path: Path) -> None:

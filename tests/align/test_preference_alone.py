@@ -23,7 +23,7 @@ from align_toys import (
     write_base,
 )
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
@@ -170,10 +170,12 @@ def test_gradient_checkpointing_changes_no_loss_and_no_weight(reentrant: bool, b
     ("rows", "match"),
     [
         ([], "no rows"),
-        ("rows.jsonl", "cannot be counted"),
-        (iter(pair_rows(2)), "cannot be counted"),
+        ("rows.jsonl", "load it: datasets.load_dataset"),
+        (iter(pair_rows(2)), "without streaming"),
+        ({"train": pair_rows(2)}, "choose one of its splits: train"),
         ([pair_rows(1)[0], labelled_rows(1)[0]], "mixed"),
         ([{"prompt": "w1", "chosen": "w2"}], "no column 'rejected'"),
+        ([{"prompt": "w1", "response_0": "w2", "response_1": "w3"}], "prompt, chosen, rejected \\(pairs\\)"),
         ([{**pair_rows(1)[0], "image": 1}], "images are not"),
         ([{**pair_rows(1)[0], "tools": "[]"}], "tools are not"),
         (labelled_rows(4), "DPO cannot learn"),
@@ -392,3 +394,33 @@ def test_no_float_goes_on_dropping(tmp_path: Path) -> None:
     trainer = trained(wet, tmp_path / "a")
     assert history(trainer)[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert abs(history(trained(wet, tmp_path / "b", disable_dropout=False))[0]["loss"] - math.log(2)) > 1e-3
+
+
+def test_a_model_of_which_nothing_can_be_trained_is_refused(base: Path, tmp_path: Path) -> None:
+    """As peft loads an adapter by default: frozen."""
+    lora = LoraConfig(r=2, task_type="CAUSAL_LM")
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).save_pretrained(tmp_path / "adapter")
+    given = {"args": config(tmp_path / "o"), "train_dataset": pair_rows(), "processing_class": word_tokenizer()}
+
+    def loaded(trainable: bool) -> PeftModel:
+        model = AutoModelForCausalLM.from_pretrained(base)
+        return PeftModel.from_pretrained(model, tmp_path / "adapter", is_trainable=trainable)
+
+    with pytest.raises(ModelError, match="is_trainable=True"):
+        PreferenceTrainer(loaded(False), **given)
+    trainer = PreferenceTrainer(loaded(True), **given)
+    trainer.train()
+    assert history(trainer)[-1]["grad_norm"] > 0
+
+
+def test_a_model_without_a_name_needs_its_tokenizer(base: Path, tmp_path: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(base)
+    model.config._name_or_path = ""
+    with pytest.raises(ModelError, match="give the tokenizer"):
+        PreferenceTrainer(model, args=config(tmp_path), train_dataset=pair_rows())
+
+
+def test_a_configuration_that_peft_refuses_is_an_error_of_ours(base: Path, tmp_path: Path) -> None:
+    lora = LoraConfig(r=2, target_modules=["query"], task_type="CAUSAL_LM")
+    with pytest.raises(RecipeError, match="peft refuses"):
+        trained(base, tmp_path, peft_config=lora)

@@ -90,6 +90,8 @@ def publish(folder: Path, step: int, keep: int | None) -> None:
         if old.exists():
             shutil.rmtree(aside, ignore_errors=True)
             old.rename(aside)
+    if not any((folder / STAGING).iterdir()):
+        (folder / STAGING).rmdir()
 
 
 def _sorted(folder: Path) -> list[Path]:

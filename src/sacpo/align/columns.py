@@ -25,6 +25,8 @@ REFUSED = {
     "ref_logps": "reference log-probs are computed here",
 }
 
+PAIRED, UNPAIRED = ("chosen", "rejected"), ("prompt", "completion", "label")
+
 
 def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], bool, dict[str, int]]:
     """Return the records of a data set's rows, whether they are chats (messages) and not texts, and rows left out.
@@ -41,12 +43,17 @@ def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], boo
         DataError: A row or the data set is not of this form.
     """
     if isinstance(rows, Mapping | str) or not isinstance(rows, Iterable) or not hasattr(rows, "__len__"):
+        advice = "load the data set without streaming"
+        if isinstance(rows, Mapping):
+            advice = f"choose one of its splits: {', '.join(map(str, rows))}"
+        elif isinstance(rows, str):
+            advice = "load it: datasets.load_dataset"
         raise DataError(
-            "the rows cannot be counted",
+            "these are no rows that can be counted",
             where=name,
             value=type(rows).__name__,
             allowed="a datasets.Dataset, or a list of dictionaries",
-            do="load the data set without streaming",
+            do=advice,
         )
     records: list[Any] = []
     chats: set[bool] = set()
@@ -74,7 +81,15 @@ def _record(row: Any, place: str) -> tuple[Record, bool]:
     for column, reason in REFUSED.items():
         if row.get(column) is not None:
             raise DataError(f"{reason}: column '{column}'", where=place, do="remove the column")
-    paired = "chosen" in row
+    paired = "chosen" in row or "rejected" in row
+    if missing := [column for column in (PAIRED if paired else UNPAIRED) if column not in row]:
+        raise DataError(
+            f"no column '{missing[0]}'",
+            where=place,
+            value=[*row],
+            allowed=f"{', '.join(('prompt', *PAIRED))} (pairs), or {', '.join(UNPAIRED)} (labelled completions)",
+            do="rename the data set's columns",
+        )
     data = _with_prompt(dict(row)) if paired else dict(row)
     chat = not isinstance(data.get("chosen" if paired else "completion"), str)
     format = "preference" if paired else "unpaired"

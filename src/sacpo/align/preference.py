@@ -27,6 +27,7 @@ from sacpo.align.preference_start import (
     LoadedJob,
     adapted,
     check_experts,
+    check_trainable,
     disable_dropout,
     other_reference,
     start_of,
@@ -89,6 +90,7 @@ class PreferenceTrainer(AlignTrainer):
         other = other_reference(ref_model, model, config)
         check_experts(start.model, config, given=args)
         policy = adapted(start, peft_config, config.seed)
+        check_trainable(policy)
         policy = policy if hasattr(start.model, "hf_device_map") else policy.to(config.device)  # type: ignore[arg-type]
         if config.disable_dropout:
             disable_dropout(policy)

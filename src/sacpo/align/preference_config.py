@@ -172,7 +172,9 @@ def _check(config: PreferenceConfig) -> None:
         if getattr(value, "value", value) not in allowed:
             raise RecipeError("no such choice", where=f"args.{name}", value=value, allowed=allowed, do="choose one")
     if not config.beta > 0:
-        raise RecipeError("a strength must be positive", where="args.beta", value=config.beta, allowed="above 0")
+        raise RecipeError(
+            "a strength must be positive", where="args.beta", value=config.beta, allowed="above 0", do="TRL's is 0.1"
+        )
 
 
 def cache_folder(config: PreferenceConfig) -> Path | None:

@@ -76,6 +76,10 @@ def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenize
     path = str(model) if isinstance(model, str | Path) else ""
     loaded = _loaded(path, config, adapters="merged") if path else model
     place = path or getattr(bare(loaded).config, "_name_or_path", "")
+    if tokenizer is None and not place:
+        raise ModelError(
+            "the model does not say where its tokenizer is", where="processing_class", do="give the tokenizer"
+        )
     if tokenizer is None:
         tokenizer = load_tokenizer(place, trust_remote_code=config.trust_remote_code)
     elif not isinstance(tokenizer, PreTrainedTokenizerBase):
@@ -126,7 +130,7 @@ def adapted(start: Start, peft_config: Any, seed: int) -> PreTrainedModel | Peft
     """Return the initial policy with a new adapter whose first weights come from the seed, if one is configured.
 
     Raises:
-        RecipeError: The model has an adapter already.
+        RecipeError: The model has an adapter already, or peft refuses the configuration.
     """
     model = start.model
     if peft_config is None:
@@ -138,9 +142,31 @@ def adapted(start: Start, peft_config: Any, seed: int) -> PreTrainedModel | Peft
             value=start.path or type(model).__name__,
             do="stack adapters with `sacpo align` and its LoRA options, merge this one first, or leave peft_config out",
         )
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
-        return cast(PeftModel, get_peft_model(model, peft_config))
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            return cast(PeftModel, get_peft_model(model, peft_config))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"peft refuses the configuration: {error}",
+            where="peft_config",
+            do="correct it; without target_modules peft chooses them",
+        ) from error
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse a model in which nothing would change.
+
+    Raises:
+        ModelError: No weight asks for a gradient.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(
+            "nothing of the model can be trained: no weight asks for a gradient",
+            where="model",
+            value=type(model).__name__,
+            do="load an adapter with is_trainable=True, give a peft_config, or call model.requires_grad_(True)",
+        )
 
 
 def check_experts(model: nn.Module, config: PreferenceConfig, *, given: Any) -> None:

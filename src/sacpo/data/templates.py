@@ -55,7 +55,7 @@ def make_template(name: str, tokenizer: Any) -> Template:
                 where="base.template",
                 value=name,
                 allowed="'paper', 'plain', or a text that contains {prompt}",
-                do="set base.template to one of these, or add a chat template to the tokenizer",
+                do="add a chat template to the tokenizer; or set base.template (--base template=plain) to one of these",
             )
         return ChatTemplate(tokenizer)
     end = str(tokenizer.eos_token or "")
