@@ -39,7 +39,8 @@ KEY = hashlib.sha256(json.dumps([WEIGHTS, SHAPE]).encode()).hexdigest()[:12]
 def compare(pairs: int, results: Results) -> None:
     """Measure what is not measured yet, both sides in turn, and print times and the ratio."""
     peer = mergekit() is not None
-    done = len(results.of(KEY))
+    key = KEY if peer else f"{KEY}-alone"  # one side alone is measured again once there is a peer
+    done = len(results.of(key))
     if done < pairs:
         with tempfile.TemporaryDirectory() as folder:
             run_side("benchmarks.merging", "write", folder)
@@ -47,8 +48,8 @@ def compare(pairs: int, results: Results) -> None:
                 theirs = run_side("benchmarks.merging", "mergekit", folder) if peer else None
                 ours = run_side("benchmarks.merging", "sacpo", folder)
                 sides = {"pair": number, "machine": machine(), "ours": ours, "theirs": theirs}
-                results.add({"name": "merge", "key": KEY, "title": TITLE, "peer": PEER, "measure": "merge", **sides})
-    for text in describe(results.of(KEY)[:pairs]):
+                results.add({"name": "merge", "key": key, "title": TITLE, "peer": PEER, "measure": "merge", **sides})
+    for text in describe(results.of(key)[:pairs]):
         print(f"  {text}")
 
 
