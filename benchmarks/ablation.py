@@ -61,7 +61,7 @@ def all_logits() -> None:
 
 def given_back() -> None:
     """Give freed memory back to the system at once."""
-    from sacpo import allocator
+    from sacpo.system import memory as allocator
 
     allocator._glibc = lambda: None  # type: ignore[assignment]
 
@@ -83,7 +83,7 @@ VARIANTS: dict[str, tuple[Callable[[], None], str]] = {
 
 def _lay_out(name: str, rows: Any) -> None:
     from sacpo.align import step
-    from sacpo.align.layout import Chosen
+    from sacpo.align.engine.layout import Chosen
     from sacpo.data import packing
 
     layout = getattr(packing, rows) if isinstance(rows, str) else rows

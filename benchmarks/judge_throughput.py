@@ -22,8 +22,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sacpo.data.records import Answer, Prompt
-from sacpo.evaluate.judges.question import Question
 from sacpo.judging import LlmJudge, Store, judge_llm, load_rubric
+from sacpo.judging.question import Question
 
 ALLOWED = 0.10
 

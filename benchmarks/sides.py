@@ -45,7 +45,7 @@ def main() -> None:
 
 def write_base(folder: Path, case: Case) -> Path:
     """Write the model and its tokenizer, drawn from the seed."""
-    from sacpo.models import build_model, save_model
+    from sacpo.models.loading import build_model, save_model
     from sacpo.pipeline.tokenizers import byte_level_bpe
 
     assert DATA is not None
@@ -140,8 +140,8 @@ def run_trl(base: Path, records: list[Any], folder: Path, case: Case) -> list[fl
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
-    from sacpo.align.kto import couples
-    from sacpo.align.order import EpochShuffle
+    from sacpo.align.engine.order import EpochShuffle
+    from sacpo.align.objectives.kto import couples
 
     tokenizer = AutoTokenizer.from_pretrained(base)
     rows = _rows(records, tokenizer, case.algorithm)
@@ -217,7 +217,7 @@ def _epochs(trainer: Any) -> Any:
     """Return a callback that gives later epochs the order that this package gives them."""
     from transformers import TrainerCallback
 
-    from sacpo.align.order import EpochShuffle
+    from sacpo.align.engine.order import EpochShuffle
 
     class Order(TrainerCallback):
         """Chooses each epoch's order."""

@@ -45,10 +45,10 @@ def _line(found: dict[str, float]) -> str:
 
 def trees_of(records: Sequence[Any], base: Path) -> list[Any]:
     """Return the pairs as prompts with two branches, cut at 1024 tokens."""
-    from sacpo.align.dpo import oriented, pair_trees
+    from sacpo.align.objectives.dpo import oriented, pair_trees
     from sacpo.data.templates import make_template
     from sacpo.data.tokenize import tokenize_pairs
-    from sacpo.models import load_tokenizer
+    from sacpo.models.loading import load_tokenizer
 
     tokenizer = load_tokenizer(base)
     pairs, _ = tokenize_pairs(records, tokenizer, make_template("plain", tokenizer), max_length=1024, too_long="drop")
@@ -73,7 +73,7 @@ def ratios(trees: Sequence[Any], batch: int, *, together: bool = False) -> dict[
     columns of the packed rows, their padding included. `prompts once`: tokens where the pairs of a batch with the
     same prompt share it, too; rows packed do so. `head`: positions that meet the output head.
     """
-    from sacpo.align.order import EpochShuffle
+    from sacpo.align.engine.order import EpochShuffle
     from sacpo.data.packing import packed_rows
 
     order = list(EpochShuffle(len(trees), SEED))

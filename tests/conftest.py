@@ -18,3 +18,11 @@ def real_data() -> Path:
     if not place.is_dir():
         pytest.skip("real data absent: set SACPO_DATA to the folder that holds it")
     return place
+
+
+@pytest.fixture(scope="session")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained tiny Llama."""
+    from align_toys import write_base
+
+    return write_base(tmp_path_factory.mktemp("models") / "base")

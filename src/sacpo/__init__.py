@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from sacpo._version import __version__
 
 if TYPE_CHECKING:
-    from sacpo.align.preference import PreferenceConfig, PreferenceTrainer
     from sacpo.pipeline.run import Run, plan, run
     from sacpo.recipe import Recipe, load_recipe, parse_recipe
+    from sacpo.trl.trainer import PreferenceConfig, PreferenceTrainer
 
 __all__ = [
     "PreferenceConfig",
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 _WHERE = {
-    **dict.fromkeys(("PreferenceConfig", "PreferenceTrainer"), "sacpo.align.preference"),
+    **dict.fromkeys(("PreferenceConfig", "PreferenceTrainer"), "sacpo.trl.trainer"),
     **dict.fromkeys(("Run", "plan", "run"), "sacpo.pipeline.run"),
     **dict.fromkeys(("Recipe", "load_recipe", "parse_recipe"), "sacpo.recipe"),
 }

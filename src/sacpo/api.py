@@ -11,24 +11,22 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sacpo import processes
-from sacpo.adapters.stack import stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
+from sacpo.answer.generate import ANSWERS, generate_answers
+from sacpo.answer.vllm import VllmModel, uses_vllm
 from sacpo.data.prepare import prepare
 from sacpo.data.records import Prompt
 from sacpo.data.sources import read_source, source_key
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError, RunError
-from sacpo.evaluate.generate import ANSWERS, generate_answers
-from sacpo.evaluate.vllm import VllmModel, uses_vllm
-from sacpo.models import resolve_device
+from sacpo.models.adapters.stack import stack_of
+from sacpo.models.loading import resolve_device
 from sacpo.pipeline.judge_single import judge
 from sacpo.pipeline.merge_single import export, merge
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
-from sacpo.progress import QUIET, Progress
 from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import (
     BaseSpec,
@@ -40,7 +38,9 @@ from sacpo.recipe.schema import (
     TrainingSpec,
 )
 from sacpo.report.build import build_report
-from sacpo.runs import content_key
+from sacpo.system import processes
+from sacpo.system.progress import QUIET, Progress
+from sacpo.system.runs import content_key
 
 __all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
 

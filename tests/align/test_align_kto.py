@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo.align.kto import KtoObjective, class_weights, mismatched, mismatched_trees, unpaired
+from sacpo.align.objectives.kto import KtoObjective, class_weights, mismatched, mismatched_trees, unpaired
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair, Prompt
 from sacpo.data.tokenize import TokenLabelled

@@ -8,11 +8,11 @@ import pytest
 import torch
 from tiny_models import PAD, tiny, trees
 
-from sacpo.align import layout
-from sacpo.align.layout import FLEX, choose_layout, takes_flex
+from sacpo.align.engine import layout
+from sacpo.align.engine.layout import FLEX, choose_layout, takes_flex
 from sacpo.errors import ModelError
 from sacpo.losses.agreement import Agreement
-from sacpo.progress import QUIET
+from sacpo.system.progress import QUIET
 
 
 def test_packed_rows_are_taken_where_they_agree() -> None:

@@ -19,13 +19,13 @@ from transformers import AutoModelForCausalLM
 
 import sacpo.align.adapters as adapters_module
 import sacpo.align.step as step_module
-from sacpo.adapters.loading import NEW
-from sacpo.adapters.stack import read_stack
 from sacpo.align.adapters import adapter_off, initial_policy
 from sacpo.align.reward_model import train_reward_model
 from sacpo.align.step import run_align
 from sacpo.errors import MachineError, ModelError, RecipeError
-from sacpo.models import load_model, weights_key
+from sacpo.models.adapters.loading import NEW
+from sacpo.models.adapters.stack import read_stack
+from sacpo.models.loading import load_model, weights_key
 from sacpo.recipe.schema import BaseSpec, LoraSpec, QuantizationSpec
 
 FIRST = LoraSpec(r=4, lora_alpha=8)

@@ -11,10 +11,10 @@ from align_toys import job, toy_demonstrations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo.align.arguments import training_arguments
 from sacpo.align.defaults import optimiser_steps, with_defaults
-from sacpo.align.kto import couples
-from sacpo.align.order import EpochShuffle
+from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.order import EpochShuffle
+from sacpo.align.objectives.kto import couples
 from sacpo.align.sft import SftObjective, run_sft
 from sacpo.align.trainer import AlignTrainer
 from sacpo.data.packing import padded_rows

@@ -11,14 +11,14 @@ import pytest
 import torch
 from align_toys import job, step, toy_pairs, write_base
 
-import sacpo.align.reference as reference_module
-from sacpo import processes
-from sacpo.align.reference import reference_key, reference_logps
-from sacpo.align.score import score_all
+import sacpo.align.reference.cached as reference_module
+from sacpo.align.reference.cached import reference_key, reference_logps
+from sacpo.align.reference.score import score_all
 from sacpo.align.step import run_align
 from sacpo.data.packing import Tree
 from sacpo.errors import ModelError, RunError
-from sacpo.progress import QUIET
+from sacpo.system import processes
+from sacpo.system.progress import QUIET
 
 TREES = [Tree((3, 4), ((5,), (6, 7))), Tree((3,), ((8, 1),)), Tree((9, 9, 9, 9), ((2,), (1,)))]
 

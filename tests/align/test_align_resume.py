@@ -12,15 +12,15 @@ import pytest
 import torch
 from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
 
-from sacpo import processes
-from sacpo.align import checkpoints
 from sacpo.align.defaults import optimiser_steps
-from sacpo.align.meter import Meter
+from sacpo.align.engine import checkpoints
+from sacpo.align.engine.meter import Meter
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.errors import RunError
 from sacpo.recipe.schema import LoraSpec
-from sacpo.runs import file_hash
+from sacpo.system import processes
+from sacpo.system.runs import file_hash
 
 OPTIONS: dict[str, Any] = {
     "per_device_train_batch_size": 4,

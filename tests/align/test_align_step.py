@@ -210,7 +210,7 @@ def test_nan_stops_with_the_step_and_the_records(tmp_path: Path) -> None:
             tmp_path / "a",
             tmp_path / "c",
         )
-    from sacpo.align.order import EpochShuffle
+    from sacpo.align.engine.order import EpochShuffle
 
     order = list(EpochShuffle(16, 0))
     assert "in step 2" in str(caught.value)

@@ -21,7 +21,7 @@ from sacpo.cli import app
 from sacpo.data.sources.convert import KIND_NAMES
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row
-from sacpo.judging.specs import rubric_of
+from sacpo.judging.llm.specs import rubric_of
 from sacpo.recipe import load_recipe, model_graph, parse_recipe
 from sacpo.recipe.llm import PanelSpec
 from sacpo.recipe.schema import EvaluateSpec, SourceSpec

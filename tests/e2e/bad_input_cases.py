@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sacpo import cli
+from sacpo.cli import app as cli
 
 PARTS = ("where", "value", "allowed", "to do")
 ABSENT = object()

@@ -148,7 +148,7 @@ def test_from_redoes_a_stage_and_all_that_depend_on_it(again: Again) -> None:
 
 def test_a_plan_writes_nothing_and_says_what_is_done(again: Again, tmp_path: Path) -> None:
     folder = again("align/K", "report")
-    Process(folder, "run", "tiny.yaml", death=Death("sacpo.align.checkpoints:publish", 2)).wait(-9)
+    Process(folder, "run", "tiny.yaml", death=Death("sacpo.align.engine.checkpoints:publish", 2)).wait(-9)
     before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
     plan = json.loads(Process(folder, "run", "tiny.yaml", "--dry-run", "--json").wait())
     states = {entry["name"]: entry["state"] for entry in plan["stages"]}
@@ -167,7 +167,7 @@ def test_a_plan_writes_nothing_and_says_what_is_done(again: Again, tmp_path: Pat
 
 def test_the_second_of_two_runs_on_one_folder_is_refused(again: Again) -> None:
     folder = again()
-    hold = "import sys; from sacpo.runs import RunFolder; from pathlib import Path\n"
+    hold = "import sys; from sacpo.system.runs import RunFolder; from pathlib import Path\n"
     hold += "with RunFolder(Path(sys.argv[1])):\n    print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
         [sys.executable, "-c", hold, str(folder / RUN)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

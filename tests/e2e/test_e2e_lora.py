@@ -17,10 +17,10 @@ from tiny_run import RECIPE, Process, refused
 from transformers import AutoModelForCausalLM
 
 import sacpo
-import sacpo.models
+import sacpo.models.loading
 from sacpo import api
-from sacpo.adapters.factors import write_stack
-from sacpo.adapters.stack import Stack, read_stack
+from sacpo.models.adapters.factors import write_stack
+from sacpo.models.adapters.stack import Stack, read_stack
 
 pytestmark = pytest.mark.slow
 IDS = torch.tensor([[5, 6, 7, 8, 9, 10]])
@@ -48,14 +48,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[sacpo.Run, list[str]]
     folder = tmp_path_factory.mktemp("lora")
     (folder / "lora.yaml").write_text(yaml.safe_dump(recipe()), encoding="utf-8")
     loaded: list[str] = []
-    load = sacpo.models.load_weights
+    load = sacpo.models.loading.load_weights
 
     def counted(path: Any, **options: Any) -> Any:
         loaded.append(str(path))
         return load(path, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sacpo.models, "load_weights", counted)
+        patch.setattr(sacpo.models.loading, "load_weights", counted)
         patch.setattr("sacpo.pipeline.study.KEPT_PARAMETERS", 0)  # as if the models were large
         return sacpo.run(sacpo.load_recipe(folder / "lora.yaml"), runs=folder / "runs"), loaded
 

@@ -14,7 +14,7 @@ from tiny_run import RUN, Process, command, results, stage
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sacpo.data.records import Answer, Prompt, Verdict, read_jsonl
-from sacpo.evaluate.measures import measure
+from sacpo.measure.measures import measure
 from sacpo.recipe import load_recipe
 from sacpo.report.results import parse_results
 from sacpo.select import select_model

@@ -13,9 +13,9 @@ from tiny_run import Death, Process, refused, states
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from sacpo.data.records import Answer, read_jsonl
-from sacpo.models import build_model, save_model
+from sacpo.models.loading import build_model, save_model
 from sacpo.pipeline.tokenizers import byte_level_bpe
-from sacpo.runs import file_hash
+from sacpo.system.runs import file_hash
 
 LLAMA = {
     "model_type": "llama",
@@ -76,11 +76,11 @@ VERBS: dict[str, tuple[str, ...]] = {
     "judge": ("judge", "answers", "--model", "judge", "--criterion", "helpfulness", "--base", "device=cpu"),
 }
 DEATHS = {
-    "sft": Death("sacpo.align.checkpoints:publish", 1),
+    "sft": Death("sacpo.align.engine.checkpoints:publish", 1),
     "dpo": Death("sacpo.align.trainer:AlignTrainer.compute_loss", 4),
     "kto": Death("sacpo.align.outcome:write_jsonl", 1),
     "merge": Death("sacpo.merge.streamed:write_all", 5),
-    "generate": Death("sacpo.evaluate.generate:_Kept.add", 3),
+    "generate": Death("sacpo.answer.generate:_Kept.add", 3),
     "judge": Death("sacpo.pipeline.judge_single:write_json", 1),
 }
 CHANGED = {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.recipe.schema import WorldSpec
-from sacpo.runs import MANIFEST, file_hash
+from sacpo.system.runs import MANIFEST, file_hash
 from sacpo.world import World
 
 RECIPE = Path(__file__).with_name("tiny.yaml")
@@ -41,7 +41,7 @@ def write_workplace(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Death:
-    """Where a process kills itself: at the `when`-th call of a function, such as `sacpo.align.checkpoints:publish`."""
+    """Where a process kills itself: at the `when`-th call of it, as `sacpo.align.engine.checkpoints:publish`."""
 
     target: str
     when: int = 1

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from sacpo.data.records import Answer, Kind, Prompt
-from sacpo.evaluate.judges.question import Question
 from sacpo.judging import LlmJudge, Store, judge_llm, load_rubric
+from sacpo.judging.question import Question
 
 KEY_VARIABLE = "SACPO_TEST_JUDGE_KEY"
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.records import Answer, Prompt
-from sacpo.judging.store import Store
-from sacpo.labelling import LabelServer, Session
-from sacpo.labelling.items import items_of
+from sacpo.judging.llm.store import Store
+from sacpo.judging.people import LabelServer, Session
+from sacpo.judging.people.items import items_of
 
 
 def answers(model: str, n: int = 6, text: str = "{model} says {i}") -> list[Answer]:

@@ -21,7 +21,7 @@ from endpoint import NO_CHOICES, Endpoint, Fault, honest, judge, questions
 from sacpo.data.records import Outcome
 from sacpo.errors import RunError
 from sacpo.judging import Store, judge_llm
-from sacpo.judging.client import retry_after
+from sacpo.judging.llm.client import retry_after
 
 SECRET = "sk-test-SECRET-0123456789"
 

@@ -14,12 +14,12 @@ from endpoint import KEY_VARIABLE, Endpoint, Fault, sign_of
 
 from sacpo import api
 from sacpo.cli import main
+from sacpo.cli.stats import stats_command
 from sacpo.data.records import Verdict, read_jsonl
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging import Store
-from sacpo.labelling.items import read_items
+from sacpo.judging.people.items import read_items
 from sacpo.stats.estimate import Estimate
-from sacpo.stats_cli import stats_command
 
 N = 12
 SECRET = "sk-test-9b1deb4d3b7d"

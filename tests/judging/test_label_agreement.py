@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from labelling_toys import pair_session
 
+from sacpo.cli.stats import StatsOptions, stats_command
 from sacpo.data.records import Outcome, Verdict, text_hash, write_jsonl
-from sacpo.judging.store import Store
-from sacpo.labelling import agreement
+from sacpo.judging.llm.store import Store
+from sacpo.judging.people import agreement
 from sacpo.stats.agreement import fleiss_kappa
-from sacpo.stats_cli import StatsOptions, stats_command
 
 WIN, TIE, LOSS, UNPARSED = Outcome.WIN, Outcome.TIE, Outcome.LOSS, Outcome.UNPARSED
 

@@ -11,9 +11,9 @@ from labelling_toys import answers
 
 from sacpo.data.records import Answer, Kind, Outcome, Prompt
 from sacpo.errors import DataError
-from sacpo.judging.store import Store
-from sacpo.labelling import Session
-from sacpo.labelling.items import Item, items_of, labels_of, read_items
+from sacpo.judging.llm.store import Store
+from sacpo.judging.people import Session
+from sacpo.judging.people.items import Item, items_of, labels_of, read_items
 
 
 def test_a_verdict_follows_the_answer_wherever_it_was_shown() -> None:

@@ -17,9 +17,9 @@ from labelling_toys import Browser, answers, pair_session, served
 
 from sacpo.data.records import Outcome, Verdict, write_jsonl
 from sacpo.errors import DataError, MachineError
-from sacpo.judging.store import Store
-from sacpo.labelling import LabelServer, Session
-from sacpo.labelling.items import items_of
+from sacpo.judging.llm.store import Store
+from sacpo.judging.people import LabelServer, Session
+from sacpo.judging.people.items import items_of
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028 \ud83d {i}{model}"
 
@@ -294,7 +294,7 @@ def test_the_command_stores_the_last_label_when_it_is_ended(tmp_path: Path, end:
     for model in ("tuned", "sft"):
         write_jsonl(tmp_path / f"{model}.jsonl", answers(model, 2))
     code = (
-        "import signal, sys, typer; from sacpo.commands.label import label\n"
+        "import signal, sys, typer; from sacpo.cli.label import label\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell may start tests with Ctrl-C ignored
         "app = typer.Typer(); app.command()(label); app(sys.argv[1:])"
     )

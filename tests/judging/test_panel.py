@@ -14,9 +14,9 @@ from endpoint import Endpoint, Fault, honest, judge, questions, sign_of
 
 from sacpo.data.records import Answer, Outcome, Prompt, Verdict
 from sacpo.errors import DataError
-from sacpo.evaluate.judges.question import Question
 from sacpo.judging import Budget, Price, Store, judge_llm, load_rubric
-from sacpo.judging.run import BUDGET, JudgeRun
+from sacpo.judging.llm.run import BUDGET, JudgeRun
+from sacpo.judging.question import Question
 from sacpo.stats.verdicts import judges, win_rows
 
 

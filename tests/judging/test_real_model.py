@@ -19,9 +19,9 @@ from transformers import PreTrainedModel
 
 import sacpo
 from sacpo.data.records import Answer, Outcome, Verdict, read_jsonl
-from sacpo.evaluate.judges.question import Question
 from sacpo.judging import Store, judge_llm, load_rubric
-from sacpo.judging.render import messages
+from sacpo.judging.llm.render import messages
+from sacpo.judging.question import Question
 from sacpo.stats.verdicts import judges, win_rows
 
 CONTEXT = 200

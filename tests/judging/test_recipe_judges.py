@@ -25,7 +25,7 @@ from sacpo.judging import Store
 from sacpo.pipeline.plan import judgings
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.schema import Recipe, WorldSpec
-from sacpo.runs import RunFolder
+from sacpo.system.runs import RunFolder
 from sacpo.world import World
 
 RECIPE = Path(__file__).with_name("judged.yaml")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from sacpo.data.records import Answer, Message, Prompt
 from sacpo.errors import DataError
-from sacpo.evaluate.judges.question import Question
 from sacpo.judging import builtin_rubrics, load_rubric
-from sacpo.judging.render import defused, mark, messages, schema
+from sacpo.judging.llm.render import defused, mark, messages, schema
+from sacpo.judging.question import Question
 from sacpo.judging.rubric import Form
 from sacpo.stats.labels import REFUSAL, UNSAFE
 

@@ -10,8 +10,8 @@ import yaml
 
 from sacpo.errors import DataError, RecipeError
 from sacpo.judging import Budget, Price
-from sacpo.judging.budget import Usage
-from sacpo.judging.specs import budget_of, check_judges, judge_of
+from sacpo.judging.llm.budget import Usage
+from sacpo.judging.llm.specs import budget_of, check_judges, judge_of
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.llm import BudgetSpec, LlmSpec
 

@@ -13,7 +13,7 @@ import pytest
 
 from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import RunError
-from sacpo.judging.store import Store
+from sacpo.judging.llm.store import Store
 
 VERDICT = Verdict(
     prompt_id="p1",
@@ -104,7 +104,7 @@ def test_another_schema_version_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_killed_writer_loses_no_verdict_that_was_put(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from test_store import VERDICT; from sacpo.judging.store import Store\n"
+        "import os, sys; from test_store import VERDICT; from sacpo.judging.llm.store import Store\n"
         "store = Store(sys.argv[1])\n"
         "for i in range(50): store.put(f'k{i:02}', VERDICT)\n"
         "print('put', flush=True); os.kill(os.getpid(), 9)"

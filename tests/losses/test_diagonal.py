@@ -11,13 +11,13 @@ from test_layout_agreement import AGREE
 from tiny_models import PAD, tiny, trees
 from torch.nn import functional
 
-from sacpo.align.layout import choose_layout
+from sacpo.align.engine.layout import choose_layout
 from sacpo.data.packing import Tree, flat_rows, padded_rows
 from sacpo.losses.agreement import check_layout
 from sacpo.losses.attention import Reach, attention_mask, visible, visible_on_diagonal
 from sacpo.losses.diagonal import DiagonalMask
 from sacpo.losses.logps import completion_logps
-from sacpo.progress import QUIET
+from sacpo.system.progress import QUIET
 
 FLAT = partial(flat_rows, pad_id=PAD)
 

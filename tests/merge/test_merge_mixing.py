@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from sacpo.errors import ModelError
 from sacpo.merge import MixedModel, mixed_model
-from sacpo.models import load_model
+from sacpo.models.loading import load_model
 
 Make = Callable[..., Path]
 

@@ -15,7 +15,7 @@ from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.pipeline import run
 from sacpo.pipeline.jobs import Jobs, do_stage
 from sacpo.recipe import Recipe, parse_recipe
-from sacpo.runs import MANIFEST
+from sacpo.system.runs import MANIFEST
 
 PAIRS = [{"prompt": f"say {i}", "chosen": "yes please", "rejected": "no"} for i in range(6)]
 LLAMA = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}

@@ -8,7 +8,7 @@ import pytest
 
 from sacpo.errors import RunError
 from sacpo.pipeline.single import do_single
-from sacpo.progress import QUIET
+from sacpo.system.progress import QUIET
 
 
 def write(folder: Path) -> None:

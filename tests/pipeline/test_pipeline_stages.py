@@ -14,7 +14,7 @@ from sacpo.errors import RecipeError
 from sacpo.pipeline.build import kl_sets_of, stages_of
 from sacpo.pipeline.stages import At, Runner, Stage, depending_on
 from sacpo.pipeline.study import derived_seed
-from sacpo.runs import RunFolder
+from sacpo.system.runs import RunFolder
 
 
 def keys(*overrides: str, **changes: Any) -> dict[str, str]:

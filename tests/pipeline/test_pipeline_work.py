@@ -13,7 +13,7 @@ from pipeline_toys import study
 
 from sacpo.data.records import Answer, Prompt
 from sacpo.errors import DataError
-from sacpo.evaluate.judges import Score
+from sacpo.judging.scored import Score
 from sacpo.pipeline.report_work import implicit_accuracies
 from sacpo.pipeline.theory_work import nominal_multiplier
 from sacpo.pipeline.tokenizers import byte_level_bpe

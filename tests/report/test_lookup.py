@@ -24,7 +24,7 @@ from sacpo.report.lookup import (
     with_interval,
 )
 from sacpo.report.results import Constraint, Measured, Results, parse_results
-from sacpo.visible import visible
+from sacpo.system.visible import visible
 
 
 def parsed(**changes: Any) -> Results:

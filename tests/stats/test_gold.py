@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from sacpo.cli.stats import StatsOptions, render_stats, stats_command
 from sacpo.data.records import Outcome, Verdict, write_jsonl
 from sacpo.errors import DataError
-from sacpo.stats_cli import StatsOptions, render_stats, stats_command
 from tests.stats.test_agreement import LLMBAR
 
 

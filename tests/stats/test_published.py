@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
+from sacpo.cli.stats import StatsOptions, render_stats, stats_command
+from sacpo.cli.stats.published import preferred, read_published
 from sacpo.data.records import Answer, Outcome, Prompt, Verdict, write_jsonl
 from sacpo.errors import DataError
 from sacpo.stats.agreement import cohen_kappa
 from sacpo.stats.length_table import leaderboard_rows, length_rows
-from sacpo.stats_cli import StatsOptions, render_stats, stats_command
-from sacpo.stats_cli.published import preferred, read_published
 
 
 def tables(path: Path, form: str, **options: Any) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sacpo.commands.stats import stats
+from sacpo.cli.stats import StatsOptions, render_stats, stats_command
+from sacpo.cli.stats.command import stats
+from sacpo.cli.stats.read import VerdictSet
+from sacpo.cli.stats.tables import set_tables
 from sacpo.data.records import Answer, Kind, Outcome, Prompt, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError, UserError
-from sacpo.judging.store import Store
-from sacpo.stats_cli import StatsOptions, render_stats, stats_command
-from sacpo.stats_cli.read import VerdictSet
-from sacpo.stats_cli.tables import set_tables
+from sacpo.judging.llm.store import Store
 
 WIN, TIE, LOSS, UNPARSED = Outcome.WIN, Outcome.TIE, Outcome.LOSS, Outcome.UNPARSED
 
@@ -302,7 +302,7 @@ def test_the_text_holds_agreement_and_categories(tmp_path: Path) -> None:
 
 
 def test_the_command_imports_neither_torch_nor_pandas() -> None:
-    code = "import sys, sacpo.commands.stats, sacpo.commands.label, sacpo.commands.judge;"
+    code = "import sys, sacpo.cli.stats.command, sacpo.cli.label, sacpo.cli.judge;"
     code += "print({'torch', 'transformers', 'pandas', 'openai'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -18,14 +18,14 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from sacpo.adapters.factors import settle_config, write_stack
-from sacpo.adapters.loading import NEW, adapter_name, frozen_names, merged, on_stack, switch
-from sacpo.adapters.stack import Member, Stack, adapter_key, read_stack, stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.errors import RecipeError
-from sacpo.models import save_model, weights_key
+from sacpo.models.adapters.factors import settle_config, write_stack
+from sacpo.models.adapters.loading import NEW, adapter_name, frozen_names, merged, on_stack, switch
+from sacpo.models.adapters.stack import Member, Stack, adapter_key, read_stack, stack_of
+from sacpo.models.loading import save_model, weights_key
 from sacpo.recipe.schema import LoraSpec
-from sacpo.runs import content_key
+from sacpo.system.runs import content_key
 
 
 def initial_policy(job: TrainingJob) -> nn.Module:

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from sacpo.align.dpo import oriented, pair_trees
+from sacpo.align.engine.layout import choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.layout import choose_layout
-from sacpo.align.score import score_all, scorer
+from sacpo.align.objectives.dpo import oriented, pair_trees
+from sacpo.align.reference.score import score_all, scorer
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_pairs
-from sacpo.progress import QUIET, Progress
+from sacpo.system.progress import QUIET, Progress
 
 
 def score_heldout(

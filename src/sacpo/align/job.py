@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sacpo.align.defaults import with_defaults
-from sacpo.models import load_model, load_tokenizer, resolve_device, weights_key
+from sacpo.models.loading import load_model, load_tokenizer, resolve_device, weights_key
 from sacpo.recipe.schema import BaseSpec, LoraSpec
 
 
@@ -51,7 +51,7 @@ class TrainingJob:
         return self.base.revision if str(self.model) == self.base.model else None
 
     def load_model(self, **options: Any) -> PreTrainedModel:
-        """Load the initial policy on the base's device; `options` as in `sacpo.models.load_model`."""
+        """Load the initial policy on the base's device; `options` as in `sacpo.models.loading.load_model`."""
         return load_model(
             self.model,
             dtype=self.base.dtype,

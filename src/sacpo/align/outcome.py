@@ -10,12 +10,12 @@ from typing import Any
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from sacpo import processes
 from sacpo.align.adapters import write_policy
+from sacpo.align.engine.sharded import gather_weights
 from sacpo.align.job import TrainingJob
-from sacpo.align.sharded import gather_weights
 from sacpo.data.records import write_jsonl
-from sacpo.runs import machine_errors, write_json
+from sacpo.system import processes
+from sacpo.system.runs import machine_errors, write_json
 
 CHECKPOINTS = "checkpoints"
 FIRST = (

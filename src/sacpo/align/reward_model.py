@@ -16,21 +16,21 @@ import torch
 from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from sacpo.align.arguments import training_arguments
-from sacpo.align.dpo import oriented, pair_trees, real_tokens
+from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.layout import require_context
 from sacpo.align.heldout import heldout_trees, preferences
 from sacpo.align.job import TrainingJob
-from sacpo.align.layout import require_context
-from sacpo.align.objective import Batch, Forward, Gather, Metrics
+from sacpo.align.objectives.dpo import oriented, pair_trees, real_tokens
+from sacpo.align.objectives.objective import Batch, Forward, Gather, Metrics
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
-from sacpo.align.score import score_all
+from sacpo.align.reference.score import score_all
 from sacpo.align.trainer import train
 from sacpo.data.packing import Rows, Tree, padded_rows
 from sacpo.data.records import Pair
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import TokenPair, tokenize_pairs
 from sacpo.errors import RecipeError
-from sacpo.progress import QUIET, Progress
+from sacpo.system.progress import QUIET, Progress
 
 
 class RewardObjective:

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from sacpo.align.adapters import initial_policy
-from sacpo.align.arguments import training_arguments
-from sacpo.align.dpo import real_tokens
+from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.layout import Layouts, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.layout import Layouts, choose_layout
-from sacpo.align.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.dpo import real_tokens
+from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.trainer import train
 from sacpo.data.packing import Tree
@@ -22,7 +22,7 @@ from sacpo.data.records import Demonstration
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import TokenDemo, tokenize_demonstrations
 from sacpo.losses.logps import bare, completion_token_logps
-from sacpo.progress import QUIET, Progress
+from sacpo.system.progress import QUIET, Progress
 
 
 class SftObjective:

@@ -12,20 +12,18 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
-from sacpo import processes
 from sacpo.align.adapters import initial_policy
-from sacpo.align.arguments import training_arguments
-from sacpo.align.dpo import DpoObjective, hardened, oriented, pair_trees
+from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.layout import Chosen, Layouts, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.kto import Continuing, KtoObjective, class_weights, mismatched_trees, unpaired
-from sacpo.align.layout import Chosen, Layouts, choose_layout
-from sacpo.align.objective import Layout, Objective
+from sacpo.align.objectives.dpo import DpoObjective, hardened, oriented, pair_trees
+from sacpo.align.objectives.kto import Continuing, KtoObjective, class_weights, mismatched_trees, unpaired
+from sacpo.align.objectives.objective import Layout, Objective
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
-from sacpo.align.reference import reference_key, reference_logps
-from sacpo.align.score import Score, autocast_type, scorer
-from sacpo.align.start import has_dropout
+from sacpo.align.reference.cached import reference_key, reference_logps
+from sacpo.align.reference.score import Score, autocast_type, scorer
+from sacpo.align.reference.start import has_dropout
 from sacpo.align.trainer import train
-from sacpo.allocator import kept_memory
 from sacpo.data.packing import Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
 from sacpo.data.templates import make_template
@@ -34,8 +32,10 @@ from sacpo.errors import DataError
 from sacpo.losses.agreement import check_continuation
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import bare
-from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import StepSpec
+from sacpo.system import processes
+from sacpo.system.memory import kept_memory
+from sacpo.system.progress import QUIET, Progress
 
 UNSPLIT = "the head cannot be split from this model: all logits of a device batch are computed, which takes memory"
 LONG_PROMPT = 32
@@ -66,7 +66,7 @@ def run_align(
         records: Pairs for DPO; pairs or labelled completions for KTO.
         out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
         cache: Folder of reference log-probs, shared by all steps of a run.
-        layout: "padded", "packed" or "auto", see `sacpo.align.layout`; None: the step's.
+        layout: "padded", "packed" or "auto", see `sacpo.align.engine.layout`; None: the step's.
         progress: Where to show it.
 
     Returns:

@@ -23,20 +23,20 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
-from sacpo.align import checkpoints
 from sacpo.align.adapters import adapters_kept
-from sacpo.align.compiled import compile_as_asked
 from sacpo.align.defaults import optimiser_steps
-from sacpo.align.meter import Meter
-from sacpo.align.objective import Batch, Objective
-from sacpo.align.order import EpochShuffle, Positions
-from sacpo.align.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
-from sacpo.align.start import Recorder, check_start, has_dropout
-from sacpo.allocator import kept_memory
+from sacpo.align.engine import checkpoints
+from sacpo.align.engine.compiled import compile_as_asked
+from sacpo.align.engine.meter import Meter
+from sacpo.align.engine.order import EpochShuffle, Positions
+from sacpo.align.engine.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
+from sacpo.align.objectives.objective import Batch, Objective
+from sacpo.align.reference.start import Recorder, check_start, has_dropout
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import bare
-from sacpo.progress import Progress, Task
+from sacpo.system.memory import kept_memory
+from sacpo.system.progress import Progress, Task
 
 T = TypeVar("T")
 
@@ -64,7 +64,7 @@ class AlignTrainer(Trainer):
 
     Args:
         model: The policy, or a peft model around it.
-        args: See `sacpo.align.arguments.training_arguments`.
+        args: See `sacpo.align.engine.arguments.training_arguments`.
         objective: The records and their loss.
         callbacks: Further callbacks.
         starts_at_reference: The reference is the policy's first state, which is checked before the first update.

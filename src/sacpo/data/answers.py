@@ -9,6 +9,7 @@ that two files meet on the same prompts in whatever order; a prompt's second ans
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from sacpo.data.sources.prompts import read as read_prompt
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
-from sacpo.runs import file_hash
+from sacpo.system.runs import file_hash
 
 FILE = "answers.jsonl"
 PROMPTS = ("prompt", "instruction", "question", "Behavior")
@@ -160,3 +161,27 @@ def _model(row: Row, file: Path) -> str:
 def _with_kind(answer: Answer, kind: Kind) -> Answer:
     prompt = answer.prompt
     return answer if prompt.kind is not Kind.UNKNOWN else replace(answer, prompt=replace(prompt, kind=kind))
+
+
+def distinct_answers(answers: Sequence[Answer]) -> list[Answer]:
+    """Return the answers once each, in order of first appearance.
+
+    Raises:
+        DataError: One prompt and sample has two different answers of one model.
+    """
+    kept: dict[tuple[str, str, int], Answer] = {}
+    for answer in answers:
+        known = kept.setdefault((answer.model, answer.prompt.id, answer.sample), answer)
+        if known.text != answer.text:
+            raise DataError(
+                "one prompt has two different answers with the same sample number",
+                where=f"model {answer.model}, prompt {place_of(answer)}",
+                value=answer.sample,
+                do="number the samples of a prompt 0, 1, ...",
+            )
+    return list(kept.values())
+
+
+def place_of(answer: Answer) -> str:
+    """Return an answer's prompt, and its number where it is not the first, for a message."""
+    return answer.prompt.id if answer.sample == 0 else f"{answer.prompt.id} (sample {answer.sample})"

@@ -1,6 +1,6 @@
 """The records that stages exchange: plain immutable values that read and write JSON lines.
 
-Every stage meets the others only through these records and the manifests of `sacpo.runs`.
+Every stage meets the others only through these records and the manifests of `sacpo.system.runs`.
 """
 
 from __future__ import annotations

@@ -5,14 +5,14 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from sacpo.judging.budget import Budget, CostEstimate, Price, Usage
-from sacpo.judging.judge import LlmJudge
+from sacpo.judging.llm.budget import Budget, CostEstimate, Price, Usage
+from sacpo.judging.llm.judge import LlmJudge
 from sacpo.judging.rubric import Rubric, builtin_rubrics, load_rubric
 
 if TYPE_CHECKING:
-    from sacpo.judging.files import judge_files
-    from sacpo.judging.run import JudgeRun, Missing, judge_llm
-    from sacpo.judging.store import Store
+    from sacpo.judging.llm.files import judge_files
+    from sacpo.judging.llm.run import JudgeRun, Missing, judge_llm
+    from sacpo.judging.llm.store import Store
 
 __all__ = [
     "Budget",
@@ -30,7 +30,11 @@ __all__ = [
     "load_rubric",
 ]
 
-_WHERE = {"judge_files": "files", "JudgeRun": "run", "Missing": "run", "judge_llm": "run", "Store": "store"}
+_WHERE = {
+    "judge_files": "llm.files",
+    **dict.fromkeys(("JudgeRun", "Missing", "judge_llm"), "llm.run"),
+    "Store": "llm.store",
+}
 
 
 def __getattr__(name: str) -> Any:  # checks of recipes import this package for its rubrics alone, in under a second

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sacpo.judging import shapes
+from sacpo.judging.llm import shapes
+from sacpo.judging.llm.shapes import Found
 from sacpo.judging.rubric import Form, Rubric, normal
-from sacpo.judging.shapes import Found
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from sacpo.errors import DataError
-from sacpo.runs import content_key
+from sacpo.system.runs import content_key
 
 FOLDER = Path(__file__).parent / "rubrics"
 

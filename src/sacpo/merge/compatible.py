@@ -9,7 +9,7 @@ from typing import Any
 
 from sacpo.errors import ModelError
 from sacpo.merge.tensors import Checkpoint
-from sacpo.models import load_tokenizer
+from sacpo.models.loading import load_tokenizer
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 SHOWN = 5

@@ -8,7 +8,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
 from sacpo.errors import ModelError
-from sacpo.model_checks import check_place
+from sacpo.models.checks import check_place
 
 FILES = ("*.safetensors", "*.json", "*.model", "*.tiktoken", "*.jinja", "*.txt", "*.py")
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from sacpo.merge.compatible import check_mergeable
 from sacpo.merge.stacked import open_model
 from sacpo.merge.streamed import check_coefficients, read_merged
-from sacpo.models import load_model
+from sacpo.models.loading import load_model
 
 
 def merged_model(terms: Sequence[Path], row: Sequence[float], **options: Any) -> PreTrainedModel:
@@ -20,7 +20,7 @@ def merged_model(terms: Sequence[Path], row: Sequence[float], **options: Any) ->
     Args:
         terms: Checkpoint folders; configuration and generation configuration are the last one's.
         row: One coefficient for each term.
-        options: `dtype`, `device`, `trust_remote_code`, `attn_implementation` of `sacpo.models.load_model`.
+        options: `dtype`, `device`, `trust_remote_code`, `attn_implementation` of `sacpo.models.loading.load_model`.
 
     Raises:
         ModelError: The models do not fit together, or a merged tensor is not finite.

@@ -17,7 +17,7 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from sacpo.errors import ModelError
 from sacpo.merge.compatible import check_tokenizers
-from sacpo.models import load_model
+from sacpo.models.loading import load_model
 
 
 class MixedCache:
@@ -116,7 +116,7 @@ def mixed_model(first: Path, later: Path, q: float, **options: Any) -> MixedMode
         first: Folder of the model at q = 0.
         later: Folder of the model at q = 1.
         q: Weight of the later model.
-        options: Those of `sacpo.models.load_model`.
+        options: Those of `sacpo.models.loading.load_model`.
 
     Raises:
         ModelError: The tokenizers or the numbers of logits differ.

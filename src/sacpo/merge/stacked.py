@@ -11,15 +11,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from sacpo.adapters.factors import Factors, factors_of, write_adapter
-from sacpo.adapters.loading import merged, on_stack
-from sacpo.adapters.stack import Stack, is_adapter, stack_of
 from sacpo.errors import ModelError
 from sacpo.merge.locate import local_checkpoint
 from sacpo.merge.streamed import check_coefficients, copy_companions, merge_opened
 from sacpo.merge.tensors import Checkpoint, StoredTensor, open_checkpoint
-from sacpo.models import load_model, load_tokenizer, save_model
-from sacpo.progress import QUIET, Progress
+from sacpo.models.adapters.factors import Factors, factors_of, write_adapter
+from sacpo.models.adapters.loading import merged, on_stack
+from sacpo.models.adapters.stack import Stack, is_adapter, stack_of
+from sacpo.models.loading import load_model, load_tokenizer, save_model
+from sacpo.system.progress import QUIET, Progress
 
 
 def open_model(path: str | Path) -> Checkpoint:

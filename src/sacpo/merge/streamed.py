@@ -28,8 +28,8 @@ from sacpo.merge.tensors import (
     write_header,
 )
 from sacpo.merge.weights import combine
-from sacpo.progress import QUIET, Progress
-from sacpo.runs import machine_errors
+from sacpo.system.progress import QUIET, Progress
+from sacpo.system.runs import machine_errors
 
 PIECE = 1 << 17  # elements handled at once: 512 KB in float32, which stays in a core's cache
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)

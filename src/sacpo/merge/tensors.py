@@ -17,9 +17,9 @@ from typing import Any, BinaryIO
 
 import torch
 
-from sacpo.adapters.factors import Factors, delta_rows
-from sacpo.adapters.stack import is_adapter
 from sacpo.errors import ModelError
+from sacpo.models.adapters.factors import Factors, delta_rows
+from sacpo.models.adapters.stack import is_adapter
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

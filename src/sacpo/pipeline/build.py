@@ -10,16 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sacpo import processes
 from sacpo.data.sources import source_key
-from sacpo.judging.specs import ASKED
-from sacpo.models import weights_key
+from sacpo.judging.llm.specs import ASKED
+from sacpo.models.loading import weights_key
 from sacpo.pipeline import data_work, evaluation_work, report_work, theory_work, training_work
 from sacpo.pipeline.stages import At, Stage
 from sacpo.pipeline.study import Study
 from sacpo.recipe.llm import AskingSpec
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SFT, JudgeSpec, SampledSpec, SourceSpec
+from sacpo.system import processes
 
 SCORING = ("sign", "unsafe_below", "batch_size")
 """Options of a judge that its scores depend on, and its training does not."""

@@ -26,7 +26,7 @@ from sacpo.errors import DataError
 from sacpo.pipeline.stages import At
 from sacpo.pipeline.study import Study
 from sacpo.recipe.schema import DataSpec, PromptsSpec
-from sacpo.runs import write_json
+from sacpo.system.runs import write_json
 
 TRAIN, HELDOUT, REPORT, PROMPTS = "train.jsonl", "heldout.jsonl", "report.json", "prompts.jsonl"
 KINDS: dict[str, type[Record]] = {

@@ -9,26 +9,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sacpo.answer.generate import ANSWERS, generate_answers
+from sacpo.answer.scoring import kl_terms, score_answers
+from sacpo.answer.vllm import VllmModel, uses_vllm
 from sacpo.data.records import Answer, Prompt, Verdict, read_jsonl, write_jsonl
 from sacpo.errors import RecipeError
-from sacpo.evaluate.generate import ANSWERS, generate_answers
-from sacpo.evaluate.judges import Judge, LabelJudge, RefusalJudge, Score, ScoredJudge, ScoreFunction
-from sacpo.evaluate.judges.reward_model import reward_model_scores
-from sacpo.evaluate.measures import measure
-from sacpo.evaluate.scoring import kl_terms, score_answers
-from sacpo.evaluate.verdicts import judge_answers
-from sacpo.evaluate.vllm import VllmModel, uses_vllm
-from sacpo.judging.panel import Panel
-from sacpo.judging.specs import budget_of, judge_of
+from sacpo.judging.labels import LabelJudge
+from sacpo.judging.llm.panel import Panel
+from sacpo.judging.llm.specs import budget_of, judge_of
+from sacpo.judging.question import Judge
+from sacpo.judging.refusal import RefusalJudge
+from sacpo.judging.reward_model import reward_model_scores
+from sacpo.judging.scored import Score, ScoredJudge, ScoreFunction
+from sacpo.judging.verdicts import judge_answers
+from sacpo.measure.measures import measure
 from sacpo.merge import merge_checkpoints, tabulate
-from sacpo.models import resolve_device
+from sacpo.models.loading import resolve_device
 from sacpo.pipeline.data_work import prompts_of
 from sacpo.pipeline.stages import At
 from sacpo.pipeline.study import Study
 from sacpo.recipe.models import MergedModel
 from sacpo.recipe.schema import SFT, GenerationSpec, JudgeSpec
-from sacpo.runs import machine_errors, write_json
 from sacpo.select import select_model
+from sacpo.system.runs import machine_errors, write_json
 
 STORE = "verdicts.sqlite"
 VERDICTS, SAMPLES, MEASURES, SELECTION = "verdicts.jsonl", "samples.jsonl", "measures.json", "selection.json"

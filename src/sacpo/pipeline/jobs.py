@@ -20,7 +20,7 @@ from sacpo.pipeline.build import stages_of
 from sacpo.pipeline.stages import Runner
 from sacpo.pipeline.study import Study
 from sacpo.recipe.schema import Recipe
-from sacpo.runs import RunFolder
+from sacpo.system.runs import RunFolder
 
 CLUSTERS = ("slurm", "local")
 FOLDER, CACHE = "jobs", "cache"

@@ -10,18 +10,20 @@ from typing import Any, Literal
 from sacpo.data.answers import AnswerFiles
 from sacpo.data.records import write_jsonl
 from sacpo.errors import RecipeError
-from sacpo.evaluate.judges import Judge, RefusalJudge, ScoredJudge
-from sacpo.evaluate.judges.reward_model import reward_model_scores
-from sacpo.evaluate.measures import measure
-from sacpo.evaluate.verdicts import judge_answers
-from sacpo.judging.single import Panel, judge_by_llms, panel_of
-from sacpo.models import weights_key
+from sacpo.judging.llm.single import Panel, judge_by_llms, panel_of
+from sacpo.judging.question import Judge
+from sacpo.judging.refusal import RefusalJudge
+from sacpo.judging.reward_model import reward_model_scores
+from sacpo.judging.scored import ScoredJudge
+from sacpo.judging.verdicts import judge_answers
+from sacpo.measure.measures import measure
+from sacpo.models.loading import weights_key
 from sacpo.pipeline.evaluation_work import MEASURES, VERDICTS
 from sacpo.pipeline.single import do_single
-from sacpo.progress import QUIET, Progress
 from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import BaseSpec, StepSpec
-from sacpo.runs import write_json
+from sacpo.system.progress import QUIET, Progress
+from sacpo.system.runs import write_json
 
 
 def judge(

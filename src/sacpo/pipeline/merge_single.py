@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sacpo.adapters.factors import write_stack
-from sacpo.adapters.stack import Stack, blend, stack_of
 from sacpo.errors import RecipeError
 from sacpo.merge import (
     Combination,
@@ -21,10 +19,12 @@ from sacpo.merge import (
     write_merged,
     write_one_adapter,
 )
-from sacpo.models import weights_key
+from sacpo.models.adapters.factors import write_stack
+from sacpo.models.adapters.stack import Stack, blend, stack_of
+from sacpo.models.loading import weights_key
 from sacpo.pipeline.single import do_single
-from sacpo.progress import QUIET, Progress
 from sacpo.recipe.explain import did_you_mean
+from sacpo.system.progress import QUIET, Progress
 
 
 def merge(

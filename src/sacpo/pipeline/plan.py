@@ -22,7 +22,7 @@ from sacpo.pipeline.stages import Status
 from sacpo.pipeline.study import Study
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SFT, DataSpec, SampledSpec
-from sacpo.runs import RunFolder
+from sacpo.system.runs import RunFolder
 
 TOKENS_A_WORD = 1.4
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo.adapters.stack import is_adapter
 from sacpo.data.records import Verdict, iter_jsonl, read_jsonl
-from sacpo.evaluate.reliability import reliability_of
+from sacpo.measure.reliability import reliability_of
 from sacpo.merge import copy_companions, local_checkpoint, merge_checkpoints, tabulate, write_merged
+from sacpo.models.adapters.stack import is_adapter
 from sacpo.pipeline.data_work import report_of
 from sacpo.pipeline.evaluation_work import SELECTION, VERDICTS, answers_of, measures_of, samples_of
 from sacpo.pipeline.stages import At
@@ -24,8 +24,8 @@ from sacpo.recipe.schema import SFT
 from sacpo.report.build import build_report
 from sacpo.report.card import model_card
 from sacpo.report.results import FORMAT, parse_results
-from sacpo.runs import machine_errors, versions, write_atomic
 from sacpo.stats.intervals import mean_interval, win_rate
+from sacpo.system.runs import machine_errors, versions, write_atomic
 
 RESULTS = "results.json"
 HARMLESS = ("safe", "compliance", "full_compliance")

@@ -10,15 +10,15 @@ from typing import Any
 
 import yaml
 
-from sacpo import processes
 from sacpo.errors import RunError
 from sacpo.pipeline.build import stages_of
 from sacpo.pipeline.jobs import CACHE, Jobs
 from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
 from sacpo.pipeline.study import Study
-from sacpo.progress import QUIET, Progress
 from sacpo.recipe.schema import Recipe
-from sacpo.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
+from sacpo.system import processes
+from sacpo.system.progress import QUIET, Progress
+from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
 
 RECIPE, REDO = "recipe.yaml", "redo.json"
 

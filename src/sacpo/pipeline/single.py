@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from sacpo import processes
 from sacpo.errors import RunError
-from sacpo.progress import Progress
-from sacpo.runs import MANIFEST, Artefact, RunFolder
+from sacpo.system import processes
+from sacpo.system.progress import Progress
+from sacpo.system.runs import MANIFEST, Artefact, RunFolder
 
 
 class OutFolder(RunFolder):

@@ -15,7 +15,7 @@ from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
-from sacpo.runs import Artefact, RunFolder, machine_errors
+from sacpo.system.runs import Artefact, RunFolder, machine_errors
 
 At = Callable[[str], Path]
 """Folder of a finished stage, by name."""

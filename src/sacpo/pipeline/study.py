@@ -10,21 +10,21 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sacpo.adapters.loading import on_stack
-from sacpo.adapters.stack import Stack, blend, stack_of
 from sacpo.align.job import TrainingJob
 from sacpo.data.templates import Template, make_template
-from sacpo.evaluate.judges import Judge
-from sacpo.judging.budget import Usage
+from sacpo.judging.llm.budget import Usage
+from sacpo.judging.llm.specs import check_judges
+from sacpo.judging.question import Judge
 from sacpo.judging.rubric import Rubric
-from sacpo.judging.specs import check_judges
 from sacpo.merge import linear, local_checkpoint, merged_model, mixed_model, tabulate, task_vectors
 from sacpo.merge.weights import Combination
-from sacpo.models import load_model, load_tokenizer, resolve_device, weights_key
+from sacpo.models.adapters.loading import on_stack
+from sacpo.models.adapters.stack import Stack, blend, stack_of
+from sacpo.models.loading import load_model, load_tokenizer, resolve_device, weights_key
 from sacpo.pipeline.stages import At
-from sacpo.progress import QUIET, Progress
 from sacpo.recipe.models import BaseModelNode, MergedModel, Node, StepModel, model_graph
 from sacpo.recipe.schema import SFT, LoraSpec, Recipe, TrainingSpec
+from sacpo.system.progress import QUIET, Progress
 from sacpo.world import World
 
 KEPT_PARAMETERS = 100_000_000

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from sacpo.answer.generate import ANSWERS
 from sacpo.data.records import Answer, Kind
-from sacpo.evaluate.generate import ANSWERS
 from sacpo.pipeline.data_work import prompts_of
 from sacpo.pipeline.evaluation_work import oracle, sampled_answers, samples_of
 from sacpo.pipeline.stages import At
 from sacpo.pipeline.study import Study
 from sacpo.recipe.models import MergedModel, StepModel
 from sacpo.recipe.schema import SFT, TheorySpec
-from sacpo.runs import write_json
+from sacpo.system.runs import write_json
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
 
 THEORY = "theory.json"

@@ -12,19 +12,19 @@ from sacpo.align import heldout
 from sacpo.align.reward_model import train_reward_model
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
+from sacpo.answer.generate import generate_answers
 from sacpo.data.records import Answer, Demonstration, Pair, Prompt, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.errors import DataError
-from sacpo.evaluate.generate import generate_answers
-from sacpo.evaluate.judges import ScoreFunction
-from sacpo.models import build_model, load_tokenizer, save_model
+from sacpo.judging.scored import ScoreFunction
+from sacpo.models.loading import build_model, load_tokenizer, save_model
 from sacpo.pipeline import tokenizers
 from sacpo.pipeline.data_work import REPORT, TRAIN, heldout_of, records_of, texts_of
 from sacpo.pipeline.stages import At
 from sacpo.pipeline.study import Study
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SFT, GenerationSpec, JudgeSpec, SampledSpec
-from sacpo.runs import write_json
+from sacpo.system.runs import write_json
 
 SCORES = "scores.json"
 

@@ -17,7 +17,7 @@ from sacpo.errors import DataError
 from sacpo.report.diagnosis import diagnose
 from sacpo.report.lookup import plain
 from sacpo.report.results import Results, ShownPrompt, parse_results
-from sacpo.runs import machine_errors, write_atomic
+from sacpo.system.runs import machine_errors, write_atomic
 
 FIGURE_KINDS = ("png", "svg", "pdf")
 

@@ -23,7 +23,7 @@ from sacpo.report.lookup import (
 )
 from sacpo.report.results import ModelInfo, Results
 from sacpo.report.tables import ordered_metrics
-from sacpo.visible import visible
+from sacpo.system.visible import visible
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 METHODS = {

@@ -16,7 +16,7 @@ from sacpo.report.lookup import figure as measured
 from sacpo.report.lookup import is_rate, known, label, lines, number, shown_model, with_interval
 from sacpo.report.results import Results
 from sacpo.report.style import INK, MUTED, PAPER, PARAMETERS, Drawing, colours, new_figure
-from sacpo.visible import visible
+from sacpo.system.visible import visible
 
 WIDE, NARROW = (7.6, 5.6), (3.9, 5.2)
 PANELS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from sacpo.report.results import RATES, Constraint, Measured, ModelInfo, Results
-from sacpo.visible import visible
+from sacpo.system.visible import visible
 
 LABELS = {
     "unsafe_rate": "unsafe answers",

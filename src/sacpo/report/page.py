@@ -34,7 +34,7 @@ from sacpo.report.tables import (
     training_table,
     value_words,
 )
-from sacpo.visible import visible
+from sacpo.system.visible import visible
 
 CAPTIONS = {
     "frontier": "Win rates against the baseline on report prompts, with 95 % intervals. Lines join models that differ "

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sacpo.visible import visible
+from sacpo.system.visible import visible
 
 INK, MUTED, GRID, PAPER = "#1c1f24", "#5c636e", "#dfe2e6", "#fefefe"
 SERIES = ("#1f6fb8", "#c4560c", "#1a7f57", "#8250b4", "#b5304e", "#0d7d8c", "#866a00", "#5d6775")

@@ -79,7 +79,7 @@ def select_model(
     first name) is named. A model with a constraint or the objective unmeasured is not feasible.
 
     Args:
-        measures: model: prompt set: what `sacpo.evaluate.measures.measure` returned.
+        measures: model: prompt set: what `sacpo.measure.measures.measure` returned.
         constraints: Bounds, each on a tuning set.
         objective: What to maximise, on a tuning set.
         roles: Every prompt set's role.

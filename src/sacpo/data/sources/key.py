@@ -7,7 +7,7 @@ from pathlib import Path
 from sacpo.data.sources.files import check_file, looks_local
 from sacpo.data.sources.hub import hub_commit, hub_path
 from sacpo.recipe.schema import SourceSpec
-from sacpo.runs import content_key, file_hash
+from sacpo.system.runs import content_key, file_hash
 
 
 def source_key(spec: SourceSpec) -> str:

@@ -1,0 +1,1 @@
+"""The engine of all trainings: options, order and layout of records, checkpoints, sharding, metrics."""

@@ -1,0 +1,109 @@
+"""Checkpoints that are whole or absent: written aside, hashed, flushed to the disk, then renamed into place."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+from sacpo.errors import RunError
+from sacpo.system.runs import file_hash
+
+NAME = re.compile(r"checkpoint-(\d+)")
+STAGING = "unfinished"
+HASHES = "files.json"
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest checkpoint of a folder, or None; one that was being written when its process died is none."""
+    found = _sorted(folder)
+    return found[-1] if found else None
+
+
+def chosen(folder: Path, wanted: str | bool) -> Path:
+    """Return the checkpoint to resume from: the one named, or a folder's newest.
+
+    Raises:
+        RunError: There is no such checkpoint, or this package has not written it.
+    """
+    found = newest(folder) if wanted is True else Path(str(wanted))
+    if found is None or not (found / HASHES).is_file():
+        raise RunError(
+            "no checkpoint of this package to resume from",
+            where=folder if found is None else found,
+            do="give the folder of a checkpoint, or leave resume_from_checkpoint out",
+        )
+    return found
+
+
+def check(checkpoint: Path) -> None:
+    """Compare a checkpoint's files with the hashes noted when it was written.
+
+    Raises:
+        RunError: A file is missing or differs; the message names it.
+    """
+    for name, noted in json.loads((checkpoint / HASHES).read_text()).items():
+        path = checkpoint / name
+        if not path.is_file() or file_hash(path) != noted:
+            raise RunError(
+                "a file of a checkpoint is missing or corrupted",
+                where=path,
+                do=f"delete {checkpoint}; the training then resumes from an older one or starts again",
+            )
+
+
+def clear_staging(folder: Path) -> None:
+    """Remove what a killed process left half written."""
+    shutil.rmtree(folder / STAGING, ignore_errors=True)
+
+
+def publish(folder: Path, step: int, keep: int | None) -> None:
+    """Move the checkpoint of a step from staging into place and remove those beyond the newest `keep`.
+
+    Checkpoints of later steps belong to another training, from which no one must resume: they count as the oldest,
+    and those that stay are renamed to `superseded-checkpoint-STEP`. One of the same step is replaced.
+    """
+    source, target = folder / STAGING / f"checkpoint-{step}", folder / f"checkpoint-{step}"
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    (source / HASHES).write_text(json.dumps({str(path.relative_to(source)): file_hash(path) for path in files}))
+    for path in source.rglob("*"):
+        _sync(path)
+    _sync(source)
+    replaced = folder / STAGING / f"old-{target.name}"
+    if target.exists():
+        target.rename(replaced)
+    source.rename(target)
+    _sync(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+    found = _sorted(folder)
+    place = found.index(target) + 1
+    own, later = found[:place], found[place:]
+    for old in [*later, *own][: -keep if keep else 0]:
+        # renamed first, so that a kill during the removal leaves no half-removed checkpoint under its name
+        doomed = folder / STAGING / f"old-{old.name}"
+        old.rename(doomed)
+        shutil.rmtree(doomed)
+    for old in later:
+        aside = folder / f"superseded-{old.name}"
+        if old.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            old.rename(aside)
+    if not any((folder / STAGING).iterdir()):
+        (folder / STAGING).rmdir()
+
+
+def _sorted(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    steps = {path: match for path in folder.iterdir() if (match := NAME.fullmatch(path.name))}
+    return sorted(steps, key=lambda path: int(steps[path][1]))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,149 @@
+"""Choosing how a batch is laid out in rows, and the attention that computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from transformers import PreTrainedModel
+
+from sacpo.align.objectives.objective import Layout
+from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
+from sacpo.errors import DataError, ModelError
+from sacpo.losses.agreement import Agreement, check_layout
+from sacpo.models.loading import context_length
+from sacpo.system import processes
+from sacpo.system.progress import Progress
+
+Layouts = Literal["auto", "padded", "packed"]
+FLEX = "flex_attention"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A row layout and its name.
+
+    Attributes:
+        name: "padded": one completion a row. "packed": each prompt once, several trees a row. "flat": packed in one
+            row, with attention that goes tree by tree.
+        rows: The layout.
+    """
+
+    name: Literal["padded", "packed", "flat"]
+    rows: Layout
+
+    @property
+    def rank(self) -> int:
+        """How much it asks of a model: one that takes a layout takes those of lower rank."""
+        return ("padded", "packed", "flat").index(self.name)
+
+
+def choose_layout(
+    wanted: Layouts,
+    model: PreTrainedModel,
+    trees: Sequence[Tree],
+    pad_id: int,
+    progress: Progress,
+    *,
+    attention: str | None = None,
+    compiled: bool = False,
+) -> Chosen:
+    """Return the row layout for a model and these trees.
+
+    Packed rows compute each prompt once and hold no padding but at their ends. They are taken where a few of these
+    very trees give the same log-probs as one completion a row. On a CPU all trees then stand in one flat row, if that
+    agrees too. On CUDA a model whose attention nobody chose computes packed rows with FlexAttention, likewise.
+
+    Args:
+        wanted: "packed" stops where packed rows do not agree, "auto" falls back to padded ones with a notice.
+        model: The model, whose attention implementation may be changed.
+        trees: What it will be trained on.
+        pad_id: The padding token.
+        progress: Where notices go.
+        attention: The attention implementation that the user asked for; None: none.
+        compiled: Whether the model is compiled; compilers do not know flat rows' masks.
+
+    Raises:
+        DataError: A tree is longer than the model's context.
+        ModelError: "packed" is wanted and the model cannot share prompts in a row.
+    """
+    require_context(model, trees)
+    padded = Chosen("padded", partial(padded_rows, pad_id=pad_id))
+    if wanted == "padded" or not trees:
+        return padded
+    flat = partial(flat_rows, pad_id=pad_id)
+    if takes_flat(model) and not compiled and _everywhere(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
+        return Chosen("flat", flat)
+    agreement = _with_flex(model, trees, pad_id) if attention is None and takes_flex(model) else None
+    if agreement is None or not agreement.ok:
+        agreement = _everywhere(check_layout(model, trees, pad_id=pad_id))
+    if agreement.ok:
+        return Chosen("packed", partial(packed_rows, pad_id=pad_id))
+    if wanted == "packed":
+        raise ModelError(
+            f"prompts cannot be shared in a row: {agreement.reason}",
+            where="layout",
+            value=wanted,
+            allowed=["auto", "padded"],
+            do="set layout: auto, which takes one completion a row for this model",
+        )
+    progress.notice(f"one completion a row is used, not packed rows: {agreement.reason}")
+    return padded
+
+
+def require_context(model: PreTrainedModel, trees: Sequence[Tree]) -> None:
+    """Refuse trees that are longer than the context that the model has positions for.
+
+    Raises:
+        DataError: One is.
+    """
+    room = context_length(model)
+    longest = max((len(tree.prompt) + max(map(len, tree.completions)) for tree in trees), default=0)
+    if room is not None and 0 < room < longest:
+        raise DataError(
+            "records are longer than the model's context",
+            value=f"{longest} tokens",
+            allowed=f"at most {room} tokens",
+            do=f"set max_length to {room} or less",
+        )
+
+
+def takes_flat(model: PreTrainedModel) -> bool:
+    """Return whether a model computes attention block by block faster than over rows of several trees."""
+    return model.device.type == "cpu" and model.config.get_text_config()._attn_implementation == "sdpa"
+
+
+def takes_flex(model: PreTrainedModel) -> bool:
+    """Return whether a model on CUDA can use FlexAttention, which has no dropout."""
+    config = model.config.get_text_config()
+    dropout = any(getattr(config, name, 0.0) for name in ("attention_dropout", "attn_pdrop", "attn_dropout"))
+    flexible = bool(getattr(model, "_supports_flex_attn", False))
+    return model.device.type == "cuda" and flexible and not dropout and config._attn_implementation == "sdpa"
+
+
+def _with_flex(model: PreTrainedModel, trees: Sequence[Tree], pad_id: int) -> Agreement | None:
+    """Switch to FlexAttention and return its agreement; switch back where it does not agree."""
+    before = model.config._attn_implementation
+    try:
+        model.set_attn_implementation(FLEX)
+    except (ValueError, ImportError):
+        return None
+    try:
+        agreement = check_layout(model, trees, pad_id=pad_id)
+    except torch.OutOfMemoryError:
+        agreement = Agreement(float("inf"), False, "out of memory")
+    agreement = _everywhere(agreement)
+    if not agreement.ok:
+        model.set_attn_implementation(before)
+    return agreement
+
+
+def _everywhere(agreement: Agreement) -> Agreement:
+    """Return an agreement that holds in all processes, so that all take the same layout."""
+    failures = processes.added(torch.tensor([float(not agreement.ok)])).item()
+    if agreement.ok and failures:
+        return Agreement(float("inf"), False, "log-probs differ in another process")
+    return agreement

@@ -1,0 +1,1 @@
+"""Objectives: what a training minimises on its records, one file an algorithm."""

@@ -1,0 +1,1 @@
+"""Answers: models answer prompts, and score answers."""

@@ -1,0 +1,94 @@
+"""Log-probs of answers under a model, in nats, and what they say about the divergence from another model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from sacpo.data.packing import Tree, padded_rows
+from sacpo.data.records import Answer
+from sacpo.data.templates import Template
+from sacpo.data.tokenize import tokenize_prompt
+from sacpo.errors import DataError
+from sacpo.losses.logps import completion_logps
+from sacpo.system.progress import QUIET, Progress
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """An answer's tokens behind its prompt's; `place` is its position in the result."""
+
+    place: int
+    prompt: tuple[int, ...]
+    completion: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + len(self.completion)
+
+
+def score_answers(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    answers: Sequence[Answer],
+    template: Template,
+    *,
+    batch_size: int = 16,
+    progress: Progress = QUIET,
+) -> list[float]:
+    """Return `log pi(answer | prompt)` of each answer, in nats, summed over its tokens.
+
+    The tokens are those that were decoded, with the end token unless the answer was truncated: the text tokenised
+    again may be another sequence. Temperature and top-p play no part: this is the model's own distribution.
+
+    Args:
+        model: A causal language model, or several mixed token by token.
+        tokenizer: The tokenizer that the answers were decoded with.
+        answers: Answers with `tokens`, of any model.
+        template: The template that they were generated with.
+        batch_size: Answers a forward pass.
+        progress: Where to show it.
+
+    Raises:
+        DataError: An answer does not hold its tokens.
+    """
+    continuations = [_continuation(place, answer, tokenizer, template) for place, answer in enumerate(answers)]
+    ordered = sorted(continuations, key=lambda c: (len(c), c.place))
+    logps = [0.0] * len(answers)
+    was_training = bool(getattr(model, "training", False))
+    model.eval()
+    with progress.task("scoring", len(answers), "answers") as task, torch.no_grad():
+        for start in range(0, len(ordered), batch_size):
+            batch = ordered[start : start + batch_size]
+            for continuation, logp in zip(batch, _logps(model, batch, tokenizer.pad_token_id), strict=True):
+                logps[continuation.place] = logp
+            task.advance(len(batch))
+    model.train(was_training)
+    return logps
+
+
+def kl_terms(logps: Sequence[float], base_logps: Sequence[float]) -> list[float]:
+    """Return `log pi(y|x) - log pi_base(y|x)` of each answer.
+
+    Their mean over answers sampled from `pi` at temperature 1 estimates KL(pi || pi_base); single terms may be
+    negative. On greedy answers it is no divergence, only a mean log-ratio.
+    """
+    return [logp - base for logp, base in zip(logps, base_logps, strict=True)]
+
+
+def _logps(model: Any, batch: Sequence[Continuation], pad_id: int) -> list[float]:
+    trees = [Tree(continuation.prompt, (continuation.completion,)) for continuation in batch]
+    return completion_logps(model, padded_rows(trees, pad_id=pad_id).to(model.device)).tolist()
+
+
+def _continuation(place: int, answer: Answer, tokenizer: PreTrainedTokenizerBase, template: Template) -> Continuation:
+    if not answer.tokens:
+        raise DataError(
+            "an answer does not hold the tokens that were decoded, so it cannot be scored",
+            where=f"answer of {answer.model} to prompt {answer.prompt.id}",
+            do="generate the answers with this package",
+        )
+    return Continuation(place, tuple(tokenize_prompt(answer.prompt, template, tokenizer)), answer.tokens)

@@ -1,0 +1,191 @@
+"""The command line. torch is imported by the commands that need it only, so that help and checks answer at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sacpo._version import __version__
+from sacpo.cli import verbs
+from sacpo.cli.options import parse_options
+from sacpo.errors import SacpoError
+from sacpo.system import processes
+
+app = typer.Typer(
+    name="sacpo",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Make a language model as helpful as possible under a safety constraint, and show that it is.",
+)
+
+RecipeArgument = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", metavar="RECIPE", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a recipe's value.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
+
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 a training diverged, 2 bad input, 130 interrupted."""
+    try:
+        with processes.relayed(), _first_speaks():
+            app(standalone_mode=True)
+    except SacpoError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, SystemExit) as end:  # typer turns the former into the latter without a word
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        print("interrupted: the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"sacpo {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options in front of a command."""
+
+
+@app.command()
+def run(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="STAGE", help="Do this stage and all after it again.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    jobs: Annotated[
+        str | None, typer.Option("--jobs", help="Independent trainings at the same time: slurm or local (submitit).")
+    ] = None,
+    job: Annotated[
+        list[str] | None,
+        typer.Option("--job", metavar="NAME=VALUE", help="A job's gpus_per_node, slurm_partition, ..."),
+    ] = None,
+    at_once: Annotated[int | None, typer.Option("--at-once", min=1, help="Most local jobs at a time.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Do everything that a recipe says, resuming what was begun."""
+    from sacpo.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+    command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
+    if dry_run:
+        _show_plan(loaded, runs, start, command, as_json)
+        return
+    from sacpo import pipeline
+    from sacpo.pipeline.jobs import Jobs
+
+    how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
+    with _progress(as_json) as progress:
+        done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
+    _show_run(done, as_json)
+
+
+@app.command()
+def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
+    """Check a recipe without doing anything."""
+    from sacpo.judging.llm.specs import check_judges
+    from sacpo.recipe import load_recipe, model_graph
+    from sacpo.recipe.checks import notices
+
+    loaded = load_recipe(recipe, overrides or [])
+    check_judges(loaded)
+    models = list(model_graph(loaded))
+    if as_json:
+        print(json.dumps({"name": loaded.name, "models": models, "valid": True, "notices": notices(loaded)}))
+        return
+    print("\n".join([f"{recipe}: valid; {len(models)} models: {', '.join(models)}", *notices(loaded)]))
+
+
+@app.command()
+def schema(
+    what: Annotated[str, typer.Argument(help="recipe or results", metavar="[recipe|results]")] = "recipe",
+) -> None:
+    """Print the JSON schema of recipes, for editors, or of results.json."""
+    from sacpo.errors import RecipeError
+    from sacpo.recipe import recipe_schema
+
+    if what not in ("recipe", "results"):
+        raise RecipeError(
+            "no such schema", where="schema", value=what, allowed=["recipe", "results"], do="name one of these"
+        )
+    if what == "results":
+        from sacpo.report.results import results_schema
+
+        print(json.dumps(results_schema(), indent=2))
+    else:
+        print(json.dumps(recipe_schema(), indent=2))
+
+
+@contextlib.contextmanager
+def _first_speaks() -> Iterator[None]:
+    """Let one process of several write results to standard output."""
+    if processes.is_first():
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _progress(as_json: bool) -> Any:
+    from sacpo.system.progress import Progress
+
+    return Progress("json" if as_json else "auto")
+
+
+def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json: bool) -> None:
+    from sacpo.pipeline.plan import as_json as plan_json
+    from sacpo.pipeline.plan import judgings, trainings
+    from sacpo.pipeline.run import plan
+    from sacpo.pipeline.show import plan_tables
+    from sacpo.system.runs import RunFolder
+
+    study, statuses = plan(recipe, runs=runs, start=start, command=command)
+    folder = RunFolder(runs / recipe.name)
+    found, judged = trainings(study, statuses, folder), judgings(study, statuses, folder)
+    if as_json:
+        print(json.dumps(plan_json(study, statuses, found, judged)))
+        return
+    plan_tables(study, statuses, found, judged)
+
+
+def _show_run(done: Any, as_json: bool) -> None:
+    page = done.report / "report.html"
+    if as_json:
+        print(json.dumps({"event": "done", "folder": str(done.folder), "chosen": done.chosen, "report": str(page)}))
+        return
+    if done.results:
+        from sacpo.report.headline import headline
+        from sacpo.report.results import parse_results
+
+        print(headline(parse_results(done.results)).text)
+        print(f"report:  {page}")
+    if done.chosen is not None:
+        print(f"model:   {done.model()}")
+    print(f"run:     {done.folder}")
+
+
+verbs.add_to(app)

@@ -1,0 +1,202 @@
+"""`sacpo judge` on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from sacpo.cli.options import parse_options
+from sacpo.data.answers import AnswerFiles
+from sacpo.data.records import Kind
+from sacpo.errors import RecipeError
+from sacpo.system.visible import visible
+
+if TYPE_CHECKING:
+    from sacpo.recipe.llm import PanelSpec
+
+LLM = "Language models as judges"
+SCORED = "Reward and cost models as judges"
+Llm = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--llm", metavar="MODEL", help="A model's name at the endpoint; repeat it for a panel.", rich_help_panel=LLM
+    ),
+]
+Strings = list[str] | None
+
+
+def judge(
+    answers: Annotated[Path, typer.Argument(help="A file of answers, or the folder it is in.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", help="Output folder.", show_default=False)],
+    baseline: Annotated[Path | None, typer.Option(help="The baseline's answers to the same prompts.")] = None,
+    criterion: Annotated[str | None, typer.Option(help="helpfulness, harmlessness, refusal, ...")] = None,
+    name: Annotated[str | None, typer.Option(help="Name the model so, whatever the file says.")] = None,
+    baseline_name: Annotated[str | None, typer.Option(help="Name the baseline so.")] = None,
+    prompts: Annotated[str | None, typer.Option(help="What they are: ordinary, restricted or borderline.")] = None,
+    llm: Llm = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="The endpoint, such as http://localhost:8000/v1.", rich_help_panel=LLM)
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="The variable that holds the key; '': none is needed.", rich_help_panel=LLM)
+    ] = None,
+    rubric: Annotated[
+        Strings, typer.Option("--rubric", help="A built-in rubric or a file; repeatable.", rich_help_panel=LLM)
+    ] = None,
+    panel: Annotated[
+        Path | None, typer.Option(help="A YAML file with judges of several endpoints.", rich_help_panel=LLM)
+    ] = None,
+    setting: Annotated[
+        Strings,
+        typer.Option(
+            "--setting",
+            metavar="NAME=VALUE",
+            help="temperature, max_tokens, requests_per_minute, ...",
+            rich_help_panel=LLM,
+        ),
+    ] = None,
+    order: Annotated[Strings, typer.Option("--order", help="ab, ba; both by default.", rich_help_panel=LLM)] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="Of each question.", rich_help_panel=LLM)] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Requests at once, for each judge; 16.", rich_help_panel=LLM)
+    ] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Budget of this command.", rich_help_panel=LLM)] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Budget of this command.", rich_help_panel=LLM)] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(help="Budget of this command; needs prices.", rich_help_panel=LLM)
+    ] = None,
+    price: Annotated[
+        str | None,
+        typer.Option(metavar="PROMPT/COMPLETION", help="Per million tokens, such as 2.5/10.", rich_help_panel=LLM),
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Only say what it would cost.", rich_help_panel=LLM)
+    ] = False,
+    ask_again: Annotated[
+        bool, typer.Option("--ask-again", help="Ask again what no verdict could be read from.", rich_help_panel=LLM)
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Without it, and without --llm: the refusal detector.", rich_help_panel=SCORED),
+    ] = None,
+    cost: Annotated[
+        bool, typer.Option("--cost", help="Its logit is higher for worse answers.", rich_help_panel=SCORED)
+    ] = False,
+    unsafe_below: Annotated[
+        float | None, typer.Option(help="Lower scores are labelled unsafe.", rich_help_panel=SCORED)
+    ] = None,
+    base: Annotated[
+        Strings,
+        typer.Option("--base", metavar="NAME=VALUE", help="template, dtype, device, ...", rich_help_panel=SCORED),
+    ] = None,
+    max_length: Annotated[int, typer.Option(help="Tokens of prompt and answer.", rich_help_panel=SCORED)] = 512,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")] = False,
+) -> None:
+    """Judge a file of answers, beside a baseline's where one is given."""
+    files = AnswerFiles(answers, baseline, name, baseline_name, _kind(prompts))
+    if llm or panel:
+        if model is not None:
+            raise RecipeError("one command judges in one way", where="--model", value=model, do="leave out --llm or it")
+        settings = {"base_url": base_url, "api_key_env": api_key_env, **parse_options(setting, "--setting")}
+        settings |= {"price": None if price is None else _price(price)}
+        budget = {"max_requests": max_requests, "max_tokens": max_tokens, "max_cost": max_cost}
+        asked = {"rubrics": rubric, "orders": order, "repeats": repeats, "concurrency": concurrency}
+        how = {"criterion": criterion, "ask_again": ask_again}
+        _by_llms(files, out, _panel(llm, panel, settings, budget, **asked), how, estimate, as_json)
+        return
+    scorer = {"model": model, "sign": -1 if cost else 1, "unsafe_below": unsafe_below, "max_length": max_length}
+    _by_model(files, out, criterion, {**scorer, "base": parse_options(base, "--base")}, as_json)
+
+
+def _by_model(files: AnswerFiles, out: Path, criterion: str | None, scorer: dict[str, Any], as_json: bool) -> None:
+    if criterion is None:
+        raise RecipeError(
+            "nothing says what to judge by", where="--criterion", do="give --criterion, or --llm MODEL --rubric NAME"
+        )
+    from sacpo import api
+
+    kind: Literal["reward-model", "refusal"] = "reward-model" if scorer["model"] else "refusal"
+    with _progress(as_json) as progress:
+        found = api.judge(out=out, criterion=criterion, kind=kind, progress=progress, **asdict(files), **scorer)
+    print(json.dumps(found) if as_json else visible(_text(found)))
+
+
+def _panel(
+    llm: Sequence[str] | None, panel: Path | None, settings: dict[str, Any], budget: dict[str, Any], **said: Any
+) -> PanelSpec:
+    """Return the panel of a file, or of models that share endpoint and settings."""
+    from sacpo.judging.llm.single import panel_of
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    said["budget"] = {name: limit for name, limit in budget.items() if limit is not None}
+    if panel is None:
+        return panel_of([{"model": model, **given} for model in llm or ()], **said)
+    if llm or given:
+        raise RecipeError(
+            "a panel's file names its judges and their settings",
+            where="--panel",
+            value=[*(["--llm"] if llm else []), *given],
+            do="write these into the file, or leave --panel out",
+        )
+    return panel_of(panel, **said)
+
+
+def _by_llms(
+    files: AnswerFiles, out: Path, spec: PanelSpec, how: dict[str, Any], estimate: bool, as_json: bool
+) -> None:
+    from sacpo.judging.llm.single import estimate_llms, judge_by_llms
+
+    if estimate:
+        for one in estimate_llms(files, out, spec, criterion=how["criterion"]):
+            print(json.dumps({"event": "estimate", **one.to_json()}) if as_json else visible(one.text()))
+        return
+    with _progress(as_json) as progress:
+        found = judge_by_llms(files, out, spec, progress=progress, **how)
+    if as_json:
+        print(json.dumps(found))
+        return
+    from sacpo.cli.stats import render_stats, stats_command
+
+    print(visible(render_stats(stats_command([out]))), end="")
+
+
+def _text(found: dict[str, Any]) -> str:
+    lines = []
+    for name, measures in found.items():
+        lines.append(name.replace("\n", "\u240a"))
+        for metric, figure in measures["metrics"].items():
+            low, high = figure["ci95"]
+            interval = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
+            lines.append(f"  {metric:28} {figure['value']:.3f}{interval}  n = {figure['n']}")
+    return "\n".join(lines)
+
+
+def _kind(prompts: str | None) -> str | None:
+    kinds = [kind.value for kind in Kind if kind.value]
+    if prompts is not None and prompts not in kinds:
+        raise RecipeError("no such kind of prompt", where="--prompts", value=prompts, allowed=kinds, do="name one")
+    return prompts
+
+
+def _price(text: str) -> dict[str, float]:
+    try:
+        prompt, completion = (float(part) for part in text.split("/"))
+    except ValueError:
+        raise RecipeError(
+            "a price is PROMPT/COMPLETION, both per million tokens",
+            where="--price",
+            value=text,
+            do="write it as in --price 2.5/10",
+        ) from None
+    return {"prompt": prompt, "completion": completion}
+
+
+def _progress(as_json: bool) -> Any:
+    from sacpo.system.progress import Progress
+
+    return Progress("json" if as_json else "auto")

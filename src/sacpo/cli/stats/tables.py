@@ -1,0 +1,208 @@
+"""The tables of `sacpo stats`: those of `sacpo.stats.report`, and what needs more than one file or judge."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sacpo.cli.stats.paired import one_against_all
+from sacpo.cli.stats.published import read_published
+from sacpo.cli.stats.read import VerdictSet, read_sets
+from sacpo.data.records import Verdict
+from sacpo.errors import DataError
+from sacpo.judging.people.gold import gold_rows
+from sacpo.judging.people.raters import agreement
+from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
+from sacpo.stats.length_table import leaderboard_rows, length_rows
+from sacpo.stats.rates import refusal_tables
+from sacpo.stats.ratings import bradley_terry, comparisons_of
+from sacpo.stats.report import rates_json, stats_tables
+from sacpo.stats.tests import minimum_detectable_difference
+from sacpo.stats.verdicts import unique
+
+VERSION = 1
+LENGTH_DRAWS = 200
+ORDERS = {"ab", "ba"}
+
+
+@dataclass(frozen=True, slots=True)
+class StatsOptions:
+    """What to compute.
+
+    Attributes:
+        baseline: The model that win rates are tested at and ratings anchored at; None when the verdicts name only one.
+        against: Compare every model with this one; None: every two models.
+        ratings: Also fit Bradley-Terry ratings.
+        prompts: Only this prompt set of a run; None: each set's tables.
+        answers: Files of answers, for the length bias.
+        tie_model: "davidson" or "rao-kupper".
+        draws: Bootstrap resamples of the ratings.
+        seed: Of bootstraps and permutations.
+        form: "verdicts" for the package's own files, stores and runs; or a key of `published.FORMATS`.
+        gold: The judge or annotator whose labels count as the truth; None: nobody's.
+    """
+
+    baseline: str | None = None
+    against: str | None = None
+    ratings: bool = False
+    prompts: str | None = None
+    answers: tuple[Path, ...] = ()
+    tie_model: str = "davidson"
+    draws: int = 500
+    seed: int = 0
+    form: str = "verdicts"
+    gold: str | None = None
+
+
+def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
+    """Return every table of the verdicts in files, stores and run folders, JSON-ready.
+
+    Args:
+        paths: See `sacpo.cli.stats.read.read_sets`.
+        options: What to compute.
+
+    Returns:
+        `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
+        `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
+        where a judge gives probabilities), `shown_first`, `agreement`,
+        `agreement_by_model` (of single answers, where there are several models) and `gold`.
+
+    Raises:
+        DataError: See `read_sets`, `stats_tables` and `one_against_all`.
+    """
+    options = options or StatsOptions()
+    sets = _sets([Path(path) for path in paths], options)
+    return {"version": VERSION, "sets": [set_tables(found, options) for found in sets]}
+
+
+def _sets(paths: Sequence[Path], options: StatsOptions) -> list[VerdictSet]:
+    if options.form == "verdicts":
+        return read_sets(paths, options.prompts, options.answers)
+    verdicts: list[Verdict] = []
+    lengths: dict[str, int] = {}
+    for path in paths:
+        found, known = read_published(path, options.form)
+        verdicts += found
+        lengths |= known
+    return [VerdictSet("", tuple(verdicts), lengths)]
+
+
+def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
+    """Return the tables of one prompt set."""
+    distinct = unique(found.verdicts)
+    verdicts, drawn = drawn_orders(distinct)
+    # Ratings are fitted below, and only where they are wanted.
+    tables = stats_tables(verdicts, options.baseline, lengths=found.lengths or None, draws=0, seed=options.seed)
+    anchor = tables["baseline"]
+    ratings, refused = _ratings(verdicts, anchor, options) if options.ratings else ([], [])
+    against = options.against
+    return {
+        "prompts": found.prompts,
+        "verdicts": len(distinct),
+        **tables,
+        "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
+        "detectable": _detectable(tables["win_rates"]),
+        "length_controlled": length_rows(verdicts, found.lengths, draws=LENGTH_DRAWS, seed=options.seed),
+        "leaderboard": leaderboard_rows(verdicts),
+        "refused_restricted": rates_json(refusal_tables(verdicts)),
+        "ratings": ratings,
+        "shown_first": _shown_first(drawn),
+        "agreement": agreement(distinct),
+        "agreement_by_model": _agreement_by_model(distinct),
+        "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
+        "findings": [text for judge in tables["reliability"] for text in judge["findings"]] + refused,
+    }
+
+
+def drawn_orders(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
+    """Tell judges that saw each pair in one order, drawn at random, from those that saw both orders.
+
+    A drawn order is no half of a question: without this no prompt of such a judge would count, as none was read in
+    both orders.
+
+    Returns:
+        All verdicts, those of drawn orders without their order; and those of drawn orders with it.
+    """
+    groups: dict[tuple[str, str, str, str], list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        groups[v.judge, v.criterion, v.model, v.baseline].append(v)
+    every, drawn = [], []
+    for _, members in sorted(groups.items()):
+        orders: dict[tuple[str | int, ...], set[str]] = defaultdict(set)
+        for v in members:
+            orders[v.prompt_id, v.sample, v.answer_hash, v.baseline_hash].add(v.order)
+        both = {order for seen in orders.values() for order in seen} == ORDERS
+        if both and all(len(seen) == 1 for seen in orders.values()):
+            drawn.extend(members)
+            members = [replace(v, order="") for v in members]
+        every.extend(members)
+    return every, drawn
+
+
+def _shown_first(drawn: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """Return the share of the answer shown first (ties half) of judges with drawn orders: .5 without bias."""
+    groups: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
+    for v in drawn:
+        if v.outcome in OUTCOME_VALUES:
+            value = OUTCOME_VALUES[v.outcome]
+            groups[v.judge, v.criterion].append((value if v.order == "ab" else 1 - value, v.cluster))
+    return [
+        {
+            "judge": judge,
+            "criterion": criterion,
+            "first_share": win_rate([value for value, _ in members], [cluster for _, cluster in members]).to_json(),
+        }
+        for (judge, criterion), members in sorted(groups.items())
+    ]
+
+
+def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+    """Return the agreement on each model's single answers: pooled kappas hide a model that judges read differently."""
+    models: dict[str, list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        if not v.baseline:
+            models[v.model].append(v)
+    if len(models) == 1:
+        return []  # the pooled table says it
+    return [{"model": model, **table} for model, found in sorted(models.items()) for table in agreement(found)]
+
+
+def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the smallest distance of a win rate from 1/2 that its prompts detect with power .8, at the worst sd .5."""
+    rows = [row for row in win_rates if row["model"] != row["baseline"] and row["win_rate"]["clusters"] >= 2]
+    return [
+        {
+            **{name: row[name] for name in ("model", "baseline", "criterion", "judge")},
+            "clusters": row["win_rate"]["clusters"],
+            "alone": minimum_detectable_difference(row["win_rate"]["clusters"]),
+            "in_table": minimum_detectable_difference(row["win_rate"]["clusters"], tests=len(rows)),
+        }
+        for row in rows
+    ]
+
+
+def _ratings(verdicts: Sequence[Verdict], anchor: str, options: StatsOptions) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rate the models of every criterion and judge; a model compared with itself says nothing."""
+    groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        if v.model != v.baseline:
+            groups[v.criterion, v.judge].append(v)
+    rated, findings = [], []
+    for (criterion, judge), members in sorted(groups.items()):
+        games = comparisons_of(members)
+        if not games:
+            continue
+        try:
+            ratings = bradley_terry(
+                games, anchor, tie_model=options.tie_model, regularise=True, draws=options.draws, seed=options.seed
+            )
+        except DataError as error:
+            findings.append(f"no ratings for {criterion} by {judge}: {error.what}")
+            continue
+        rated.append({"criterion": criterion, "judge": judge, **ratings.to_json()})
+        if ratings.regularised:
+            findings.append(f"ratings for {criterion} by {judge} are regularised: some model only wins or only loses")
+    return rated, findings

@@ -1,1 +1,0 @@
-"""Evaluate: generation, judges, verdicts, measures."""

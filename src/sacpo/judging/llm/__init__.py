@@ -1,0 +1,1 @@
+"""Language models that judge: messages, endpoints, budgets, a store of verdicts, panels."""

@@ -1,6 +1,0 @@
-"""`sacpo stats`: every table of verdict files, run folders and stores, as data and as text."""
-
-from sacpo.stats_cli.tables import StatsOptions, stats_command
-from sacpo.stats_cli.text import render_stats
-
-__all__ = ["StatsOptions", "render_stats", "stats_command"]

@@ -1,0 +1,1 @@
+"""What every part stands on: run folders, several processes, progress, memory and what the machine refuses."""

@@ -1,0 +1,345 @@
+"""Run folders: stages that are atomic, keyed by their content, resumable and verified.
+
+    runs/NAME/
+      .lock                     held while a run works here
+      recipe.yaml               the resolved recipe
+      cache/                    reference log-probs by content key
+      stages/STAGE/...          finished stages, each with manifest.json
+      partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
+
+A stage's key is the hash of its name, its configuration and its inputs' keys. A stage is finished when its folder
+holds a manifest with that key; the folder is renamed into place after everything in it was flushed to the disk. The
+manifest is written last, so a folder under partial/ that has one lacks nothing but the renaming.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+from sacpo._version import __version__
+from sacpo.errors import MachineError, RunError, UserError
+from sacpo.system import processes
+from sacpo.system.machine import ELSEWHERE
+from sacpo.system.machine import machine_errors as machine_errors
+
+MANIFEST, CHECKSUM = "manifest.json", "checksum"
+TEMPORARY = ".tmp"
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
+
+
+def clear_temporary(folder: Path) -> None:
+    """Remove the half-written files that a killed process left in a folder; nobody else may be writing there."""
+    for path in folder.rglob(f".*{TEMPORARY}"):
+        path.unlink()
+
+
+def content_key(value: object) -> str:
+    """Return the SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    with machine_errors(path):
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a value as indented JSON, atomically; NaN is refused because it is not JSON."""
+    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of this package, Python and the libraries that make the numbers."""
+    found = {"sacpo": __version__, "python": platform.python_version()}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished stage: where its files are and the key that identifies them."""
+
+    stage: str
+    key: str
+    path: Path
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the stage's manifest."""
+        return _read_manifest(self.path / MANIFEST)
+
+
+@dataclass
+class RunFolder:
+    """One run's folder; use it as a context manager, which takes the lock.
+
+    Args:
+        path: The folder, `runs/NAME`.
+        redo: A predicate on stage names: those stages are done again although they are finished.
+        on_stage: Called with (stage, state) where state is "start", "resume", "done" or "kept".
+    """
+
+    path: Path
+    redo: Callable[[str], bool] = lambda stage: False
+    on_stage: Callable[[str, str], None] = lambda stage, state: None
+    _verified: set[str] = field(default_factory=set)
+    _lock: Any = None
+
+    def __enter__(self) -> Self:
+        if not processes.is_first():
+            return self
+        with machine_errors(self.path):
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._lock = self.lock_file.open("a+")
+            except FileNotFoundError as error:  # what a file system answers that holds no files, such as /proc
+                raise MachineError("no folder can be made here", where=self.path, do=ELSEWHERE) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.path.samestat(os.fstat(self._lock.fileno()), self.lock_file.stat())
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        if not free:  # held, or removed by its holder since it was opened
+            self._lock.close()
+            raise RunError(
+                "another process is working in this run folder",
+                where=self.path,
+                do="wait until it has finished, or give this run another name",
+            )
+        for old in self.discarded():
+            shutil.rmtree(old)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._lock is not None:
+            self._lock.close()
+
+    @property
+    def lock_file(self) -> Path:
+        """The file that is locked while a process works here."""
+        return self.path / ".lock"
+
+    def final(self, stage: str) -> Path:
+        """Return where a finished stage lies."""
+        return self.path / "stages" / stage
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Return where a stage with this key works until it is finished."""
+        return self.path / "partial" / f"{stage.replace('/', '~')}-{key[:12]}"
+
+    def discarded(self) -> list[Path]:
+        """Return the replaced stages that a killed process had no time to remove."""
+        return sorted((self.path / "partial").glob(".old-*"))
+
+    def is_done(self, stage: str, key: str) -> bool:
+        """Tell whether a finished stage with this key is in place (its files are not read)."""
+        return _holds(self.final(stage), key)
+
+    def do(
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        work: Callable[[Path], None],
+        *,
+        shared: bool = False,
+    ) -> Artefact:
+        """Return the finished stage, doing its work only if that is not done yet.
+
+        Of several processes the first does everything; the others come back when the stage is finished.
+
+        Args:
+            stage: The stage's name, which is also its folder, such as `align/H-S@0.25`.
+            config: Everything beside the inputs that the result depends on; part of the key.
+            inputs: Name and content key of every artefact or file that the work reads; part of the key.
+            work: Called with the stage's working folder, which may hold what a killed run left there.
+            shared: All processes call `work`, with the same folder; what it writes is the first one's business.
+
+        Raises:
+            RunError: A finished stage's files do not match its manifest.
+            MachineError: The disk is full or the folder cannot be written.
+        """
+        key = self.key(stage, config, inputs)
+        if not processes.is_first():
+            return self._follow(stage, key, work)
+        if self._keep(stage, key):
+            processes.from_first(False)
+        else:
+            self.on_stage(stage, "resume" if self.partial(stage, key).exists() else "start")
+            with machine_errors(self.partial(stage, key)):
+                self._publish(stage, self.fill(stage, config, inputs, work, shared=shared))
+            self.on_stage(stage, "done")
+        processes.wait()
+        return Artefact(stage, key, self.final(stage))
+
+    def _follow(self, stage: str, key: str, work: Callable[[Path], None]) -> Artefact:
+        """Wait until the first process has finished a stage; do its work too if the first one's word asks for it."""
+        if processes.from_first(False):
+            with machine_errors(self.partial(stage, key)):
+                work(self.partial(stage, key))
+            processes.wait()
+        processes.wait()
+        return Artefact(stage, key, self.final(stage))
+
+    def _keep(self, stage: str, key: str) -> bool:
+        """Tell whether a finished stage stays, after a look at its files."""
+        if not self.is_done(stage, key) or self.redo(stage):
+            return False
+        self._verify(stage)
+        with machine_errors(self.path):  # what a killed redoing of the finished stage left
+            shutil.rmtree(self.partial(stage, key), ignore_errors=True)
+        self.on_stage(stage, "kept")
+        return True
+
+    def fill(
+        self,
+        stage: str,
+        config: Mapping[str, Any],
+        inputs: Mapping[str, str],
+        work: Callable[[Path], None],
+        *,
+        shared: bool = False,
+    ) -> Path:
+        """Do a stage's work in its partial folder up to the manifest, and return that folder; arguments as for `do`."""
+        key = self.key(stage, config, inputs)
+        partial = self.partial(stage, key)
+        started, begun = time.monotonic(), partial.exists()
+        partial.mkdir(parents=True, exist_ok=True)
+        complete = _holds(partial, key)
+        processes.from_first(shared and not complete)  # the word that `_follow` waits for
+        if complete:
+            verify(partial)
+            return partial
+        clear_temporary(partial)
+        try:
+            with contextlib.nullcontext() if shared else processes.alone():
+                work(partial)
+        except UserError as error:
+            if not (begun or isinstance(error, MachineError)):
+                shutil.rmtree(partial)  # the same command cannot go on from there
+            raise
+        if shared:
+            processes.wait()
+        _complete(stage, key, config, inputs, partial, time.monotonic() - started)
+        return partial
+
+    def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+        """Return the content key of a stage."""
+        return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
+
+    def _publish(self, stage: str, partial: Path) -> None:
+        """Rename a complete folder into place; what stood there goes."""
+        final, old = self.final(stage), partial.with_name(f".old-{partial.name.lstrip('.')}")
+        final.parent.mkdir(parents=True, exist_ok=True)
+        replaces = final.exists()
+        if replaces:
+            final.rename(old)
+        partial.rename(final)
+        _sync(final.parent)
+        if replaces:
+            shutil.rmtree(old)
+        self._verified.add(stage)
+
+    def _verify(self, stage: str) -> None:
+        if stage in self._verified:
+            return
+        verify(self.final(stage))
+        self._verified.add(stage)
+
+
+def _complete(
+    stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, str], partial: Path, seconds: float
+) -> None:
+    """Flush a stage's files to the disk and write its manifest."""
+    manifest = {
+        "stage": stage,
+        "key": key,
+        "config": dict(config),
+        "inputs": dict(inputs),
+        "versions": versions(),
+        "seconds": round(seconds, 3),
+        "files": {
+            str(path.relative_to(partial)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
+            for path in _files(partial)
+        },
+    }
+    for path in _files(partial):
+        _sync(path)
+    plain = json.loads(json.dumps(manifest, default=str))
+    write_json(partial / MANIFEST, {**plain, CHECKSUM: content_key(plain)})
+
+
+def verify(folder: Path) -> None:
+    """Check a finished stage's files against its manifest.
+
+    Raises:
+        RunError: A file is missing or differs; the message names it.
+    """
+    for name, entry in _read_manifest(folder / MANIFEST)["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise RunError("a file of a finished stage is missing", where=path, do=f"delete {folder} to do it again")
+        if path.stat().st_size != entry["bytes"] or file_hash(path) != entry["sha256"]:
+            raise RunError(
+                "a file of a finished stage is corrupted: it is not what its manifest says",
+                where=path,
+                do=f"delete {folder}; the same command then does the stage again",
+            )
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise RunError("a manifest is not JSON", where=path, do=f"delete {path.parent} to do it again") from error
+    noted = manifest.pop(CHECKSUM, None) if isinstance(manifest, dict) else None
+    if noted is None or noted != content_key(manifest):
+        raise RunError(
+            "a manifest is corrupted: it is not what was written",
+            where=path,
+            do=f"delete {path.parent}; the same command then does the stage again",
+        )
+    return manifest
+
+
+def _holds(folder: Path, key: str) -> bool:
+    manifest = folder / MANIFEST
+    return manifest.is_file() and _read_manifest(manifest)["key"] == key
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,1 @@
+"""`PreferenceTrainer`: the alignment step, called as TRL's trainers are."""

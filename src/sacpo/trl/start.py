@@ -1,0 +1,200 @@
+"""Where a `PreferenceTrainer` starts: policy, tokenizer and reference, loaded or given."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from sacpo.align.job import TrainingJob
+from sacpo.errors import ModelError, RecipeError
+from sacpo.losses.logps import bare
+from sacpo.models.loading import checked_tokenizer, has_adapters, load_model, load_tokenizer, weights_key
+from sacpo.trl.config import PreferenceConfig
+
+
+@dataclass(frozen=True)
+class LoadedJob(TrainingJob):
+    """A training whose models are loaded.
+
+    Attributes:
+        loaded: The model whose log-probs are the reference's; None: it was loaded from the folder `model`.
+    """
+
+    loaded: PreTrainedModel | PeftModel | None = None
+
+    def weights_key(self) -> str:
+        """Return the content key of the reference's weights."""
+        return weights_key(self.model) if self.loaded is None else tensors_key(self.loaded)
+
+
+def tensors_key(model: PreTrainedModel | PeftModel) -> str:
+    """Return a hash of a model's tensors, names, shapes and types included, its configuration and active adapters."""
+    digest = hashlib.sha256()
+    settings = bare(model).config.to_dict()
+    settings.pop("_name_or_path", None)  # equal models are equal wherever they were loaded from
+    digest.update(repr(sorted(settings.items())).encode())
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLayer):
+            digest.update(f"{name} {module.active_adapters} {sorted(module.scaling.items())}".encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Start:
+    """The initial policy and its tokenizer; `path` where they were loaded from here, "" for given objects."""
+
+    model: PreTrainedModel | PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    path: str
+    attention: str | None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that holds the weights, None for a hub id or a given model."""
+        return Path(self.path) if self.path and Path(self.path).is_dir() else None
+
+
+def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenizerBase | None) -> Start:
+    """Return the initial policy, loaded if it is named, and its tokenizer.
+
+    Adapters of a folder are merged into the weights, which are trained.
+
+    Raises:
+        ModelError: There is no such model or tokenizer.
+    """
+    path = str(model) if isinstance(model, str | Path) else ""
+    loaded = _loaded(path, config, adapters="merged") if path else model
+    place = path or getattr(bare(loaded).config, "_name_or_path", "")
+    if tokenizer is None and not place:
+        raise ModelError(
+            "the model does not say where its tokenizer is", where="processing_class", do="give the tokenizer"
+        )
+    if tokenizer is None:
+        tokenizer = load_tokenizer(place, trust_remote_code=config.trust_remote_code)
+    elif not isinstance(tokenizer, PreTrainedTokenizerBase):
+        raise ModelError(
+            "no tokenizer",
+            where="processing_class",
+            value=type(tokenizer).__name__,
+            allowed="a tokenizer of transformers",
+        )
+    return Start(loaded, checked_tokenizer(tokenizer, place), path, bare(loaded).config._attn_implementation)
+
+
+def _loaded(path: str, config: PreferenceConfig, **settings: Any) -> PreTrainedModel:
+    options = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
+    known = ("dtype", "attn_implementation", "revision", "trust_remote_code")
+    strange = sorted(options.keys() - {*known})
+    if strange:
+        raise RecipeError(
+            "an option of loading is not taken",
+            where="args.model_init_kwargs",
+            value=strange,
+            allowed=known,
+            do="load the model yourself and give it as `model`",
+        )
+    options["dtype"] = str(options.get("dtype") or "float32").removeprefix("torch.")
+    return load_model(path, **{"trust_remote_code": config.trust_remote_code, **options, **settings})
+
+
+def other_reference(ref_model: Any, model: Any, config: PreferenceConfig) -> PreTrainedModel | None:
+    """Return a reference that is not the initial policy, None where it is.
+
+    Raises:
+        ModelError: The reference is the very object that is trained.
+    """
+    if ref_model is None or (isinstance(ref_model, str | Path) and str(ref_model) == str(model)):
+        return None
+    if ref_model is model:
+        raise ModelError(
+            "the reference is the very model that is trained",
+            where="ref_model",
+            do="leave it out: the reference is the model before its first update",
+        )
+    loaded = _loaded(str(ref_model), config) if isinstance(ref_model, str | Path) else ref_model
+    return cast(PreTrainedModel, loaded.to(config.device))  # type: ignore[arg-type]
+
+
+def adapted(start: Start, peft_config: Any, seed: int) -> PreTrainedModel | PeftModel:
+    """Return the initial policy with a new adapter whose first weights come from the seed, if one is configured.
+
+    Raises:
+        RecipeError: The model has an adapter already, or peft refuses the configuration.
+    """
+    model = start.model
+    if peft_config is None:
+        return model
+    if isinstance(model, PeftModel) or (start.path and has_adapters(start.path)):
+        raise RecipeError(
+            "the model has an adapter already",
+            where="peft_config",
+            value=start.path or type(model).__name__,
+            do="stack adapters with `sacpo align` and its LoRA options, merge this one first, or leave peft_config out",
+        )
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            return cast(PeftModel, get_peft_model(model, peft_config))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecipeError(
+            f"peft refuses the configuration: {error}",
+            where="peft_config",
+            do="correct it; without target_modules peft chooses them",
+        ) from error
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse a model in which nothing would change.
+
+    Raises:
+        ModelError: No weight asks for a gradient.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ModelError(
+            "nothing of the model can be trained: no weight asks for a gradient",
+            where="model",
+            value=type(model).__name__,
+            do="load an adapter with is_trainable=True, give a peft_config, or call model.requires_grad_(True)",
+        )
+
+
+def check_experts(model: nn.Module, config: PreferenceConfig, *, given: Any) -> None:
+    """Refuse TRL's loss of a mixture's router, which TRL adds by default.
+
+    Raises:
+        RecipeError: The arguments or the model ask for it.
+    """
+    if not hasattr(given, "router_aux_loss_coef"):
+        return
+    wanted, settings = given.router_aux_loss_coef, bare(model).config.get_text_config()
+    routed = hasattr(settings, "output_router_logits")
+    weight = getattr(settings, "router_aux_loss_coef", 0.0) if wanted is None else wanted
+    if weight and (routed or wanted is not None):
+        raise RecipeError(
+            "the loss that balances experts is not computed here",
+            where="args.router_aux_loss_coef",
+            value=weight,
+            allowed=0.0,
+            do="set it to 0.0, or use TRL",
+        )
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Set every dropout probability of a model to 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            if "drop" in name and isinstance(value, float):
+                setattr(module, name, 0.0)

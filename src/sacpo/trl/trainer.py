@@ -1,0 +1,261 @@
+"""`PreferenceTrainer`: an alignment step by itself, called as TRL's `DPOTrainer` and `KTOTrainer` are.
+
+It is the mechanism of a recipe's steps: the same objectives, rows, cached reference log-probs, checks and trainer.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from peft import PeftModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import speed_metrics
+
+from sacpo.align.engine.arguments import check_optimizer
+from sacpo.align.engine.meter import Meter
+from sacpo.align.job import TrainingJob
+from sacpo.align.objectives.kto import KtoObjective
+from sacpo.align.objectives.objective import Objective
+from sacpo.align.step import Reference, make_objective
+from sacpo.align.trainer import AlignTrainer, with_margin
+from sacpo.errors import DataError, RecipeError
+from sacpo.recipe.schema import BaseSpec, StepSpec
+from sacpo.system.progress import QUIET, Progress
+from sacpo.trl.columns import read_columns
+from sacpo.trl.config import UNLIMITED, PreferenceConfig, cache_folder, read_config
+from sacpo.trl.start import (
+    LoadedJob,
+    adapted,
+    check_experts,
+    check_trainable,
+    disable_dropout,
+    other_reference,
+    start_of,
+)
+
+__all__ = ["PreferenceConfig", "PreferenceTrainer"]
+
+
+class PreferenceTrainer(AlignTrainer):
+    """Train on preferences, DPO or KTO, with packed rows and a reference that is computed once.
+
+    Args:
+        model: The initial policy: a hub id, a folder, a loaded model or a peft model.
+        ref_model: The reference, if it is not the initial policy; its log-probs are computed at once, and it is not
+            kept.
+        args: A `PreferenceConfig`, TRL's `DPOConfig` or `KTOConfig`, or plain `TrainingArguments` for DPO.
+        data_collator: Not taken: rows are laid out here.
+        train_dataset: A `datasets.Dataset` or a list of rows with TRL's columns, texts or messages.
+        eval_dataset: The same, or a dictionary of them.
+        processing_class: The tokenizer; the model's own by default.
+        compute_metrics: Not taken: logits are never held.
+        callbacks: Callbacks of `transformers.Trainer`.
+        optimizers: An optimiser and a schedule in place of those that `args` ask for.
+        peft_config: A configuration of peft: an adapter is trained, and the reference is the model without it.
+        progress: Where the reference pass and notices are shown.
+
+    Raises:
+        UserError: The data, the model, an option or the machine does not allow it.
+    """
+
+    keeps_last = True
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel | PeftModel,
+        ref_model: str | Path | PreTrainedModel | None = None,
+        args: Any = None,
+        data_collator: None = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        compute_metrics: None = None,
+        callbacks: Sequence[Any] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        quantization_config: None = None,
+        peft_config: Any = None,
+        progress: Progress = QUIET,
+    ) -> None:
+        _refuse(data_collator=data_collator, compute_metrics=compute_metrics, quantization_config=quantization_config)
+        if train_dataset is None:
+            raise DataError("there is nothing to train on", where="train_dataset", do="give a data set")
+        config = read_config(args)
+        check_optimizer(config.optim)
+        start = start_of(model, config, processing_class)
+        other = other_reference(ref_model, model, config)
+        check_experts(start.model, config, given=args)
+        policy = adapted(start, peft_config, config.seed)
+        check_trainable(policy)
+        policy = policy if hasattr(start.model, "hf_device_map") else policy.to(config.device)  # type: ignore[arg-type]
+        if config.disable_dropout:
+            disable_dropout(policy)
+        self.config = config
+        self._start, self._policy, self._adapter, self._other = start, policy, peft_config is not None, other
+        # an adapter that is turned off leaves trained biases in the model
+        self._restorable = self._adapter and getattr(peft_config, "bias", "none") == "none"
+        self._progress, self._made = progress, False
+        self._reference: Reference | None = None
+        self._weights: tuple[float, float] | None = None
+        objective = self._objective(train_dataset, "train_dataset")
+        self.eval_objectives = None if eval_dataset is None else self._objectives(eval_dataset, "eval_dataset")
+        self._drop_other()
+        super().__init__(
+            policy,
+            config,
+            objective,
+            callbacks=callbacks or (),
+            starts_at_reference=other is None,
+            eval_dataset=None if eval_dataset is None else range(1),  # a stand-in: `evaluate` reads the objectives
+            processing_class=start.tokenizer,
+            optimizers=optimizers,
+        )
+        self._made = True
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return the loss and TRL's metrics on held-out rows, and log them.
+
+        Args:
+            eval_dataset: Rows, or a dictionary of them; None: those that the trainer was made with.
+            ignore_keys: Not used: no outputs are gathered.
+            metric_key_prefix: In front of every name.
+
+        Raises:
+            RecipeError: There are no rows, or rows come after the first update, when the reference is gone.
+        """
+        found = self.eval_objectives if eval_dataset is None else self._objectives(eval_dataset, "eval_dataset")
+        if found is None:
+            raise RecipeError("there is nothing to evaluate on", where="eval_dataset", do="give a data set")
+        metrics: dict[str, float] = {}
+        for name, objective in found.items():
+            prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
+            started = time.time()
+            means = self._measured(objective)
+            n = len(objective.ids)
+            steps = math.ceil(n / (self.args.per_device_eval_batch_size * self.args.world_size))
+            speed = speed_metrics(prefix, started, num_samples=n, num_steps=steps)
+            part = {**{f"{prefix}_{key}": value for key, value in means.items()}, **speed}
+            self.log(part)
+            metrics |= part
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse: logits are never held.
+
+        Raises:
+            RecipeError: Always.
+        """
+        raise RecipeError(
+            "logits are never held, so none can be given", where="predict", do="call evaluate for metrics"
+        )
+
+    def _measured(self, objective: Objective) -> dict[str, float]:
+        """Return the means of loss and metrics; every process does equally many forward passes."""
+        meter, n, size = Meter(self.args.device), len(objective.ids), self.args.per_device_eval_batch_size
+        world, rank = self.args.world_size, self.args.process_index
+        for start in range(0, n, size * world):
+            part = range(n)[start + rank * size : start + (rank + 1) * size]
+            batch = objective.collate([*part] or [n - 1]).to(self.args.device)
+            some = bool(part)
+            objective.prepare([batch], self.forward_frozen, self.gather if some else self._gather_nothing)
+            with torch.no_grad():
+                total, metrics = objective.loss(batch, self.forward_frozen)
+            metrics = {"loss": (total, batch.units), **metrics}
+            meter.add(metrics if some else {name: (value * 0, 0) for name, (value, _) in metrics.items()})
+        return with_margin({**meter.drain(self.gather), "num_tokens": float(self.meter.tokens)})
+
+    def _gather_nothing(self, values: torch.Tensor) -> torch.Tensor:
+        return self.gather(values[:0])
+
+    def _objectives(self, rows: Any, name: str) -> dict[str, Objective]:
+        if isinstance(rows, Mapping):
+            return {key: self._objective(part, f"{name}['{key}']") for key, part in rows.items()}
+        return {"": self._objective(rows, name)}
+
+    def _objective(self, rows: Any, name: str) -> Objective:
+        """Return the loss over rows, whose reference log-probs are computed now."""
+        foreign = not self.starts_at_reference if self._made else False
+        if self._made and (foreign or (self.state.global_step and not self._restorable)):
+            raise RecipeError(
+                "the reference is gone: it was the policy before its first update, or is not kept",
+                where=name,
+                do="give these rows as eval_dataset when the trainer is made",
+            )
+        records, chat, unusable = read_columns(rows, name)
+        job = self._job("chat" if chat else "plain", name)
+        step = StepSpec(
+            name="preference",
+            criterion="preference",
+            dataset="rows",
+            beta=self.config.beta,
+            algorithm=self.config.algorithm,
+            soft_labels=self.config.soft_labels,
+            desirable_weight=self.config.desirable_weight,
+            undesirable_weight=self.config.undesirable_weight,
+        )
+        reference = self._reference_for(job)
+        objective, counts = make_objective(
+            job, step, self.config.beta, records, self._start.tokenizer, reference, weights=self._weights
+        )
+        if isinstance(objective, KtoObjective):
+            self._weights = objective.weights  # of the training, which comes first
+        if dropped := {**unusable, **counts["records"]["dropped"]}:
+            self._progress.notice(f"{name}: rows left out: {dropped}")
+        return objective
+
+    def _drop_other(self) -> None:
+        """Let go of a reference that is not the policy: its log-probs are known."""
+        self._other = None
+        if self._reference is not None:
+            self._reference.other = None
+
+    def _job(self, template: str, name: str) -> LoadedJob:
+        start, config = self._start, self.config
+        found = start.model if start.folder is None else None
+        found = found if self._other is None else self._other
+        asked = (config.model_init_kwargs or {}).get("attn_implementation") if start.path else start.attention  # type: ignore[union-attr]
+        return LoadedJob(
+            name,
+            start.path or "policy",
+            BaseSpec(model=str(start.path or "policy"), template=template, attn_implementation=asked),
+            {},
+            config.seed,
+            UNLIMITED if config.max_length is None else config.max_length,
+            "cut",
+            loaded=found,
+        )
+
+    def _reference_for(self, job: TrainingJob) -> Reference:
+        """Return the reference; the row layout is chosen once, on the training's rows."""
+        if self._reference is not None:
+            self._reference.job = job
+            return self._reference
+        config, pad_id = self.config, self._start.tokenizer.pad_token_id
+        self._reference = Reference(
+            job,
+            self._policy,
+            config,
+            cache_folder(config),
+            config.layout,  # type: ignore[arg-type]
+            cast(int, pad_id),
+            self._progress,
+            statistics=config.token_metrics,
+            other=self._other,
+            adapter=not self._adapter,
+        )
+        return self._reference
+
+
+def _refuse(**given: Any) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise RecipeError(
+                "an argument is not taken", where=name, value=type(value).__name__, allowed="None", do="leave it out"
+            )

@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+from transformers import (
+    AutoModelForCausalLM,
+    BambaConfig,
+    BloomConfig,
+    Gemma3TextConfig,
+    GPT2Config,
+    LlamaConfig,
+    MambaConfig,
+    MistralConfig,
+    OPTConfig,
+    PretrainedConfig,
+)
+
+from sacpo.answer.decoding import Row, Sampling, choose, decode, nucleus
+from sacpo.answer.degenerate import degeneration, loops
+
+END, PAD, VOCABULARY = 1, 0, 60
+SHARED = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "pad_token_id": PAD,
+    "eos_token_id": END,
+}
+GROUPED = {**SHARED, "intermediate_size": 48, "num_key_value_heads": 2}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**GROUPED),
+    "mistral-window": MistralConfig(**GROUPED, sliding_window=6),
+    "gemma3": Gemma3TextConfig(
+        **GROUPED, head_dim=8, sliding_window=6, layer_types=["sliding_attention", "full_attention"]
+    ),
+    "gpt2": GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=29, eos_token_id=END),
+    "opt": OPTConfig(**SHARED, ffn_dim=48, word_embed_proj_dim=32),
+    "bloom": BloomConfig(
+        vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4, eos_token_id=END, tie_word_embeddings=False
+    ),
+    "mamba": MambaConfig(vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=8),
+    "bamba": BambaConfig(
+        **GROUPED,
+        attn_layer_indices=[1],
+        mamba_n_heads=8,
+        mamba_d_head=8,
+        mamba_d_state=8,
+        mamba_n_groups=1,
+        mamba_chunk_size=8,
+    ),
+}
+PROMPTS = ([5, 6, 7], [8, 9, 10, 11, 12, 13, 14, 15, 16], [17], [20, 21, 22, 23, 24])
+LIMITS = (3, 20, 9, 14)
+
+
+def lively(config: PretrainedConfig) -> torch.nn.Module:
+    """A model with sharp, varied predictions, which fresh weights do not give."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                parameter.mul_(3)
+    return model
+
+
+@torch.no_grad()
+def one_by_one(model: torch.nn.Module, prompt: list[int], limit: int) -> list[int]:
+    """Greedy decoding without batch, padding or cache."""
+    ids = list(prompt)
+    while len(ids) < len(prompt) + limit and END not in ids[len(prompt) :]:
+        ids.append(int(model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+    return ids[len(prompt) :]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_batched_greedy_decoding_equals_decoding_one_by_one_without_a_cache(name: str) -> None:
+    """Prompts of 1 to 9 tokens, limits of 3 to 20: rows leave the batch at different times.
+
+    GPT-2 has 29 positions, which the longest row fills to the last one.
+    """
+    model = lively(CONFIGS[name])
+    rows = [Row(prompt, limit) for prompt, limit in zip(PROMPTS, LIMITS, strict=True)]
+    found = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    assert found == [one_by_one(model, row.prompt, row.limit) for row in rows]
+    assert len({token for answer in found for token in answer}) > 4, "answers that vary enough to show a mistake"
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral-window"])
+def test_greedy_decoding_equals_transformers_generate(name: str) -> None:
+    model = lively(CONFIGS[name])
+    width = max(map(len, PROMPTS))
+    ids = torch.tensor([[PAD] * (width - len(prompt)) + prompt for prompt in PROMPTS])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in PROMPTS])
+    theirs = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=16, do_sample=False, eos_token_id=END, pad_token_id=PAD
+    )
+    ours = decode(model, [Row(p, 16) for p in PROMPTS], Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    for answer, row in zip(ours, theirs[:, width:].tolist(), strict=True):
+        assert row[: len(answer)] == answer
+        assert set(row[len(answer) :]) <= {PAD}
+
+
+def test_a_row_that_has_ended_at_the_last_position_does_not_stop_the_others() -> None:
+    """Three rows of 26 tokens end at GPT-2's 29 positions, before the batch is cut; the short ones go on."""
+    model = lively(CONFIGS["gpt2"])
+    rows = [Row(list(range(2, 28)), 3), *(Row([token], 20) for token in range(5, 10))]
+    found = decode(model, rows, Sampling(), end_ids=frozenset(), pad_id=PAD)
+    assert [len(answer) for answer in found] == [3, 20, 20, 20, 20, 20]
+    assert found[1] == one_by_one(model, [5], 20)
+
+
+def test_an_end_token_ends_an_answer_and_is_kept() -> None:
+    model = lively(CONFIGS["llama"])
+    free = decode(model, [Row(PROMPTS[0], 20)], Sampling(), end_ids=frozenset(), pad_id=PAD)[0]
+    stop = free[5]
+    (ended,) = decode(model, [Row(PROMPTS[0], 20)], Sampling(), end_ids=frozenset([stop, 999]), pad_id=PAD)
+    assert ended == free[: free.index(stop) + 1]
+
+
+def test_sampled_tokens_follow_the_softmax_at_the_temperature() -> None:
+    """Chi-square over 20,000 draws from 5 tokens; a wrong temperature would be rejected at 1e-50."""
+    logits, n = torch.tensor([1.0, 0.0, -1.0, 2.0, 0.5]), 20_000
+    numbers = torch.from_numpy(np.random.default_rng(0).random(n))
+    drawn = choose(logits.expand(n, 5), Sampling(True, temperature=0.7), numbers)
+    expected = torch.softmax(logits.double() / 0.7, -1).numpy() * n
+    assert chisquare(torch.bincount(drawn, minlength=5).numpy(), expected).pvalue > 0.01
+
+
+def test_sampled_answers_follow_the_models_distribution_over_sequences() -> None:
+    """Two tokens drawn by a model with 4 tokens: 16 sequences, each against the product of its conditionals."""
+    torch.manual_seed(1)
+    config = LlamaConfig(**{**GROUPED, "vocab_size": 4, "pad_token_id": 0, "eos_token_id": None})
+    model, n = lively(config), 4000
+    uniforms = np.random.default_rng(3).random((n, 2))
+    rows = [Row([2, 3], 2, line) for line in uniforms]
+    drawn = decode(model, rows, Sampling(True), end_ids=frozenset(), pad_id=0)
+    with torch.no_grad():
+        ids = torch.tensor([[2, 3, first] for first in range(4)])
+        logits = torch.log_softmax(model(input_ids=ids).logits, -1)
+    probabilities = (logits[0, 1][:, None] + logits[:, 2]).exp().flatten().double()
+    counts = np.bincount([4 * first + second for first, second in drawn], minlength=16)
+    assert probabilities.min() * n > 5
+    assert chisquare(counts, probabilities.numpy() * n / probabilities.sum().item()).pvalue > 0.01
+
+
+def test_the_nucleus_is_the_fewest_tokens_that_reach_top_p() -> None:
+    """Sorted: .5, .2, .2, .1; .5 reaches .5 alone, .6 needs the first of the two .2."""
+    probabilities = torch.tensor([[0.1, 0.5, 0.2, 0.2]], dtype=torch.float64)
+    assert nucleus(probabilities, 0.5).tolist() == [[0.0, 0.5, 0.0, 0.0]]
+    assert nucleus(probabilities, 0.6).tolist() == [[0.0, 0.5, 0.2, 0.0]]
+    assert nucleus(probabilities, 0.95).tolist() == [[0.1, 0.5, 0.2, 0.2]]
+
+
+@given(st.lists(st.floats(-20, 20), min_size=2, max_size=30), st.floats(0, 1, exclude_max=True), st.floats(0.05, 1))
+def test_a_token_outside_the_nucleus_is_never_drawn(logits: list[float], number: float, top_p: float) -> None:
+    row = torch.tensor([logits])
+    drawn = choose(row, Sampling(True, top_p=top_p), torch.tensor([number], dtype=torch.float64))
+    kept = nucleus(torch.softmax(row.double(), -1), top_p)
+    assert kept[0, int(drawn)] > 0
+
+
+def test_the_random_number_is_the_quantile_of_the_distribution() -> None:
+    logits = torch.tensor([[math.log(0.2), math.log(0.5), math.log(0.3)]])
+    for number, token in ((0.0, 0), (0.199, 0), (0.201, 1), (0.699, 1), (0.701, 2), (0.999, 2)):
+        assert choose(logits, Sampling(True), torch.tensor([number], dtype=torch.float64)).item() == token
+
+
+def test_loops_are_found_by_period_repeats_and_length() -> None:
+    assert loops([7] * 16) and not loops([7] * 15)
+    assert loops([1, 2, 3, 4, 5] * 4) and not loops([1, 2, 3, 4, 5] * 3 + [1, 2, 3, 4])
+    assert loops([9, 8, *[1, 2, 3, 4, 5, 6] * 4, 4, 4, 9]), "anywhere in the answer"
+    assert loops(list(range(64)) * 4) and not loops(list(range(65)) * 4)
+    assert not loops([]) and not loops([1]) and not loops(list(range(300)))
+
+
+def test_lines_that_begin_alike_are_not_a_loop() -> None:
+    assert not loops([token for i in range(20) for token in (5, 6, 7, 100 + i)])
+
+
+def test_degeneration_is_named() -> None:
+    assert degeneration(" \n", [4, 4]) == "empty"
+    assert degeneration("no no", [7] * 20) == "repeating"
+    assert degeneration("stir the soup", [1, 2, 3]) == ""

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+import torch
+from answer_toys import tiny_model, tiny_tokenizer
+
+from sacpo.answer.generate import generate_answers
+from sacpo.answer.scoring import kl_terms, score_answers
+from sacpo.data.records import Answer, Prompt
+from sacpo.data.templates import make_template
+from sacpo.errors import DataError
+from sacpo.merge import MixedModel
+from sacpo.recipe.schema import GenerationSpec
+
+PLAIN = make_template("plain", tiny_tokenizer())
+TOKENIZER = tiny_tokenizer()
+PROMPTS = [Prompt.from_text(" ".join(f"w{(7 * i + j) % 30}" for j in range(1 + i % 5))) for i in range(12)]
+SAMPLED = GenerationSpec(max_new_tokens=10, do_sample=True)
+
+
+@pytest.fixture(scope="module")
+def model() -> Any:
+    return tiny_model(TOKENIZER)
+
+
+@pytest.fixture(scope="module")
+def other() -> Any:
+    return tiny_model(TOKENIZER, seed=1)
+
+
+@pytest.fixture(scope="module")
+def answers(model: Any) -> list[Answer]:
+    return generate_answers(model, TOKENIZER, PROMPTS, PLAIN, SAMPLED, model_name="m", seed=3)
+
+
+def score(model: Any, answers: Sequence[Answer], batch_size: int = 5) -> list[float]:
+    return score_answers(model, TOKENIZER, answers, PLAIN, batch_size=batch_size)
+
+
+@torch.no_grad()
+def by_hand(model: Any, answer: Answer) -> float:
+    """The sum of the log-softmax at each token, without batch or padding."""
+    prompt = TOKENIZER(answer.prompt.text, add_special_tokens=False)["input_ids"]
+    logps = torch.log_softmax(model(input_ids=torch.tensor([[*prompt, *answer.tokens]])).logits[0].double(), -1)
+    return sum(logps[len(prompt) - 1 + i, token].item() for i, token in enumerate(answer.tokens))
+
+
+def mixtures(model: Any, other: Any) -> dict[str, Any]:
+    return {"one": model, "mixed": MixedModel(model, other, 0.3)}
+
+
+@pytest.mark.parametrize("kind", ["one", "mixed"])
+def test_a_score_is_the_sum_of_the_tokens_log_probs(model: Any, other: Any, answers: list[Answer], kind: str) -> None:
+    scored = mixtures(model, other)[kind]
+    assert score(scored, answers) == pytest.approx([by_hand(scored, answer) for answer in answers], abs=1e-4)
+    assert {answer.truncated for answer in answers} == {True, False}
+
+
+@pytest.mark.parametrize("kind", ["one", "mixed"])
+def test_the_probabilities_of_all_answers_add_up_to_one(model: Any, other: Any, kind: str) -> None:
+    """Every answer of at most 2 tokens: the end; a token and the end; two tokens without an end, cut there.
+
+    Only if an ended answer counts its end token and a truncated one none is the sum 1.
+    """
+    size, end = len(TOKENIZER), TOKENIZER.eos_token_id
+    words = [token for token in range(size) if token != end]
+    completions = [(end,), *((word, end) for word in words), *itertools.product(words, words)]
+    answers = [Answer(PROMPTS[1], "m", "", tokens=tokens, truncated=tokens[-1] != end) for tokens in completions]
+    logps = score(mixtures(model, other)[kind], answers, batch_size=400)
+    assert torch.tensor(logps, dtype=torch.float64).exp().sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["one", "mixed"])
+def test_a_score_does_not_depend_on_the_batch(model: Any, other: Any, answers: list[Answer], kind: str) -> None:
+    scored = mixtures(model, other)[kind]
+    together = score(scored, answers, batch_size=12)
+    for size in (1, 3):
+        assert score(scored, answers, batch_size=size) == pytest.approx(together, abs=1e-5)
+    assert score(scored, answers[::-1], batch_size=12) == pytest.approx(together[::-1], abs=1e-5)
+
+
+def test_the_decoded_tokens_count_and_not_the_text_tokenised_again(model: Any, answers: list[Answer]) -> None:
+    other_text = [dataclasses.replace(answer, text="w1 w1 w1") for answer in answers]
+    assert score(model, other_text) == score(model, answers)
+    fewer = [dataclasses.replace(answer, tokens=answer.tokens[:2]) for answer in answers]
+    assert sum(fewer_ > all_ + 0.1 for fewer_, all_ in zip(score(model, fewer), score(model, answers), strict=True)) > 8
+
+
+def test_a_mixture_at_its_ends_scores_as_its_models(model: Any, other: Any, answers: list[Answer]) -> None:
+    assert score(MixedModel(model, other, 0.0), answers) == pytest.approx(score(model, answers), abs=1e-4)
+    assert score(MixedModel(model, other, 1.0), answers) == pytest.approx(score(other, answers), abs=1e-4)
+    assert score(MixedModel(model, other, 1.0), answers) != pytest.approx(score(model, answers), abs=1.0)
+
+
+def test_a_mixture_generates_what_it_scores_as_most_probable(model: Any, other: Any) -> None:
+    mixed = MixedModel(model, other, 0.3)
+    spec = GenerationSpec(max_new_tokens=4)
+    greedy = generate_answers(mixed, TOKENIZER, PROMPTS, PLAIN, spec, model_name="mixed", seed=0)
+    for answer in greedy[:4]:
+        first = [dataclasses.replace(answer, tokens=(token,)) for token in range(len(TOKENIZER))]
+        scores = score(mixed, first, batch_size=64)
+        assert scores.index(max(scores)) == answer.tokens[0]
+
+
+def test_the_divergence_of_a_model_from_itself_is_exactly_zero(model: Any, answers: list[Answer]) -> None:
+    assert kl_terms(score(model, answers), score(model, answers)) == [0.0] * len(answers)
+
+
+def test_the_terms_average_to_the_divergence(model: Any, other: Any) -> None:
+    """Answers of one token, 3000 samples: the mean is within 4 standard errors of the exact sum over the vocabulary."""
+    spec = GenerationSpec(max_new_tokens=1, do_sample=True, batch_size=1000)
+    prompt = PROMPTS[2:3]
+    drawn = generate_answers(model, TOKENIZER, prompt, PLAIN, spec, model_name="m", seed=0, samples=3000)
+    terms = kl_terms(score(model, drawn, 1000), score(other, drawn, 1000))
+    ids = torch.tensor([TOKENIZER(prompt[0].text, add_special_tokens=False)["input_ids"]])
+    with torch.no_grad():
+        ours, theirs = (torch.log_softmax(m(input_ids=ids).logits[0, -1].double(), -1) for m in (model, other))
+    exact = (ours.exp() * (ours - theirs)).sum().item()
+    assert abs(fmean(terms) - exact) < 4 * stdev(terms) / 3000**0.5
+    assert exact > 0.05
+
+
+def test_an_answer_without_its_tokens_is_refused(model: Any) -> None:
+    answer = Answer(Prompt.from_text("w1", id="soup"), "elsewhere", "w2")
+    with pytest.raises(DataError, match=r"answer of elsewhere to prompt soup"):
+        score(model, [answer])

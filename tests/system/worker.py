@@ -1,0 +1,134 @@
+"""What each of two processes does in the tests of several processes: `python worker.py FOLDER TASK ...`.
+
+TASK is ALGORITHM-STRATEGY, such as kto-fsdp, or trainer-ALGORITHM-STRATEGY for `PreferenceTrainer`. With `!N` behind it
+the first process kills itself at checkpoint N; with `?N` an error stops the training there in all processes, and it is
+done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import torch
+from align_toys import job, step, toy_pairs
+from datasets import Dataset
+from transformers import AutoTokenizer
+
+from sacpo import PreferenceConfig, PreferenceTrainer
+from sacpo.align import outcome
+from sacpo.align import step as align_step
+from sacpo.align.trainer import AlignTrainer
+from sacpo.errors import RunError
+from sacpo.pipeline.single import do_single
+from sacpo.system import processes
+from sacpo.system.progress import QUIET
+
+BATCH, PAIRS = 8, 25  # the last batch has one pair or two completions: a process has none of it
+FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
+
+
+def train(folder: Path, name: str) -> None:
+    """Do one alignment step as a stage that all processes share."""
+    algorithm, strategy = name.split("-")[:2]
+    options = FSDP if strategy == "fsdp" else {}
+    toy = job(folder / "base", per_device_train_batch_size=BATCH // processes.size(), save_steps=2, **options)
+
+    def work(out: Path) -> None:
+        align_step.run_align(toy, step(algorithm), 0.5, toy_pairs(PAIRS), out, out / "cache")
+
+    do_single("align", folder / name, {"task": name}, {}, work, QUIET, shared=True)
+
+
+def prefer(folder: Path, name: str) -> None:
+    """Train with `PreferenceTrainer`; the first process writes its log, and all the model."""
+    _, algorithm, strategy = name.split("-")
+    rows = [
+        {"prompt": pair.prompt.text, "chosen": f" {pair.chosen}", "rejected": f" {pair.rejected}"}
+        for pair in toy_pairs(PAIRS)
+    ]
+    arguments = PreferenceConfig(
+        output_dir=str(folder / name / "work"),
+        algorithm=algorithm,
+        per_device_train_batch_size=BATCH // processes.size(),
+        **{"num_train_epochs": 2, "learning_rate": 1e-3, "beta": 0.5, "seed": 3, "logging_steps": 1},
+        **{"save_strategy": "no", "report_to": "none", "use_cpu": True, "bf16": False, "disable_tqdm": True},
+        **(FSDP if strategy == "fsdp" else {}),
+    )
+    trainer = PreferenceTrainer(
+        str(folder / "base"),
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(folder / "base"),
+    )
+    trainer.train()
+    trainer.save_model(str(folder / name / "model"))
+    if processes.is_first():
+        lines = [json.dumps(entry) + "\n" for entry in trainer.state.log_history if "loss" in entry]
+        (folder / name / "metrics.jsonl").write_text("".join(lines))
+
+
+class Stopped(Exception):
+    """A training was stopped."""
+
+
+def end_at(number: int, *, kill: bool) -> None:
+    """End this process, or the training in it, right after a checkpoint was published."""
+    save = AlignTrainer._save_checkpoint
+
+    def saved(self: AlignTrainer, model: Any, trial: Any) -> None:
+        save(self, model, trial)
+        if self.state.global_step == number:
+            AlignTrainer._save_checkpoint = save
+            if not kill:
+                raise Stopped
+            if processes.is_first():
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    AlignTrainer._save_checkpoint = saved
+
+
+def note_shards() -> None:
+    """Say how many weights FSDP2 had split when the model was gathered."""
+    gather = outcome.gather_weights
+
+    def noted(model: torch.nn.Module) -> None:
+        split = sum(type(p).__name__ == "DTensor" for p in model.parameters())
+        gather(model)
+        if processes.is_first():
+            print("split", split, sum(type(p).__name__ == "DTensor" for p in model.parameters()), flush=True)
+
+    outcome.gather_weights = noted
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    torch.set_num_threads(1)
+    note_shards()
+    with processes.relayed():
+        for task in sys.argv[2:]:
+            if task == "error":
+                processes.wait()
+                if processes.rank() == 1:
+                    raise RunError("the second process has had enough", do="nothing")
+                processes.from_first(processes.added(torch.zeros(1)))
+                continue
+            name, how, number = re.fullmatch(r"([\w-]+)([!?]?)(\d*)", task).groups()
+            if how:
+                end_at(int(number), kill=how == "!")
+            if how == "?":
+                with contextlib.suppress(Stopped):
+                    train(folder, name)
+            (prefer if name.startswith("trainer-") else train)(folder, name)
+
+
+if __name__ == "__main__":
+    main()
