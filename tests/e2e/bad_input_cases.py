@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sacpo.cli import app as cli
+from sacpo import cli
 
 PARTS = ("where", "value", "allowed", "to do")
 ABSENT = object()

@@ -13,7 +13,7 @@ from sacpo.system import memory as allocator
 
 FAULTS = """
 import resource, torch
-from sacpo.allocator import kept_memory
+from sacpo.system.memory import kept_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

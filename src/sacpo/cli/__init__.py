@@ -1,5 +1,5 @@
 """The command line: one verb a file, and `sacpo stats`."""
 
-from sacpo.cli.app import app, main
+from sacpo.cli.command_line import app, main
 
 __all__ = ["app", "main"]
