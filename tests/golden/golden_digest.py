@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ from safetensors.torch import load_file
 
 SKIPPED = {"manifest.json", ".lock", "recipe.yaml", "results.json"}
 """Manifests hold keys, whose definition may change; results.json is kept as it is, the recipe in it."""
+CACHES = {"cache", "checkpoints"}
+"""Folders of what can be computed again; files in them are named by keys."""
+KEY = re.compile(r"[0-9a-f]{64}")
+"""What adapters.json holds beside its folders and weights: keys of models."""
 OPAQUE = {".pdf", ".png", ".sqlite", ".sqlite-wal", ".sqlite-shm"}
 """Kept out: they hold dates, or the same numbers as the text beside them."""
 
@@ -34,10 +39,11 @@ class Masks:
 
 def folder_digest(folder: Path, masks: Masks) -> dict[str, Any]:
     """Return the digest of every file below a folder, by its relative path in the order of names."""
+    found = {path.relative_to(folder): path for path in sorted(folder.rglob("*")) if path.is_file()}
     return {
-        path.relative_to(folder).as_posix(): file_digest(path, masks)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in SKIPPED and path.suffix not in OPAQUE
+        name.as_posix(): file_digest(path, masks)
+        for name, path in found.items()
+        if path.name not in SKIPPED and path.suffix not in OPAQUE and CACHES.isdisjoint(name.parts)
     }
 
 
@@ -45,7 +51,8 @@ def file_digest(path: Path, masks: Masks) -> Any:
     """Return a text's hash, or of weights the hash and the root mean square, which other CPUs move a little only."""
     if path.suffix == ".safetensors":
         return weights_digest(path)
-    return text_digest(masks.text(path.read_text(encoding="utf-8")))
+    text = masks.text(path.read_text(encoding="utf-8"))
+    return text_digest(KEY.sub("<key>", text) if path.name == "adapters.json" else text)
 
 
 def text_digest(text: str) -> str:

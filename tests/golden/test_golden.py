@@ -6,7 +6,8 @@ only where the libraries have the versions with which they were written; elsewhe
 The work is done with kernels that all x86-64 CPUs have (`golden_machine.PINNED`). That does not promise the same bits
 on every CPU. So on a machine of another kind results that are not the same bits are compared once more: files that no
 floating point has a part in bit for bit, numbers within a tolerance. Where such a machine sampled other tokens, what
-was measured on them cannot be compared; then the test of a recipe is skipped and says so, after its exact part.
+was measured on them cannot be compared; then the test is skipped and says so, after its exact part. Rounding that is
+let through is told as a warning.
 
 After a change of results that is meant: `python tests/golden/write_golden.py`, and commit with the reason.
 """
@@ -14,11 +15,12 @@ After a change of results that is meant: `python tests/golden/write_golden.py`, 
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
-from golden_compare import differences, exact, far, texts
+from golden_compare import SAMPLED, compared
 from golden_machine import do_work, machine, versions
 
 HERE = Path(__file__).parent
@@ -46,12 +48,9 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("part", ["full", "lora", "verbs"])
 def test_results_are_the_golden_ones(part: str, done: Path) -> None:
     wanted, found = golden(part), json.loads((done / f"golden_{part}.json").read_text(encoding="utf-8"))
-    changed = [*differences(wanted, found)]
-    if not changed:
-        return
-    if machine() == golden("machine")["machine"]:
-        pytest.fail(f"{len(changed)} results changed\n" + "\n".join(changed[:60]))
-    assert [*differences(exact(wanted["files"]), exact(found["files"]))] == []
-    if texts(wanted["files"]) != texts(found["files"]):
-        pytest.skip(f"this CPU is of another kind and sampled other tokens; the exact files of '{part}' are the same")
-    assert [*far(wanted, found)] == []
+    wrong, why = compared(wanted, found, machine() == golden("machine")["machine"])
+    assert not wrong, f"{part}: {len(wrong)} results changed\n" + "\n".join(wrong[:60])
+    if why == SAMPLED:
+        pytest.skip(f"{part}: {why}")
+    if why:
+        warnings.warn(f"{part}: {why}", stacklevel=1)
