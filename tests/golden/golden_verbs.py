@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from golden_digest import Masks, folder_digest
+from golden_digest import Masks, folder_digest, text_digest
 
 from sacpo import api
 
@@ -52,6 +52,8 @@ def verbs(folder: Path, stages: Path, url: str, masks: Masks) -> dict[str, Any]:
     said["report"] = str(page)
     said["stats"] = _stats(folder, "judge-llm", "--ratings", "--draws", "50")
     said["stats of two"] = _stats(folder, "judge-model", "judge-refusal")
+    whole = _stats(folder, str(stages.parent), "--against", "H", "--ratings", "--draws", "20")
+    said["stats of a run"] = {name: text_digest(json.dumps(one)) for name, one in whole.items()}
     return {"returned": masks.data(said), "files": folder_digest(folder, masks)}
 
 
