@@ -1,7 +1,8 @@
 """The environment in which golden work is done, and what is written down about the machine and its libraries.
 
 Floating point depends on the kernels that a CPU is given. `PINNED` asks every library for one kernel set that all
-x86-64 CPUs have. Seen so far: the same bits on an AMD CPU with AVX-512, and on an emulated Intel CPU without AVX.
+x86-64 CPUs have. Seen so far: the same bits on an AMD CPU with AVX-512, and on emulated
+Intel CPUs without AVX and with AVX2.
 """
 
 from __future__ import annotations
