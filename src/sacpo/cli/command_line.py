@@ -161,15 +161,13 @@ def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json
     from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
-    from sacpo.system.runs import RunFolder
 
-    study, statuses = plan(recipe, runs=runs, start=start, command=command)
-    folder = RunFolder(runs / recipe.name)
-    found, judged = trainings(study, statuses, folder), judgings(study, statuses, folder)
+    planned = plan(recipe, runs=runs, start=start, command=command)
+    found, judged = trainings(recipe, planned), judgings(recipe, planned)
     if as_json:
-        print(json.dumps(plan_json(study, statuses, found, judged)))
+        print(json.dumps(plan_json(recipe, planned, found, judged)))
         return
-    plan_tables(study, statuses, found, judged)
+    plan_tables(recipe, planned, found, judged)
 
 
 def _show_run(done: Any, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.errors import DataError, RecipeError, RunError
-from sacpo.pipeline.evaluation_work import MEASURES
+from sacpo.pipeline.stages.verdicts import MEASURES
 from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model

@@ -1,0 +1,28 @@
+"""`kind: reward-model`: a sequence classifier with one logit, from outside or trained in the run."""
+
+from __future__ import annotations
+
+from sacpo.judging.kinds import Parts
+from sacpo.judging.question import Judge
+from sacpo.judging.reward_model import reward_model_scores
+from sacpo.judging.scored import ScoredJudge, ScoreFunction
+
+
+def make(parts: Parts) -> Judge:
+    """Return a judge by the model's scores."""
+    return ScoredJudge(parts.spec.kind, parts.criterion, scores(parts))
+
+
+def scores(parts: Parts) -> ScoreFunction:
+    """Return the model's scores."""
+    assert parts.model is not None
+    spec = parts.spec
+    return reward_model_scores(
+        parts.model,
+        parts.base,
+        sign=spec.sign,
+        max_length=spec.max_length,
+        batch_size=spec.batch_size,
+        unsafe_below=spec.unsafe_below,
+        revision=spec.revision,
+    )
