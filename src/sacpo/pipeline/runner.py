@@ -12,7 +12,7 @@ from sacpo.errors import RecipeError
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.explain import did_you_mean
-from sacpo.system.runs import RunFolder
+from sacpo.system.runs import RunFolder, machine_errors
 
 S = TypeVar("S", bound=Stage[Any])
 T = TypeVar("T")
@@ -116,8 +116,10 @@ class Plan:
 
     def __call__(self, stage: S) -> S:
         """Note a stage."""
-        begun = self.folder.partial(stage.name, stage.key).exists()
-        state = "done" if is_kept(self.folder, stage, self.redo) else "resumed" if begun else "open"
+        partial = self.folder.partial(stage.name, stage.key)
+        with machine_errors(self.folder.path):
+            begun = partial.exists()
+            state = "done" if is_kept(self.folder, stage, self.redo) else "resumed" if begun else "open"
         self.statuses.append(Status(stage, state))
         return stage
 

@@ -258,6 +258,14 @@ def _check_theory(recipe: Recipe) -> None:
     if theory is None:
         return
     _known("prompt set", theory.prompts, recipe.prompts, "theory.prompts")
+    if not recipe.evaluate.kl_prompts:
+        raise RecipeError(
+            "theory needs samples of every model, and 'kl_prompts' asks for none",
+            where="evaluate.kl_prompts",
+            value=recipe.evaluate.kl_prompts,
+            allowed="1 or more",
+            do="set it to how many prompts KL is sampled on, or leave 'theory' out",
+        )
     for name in ("reward", "safety"):
         criterion = getattr(theory, name)
         _known("judge", criterion, recipe.evaluate.judges, f"theory.{name}")
