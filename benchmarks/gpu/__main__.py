@@ -34,11 +34,10 @@ def main() -> None:
     except ValueError as error:
         sys.exit(str(error))
     with tempfile.TemporaryDirectory() as folder:
-        site = Path(folder) / "site"
         if options.wheels:
-            installed, absent = wheels.install(options.wheels, site)
+            installed, absent = wheels.install(options.wheels, Path(folder) / "site")
             print(f"installed for this run: {', '.join(installed) or 'nothing'}; no wheel: {absent}", flush=True)
-        runner = Runner(options.out, options.deadline, options.device, small=options.toy, site=site)
+        runner = Runner(options.out, options.deadline, options.device, Path(folder), small=options.toy)
         runner.run(sections)
     print("\n" + lines.table(lines.read(options.out)), flush=True)
 

@@ -35,21 +35,20 @@ class Runner:
         out: File of JSON lines.
         deadline: Seconds for everything.
         device: "cuda" or "cpu".
+        work: A folder that ends with the run: packages in `site`, what is compiled, and what parts write.
         small: Toy sizes.
-        site: A folder of further packages.
     """
 
-    def __init__(
-        self, out: Path, deadline: float, device: str, *, small: bool = False, site: Path | None = None
-    ) -> None:
-        self.out, self.device, self.small = out, device, small
+    def __init__(self, out: Path, deadline: float, device: str, work: Path, *, small: bool = False) -> None:
+        self.out, self.device, self.work, self.small = out, device, work, small
         self.until = time.time() + deadline
         self.least = 1.0 if small else LEAST
         self.bf16_tflops: float | None = None
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text("")
-        folders = [*([str(site)] if site else []), str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
-        self.environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        folders = [str(work / "site"), str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        compiled = {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"), "TRITON_CACHE_DIR": str(work / "triton")}
+        self.environment = {**os.environ, **compiled, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
 
     def tell(self, section: str, label: str, record: dict[str, Any]) -> None:
         """Keep a line in the file and show it, at once."""
@@ -81,14 +80,16 @@ class Runner:
     def section(self, section: Section) -> bool:
         """Run a section's parts; return whether memory ran out in one of this package's."""
         self.tell(section.name, "", {"part": "begun", "title": section.title, "left": self.until - time.time()})
-        full = False
+        full, hopeless = False, False
         for part in section.parts:
             left = self.until - time.time()
-            if left < self.least:
-                self.tell(section.name, part.label, {"part": "not run", "reason": "out of time"})
+            if hopeless or left < self.least:
+                reason = "the first part ran out of memory" if hopeless else "out of time"
+                self.tell(section.name, part.label, {"part": "not run", "reason": reason})
                 continue
             records = self.part(section.name, part, min(part.budget, left - GRACE / 2))
-            short = any(r["part"] == "failed" and r.get("memory") for r in records)
+            short = any(record["part"] == "failed" and record.get("memory") for record in records)
+            hopeless = short and part is section.parts[0]  # which needs least
             full = full or (short and part.options.get("peer", "sacpo") == "sacpo")
         return full
 
@@ -99,17 +100,15 @@ class Runner:
         if part.call == "training.run":
             options["bf16_tflops"] = self.bf16_tflops
         records: list[dict[str, Any]] = []
-        with tempfile.TemporaryDirectory() as folder, (Path(folder) / "stderr").open("w+") as errors:
+        with tempfile.TemporaryDirectory(dir=self.work) as folder, (Path(folder) / "stderr").open("w+") as errors:
             command = [sys.executable, "-m", "benchmarks.gpu.section", part.call, json.dumps(options)]
-            environment = {**self.environment, "HF_HOME": folder, "TMPDIR": os.environ.get("TMPDIR", "")}
-            environment = {name: value for name, value in environment.items() if value}
             process = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
                 cwd=ROOT,
-                env=environment,
+                env={**self.environment, "HF_HOME": folder, "TMPDIR": folder},
                 process_group=0,
             )
             try:

@@ -55,7 +55,7 @@ class Case:
     def optimiser(self) -> str:
         """Adam's states in 8 bits where that can be had; else they have the weights' type."""
         eight = not self.lora and importlib.util.find_spec("bitsandbytes") is not None
-        return "adamw_bnb_8bit" if eight else "adamw_torch"
+        return "adamw_bnb_8bit" if eight else "adamw_torch_fused"
 
 
 def run(clock: Clock, *, bf16_tflops: float | None = None, **options: Any) -> None:
@@ -81,6 +81,7 @@ def run(clock: Clock, *, bf16_tflops: float | None = None, **options: Any) -> No
     found = summary(case, config, steps, reference, bf16_tflops)
     layout = getattr(getattr(trainer, "_reference", None), "chosen", None)
     about = {"layout": layout.name} if layout else {}
+    about["lengths"] = f"{case.lengths}: {shapes.lengths(case.lengths, 1)[1]}"
     emit("side", **about, **found, whole_seconds=whole, peak_gb=clock.peak_gb(), optimiser=case.optimiser)
 
 
@@ -254,10 +255,12 @@ def trl_trainer(
     """Return TRL's trainer on the same batches; a tuned one's reference pass is done."""
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
+    from trl.trainer import dpo_trainer
 
     from sacpo.align.order import EpochShuffle
 
     tuned = case.peer == "trl-tuned"
+    dpo_trainer.hash_module = lambda module: "these weights"  # it names a cache, and takes a minute at 7B
     micro = min(case.micro, case.batch) if tuned else case.batch
 
     class Ordered(DPOTrainer):  # type: ignore[misc]

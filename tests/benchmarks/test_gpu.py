@@ -101,7 +101,7 @@ def test_a_part_that_hangs_or_crashes_loses_no_other(tmp_path: Path) -> None:
         Part("machine.describe", 60, "runs"),
     )
     out = tmp_path / "gpu.jsonl"
-    runner.Runner(out, 120, "cpu", small=True).run([Section("test", "a test", parts)])
+    runner.Runner(out, 120, "cpu", tmp_path, small=True).run([Section("test", "a test", parts)])
     found = told(out)
     assert found[:2] == [("begun", ""), ("failed", "exit status 1")]
     assert found[2] == ("failed", "ended after 0 s")
@@ -110,7 +110,7 @@ def test_a_part_that_hangs_or_crashes_loses_no_other(tmp_path: Path) -> None:
 
 def test_behind_the_deadline_sections_are_told_as_not_run(tmp_path: Path) -> None:
     out = tmp_path / "gpu.jsonl"
-    runner.Runner(out, 0, "cpu").run(plan.chosen(["merge", "resume"], small=True))
+    runner.Runner(out, 0, "cpu", tmp_path).run(plan.chosen(["merge", "resume"], small=True))
     assert told(out) == [("begun", ""), ("not run", "out of time")] * 2
 
 
@@ -124,8 +124,9 @@ def test_memory_that_runs_out_leads_to_the_smaller_shape(tmp_path: Path, monkeyp
         return [{"part": "failed", "memory": True}] if short else [{"part": "done"}]
 
     monkeypatch.setattr(runner.Runner, "part", part)
-    runner.Runner(tmp_path / "gpu.jsonl", 120, "cpu").run(plan.chosen(["full-1.5b", "merge"], small=False))
-    assert [name for name, _ in dict.fromkeys((name, "") for name, _ in seen)] == ["full-1.5b", "full-small", "merge"]
+    runner.Runner(tmp_path / "gpu.jsonl", 120, "cpu", tmp_path).run(plan.chosen(["full-1.5b", "merge"], small=False))
+    assert seen[0] == ("full-1.5b", plan.OURS)  # after which the others of that size are not tried
+    assert [*dict.fromkeys(name for name, _ in seen[1:])] == ["full-small", "merge"]
     error = RuntimeError("CUDA error: out of memory")
     assert emit.out_of_memory(error) and not emit.out_of_memory(RuntimeError("device-side assert"))
 
