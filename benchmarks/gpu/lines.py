@@ -102,6 +102,7 @@ def compared(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
             losses = [*zip(ours["losses"], theirs["losses"], strict=False)]
             found.append(
                 {
+                    "section": section.name,
                     "title": section.title,
                     "ours": ours,
                     "theirs": theirs,
@@ -111,6 +112,15 @@ def compared(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def ratio(pair: dict[str, Any]) -> str:
+    """Return a comparison as a line of text."""
+    apart = "no common step" if pair["apart"] is None else f"losses at most {pair['apart']:.1e} apart"
+    return (
+        f"[{pair['section']}] {pair['ours']['label']} beside {pair['theirs']['label']}: {pair['rate']:.2f} times the "
+        f"pairs/s, {pair['memory']:.2f} of the peak memory, {apart}"
+    )
 
 
 def table(lines: list[dict[str, Any]]) -> str:

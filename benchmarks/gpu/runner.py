@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu.emit import parsed
-from benchmarks.gpu.lines import said
+from benchmarks.gpu.lines import compared, ratio, read, said
 from benchmarks.gpu.plan import SPARE, Part, Section, toy
 
 ROOT = Path(__file__).parents[2]
@@ -91,6 +91,9 @@ class Runner:
             short = any(record["part"] == "failed" and record.get("memory") for record in records)
             hopeless = short and part is section.parts[0]  # which needs least
             full = full or (short and part.options.get("peer", "sacpo") == "sacpo")
+        for pair in compared(read(self.out)) if section.pairs else ():
+            if pair["section"] == section.name:
+                print(ratio(pair), flush=True)
         return full
 
     def part(self, section: str, part: Part, budget: float) -> list[dict[str, Any]]:

@@ -43,7 +43,8 @@ def test_sections_run_and_the_table_is_made_from_their_lines(tmp_path: Path) -> 
 def test_both_sides_train_on_the_same_batches_and_a_resumed_training_repeats(tmp_path: Path) -> None:
     pytest.importorskip("trl")
     file = tmp_path / "gpu.jsonl"
-    command("--toy", "--device", "cpu", "--out", str(file), "full-1.5b", "resume")
+    said = command("--toy", "--device", "cpu", "--out", str(file), "full-1.5b", "resume")
+    assert said.count(" times the pairs/s, ") == 2
     found = lines.read(file)
     assert [line["label"] for line in found if line["part"] == "side"] == [plan.OURS, plan.DEFAULTS, plan.TUNED]
     pairs = lines.compared(found)
