@@ -60,8 +60,7 @@ def _real(kind: str, n: int) -> list[tuple[int, int, int]]:
     records = prepare(read_source(spec, name=kind, seed=SEED).records, spec, name=kind, seed=SEED).train
     chosen = random.Random(SEED).sample([*records], min(n, len(records)))
     counted = [
-        (sum(_words(m.content) for m in r.prompt.messages), _words(r.chosen), _words(r.rejected))  # type: ignore[union-attr]
-        for r in chosen
+        (sum(_words(m.content) for m in r.prompt.messages), _words(r.chosen), _words(r.rejected)) for r in chosen
     ]
     return [(min(p, LONGEST // 2), min(c, LONGEST // 2 - 1), min(r, LONGEST // 2 - 1)) for p, c, r in counted]
 

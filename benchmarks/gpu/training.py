@@ -120,7 +120,10 @@ def warm_up(model: Any, clock: Clock, attention: str) -> None:
 
 
 class Steps:
-    """Seconds and losses of optimiser steps; ends the training when the section's time does."""
+    """Seconds and losses of optimiser steps; ends the training when the section's time does.
+
+    A step lasts from the end of the one before to its own: laying out its batch belongs to it.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -137,11 +140,13 @@ class Steps:
         class Callback(TrainerCallback):
             """Times the steps."""
 
-            def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
                 steps.began = steps.clock.now()
 
             def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-                steps.seconds.append(steps.clock.now() - steps.began)
+                ended = steps.clock.now()
+                steps.seconds.append(ended - steps.began)
+                steps.began = ended
                 if steps.clock.left() < 2 * max(steps.seconds[-2:]) + 5:
                     control.should_training_stop = True
 
