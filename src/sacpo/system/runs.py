@@ -8,8 +8,8 @@
       partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
 
 A stage's key is the hash of its name, its configuration and its inputs' keys. A stage is finished when its folder
-holds a manifest with that key; the folder is renamed into place after everything in it was flushed to the disk. The
-manifest is written last, so a folder under partial/ that has one lacks nothing but the renaming.
+holds a manifest with that key. First all files are flushed to the disk, then the manifest is written, then the folder
+is renamed into place. So a folder under partial/ that has a manifest is complete: only its renaming is missing.
 """
 
 from __future__ import annotations
