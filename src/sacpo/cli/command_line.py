@@ -89,6 +89,7 @@ def run(
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
     from sacpo.recipe import load_recipe
+    from sacpo.recipe.checks import notices
 
     loaded = load_recipe(recipe, overrides or [])
     command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
@@ -100,6 +101,8 @@ def run(
 
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
+        for text in notices(loaded):
+            progress.notice(text)
         done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
     _show_run(done, as_json)
 

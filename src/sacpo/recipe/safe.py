@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from sacpo.errors import RecipeError, UserError
+from sacpo.recipe.section import SURROGATE
 
 DEEPEST = 50
 """Levels of lists and mappings; a recipe nests about five."""
@@ -29,7 +30,6 @@ CORE = ("null", "bool", "int", "float", "str", "seq", "map")
 """YAML's types that a recipe may use; others (sets, dates, bytes) are no JSON."""
 MERGE = "tag:yaml.org,2002:merge"
 TOO_DEEP = f"lists or mappings are nested too deep: more than {DEEPEST} levels"
-SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Unbounded(yaml.MarkedYAMLError):

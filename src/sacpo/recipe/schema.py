@@ -31,6 +31,16 @@ LAYOUT = (
 )
 RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
 METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
+KIND_OF_FORMAT = {
+    "unpaired": "unpaired",
+    "demonstrations": "demonstrations",
+    "alpaca": "demonstrations",
+    "sharegpt": "",
+    "prompts": "prompts",
+    "xstest": "prompts",
+    "world": "prompts",
+}
+"""What a format's records are where the recipe does not say 'as', "" where its rows tell; others hold pairs."""
 
 
 class TokenizerSpec(Section):
@@ -40,6 +50,12 @@ class TokenizerSpec(Section):
     vocab_size: int = Field(8000, ge=300, description="BPE only: number of tokens")
     datasets: tuple[str, ...] = Field((), description="BPE only: names of data sources whose texts train it")
 
+    @model_validator(mode="after")
+    def _used(self) -> TokenizerSpec:
+        if self.kind == "world":
+            self.unused(("vocab_size", "datasets"), "the world's tokenizer has the world's words")
+        return self
+
 
 class QuantizationSpec(Section):
     """The base in few bits, for LoRA on a small GPU (QLoRA); needs CUDA and the package bitsandbytes."""
@@ -47,7 +63,15 @@ class QuantizationSpec(Section):
     bits: Literal[4, 8] = 4
     type: Literal["nf4", "fp4"] = Field("nf4", description="4 bits only: the number type")
     double: bool = Field(True, description="4 bits only: quantise the scales too")
-    compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="4 bits only: number type of the products"
+    )
+
+    @model_validator(mode="after")
+    def _used(self) -> QuantizationSpec:
+        if self.bits == 8:
+            self.unused(("type", "double", "compute_dtype"), "it belongs to 4 bits")
+        return self
 
 
 class BaseSpec(Section):
@@ -76,6 +100,9 @@ class BaseSpec(Section):
             raise ValueError("a 'model' brings its own tokenizer: leave 'tokenizer' out")
         if self.config is not None and ("model_type" not in self.config or self.tokenizer is None):
             raise ValueError("a 'config' needs 'model_type' in it and a 'tokenizer' beside it")
+        if self.config is not None:
+            remote = () if isinstance(self.tokenizer, str) else ("trust_remote_code",)
+            self.unused(("revision", *remote), "a model that is built from 'config' comes from no hub")
         return self
 
     @field_validator("template")
@@ -123,6 +150,12 @@ class SourceSpec(Section):
                 raise ValueError("format 'world' needs 'split' and 'limit'")
         elif self.path is None or not all(path.strip() for path in self.paths):
             raise ValueError(f"format '{self.format}' needs a 'path'")
+        if self.format == "world":
+            self.unused(("revision", "label", "columns", "kind"), "the world's prompts say themselves what they are")
+        else:
+            self.unused(("mix",), "only the world can mix its tasks")
+        if self.format == "xstest":
+            self.unused(("kind",), "XSTest's rows say what they are")
         return self
 
     @property
@@ -143,12 +176,29 @@ class DataSpec(SourceSpec):
     ties: Literal["keep", "drop"] = Field("keep", description="pairs whose probability is exactly one half")
     holdout: Fraction = Field(0.0, description="share of the prompts held out for implicit-reward accuracy")
 
+    @model_validator(mode="after")
+    def _used(self) -> DataSpec:
+        if self.holds not in ("pairs", ""):
+            self.unused(("soft_labels", "ties"), f"it is about pairs, and this source gives {self.holds}")
+        return self
+
+    @property
+    def holds(self) -> str:
+        """What kind of records it gives: "pairs", ...; "" where only its rows tell."""
+        return self.as_ or KIND_OF_FORMAT.get(self.format, "pairs")
+
 
 class PromptsSpec(SourceSpec):
     """A named set of evaluation prompts."""
 
     role: Literal["tuning", "report", "certification"]
     unseen_tasks: bool = Field(False, description="world: tasks that no training prompt asks for")
+
+    @model_validator(mode="after")
+    def _used(self) -> PromptsSpec:
+        if self.format != "world":
+            self.unused(("unseen_tasks",), "only the world knows its tasks")
+        return self
 
 
 class TrainingSpec(Section):
@@ -206,7 +256,7 @@ class LoraSpec(Section):
 
     r: int = Field(16, ge=1)
     lora_alpha: float = Field(32, gt=0)
-    lora_dropout: Fraction = 0.0
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] | None = None
     use_rslora: bool = False
     use_dora: bool = False
@@ -256,6 +306,12 @@ class SampledSpec(Section):
             raise ValueError("the shares must add up to 1")
         return value
 
+    @model_validator(mode="after")
+    def _used(self) -> SampledSpec:
+        if self.labels == "hard":
+            self.unused(("score_scale",), "hard labels take the better score, however much better it is")
+        return self
+
 
 class StepSpec(Section):
     """One alignment step: its reference is the model it starts from.
@@ -285,6 +341,8 @@ class StepSpec(Section):
             raise ValueError("only one of 'desirable_weight' and 'undesirable_weight' can be 'balanced'")
         if self.algorithm == "dpo" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
             raise ValueError("'desirable_weight' and 'undesirable_weight' are KTO's: DPO would ignore them")
+        if self.algorithm == "kto":
+            self.unused(("soft_labels",), "KTO's labels are never soft ('soft_labels: harden' of a data source rounds)")
         return self
 
     @property
@@ -343,6 +401,23 @@ class GenerationSpec(Section):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     batch_size: int = Field(16, ge=1)
 
+    @model_validator(mode="after")
+    def _used(self) -> GenerationSpec:
+        if not self.do_sample:
+            self.unused(("temperature", "top_p"), "greedy decoding samples nothing (do_sample: true does)")
+        return self
+
+
+TRAINED = {"training", "too_long"}
+"""Keys of a reward model that is trained here."""
+JUDGED_BY = {
+    "oracle": (),
+    "refusal": (),
+    "reward-model": ("model", "revision", "dataset", "max_length", "sign", "unsafe_below", "batch_size", *TRAINED),
+    "llm": ("rubric", *AskingSpec.model_fields),
+}
+"""The keys that each kind of judge uses, beside those that all of them do."""
+
 
 class JudgeSpec(AskingSpec):
     """A judge of one criterion.
@@ -374,6 +449,10 @@ class JudgeSpec(AskingSpec):
             raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
         if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
             raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
+        used = {*JUDGED_BY[self.kind], "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)
+        used -= {"revision"} if self.dataset is not None else set()
+        by = f"a judge of kind '{self.kind}'" + (" with a 'model'" if self.model is not None else "")
+        self.unused([name for name in type(self).model_fields if name not in used], f"{by} does not use it")
         return self
 
 
@@ -402,7 +481,7 @@ class ConstraintSpec(Section):
         "kl",
     ]
     prompts: str
-    criterion: str | None = Field(None, description="the judge; needed for mean_score and win_rate")
+    criterion: str | None = Field(None, description="the judge of mean_score and win_rate; other metrics take none")
     at_most: float | None = None
     at_least: float | None = None
 
@@ -410,6 +489,8 @@ class ConstraintSpec(Section):
     def _one_bound(self) -> ConstraintSpec:
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError("give exactly one of 'at_most' and 'at_least'")
+        if self.metric not in ("win_rate", "mean_score"):
+            self.unused(("criterion",), f"'{self.metric}' is of all judges together, or of none")
         return self
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SURROGATE = re.compile("[\ud800-\udfff]")
 Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -25,9 +27,34 @@ class Section(BaseModel):
         field = cls.model_fields[info.field_name or ""]
         if isinstance(value, bool) and not _allows(bool, field.annotation):
             raise ValueError("true and false are allowed only where a key is a switch")
+        if _broken(value):
+            raise ValueError("half of a surrogate pair: this is not valid Unicode and can be written nowhere")
         return value
+
+    def unused(self, keys: Iterable[str], who: str) -> None:
+        """Refuse keys that have no effect here: whoever wrote one meant something by it.
+
+        A key that says what it says by default passes, so that a recipe with all its defaults can be read back.
+
+        Raises:
+            ValueError: One of these keys has another value than its default.
+        """
+        fields = type(self).model_fields
+        for name in keys:
+            default = fields[name].get_default(call_default_factory=True)
+            if getattr(self, name) != default:
+                raise ValueError(f"'{fields[name].alias or name}' has no effect here: {who}; leave it out")
 
 
 def _allows(kind: type, annotation: Any) -> bool:
     """Tell whether a value of this very type is one of those that an annotation names."""
     return annotation in (kind, Any) or any(_allows(kind, part) for part in get_args(annotation))
+
+
+def _broken(value: Any) -> bool:
+    """Tell whether a text somewhere in a value is not valid Unicode."""
+    if isinstance(value, dict):
+        return any(_broken(part) for pair in value.items() for part in pair)
+    if isinstance(value, list | tuple):
+        return any(map(_broken, value))
+    return isinstance(value, str) and SURROGATE.search(value) is not None
