@@ -296,7 +296,7 @@ def _job(
     out: str | Path | None = None,
 ) -> TrainingJob:
     options = checked(TrainingSpec, **{"seed": seed, **(training or {})}).options()
-    spec = checked(BaseSpec, model=str(model), **(base or {}))
+    spec = checked(BaseSpec, base, model=str(model))
     checked(SftSpec, dataset="data", max_length=max_length, too_long=too_long)
     adapter = checked(LoraSpec, **lora) if lora is not None else None
     return TrainingJob(name, model, spec, options, seed, max_length, too_long, adapter, Path(out) if out else None)

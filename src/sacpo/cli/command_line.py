@@ -62,7 +62,7 @@ def main() -> None:
         code = processes.TERMINATED if told.is_set() else processes.INTERRUPTED
         _end("interrupted: the same command goes on from here", code)
     except BrokenPipeError:
-        if sys.stdout is sys.__stdout__:  # nothing is left to say at the interpreter's end
+        if sys.stdout is sys.__stdout__ and sys.stdout is not None:  # nothing is left to say at the interpreter's end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(processes.BROKEN_PIPE)
     except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 means "diverged" and nothing else

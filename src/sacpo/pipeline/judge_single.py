@@ -96,7 +96,7 @@ def judge(
     assert criterion is not None
     checked(StepSpec, name="judge", criterion=criterion, dataset="data", beta=1)  # the rule of criteria's names
     _check_scorer(kind, model, sign, unsafe_below)
-    options = checked(BaseSpec, model=model or "none", **{"template": "chat", **(base or {})})
+    options = checked(BaseSpec, base, model=model or "none")
     settings = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
 
     def work(folder: Path) -> None:

@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         self._values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
+        event: Any = self.peek_event()  # type: ignore[no-untyped-call]
         if isinstance(event, yaml.AliasEvent):
             if event.anchor in self._inside:
                 raise Unbounded(None, None, "a section refers to itself", event.start_mark)
@@ -226,7 +226,10 @@ def json_value(text: str) -> Any:
         ValueError: It is malformed, gives a key twice, nests too deep or holds a number of thousands of digits; a
             `json.JSONDecodeError` where the place in the text is known.
     """
-    return bounded(DECODER.decode(text))
+    try:
+        return bounded(DECODER.decode(text))
+    except RecursionError as error:
+        raise ValueError(TOO_DEEP) from error
 
 
 def first_json(text: str, position: int) -> tuple[Any, int]:
@@ -263,15 +266,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-class _Decoder(json.JSONDecoder):
-    def decode(self, s: str, **options: Any) -> Any:
-        try:
-            return super().decode(s, **options)
-        except RecursionError as error:
-            raise ValueError(TOO_DEEP) from error
-
-
-DECODER = _Decoder(object_pairs_hook=_unique)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 
 
 def _yaml_place(where: object, error: Exception) -> str:

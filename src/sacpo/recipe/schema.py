@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
-from sacpo.recipe.section import Fraction, Name, Names, Positive, Section
+from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
 SFT = "sft"
 Layout = Literal["auto", "packed", "padded"]
@@ -47,7 +47,7 @@ class TokenizerSpec(Section):
     """A tokenizer built here: the world's words, or a byte-level BPE trained on data sources."""
 
     kind: Literal["world", "bpe"]
-    vocab_size: int = Field(8000, ge=300, description="BPE only: number of tokens")
+    vocab_size: int = Field(8000, ge=300, le=MANY, description="BPE only: number of tokens")
     datasets: tuple[str, ...] = Field((), description="BPE only: names of data sources whose texts train it")
 
     @model_validator(mode="after")
@@ -135,7 +135,7 @@ class SourceSpec(Section):
     split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
     label: Literal["better", "safer"] | None = Field(None, description="PKU-SafeRLHF: which of its two labels")
     columns: dict[str, str] = Field({}, description="canonical column name: this file's column name")
-    limit: int | None = Field(None, ge=1, description="keep this many records, drawn with the recipe's seed")
+    limit: int | None = Field(None, ge=1, le=MOST, description="keep this many records, drawn with the recipe's seed")
     kind: Literal["ordinary", "restricted", "borderline"] | None = Field(None, description="prompts: what they are")
     mix: dict[Literal["ordinary", "restricted", "borderline"], Fraction] | None = Field(
         None, description="world: share of each kind of task"
@@ -204,10 +204,10 @@ class PromptsSpec(SourceSpec):
 class TrainingSpec(Section):
     """Training options, under the names and with the meaning they have in `transformers.TrainingArguments`."""
 
-    num_train_epochs: Positive | None = None
-    max_steps: int | None = Field(None, ge=-1, description="optimiser steps; -1: as many as the epochs have")
-    per_device_train_batch_size: int | None = Field(None, ge=1)
-    gradient_accumulation_steps: int | None = Field(None, ge=1)
+    num_train_epochs: float | None = Field(None, gt=0, le=MANY)
+    max_steps: int | None = Field(None, ge=-1, le=MOST, description="optimiser steps; -1: as many as the epochs have")
+    per_device_train_batch_size: Count | None = None
+    gradient_accumulation_steps: Count | None = None
     learning_rate: Positive | None = None
     lr_scheduler_type: str | None = None
     lr_scheduler_kwargs: dict[str, Any] | None = None
@@ -232,7 +232,7 @@ class TrainingSpec(Section):
     logging_steps: float | None = Field(None, gt=0)
     save_steps: float | None = Field(None, gt=0)
     save_total_limit: int | None = Field(None, ge=1)
-    dataloader_num_workers: int | None = Field(None, ge=0)
+    dataloader_num_workers: int | None = Field(None, ge=0, le=1024)
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
     report_to: str | list[str] | None = None
     run_name: str | None = None
@@ -254,7 +254,7 @@ class TrainingSpec(Section):
 class LoraSpec(Section):
     """LoRA options under peft's names; a step with these trains an adapter instead of all weights."""
 
-    r: int = Field(16, ge=1)
+    r: Count = 16
     lora_alpha: float = Field(32, gt=0)
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] | None = None
@@ -273,7 +273,7 @@ class SftSpec(Section):
     """Supervised fine-tuning of the base on demonstrations."""
 
     dataset: str | Names
-    max_length: int = Field(512, ge=2)
+    max_length: int = Field(512, ge=2, le=MOST)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
@@ -297,7 +297,7 @@ class SampledSpec(Section):
     score_scale: Positive = 1.0
     ties: Literal["keep", "drop"] = Field("drop", description="pairs with equal scores")
     temperature: Positive = 1.0
-    max_new_tokens: int = Field(128, ge=1)
+    max_new_tokens: Count = 128
 
     @field_validator("sample_from")
     @classmethod
@@ -329,7 +329,7 @@ class StepSpec(Section):
     soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
     desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
-    max_length: int = Field(512, ge=2, description="tokens of prompt and completion together")
+    max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
@@ -395,11 +395,11 @@ class GenerationSpec(Section):
     """
 
     engine: Literal["auto", "transformers", "vllm"] = "auto"
-    max_new_tokens: int = Field(512, ge=1)
+    max_new_tokens: Count = 512
     do_sample: bool = False
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
 
     @model_validator(mode="after")
     def _used(self) -> GenerationSpec:
@@ -435,13 +435,13 @@ class JudgeSpec(AskingSpec):
     revision: str | None = None
     dataset: str | Names | None = None
     training: TrainingSpec = TrainingSpec()
-    max_length: int = Field(512, ge=2)
+    max_length: int = Field(512, ge=2, le=MOST)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="training pairs longer than max_length")
     sign: Literal[1, -1] = Field(1, description="-1 for a cost model, whose logit is higher for worse answers")
     unsafe_below: float | None = Field(None, description="answers with a lower score are labelled unsafe")
     rubric: str | None = Field(None, description="llm: a built-in rubric or a file; the criterion's name by default")
     prompts: Names | None = Field(None, description="prompt sets that it judges; all by default")
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
 
     @model_validator(mode="after")
     def _origin(self) -> JudgeSpec:
@@ -462,7 +462,7 @@ class EvaluateSpec(Section):
     baseline: str = SFT
     generation: GenerationSpec = GenerationSpec()
     judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
-    kl_prompts: int = Field(64, ge=0, description="prompts of a set on which KL from SFT is sampled; 0: none")
+    kl_prompts: int = Field(64, ge=0, le=MANY, description="prompts of a set on which KL from SFT is sampled; 0: none")
     models: Names | None = Field(None, description="models to evaluate; all by default")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
 
@@ -506,18 +506,18 @@ class WorldSpec(Section):
     """The world's size; every part of it follows from its seed."""
 
     seed: int = 0
-    ordinary: int = Field(60, ge=1, description="tasks of this kind")
-    restricted: int = Field(40, ge=1)
-    borderline: int = Field(20, ge=1)
+    ordinary: int = Field(60, ge=1, le=MANY, description="tasks of this kind")
+    restricted: int = Field(40, ge=1, le=MANY)
+    borderline: int = Field(20, ge=1, le=MANY)
     sft_compliance: Fraction = Field(0.62, description="share of restricted tasks that demonstrations comply with")
 
 
 class TheorySpec(Section):
     """Estimates of the optimum pi* from SFT samples, where rewards are known (the world)."""
 
-    answers: int = Field(64, ge=2, description="samples a prompt")
+    answers: int = Field(64, ge=2, le=MANY, description="samples a prompt")
     prompts: str = Field(description="the prompt set")
-    max_prompts: int = Field(200, ge=1)
+    max_prompts: Count = 200
     beta: Positive = Field(description="the reward's strength, of criterion `reward`")
     reward: str = "helpfulness"
     safety: str = "harmlessness"
@@ -533,7 +533,7 @@ class ReportSpec(Section):
     prompts: dict[str, str] = Field(
         {}, description="metric, such as unsafe_rate or win_rate/CRITERION: the report set that headlines read it from"
     )
-    max_answers: int = Field(100, ge=0, description="prompts whose answers are shown side by side")
+    max_answers: int = Field(100, ge=0, le=MANY, description="prompts whose answers are shown side by side")
 
 
 class Recipe(Section):

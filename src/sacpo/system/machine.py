@@ -109,6 +109,8 @@ def _advice(error: Exception) -> tuple[str, str] | None:
     text = str(error)
     if isinstance(error, OSError):
         return ADVICE.get(error.errno or 0)
+    if isinstance(error, RuntimeError) and text.startswith(("Could not determine home", "Symlink loop")):  # pathlib's
+        return text[:1].lower() + text[1:].rstrip("."), "write the path out, or mend the link"
     if type(error).__name__ in OUT_OF_MEMORY or "DefaultCPUAllocator" in text:
         return ADVICE[errno.ENOMEM]
     number = RUST_ERROR.search(text)

@@ -31,10 +31,24 @@ def suffix(path: Path) -> str:
     return Path(name).suffix
 
 
+def local(text: str) -> Path:
+    """Return the file that a path of the recipe means; a home folder that nobody has stays as it is written."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def looks_local(text: str) -> bool:
     """Return whether a path of the recipe means a local file and not a hub id."""
-    path = Path(text).expanduser()
-    return path.exists() or suffix(path) in SUFFIXES or text.startswith((".", "/", "~")) or text.endswith(".gz")
+    path = local(text)
+    return (
+        path.exists()
+        or path.is_symlink()
+        or suffix(path) in SUFFIXES
+        or text.startswith((".", "/", "~"))
+        or text.endswith(".gz")
+    )
 
 
 def read_file(path: Path, name: str) -> Iterator[Row]:
@@ -64,6 +78,10 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do="list the files under 'path'")
+    if path.exists() and not path.is_file():
+        raise DataError(
+            "not a file that can be read to its end", where=path, allowed=SUFFIXES, do="write its rows to a file"
+        )
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
