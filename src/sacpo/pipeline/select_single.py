@@ -31,8 +31,8 @@ def select(
     Raises:
         UserError: A folder holds no measures, two folders disagree on a model, or a constraint is not valid.
     """
-    specs = [checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
-    goal = checked(ObjectiveSpec, prompts="answers", **objective)
+    specs = [checked(ConstraintSpec, constraint, prompts="answers") for constraint in constraints]
+    goal = checked(ObjectiveSpec, objective, prompts="answers")
     measures: dict[str, dict[str, Any]] = {}
     for folder in judged:
         for name, metrics in _measures(Path(folder)).items():

@@ -68,7 +68,7 @@ def answering(
     spec = _base(model, base)
     checkpoint = Checkpoint(model, spec.revision)
     files = FileRecords(_sources(prompts, format, "prompts"), seed)
-    options = checked(GenerationSpec, **(generation or {}))
+    options = checked(GenerationSpec, generation)
     return Answers(
         title=name or str(model),
         model=checkpoint,
@@ -98,7 +98,7 @@ def judging(
     judge = CriterionJudge(
         criterion=criterion,
         counted=options_of(spec),
-        base=checked(BaseSpec, model=model or "none", **{"template": "chat", **(base or {})}),
+        base=checked(BaseSpec, base, model=model or "none"),
         model=None if model is None else Checkpoint(model, spec.revision),
         world=None,
         rubric=None,
@@ -141,18 +141,18 @@ def _training(
         "model": Checkpoint(model, spec.revision),
         "base": spec,
         "records": (FileRecords(_sources(data, format, as_), seed),),
-        "training": checked(TrainingSpec, **{"seed": seed, **(training or {})}).options(),
+        "training": checked(TrainingSpec, {"seed": seed, **(training or {})}).options(),
         "seed": seed,
     }
 
 
 def _base(model: Any, base: Options) -> BaseSpec:
-    return checked(BaseSpec, model=str(model), **(base or {}))
+    return checked(BaseSpec, base, model=str(model))
 
 
 def _with_lora(options: Mapping[str, Any]) -> dict[str, Any]:
     lora = options.get("lora")
-    return {**options, "lora": None if lora is None else checked(LoraSpec, **lora)}
+    return {**options, "lora": None if lora is None else checked(LoraSpec, lora)}
 
 
 def _sources(data: Data, format: str, as_: str | None) -> tuple[DataSpec, ...]:
