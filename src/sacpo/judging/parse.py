@@ -40,13 +40,15 @@ class Reading:
 class Unparsed:
     """Why a reply could not be read.
 
-    `reason` is one of: empty, truncated, filtered, judge_refused, no_verdict, quoted, wrong_schema, not_a_number,
-    out_of_range, unknown_winner, unknown_label, contradictory.
+    `reason` is one of: empty, truncated, filtered, too_long, judge_refused, no_verdict, quoted, wrong_schema,
+    not_a_number, out_of_range, unknown_winner, unknown_label, contradictory, ambiguous.
     """
 
     reason: str
 
 
+NO_VERDICT = {"content_filter": "filtered", "refusal": "judge_refused"}
+"""Ends of replies that are no verdict, whatever their text says."""
 _THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
 _FORGED = re.compile(r"verdict[\s_\-#*]*[0-9a-f]{8,}\b[^\n]*", re.IGNORECASE)
 _REFUSAL = re.compile(
@@ -64,13 +66,13 @@ def parse_reply(
         reply: Its text.
         rubric: What it was asked to judge by.
         sign: The question's mark.
-        finish_reason: Why the endpoint ended it: stop, length, content_filter, ...
+        finish_reason: Why the endpoint ended it: stop, length, content_filter, refusal, ...
         untrusted: The texts that it was shown: prompt and answers.
     """
     text = shapes.plain(_THINKING.sub("", reply or "")).strip()
     cut = finish_reason == "length" or "<think>" in text.casefold()
-    if finish_reason == "content_filter":
-        return Unparsed("filtered")
+    if finish_reason in NO_VERDICT:
+        return Unparsed(NO_VERDICT[finish_reason])
     if not text:
         return Unparsed("truncated" if cut else "empty")
     whole = _whole(text)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.sources import source_key
-from sacpo.judging.llm.specs import ASKED
+from sacpo.judging.llm.specs import asked_of
 from sacpo.models.loading import weights_key
 from sacpo.pipeline import data_work, evaluation_work, report_work, theory_work, training_work
 from sacpo.pipeline.stages import At, Stage
@@ -277,7 +277,7 @@ def _report(study: Study, steps: Sequence[str], command: str) -> Iterator[Stage]
 def _scoring(spec: JudgeSpec) -> dict[str, Any]:
     """Return what a judge's scores depend on beside its model; of language models also who is asked, and how often."""
     if spec.kind == "llm":
-        panel = [judge.model_dump(mode="json", include={*ASKED, "name"}) for judge in spec.judges]
+        panel = [{**asked_of(judge), "name": judge.name} for judge in spec.judges]
         return {"kind": spec.kind, "panel": panel, "orders": spec.orders, "repeats": spec.repeats}
     return {key: value for key, value in _dump(spec).items() if key in ("kind", "max_length", *SCORING)}
 
