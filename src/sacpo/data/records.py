@@ -227,6 +227,7 @@ class Verdict(Record):
         probability: The judge's probability that this answer is better than the baseline's, when it gives one.
         order: "ab": this answer was shown first; "ba": second; "" when order means nothing.
         repeat: Which repetition of the same question (0, 1, ...).
+        reason: Why a reply could not be read: truncated, filtered, ...; "" for others and where it is not known.
     """
 
     prompt_id: str
@@ -246,11 +247,17 @@ class Verdict(Record):
     order: str = ""
     repeat: int = 0
     sample: int = 0
+    reason: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
         if self.outcome is not None:
             object.__setattr__(self, "outcome", Outcome(self.outcome))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON-ready dictionary, `reason` where there is one."""
+        data = Record.to_json(self)
+        return data if self.reason else {name: value for name, value in data.items() if name != "reason"}
 
 
 def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
@@ -259,11 +266,17 @@ def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
     with path.open("w", encoding="utf-8") as file:
         for record in records:
             data = record.to_json() if isinstance(record, Record) else record
-            file.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(_line(data) + "\n")
             n += 1
         file.flush()
         os.fsync(file.fileno())
     return n
+
+
+def _line(data: object) -> str:
+    """Return one line of JSON; a text that UTF-8 cannot hold (half of a surrogate pair) is written in escapes."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    return json.dumps(data, allow_nan=False) if any("\ud800" <= char <= "\udfff" for char in text) else text
 
 
 def read_jsonl(path: Path, cls: type[R]) -> list[R]:
