@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sacpo.errors import DataError
+from sacpo.system.visible import json_text
 
 R = TypeVar("R", bound="Record")
 
@@ -266,17 +267,11 @@ def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
     with path.open("w", encoding="utf-8") as file:
         for record in records:
             data = record.to_json() if isinstance(record, Record) else record
-            file.write(_line(data) + "\n")
+            file.write(json_text(data) + "\n")
             n += 1
         file.flush()
         os.fsync(file.fileno())
     return n
-
-
-def _line(data: object) -> str:
-    """Return one line of JSON; a text that UTF-8 cannot hold (half of a surrogate pair) is written in escapes."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False)
-    return json.dumps(data, allow_nan=False) if any("\ud800" <= char <= "\udfff" for char in text) else text
 
 
 def read_jsonl(path: Path, cls: type[R]) -> list[R]:
