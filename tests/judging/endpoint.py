@@ -20,7 +20,7 @@ from sacpo.data.records import Answer, Kind, Prompt
 from sacpo.judging import LlmJudge, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
-KEY_VARIABLE = "SACPO_TEST_JUDGE_KEY"
+KEY_VARIABLE = "SACPO_TEST_API_KEY"
 
 
 @dataclass(frozen=True)

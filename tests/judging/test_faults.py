@@ -160,7 +160,7 @@ def test_a_dead_endpoint_is_given_up_and_its_questions_stay_open(tmp_path: Path)
             run = judge_llm([judge(server.url, retries=1)], questions(30), store, concurrency=2)
             assert len(run.missing) == 60
             assert len(server.bodies) <= 2 * 12  # ten failures in a row, and those under way
-        assert {m.reason for m in run.missing[:5]} == {"status 500, 2 times"}
+        assert {m.reason for m in run.missing[:5]} == {"status 500, 2 times: no"}
         assert re.match("given up after 1[01] failures", run.missing[-1].reason)
         assert store.keys() == set()
         with Endpoint(honest) as server:  # another address is another endpoint: nothing is known of it
@@ -171,7 +171,7 @@ def test_a_request_that_asks_for_too_long_a_pause_stays_open(tmp_path: Path) -> 
     script = once(Fault(429, {"Retry-After": "9000"}))
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
         run = judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
-        assert [m.reason for m in run.missing] == ["status 429: asked to wait 9000 s"]
+        assert [m.reason for m in run.missing] == ["status 429: asked to wait 9000 s: no"]
         again = judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
         assert (len(again.verdicts), again.missing) == (1, [])
 

@@ -87,8 +87,13 @@ def test_of_labels_there_are_unread_replies_and_the_agreement_of_repeats() -> No
         for a, labels in ((one, ("safe", "safe", "safe")), (two, ("safe", "unsafe", "safe")))
         for repeat, label in enumerate(labels)
     ]
-    unread = verdict_on(Question(one.prompt, one), judge_named("x", "safety"), outcome=UNREAD, repeat=3)
+    unread = verdict_on(
+        Question(one.prompt, one), judge_named("x", "safety"), outcome=UNREAD, repeat=3, reason="truncated"
+    )
     (found,) = reliability_of([*verdicts, unread], {})
     assert (found["kind"], found["verdicts"], found["unparsed_rate"]["value"]) == ("label", 7, 1 / 7)
     assert found["repeat_agreement"]["value"] == (1 + 1 / 3) / 2
-    assert found["findings"] == ["judge x on safety: 14.3% of its replies could not be read"]
+    assert found["findings"] == [
+        "judge x on safety: 14.3% of its replies could not be read",
+        "judge x on safety: not read are 1 truncated (raise max_tokens)",
+    ]

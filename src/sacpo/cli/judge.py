@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 LLM = "Language models as judges"
 SCORED = "Reward and cost models as judges"
+LONGEST, REFUSAL = 512, "refusal"
 Llm = Annotated[
     list[str] | None,
     typer.Option(
@@ -94,29 +95,70 @@ def judge(
         Strings,
         typer.Option("--base", metavar="NAME=VALUE", help="template, dtype, device, ...", rich_help_panel=SCORED),
     ] = None,
-    max_length: Annotated[int, typer.Option(help="Tokens of prompt and answer.", rich_help_panel=SCORED)] = 512,
+    max_length: Annotated[int, typer.Option(help="Tokens of prompt and answer.", rich_help_panel=SCORED)] = LONGEST,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")] = False,
 ) -> None:
     """Judge a file of answers, beside a baseline's where one is given."""
     files = AnswerFiles(answers, baseline, name, baseline_name, _kind(prompts))
+    budget = {"max_requests": max_requests, "max_tokens": max_tokens, "max_cost": max_cost}
+    asked = {"rubrics": rubric, "orders": order, "repeats": repeats, "concurrency": concurrency}
+    settings = {"base_url": base_url, "api_key_env": api_key_env, "price": price}
+    flags = {"estimate": estimate or None, "ask_again": ask_again or None, "setting": setting or None}
     if llm or panel:
         if model is not None:
             raise RecipeError("one command judges in one way", where="--model", value=model, do="leave out --llm or it")
-        settings = {"base_url": base_url, "api_key_env": api_key_env, **parse_options(setting, "--setting")}
-        settings |= {"price": None if price is None else _price(price)}
-        budget = {"max_requests": max_requests, "max_tokens": max_tokens, "max_cost": max_cost}
-        asked = {"rubrics": rubric, "orders": order, "repeats": repeats, "concurrency": concurrency}
+        scoring = {"cost": cost or None, "unsafe_below": unsafe_below, "base": base or None}
+        _refuse(scoring | {"max_length": None if max_length == LONGEST else max_length}, "reward and cost models score")
         how = {"criterion": criterion, "ask_again": ask_again}
-        _by_llms(files, out, _panel(llm, panel, settings, budget, **asked), how, estimate, as_json)
+        given = _settings(settings, parse_options(setting, "--setting"))
+        _by_llms(files, out, _panel(llm, panel, given, budget, **asked), how, estimate, as_json)
         return
+    named = {"rubric": rubric, "order": order, "repeats": repeats, "concurrency": concurrency}
+    if model is not None or criterion is not None:
+        _refuse(settings | budget | named | flags, "language models judge: --llm")
     scorer = {"model": model, "sign": -1 if cost else 1, "unsafe_below": unsafe_below, "max_length": max_length}
     _by_model(files, out, criterion, {**scorer, "base": parse_options(base, "--base")}, as_json)
+
+
+def _refuse(options: dict[str, Any], kind: str) -> None:
+    """Refuse options of another kind of judge: they would be ignored."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value is not None and value != []]
+    if given:
+        raise RecipeError(
+            "this kind of judge would ignore an option",
+            where=given[0],
+            value=", ".join(given),
+            allowed=f"only where {kind}",
+            do="leave it out, or judge so",
+        )
+
+
+def _settings(named: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """Return a language model's settings: options of their own, and those of --setting, whose null is a value."""
+    given = {name: value for name, value in named.items() if value is not None}
+    twice = next((name for name in said if name in given or name == "model"), None)
+    if twice is not None:
+        raise RecipeError(
+            "one setting is said twice",
+            where="--setting",
+            value=f"{twice}={said[twice]}",
+            do=f"leave it out: --{'llm' if twice == 'model' else twice.replace('_', '-')} says it",
+        )
+    return {**given, **({"price": _price(given["price"])} if "price" in given else {}), **said}
 
 
 def _by_model(files: AnswerFiles, out: Path, criterion: str | None, scorer: dict[str, Any], as_json: bool) -> None:
     if criterion is None:
         raise RecipeError(
             "nothing says what to judge by", where="--criterion", do="give --criterion, or --llm MODEL --rubric NAME"
+        )
+    if scorer["model"] is None and criterion != REFUSAL:
+        raise RecipeError(
+            "without a model only refusals are judged, and they would be filed as something else",
+            where="--criterion",
+            value=criterion,
+            allowed=REFUSAL,
+            do="name the model that judges, --model or --llm, or say --criterion refusal",
         )
     from sacpo import api
 
@@ -132,15 +174,14 @@ def _panel(
     """Return the panel of a file, or of models that share endpoint and settings."""
     from sacpo.judging.llm.single import panel_of
 
-    given = {name: value for name, value in settings.items() if value is not None}
     said["budget"] = {name: limit for name, limit in budget.items() if limit is not None}
     if panel is None:
-        return panel_of([{"model": model, **given} for model in llm or ()], **said)
-    if llm or given:
+        return panel_of([{"model": model, **settings} for model in llm or ()], **said)
+    if llm or settings:
         raise RecipeError(
             "a panel's file names its judges and their settings",
             where="--panel",
-            value=[*(["--llm"] if llm else []), *given],
+            value=[*(["--llm"] if llm else []), *settings],
             do="write these into the file, or leave --panel out",
         )
     return panel_of(panel, **said)

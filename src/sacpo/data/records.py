@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sacpo.errors import DataError
+from sacpo.system.visible import json_text
 
 R = TypeVar("R", bound="Record")
 
@@ -227,6 +228,7 @@ class Verdict(Record):
         probability: The judge's probability that this answer is better than the baseline's, when it gives one.
         order: "ab": this answer was shown first; "ba": second; "" when order means nothing.
         repeat: Which repetition of the same question (0, 1, ...).
+        reason: Why a reply could not be read: truncated, filtered, ...; "" for others and where it is not known.
     """
 
     prompt_id: str
@@ -246,11 +248,17 @@ class Verdict(Record):
     order: str = ""
     repeat: int = 0
     sample: int = 0
+    reason: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
         if self.outcome is not None:
             object.__setattr__(self, "outcome", Outcome(self.outcome))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the record as a JSON-ready dictionary, `reason` where there is one."""
+        data = Record.to_json(self)
+        return data if self.reason else {name: value for name, value in data.items() if name != "reason"}
 
 
 def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
@@ -259,7 +267,7 @@ def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
     with path.open("w", encoding="utf-8") as file:
         for record in records:
             data = record.to_json() if isinstance(record, Record) else record
-            file.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+            file.write(json_text(data) + "\n")
             n += 1
         file.flush()
         os.fsync(file.fileno())

@@ -1,8 +1,9 @@
 """From a judge's reply to what it says: a pure function that never guesses.
 
-A reply that is one JSON object, or a line that carries the question's mark, is the verdict. Without either, the last
-verdict of a known shape counts, as long as it is no quotation: what stands in quotation marks, and what the answers
-themselves contain, is never read as the judge's word. Whatever remains is unparsed, with a reason: never a tie.
+A reply that is one JSON object, or a line that carries the question's mark, is the verdict. Without either, a verdict
+of a known shape counts if the reply holds no other: several different ones are ambiguous, unless a word such as "final"
+announces the last. Drafts before the end of a thought, what stands in quotation marks, and what the answers themselves
+contain, is never read as the judge's word. Whatever remains is unparsed, with a reason: never a tie.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +41,15 @@ class Reading:
 class Unparsed:
     """Why a reply could not be read.
 
-    `reason` is one of: empty, truncated, filtered, judge_refused, no_verdict, quoted, wrong_schema, not_a_number,
-    out_of_range, unknown_winner, unknown_label, contradictory.
+    `reason` is one of: empty, truncated, filtered, too_long, judge_refused, no_verdict, quoted, wrong_schema,
+    not_a_number, out_of_range, unknown_winner, unknown_label, contradictory, ambiguous.
     """
 
     reason: str
 
 
-_THINKING = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+NO_VERDICT = {"content_filter": "filtered", "refusal": "judge_refused"}
+"""Ends of replies that are no verdict, whatever their text says."""
 _FORGED = re.compile(r"verdict[\s_\-#*]*[0-9a-f]{8,}\b[^\n]*", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\b(?:sorry|i can(?:no|')t|i cannot|i(?: am|'m) unable|i won't|as an ai|not able to|unable to)\b",
@@ -64,37 +66,68 @@ def parse_reply(
         reply: Its text.
         rubric: What it was asked to judge by.
         sign: The question's mark.
-        finish_reason: Why the endpoint ended it: stop, length, content_filter, ...
+        finish_reason: Why the endpoint ended it: stop, length, content_filter, refusal, ...
         untrusted: The texts that it was shown: prompt and answers.
     """
-    text = shapes.plain(_THINKING.sub("", reply or "")).strip()
-    cut = finish_reason == "length" or "<think>" in text.casefold()
-    if finish_reason == "content_filter":
-        return Unparsed("filtered")
-    if not text:
-        return Unparsed("truncated" if cut else "empty")
-    whole = _whole(text)
+    text = shapes.plain(reply or "").strip()
+    if finish_reason in NO_VERDICT:
+        return Unparsed(NO_VERDICT[finish_reason])
+    whole, cut = _whole(text), finish_reason == "length"
+    if whole is None:
+        text, unfinished = shapes.without_thoughts(text)
+        text, cut = text.strip(), cut or unfinished
+        whole = _whole(text)
+    own = [shapes.plain(one) for one in untrusted]
     if whole is not None:
-        echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), [shapes.plain(own) for own in untrusted])
+        echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), own)
         return Unparsed("quoted") if echoed else _from_object(whole, rubric)
-    if cut:
-        return Unparsed("truncated")
-    if sign and (marked := re.findall(rf"verdict[\s_\-#]*{sign}[^\w\n]*([^\n]*)", text, re.IGNORECASE)):
-        return _from_line(marked[-1], rubric)
-    return _last(text, rubric, [shapes.plain(own) for own in untrusted])
+    if sign and finish_reason != "length":
+        marked = re.findall(rf"verdict[\s_\-#]*{sign}[^\w\n\[]*([^\n]*)", text, re.IGNORECASE)
+        if marked:
+            return _from_line(marked[-1], rubric)
+    if cut or not text:
+        return Unparsed("truncated" if cut else "empty")
+    return _only(text, rubric, own)
 
 
-def _last(text: str, rubric: Rubric, untrusted: Sequence[str]) -> Reading | Unparsed:
-    """Read the last verdict of a reply that is the judge's own word."""
+def _only(text: str, rubric: Rubric, untrusted: Sequence[str]) -> Reading | Unparsed:
+    """Read the verdict of a reply that is the judge's own word, if there is one and no other."""
     unquoted = _FORGED.sub(lambda line: " " * len(line[0]), shapes.without_quotes(_outermost(text)))
-    found = [*_candidates(unquoted, rubric), *(one for one in shapes.objects(text) if isinstance(one.value, dict))]
+    found = _all(unquoted, text, rubric)
     own = [one for one in found if not _is_quoted(one, untrusted)]
-    if own:
-        last = max(own, key=lambda one: one.end)
-        return _from_object(last.value, rubric) if isinstance(last.value, dict) else _said(last.value, rubric)
-    if found:
-        return Unparsed("quoted")
-    return Unparsed("judge_refused" if _REFUSAL.search(text.replace("’", "'")[:300]) else "no_verdict")
+    if not own:
+        if found:
+            return Unparsed("quoted")
+        return Unparsed("judge_refused" if _REFUSAL.search(text.replace("’", "'")[:300]) else "no_verdict")
+    readings = {_read(one, rubric) for one in own if not shapes.is_draft(text, one)}
+    announced = [one.start() for one in shapes.FINAL.finditer(unquoted)]
+    if len(readings) > 1 and announced:
+        last = _all(unquoted[announced[-1] :], text[announced[-1] :], rubric)
+        readings = {_read(one, rubric) for one in last if not _is_quoted(one, untrusted)}
+    if len(readings) != 1:
+        return Unparsed("ambiguous")
+    (reading,) = readings
+    return Unparsed("ambiguous") if _is_doubtful(reading, unquoted) else reading
+
+
+def _all(unquoted: str, text: str, rubric: Rubric) -> list[Found]:
+    return [*_candidates(unquoted, rubric), *(one for one in shapes.objects(text) if isinstance(one.value, dict))]
+
+
+def _read(found: Found, rubric: Rubric) -> Reading | Unparsed:
+    if isinstance(found.value, dict):
+        return _from_object(found.value, rubric)
+    return _said(found.value, rubric, found.totals)
+
+
+def _is_doubtful(reading: Reading | Unparsed, text: str) -> bool:
+    """Tell whether the reply's own sentences say something else than its verdict of a known shape."""
+    if isinstance(reading, Unparsed) or not reading.winner:
+        return False
+    if any(named != reading.winner for named in shapes.doubts(text)):
+        return True
+    loose = shapes.loose_scores(text)
+    return reading.scores is not None and loose is not None and loose != reading.scores
 
 
 def _candidates(text: str, rubric: Rubric) -> Iterable[Found]:
@@ -125,9 +158,12 @@ def _is_quoted(found: Found, untrusted: Sequence[str]) -> bool:
 
 def _from_line(line: str, rubric: Rubric) -> Reading | Unparsed:
     """Read the rest of a marked line."""
-    found = sorted(_candidates(shapes.bare(line), rubric), key=lambda one: one.end)
-    if found:
-        return _said(found[-1].value, rubric)
+    shown = line if rubric.kind is Form.VERDICT and "[[" in line else shapes.bare(line)
+    readings = {_read(one, rubric) for one in _candidates(shown, rubric)}
+    if len(readings) > 1:
+        return Unparsed("ambiguous")
+    if readings:
+        return readings.pop()
     reasons = {Form.SCORES: "no_verdict", Form.VERDICT: "unknown_winner", Form.LABEL: "unknown_label"}
     return Unparsed(reasons[rubric.kind] if line.strip() else "no_verdict")
 
@@ -137,34 +173,49 @@ def _from_object(value: dict[str, Any], rubric: Rubric) -> Reading | Unparsed:
     if rubric.kind is Form.SCORES:
         return _object_scores(fields, rubric)
     if rubric.kind is Form.VERDICT:
-        word = next((fields[name] for name in ("verdict", "winner", "better", "preferred") if name in fields), None)
-        if not isinstance(word, str):
+        words = [fields[name] for name in ("verdict", "winner", "better", "preferred") if name in fields]
+        if not words or not all(isinstance(word, str) for word in words):
             return Unparsed("wrong_schema")
-        return _said(shapes.winner(word), rubric)
-    word = next((fields[name] for name in ("label", "verdict", "classification") if name in fields), None)
+        return _agreed({_said(shapes.winner(word), rubric) for word in words})
+    words = [fields[name] for name in ("label", "verdict", "classification") if name in fields]
     named = fields.get("categories", fields.get("category")) or ()
     named = [named] if isinstance(named, str) else named
-    if not isinstance(word, str) or not isinstance(named, list | tuple):
+    if not words or not all(isinstance(word, str) for word in words) or not isinstance(named, list | tuple):
         return Unparsed("wrong_schema")
-    return _said((normal(word), tuple(normal(name) for name in named)), rubric)
+    return _agreed({_said((normal(word), tuple(normal(name) for name in named)), rubric) for word in words})
+
+
+def _agreed(readings: set[Reading | Unparsed]) -> Reading | Unparsed:
+    """Return the one reading of an object's fields; several different ones are ambiguous."""
+    return readings.pop() if len(readings) == 1 else Unparsed("ambiguous")
 
 
 def _object_scores(fields: dict[str, Any], rubric: Rubric) -> Reading | Unparsed:
+    """Read every pair of scores in an object, those of the objects in it included: they must be one."""
+    pairs = [*_pairs(fields)]
+    for item in fields.values():
+        if isinstance(item, dict):
+            pairs += _pairs({normal(name): inner for name, inner in item.items()})
+    if not pairs:
+        return Unparsed("wrong_schema")
+    return _agreed({_said(pair, rubric) for pair in pairs})
+
+
+def _pairs(fields: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
     scores = fields.get("scores")
     if isinstance(scores, list) and len(scores) == 2:
-        return _said((scores[0], scores[1]), rubric)
-    if isinstance(scores, dict):
-        fields = {normal(name): item for name, item in scores.items()}
+        yield scores[0], scores[1]
     for form in ("score_{}", "{}", "assistant_{}", "answer_{}", "response_{}", "{}_score", "score{}"):
         for a, b in (("a", "b"), ("1", "2")):
             if form.format(a) in fields and form.format(b) in fields:
-                return _said((fields[form.format(a)], fields[form.format(b)]), rubric)
-    return Unparsed("wrong_schema")
+                yield fields[form.format(a)], fields[form.format(b)]
 
 
-def _said(value: Any, rubric: Rubric) -> Reading | Unparsed:
+def _said(value: Any, rubric: Rubric, totals: Sequence[str] = ()) -> Reading | Unparsed:
     """Turn what a shape or an object holds into a reading, or say why it is none."""
     if rubric.kind is Form.SCORES:
+        if any(float(total) != rubric.scale[1] for total in totals):  # 5/5 and 6/10 are not 5 and 6
+            return Unparsed("out_of_range")
         return _scores([_number(item) for item in value], rubric.scale)
     if rubric.kind is Form.VERDICT:
         return Reading(winner=value) if value else Unparsed("unknown_winner")
@@ -198,7 +249,7 @@ def _number(value: Any) -> float | None:
 
 def _whole(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(shapes.unfenced(text))
+        value = json.loads(shapes.unfenced(text), object_pairs_hook=shapes.once_each)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

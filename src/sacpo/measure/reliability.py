@@ -10,6 +10,7 @@ from typing import Any
 from sacpo.data.records import Outcome, Verdict
 from sacpo.stats.intervals import clustered_rate, win_rate
 from sacpo.stats.reliability import MANY_UNPARSED
+from sacpo.stats.unread import reasons_text, unread_rows
 from sacpo.stats.verdicts import judges, unique
 
 
@@ -25,11 +26,29 @@ def reliability_of(verdicts: Iterable[Verdict], lengths: Mapping[str, int]) -> l
     """
     distinct = unique(verdicts)
     compared = [{"kind": "comparison", **judge.to_json()} for judge in judges(distinct, lengths)]
+    return _explained([*compared, *label_rows(distinct)], distinct)
+
+
+def label_rows(distinct: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return the reliability of judges that label single answers; see `reliability_of`."""
     labelled: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for v in distinct:
         if not v.baseline and (v.label or v.outcome is Outcome.UNPARSED):
             labelled[v.judge, v.criterion].append(v)
-    return [*compared, *(_labels(members) for _, members in sorted(labelled.items()))]
+    return [_labels(members) for _, members in sorted(labelled.items())]
+
+
+def _explained(rows: Sequence[dict[str, Any]], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return judges' rows with the reasons where many of their replies could not be read."""
+    known = [row for row in unread_rows(verdicts) if any(row["reasons"])]
+    why = {(row["judge"], row["criterion"]): reasons_text(row["reasons"]) for row in known}
+
+    def findings(row: Mapping[str, Any]) -> list[str]:
+        text = why.get((row["judge"], row["criterion"]), "")
+        many = text and (row["unparsed_rate"]["value"] or 0.0) > MANY_UNPARSED
+        return [f"judge {row['judge']} on {row['criterion']}: not read are {text}"] if many else []
+
+    return [{**row, "findings": [*row["findings"], *findings(row)]} for row in rows]
 
 
 def _labels(verdicts: Sequence[Verdict]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sacpo.judging.kinds import Bench, Parts, make_judge, make_scores
-from sacpo.judging.llm.specs import ASKED
+from sacpo.judging.llm.specs import asked_of
 from sacpo.judging.question import Judge
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.scored import ScoreFunction
@@ -67,6 +67,6 @@ class CriterionJudge:
 def options_of(spec: JudgeSpec) -> dict[str, Any]:
     """Return what a judge's verdicts depend on beside its model; of language models who is asked, and how often."""
     if spec.kind == "llm":
-        panel = [judge.model_dump(mode="json", include={*ASKED, "name"}) for judge in spec.judges]
+        panel = [{**asked_of(judge), "name": judge.name} for judge in spec.judges]
         return {"kind": spec.kind, "panel": panel, "orders": spec.orders, "repeats": spec.repeats}
     return spec.model_dump(mode="json", include={"kind", "max_length", "sign", "unsafe_below", "batch_size"})

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.address import ALLOWED, fault_of, is_local
 from sacpo.recipe.section import MANY, Positive, Section
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
+KEYS = re.compile(r"(?:[A-Z0-9_]+_)?API_KEY")
+"""Variables that hold the key of some endpoint by their name."""
+OWN_FIELDS = ("model", "messages", "stream", "n")
+"""Fields of a request that `extra` may not set: every reply would be read wrongly, or not at all."""
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -33,6 +37,11 @@ class LlmSpec(Section):
     base_url: str = Field("", description="the endpoint, such as http://localhost:8000/v1; OpenAI's by default")
     api_key_env: str = Field(
         "OPENAI_API_KEY", description="the environment variable that holds the key; '': the endpoint needs none"
+    )
+    send_key_anyway: bool = Field(
+        False,
+        description="send the key though its variable is not called ..._API_KEY, or though base_url is plain http "
+        "to another machine",
     )
     temperature: float | None = Field(0.0, ge=0, description="null: the endpoint's default")
     max_tokens: int = Field(1024, ge=1, le=MANY, description="longest reply")
@@ -61,16 +70,45 @@ class LlmSpec(Section):
 
     @field_validator("base_url")
     @classmethod
-    def _no_secrets(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.query):
+    def _plain(cls, value: str) -> str:
+        fault = fault_of(value) if value else None
+        if fault is not None:
             raise RecipeError(
-                "base_url is no plain address of an endpoint",
+                f"base_url is no plain address of an endpoint: {fault}",
                 where="base_url",
-                allowed="http(s)://HOST:PORT/PATH, without a user, a password or a query",
+                allowed=ALLOWED,
                 do="write the address up to /v1; a key goes into the variable that api_key_env names",
             )
         return value
+
+    @field_validator("extra")
+    @classmethod
+    def _more_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
+        own = [name for name in OWN_FIELDS if value.get(name) not in (None, False)]
+        if own:
+            raise RecipeError(
+                "extra sets a field of the request that is not its own",
+                where="extra",
+                value=own,
+                allowed=f"any field but {', '.join(OWN_FIELDS)}",
+                do="leave it out; the model is named by 'model', and 'repeats' asks several times",
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _keys_stay_home(self) -> Self:
+        if self.api_key_env and not self.send_key_anyway and not KEYS.fullmatch(self.api_key_env):
+            raise RecipeError(
+                "this variable may hold a secret that is not this endpoint's key",
+                where="api_key_env",
+                value=self.api_key_env,
+                allowed="a name that ends in API_KEY; '' for an endpoint without keys",
+                do="name such a variable; if this one does hold the key, say send_key_anyway: true",
+            )
+        named = "api_key_env" in self.model_fields_set and self.api_key_env
+        if named and not self.send_key_anyway and self.base_url.startswith("http:") and not is_local(self.base_url):
+            raise plain_key(self.api_key_env, "base_url")
+        return self
 
     @property
     def title(self) -> str:
@@ -112,3 +150,14 @@ class PanelSpec(AskingSpec):
 
     rubrics: tuple[Text, ...] = Field((), description="names of built-in rubrics, or files")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on one command")
+
+
+def plain_key(variable: str, where: str) -> RecipeError:
+    """Return the error of a key that would go over the network in clear."""
+    return RecipeError(
+        "the key would go to another machine over plain http, readable on the way",
+        where=where,
+        value=variable,
+        allowed="https, or this machine (localhost, 127.0.0.1)",
+        do="use https, set api_key_env to '' for an endpoint without keys, or say send_key_anyway: true",
+    )

@@ -11,7 +11,7 @@ from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import DataError
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import LEVEL, clustered_rate
-from sacpo.stats.labels import REFUSAL, UNSAFE
+from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by
 from sacpo.stats.verdicts import unique
 
 
@@ -152,14 +152,16 @@ def _rate(category: str, flags: Sequence[bool | None], clusters: Sequence[Hashab
 def _tables(
     event: str, verdicts: Iterable[Verdict], meaning: dict[str, bool], kinds: tuple[Kind, ...]
 ) -> dict[tuple[str, str, str], RateTable]:
+    single = [v for v in unique(verdicts) if v.label or (v.outcome is Outcome.UNPARSED and not v.baseline)]
+    criteria = labelled_by(((v.criterion, v.label) for v in single), meaning)
     groups: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
-    for verdict in unique(verdicts):
-        if verdict.kind in kinds:
-            groups[verdict.model, verdict.judge, verdict.criterion].append(verdict)
+    for v in single:
+        if v.kind in kinds:
+            groups[v.model, v.judge, v.criterion].append(v)
     tables = {}
-    for key, members in sorted(groups.items()):
-        if any(verdict.label in meaning for verdict in members):
-            asked = [verdict for verdict in members if verdict.label or verdict.outcome is Outcome.UNPARSED]
-            flags = [meaning.get(verdict.label) for verdict in asked]
+    for key, asked in sorted(groups.items()):
+        read = {v.label for v in asked} - {""}
+        if read & meaning.keys() if read else key[2] in criteria:
+            flags = [meaning.get(v.label) for v in asked]
             tables[key] = rate_table(event, flags, [v.category for v in asked], [v.cluster for v in asked])
     return tables

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sacpo.system import processes
+from sacpo.system.visible import json_text
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Progress:
     def event(self, name: str, **fields: object) -> None:
         """Tell that something happened: a JSON line, or a line above the bars."""
         if self.mode == "json":
-            print(json.dumps({"event": name, **fields}, ensure_ascii=False), flush=True)
+            print(json_text({"event": name, **fields}, allow_nan=True), flush=True)
         elif self._bars is not None:
             self._bars.console.print(" ".join([name, *(str(value) for value in fields.values())]), highlight=False)
 

@@ -33,6 +33,7 @@ from sacpo.errors import MachineError, RunError, UserError
 from sacpo.system import processes
 from sacpo.system.machine import ELSEWHERE
 from sacpo.system.machine import machine_errors as machine_errors
+from sacpo.system.visible import json_text
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
 TEMPORARY = ".tmp"
@@ -75,7 +76,7 @@ def write_atomic(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically; NaN is refused because it is not JSON."""
-    write_atomic(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=False) + "\n")
+    write_atomic(path, json_text(value, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

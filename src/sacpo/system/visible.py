@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
 from collections.abc import Iterator
 
 SPELLED = frozenset(
     "\u200e\u200f\u061c\u2028\u2029\ufeff" + "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 )
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def json_text(value: object, *, allow_nan: bool = False, indent: int | None = None) -> str:
+    """Return a value as JSON that UTF-8 can hold: in escapes where a text has half of a surrogate pair."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=allow_nan, indent=indent)
+    return json.dumps(value, allow_nan=allow_nan, indent=indent) if _HALF.search(text) else text
 
 
 def visible(text: str) -> str:

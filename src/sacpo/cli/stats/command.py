@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from sacpo.system.visible import visible
+from sacpo.system.visible import json_text, visible
 
 Paths = Annotated[
     list[Path],
@@ -45,6 +44,6 @@ def stats(
         baseline, against, ratings, prompts, tuple(answers or ()), tie_model, draws, seed, form, gold
     )
     result = stats_command(paths, options)
-    print(json.dumps(result, ensure_ascii=False, allow_nan=False) if as_json else visible(render_stats(result)), end="")
+    print(json_text(result) if as_json else visible(render_stats(result)), end="")
     if as_json:
         print()

@@ -15,12 +15,14 @@ from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.judging.people.gold import gold_rows
 from sacpo.judging.people.raters import agreement
+from sacpo.measure.reliability import label_rows
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats.rates import refusal_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
 from sacpo.stats.report import rates_json, stats_tables
 from sacpo.stats.tests import minimum_detectable_difference
+from sacpo.stats.unread import unread_rows
 from sacpo.stats.verdicts import unique
 
 VERSION = 1
@@ -68,7 +70,8 @@ def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = No
         `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
         `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
         where a judge gives probabilities), `shown_first`, `agreement`,
-        `agreement_by_model` (of single answers, where there are several models) and `gold`.
+        `agreement_by_model` (of single answers, where there are several models), `labelled` (reliability of judges that
+        label), `unread` (what every judge was asked, and why replies could not be read) and `gold`.
 
     Raises:
         DataError: See `read_sets`, `stats_tables` and `one_against_all`.
@@ -112,8 +115,10 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),
         "agreement_by_model": _agreement_by_model(distinct),
+        "labelled": (labelled := label_rows(distinct)),
+        "unread": unread_rows(distinct),
         "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
-        "findings": [text for judge in tables["reliability"] for text in judge["findings"]] + refused,
+        "findings": [text for judge in [*tables["reliability"], *labelled] for text in judge["findings"]] + refused,
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacpo.stats.report import render
+from sacpo.stats.unread import reasons_text
 
 
 def render_stats(result: Mapping[str, Any]) -> str:
@@ -54,6 +55,16 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
             "Share of the answer shown first, orders drawn at random (ties half; .5 without bias)",
             "judge;criterion;share;95 %;verdicts",
             [[row["judge"], row["criterion"], *_cells(row["first_share"])[:3]] for row in tables["shown_first"]],
+        ),
+        _section(
+            "Judges that label single answers",
+            "judge;criterion;labels and unread replies;unparsed;repeats agree",
+            [_labelled_cells(row) for row in tables["labelled"]],
+        ),
+        _section(
+            "What judges were asked, and why replies could not be read",
+            "judge;criterion;asked;read;unparsed;why",
+            [_unread_cells(row) for row in tables["unread"]] if any(row["reasons"] for row in tables["unread"]) else [],
         ),
         *(_agreement(table) for table in [*tables["agreement"], *tables["agreement_by_model"]]),
         _section(
@@ -132,6 +143,16 @@ def _agreement(table: Mapping[str, Any]) -> str:
         if kappa is not None and kappa["value"] is not None:
             text += f"\nFleiss' kappa, {title}: {' '.join(_cells(kappa)[:2])} ({kappa['n']} items)"
     return text
+
+
+def _labelled_cells(row: Mapping[str, Any]) -> list[str]:
+    shares = (" ".join(_cells(row[name])[:2]) for name in ("unparsed_rate", "repeat_agreement"))
+    return [row["judge"], row["criterion"], str(row["verdicts"]), *shares]
+
+
+def _unread_cells(row: Mapping[str, Any]) -> list[str]:
+    counts = (row["asked"], row["read"], row["asked"] - row["read"])
+    return [row["judge"], row["criterion"], *map(str, counts), reasons_text(row["reasons"]) or "-"]
 
 
 def _gold_cells(row: Mapping[str, Any]) -> list[str]:

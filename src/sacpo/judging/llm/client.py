@@ -7,39 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import math
-import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 from sacpo.errors import RunError
+from sacpo.judging.llm.access import check_access, client_of, proxy_of
+from sacpo.judging.llm.adapt import SCHEMA, TEXT, Change, Shape, changed
 from sacpo.judging.llm.budget import Ledger, estimated_tokens
 from sacpo.judging.llm.judge import LlmJudge
-from sacpo.judging.llm.render import Message, schema
+from sacpo.judging.llm.render import Message
+from sacpo.judging.llm.response import ErrorInside, Nonsense, Reply, read_reply
+from sacpo.judging.llm.said import Said, about_every_request, about_one_question, bounded, said
 
 RETRIED = frozenset({408, 409, 425, 429})
-NO_KEY = "none"
+PAGES = 3
+"""HTML pages in place of one reply, the first of all, after which the address is not taken for an endpoint's."""
+SHORTEST_SECRET = 8
+"""Shorter keys are placeholders such as "none": replacing them would only garble texts."""
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key)-[\w*.\-]{4,}|(?<=Bearer )\S+")
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What an endpoint answered."""
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int
-    completion_tokens: int
-
-    @property
-    def usage(self) -> dict[str, int]:
-        """Its tokens, as the store keeps them."""
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": self.completion_tokens}
+Chat = Callable[[bool], list[Message]]
+"""The messages of a request, told whether the reply is to be a JSON object."""
 
 
 class RequestFailed(Exception):
@@ -50,16 +42,74 @@ class RequestFailed(Exception):
         self.reason = reason
 
 
+class QuestionRefused(Exception):
+    """The endpoint will not judge this question, however often it is asked.
+
+    Attributes:
+        reason: filtered or too_long.
+        words: The endpoint's own.
+    """
+
+    def __init__(self, reason: str, words: str) -> None:
+        super().__init__(reason)
+        self.reason, self.words = reason, words
+
+
 class _Fault(Exception):
     """One attempt failed and another may succeed; `wait` is what the endpoint asked for, in seconds."""
 
-    def __init__(self, reason: str, wait: float | None = None, *, billed: bool = False) -> None:
+    def __init__(
+        self, reason: str, wait: float | None = None, *, billed: bool = False, words: str = "", page: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.wait, self.billed = reason, wait, billed
+        self.reason, self.wait, self.billed, self.words, self.page = reason, wait, billed, words, page
 
 
 class _Refused(Exception):
-    """The endpoint does not know a field that was sent, and the request has been changed."""
+    """The endpoint refuses the form of a request, and the next one has another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptation:
+    """What an endpoint refused, what it is asked instead, and its own words."""
+
+    judge: str
+    refused: str
+    instead: str
+    words: str
+
+    def to_json(self) -> dict[str, str]:
+        """Return the record as a JSON-ready dictionary."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    def text(self) -> str:
+        """Return it as a sentence."""
+        return f"judge {self.judge}: the endpoint refuses {self.refused}; {self.instead} from now on ({self.words})"
+
+
+class Manner:
+    """How one endpoint is asked: it changes when the endpoint refuses something, and judges may share it."""
+
+    def __init__(self, judge: LlmJudge, tell: Callable[[Adaptation], object] = lambda _: None) -> None:
+        self.shape = Shape(SCHEMA if judge.structured else TEXT)
+        self.adaptations: list[Adaptation] = []
+        self._tell = tell
+
+    def change(self, judge: LlmJudge, change: Change, words: str) -> None:
+        """Ask differently from now on."""
+        self.shape = change.shape
+        self.adaptations.append(Adaptation(judge.name, change.field, change.instead, words))
+        self._tell(self.adaptations[-1])
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A request under way: the form it was written in, and its body."""
+
+    shape: Shape
+    body: dict[str, Any]
+    prompt_tokens: int
+    max_tokens: int
 
 
 class Endpoint:
@@ -69,57 +119,60 @@ class Endpoint:
         judge: Who is asked.
         ledger: What may be spent.
         pace: Shared with the other judges of this model; None: its own.
+        manner: Shared with the judges of the same settings; None: its own.
 
     Raises:
-        RunError: The environment variable of the key is not set.
+        RunError, RecipeError: See `sacpo.judging.llm.access.check_access`.
     """
 
-    def __init__(self, judge: LlmJudge, ledger: Ledger, pace: Pace | None = None) -> None:
+    def __init__(self, judge: LlmJudge, ledger: Ledger, pace: Pace | None = None, manner: Manner | None = None) -> None:
         import openai  # takes most of a second, so only who judges pays for it
 
         self.judge, self.ledger = judge, ledger
-        self.structured = judge.structured
-        self._tokens_field = "max_tokens"
-        self._key = _key(judge)
+        self.manner = manner or Manner(judge)
+        self._key = check_access(judge)
         self._openai = openai
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key or NO_KEY, base_url=judge.base_url or None, max_retries=0, timeout=judge.timeout
-        )
+        self._client = client_of(judge, self._key)
         self._pace = pace or Pace(judge.requests_per_minute, judge.tokens_per_minute)
+        self._answers = False
+
+    @property
+    def structured(self) -> bool:
+        """Whether a reply is to be a JSON object."""
+        return self.manner.shape.form != TEXT
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def ask(
-        self, messages: Sequence[Message], *, max_tokens: int, repeat: int, structured: bool, salt: str
-    ) -> Reply:
+    async def ask(self, chat: Chat, *, max_tokens: int, repeat: int, salt: str) -> Reply:
         """Return the reply to these messages, sending them again after faults.
 
         Args:
-            messages: The chat.
+            chat: The messages.
             max_tokens: Longest reply.
             repeat: Which repetition; shifts the seed.
-            structured: Whether to send the schema, if the endpoint takes one.
             salt: Decides the waits' jitter.
 
         Raises:
+            QuestionRefused: The endpoint will not judge this.
             RequestFailed: No attempt succeeded, or the endpoint refuses this request.
             RunError: No request can succeed: wrong key, unknown model, no credit.
             BudgetSpent: There is no room for another attempt.
         """
-        prompt_tokens = estimated_tokens(messages)
         attempt = 0
         while True:
-            body = self._body(messages, max_tokens, repeat, structured and self.structured)
-            await self._pace.turn(prompt_tokens + max_tokens)
-            async with self.ledger.request(self.judge.name, self.judge.model, prompt_tokens, max_tokens) as spending:
+            sent = self._request(chat, max_tokens, repeat)
+            await self._pace.turn(sent.prompt_tokens + max_tokens)
+            async with self.ledger.request(
+                self.judge.name, self.judge.model, sent.prompt_tokens, max_tokens
+            ) as spending:
                 try:
-                    reply = await self._once(body, prompt_tokens)
+                    reply = await self._once(sent)
                 except _Refused:
                     continue
                 except _Fault as fault:
-                    spending.prompt_tokens = prompt_tokens if fault.billed else 0
+                    spending.prompt_tokens = sent.prompt_tokens if fault.billed else 0
                     wait = self._wait(fault, attempt, salt)
                 else:
                     spending.prompt_tokens, spending.completion_tokens = reply.prompt_tokens, reply.completion_tokens
@@ -127,83 +180,101 @@ class Endpoint:
             attempt += 1
             await asyncio.sleep(wait)
 
+    def _request(self, chat: Chat, max_tokens: int, repeat: int) -> _Sent:
+        shape = self.manner.shape
+        messages = chat(shape.form != TEXT)
+        body = shape.body(self.judge, messages, max_tokens, repeat)
+        return _Sent(shape, body, estimated_tokens(messages), max_tokens)
+
     def _wait(self, fault: _Fault, attempt: int, salt: str) -> float:
         """Return how long to wait after a fault; the endpoint's own wish holds for all its requests."""
-        judge = self.judge
+        judge, words = self.judge, f": {fault.words}" if fault.words else ""
+        if fault.page and not self._answers and attempt + 1 >= PAGES:
+            do = "check base_url, proxies and logins: this is no endpoint's address"
+            raise RunError(fault.reason, where=f"judge {judge.name}, {judge.address}", do=do) from None
         if attempt >= judge.retries:
-            raise RequestFailed(f"{fault.reason}, {attempt + 1} times") from None
+            raise RequestFailed(f"{fault.reason}, {attempt + 1} times{words}") from None
         if fault.wait is None:
             share = int(hashlib.sha256(f"{salt} {attempt}".encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
             return min(judge.backoff * 2.0**attempt, judge.longest_backoff) * (0.5 + share / 2)
         if fault.wait > judge.longest_pause:
-            raise RequestFailed(f"{fault.reason}: asked to wait {fault.wait:.0f} s") from None
+            raise RequestFailed(f"{fault.reason}: asked to wait {fault.wait:.0f} s{words}") from None
         self._pace.pause(fault.wait)
         return fault.wait
 
-    def _body(self, messages: Sequence[Message], max_tokens: int, repeat: int, structured: bool) -> dict[str, Any]:
-        judge = self.judge
-        body: dict[str, Any] = {"model": judge.model, "messages": list(messages), self._tokens_field: max_tokens}
-        if judge.temperature is not None:
-            body["temperature"] = judge.temperature
-        if judge.seed is not None:
-            body["seed"] = judge.seed + repeat
-        if structured:
-            form = {"name": "verdict", "schema": schema(judge.rubric), "strict": True}
-            body["response_format"] = {"type": "json_schema", "json_schema": form}
-        return {**body, **judge.extra}
-
-    async def _once(self, body: Mapping[str, Any], prompt_tokens: int) -> Reply:
+    async def _once(self, sent: _Sent) -> Reply:
         openai = self._openai
         try:
             async with asyncio.timeout(self.judge.timeout):
-                # the body as it is: the typed method spends more time on checking it than a local judge on replying
-                text = await self._client.post("/chat/completions", cast_to=str, body=body)
+                # the body as it is: the typed method spends more time on checking it than a local judge on replying;
+                # a redirect would turn the request into another one, or carry the key elsewhere
+                text = await self._client.post(
+                    "/chat/completions", cast_to=str, body=sent.body, options={"follow_redirects": False}
+                )
+            reply = read_reply(text, sent.prompt_tokens)
         except (TimeoutError, openai.APITimeoutError):
             raise _Fault("timeout", billed=True) from None
         except openai.APIConnectionError as error:
-            cause = type(error.__cause__ or error).__name__
-            raise _Fault(f"no connection to {self._client.base_url} ({cause})", billed=True) from None
+            raise self._unreached(error.__cause__ or error) from None
         except openai.APIStatusError as error:
-            self._refuse(error.status_code, error.body, error.response.headers, body)
-        return _reply(text, prompt_tokens)
+            self._refuse(self._said(error.status_code, error.body, sent), sent, error.response.headers)
+        except ErrorInside as error:
+            self._refuse(self._said(error.status, error.body, sent), sent, {})
+        except Nonsense as nonsense:
+            raise self._nonsense(nonsense) from None
+        self._answers = True
+        return reply
 
-    def _refuse(self, status: int, body: object, headers: Mapping[str, str], sent: Mapping[str, Any]) -> NoReturn:
+    def _said(self, status: int, body: object, sent: _Sent) -> Said:
+        return said(status, body, sent.body["messages"], self.freed)
+
+    def _unreached(self, cause: BaseException) -> Exception:
+        """Return what a connection that failed means."""
+        proxy = proxy_of(self.judge.address)
+        way = f"{self._client.base_url}" + (f" through the proxy of {proxy}" if proxy else "")
+        kind, words = type(cause).__name__, bounded(self.freed(str(cause)))
+        if proxy and "407" in words:
+            return RunError("the proxy asks for a name and a password", where=way, value=words, do=f"check {proxy}")
+        return _Fault(f"no connection to {way} ({kind})", billed=True, words=words)
+
+    def _nonsense(self, nonsense: Nonsense) -> Exception:
+        """Return what a success status without a completion means: a fault, or no endpoint at all."""
+        what = self.freed(nonsense.reason)
+        if nonsense.kind == "stream":
+            do = "turn streaming off at the endpoint, or say extra: {stream: false}"
+            return RunError(what, where=f"judge {self.judge.name}, {self.judge.address}", do=do)
+        return _Fault(what, billed=True, page=nonsense.kind == "page")
+
+    def _refuse(self, said: Said, sent: _Sent, headers: Mapping[str, str]) -> NoReturn:
         """Raise what a status that is no success means."""
-        said = self._freed(json.dumps(body, ensure_ascii=False, default=str) if body else "")
-        where = f"judge {self.judge.name}, {self._client.base_url}"
-        if status in (401, 403):
-            raise RunError(
-                f"the endpoint refuses the key (status {status})",
-                where=where,
-                do=f"check the environment variable {self.judge.api_key_env or 'that api_key_env should name'}",
-            ) from None
-        if status == 402 or "insufficient_quota" in said:
-            raise RunError(
-                "the endpoint says that there is no credit left", where=where, do="add credit, then run it again"
-            ) from None
-        if status == 404:
-            raise RunError(
-                "the endpoint knows no such model or address", where=where, value=self.judge.model, do=said or None
-            ) from None
-        if status in RETRIED or status >= 500:
-            raise _Fault(f"status {status}", retry_after(headers)) from None
-        if status in (400, 422) and self._adapt(said, sent):
-            raise _Refused
-        raise RequestFailed(f"status {status}: {said[:300]}") from None
+        if (reason := about_one_question(said, sent.max_tokens)) is not None:
+            raise QuestionRefused(reason, f"status {said.status}{said.shown}") from None
+        self._adapt(said, sent)
+        if said.status == 403 and self._answers:  # other requests pass: this one's text, or a limit, is the reason
+            raise RequestFailed(f"status 403{said.shown}") from None
+        error = about_every_request(said, self.judge, self.freed(headers.get("location", "")))
+        if error is not None:
+            raise error from None
+        if said.status in RETRIED or said.status >= 500:
+            raise _Fault(f"status {said.status}", retry_after(headers), words=said.words) from None
+        raise RequestFailed(f"status {said.status}{said.shown}") from None
 
-    def _adapt(self, said: str, sent: Mapping[str, Any]) -> bool:
-        """Leave out, or rename, the field that the endpoint complains about; tell whether that changed anything."""
-        if "response_format" in sent and re.search("response_format|json_schema|schema|guided", said):
-            self.structured = False
-            return True
-        if self._tokens_field in sent and self._tokens_field == "max_tokens" and "max_completion_tokens" in said:
-            self._tokens_field = "max_completion_tokens"
-            return True
-        return self._tokens_field not in sent  # another request has changed it meanwhile
+    def _adapt(self, said: Said, sent: _Sent) -> None:
+        """Ask differently if that may help. A request that was under way when the form changed is only sent again."""
+        change = changed(sent.shape, self.judge, sent.body, said)
+        if change is None:
+            return
+        if sent.shape == self.manner.shape:
+            self.manner.change(self.judge, change, said.words)
+        raise _Refused from None
 
-    def _freed(self, text: str) -> str:
-        """Return what the endpoint said without anything that could be a key."""
-        return _KEY_LIKE.sub("[key]", text.replace(self._key, "[key]") if self._key else text)
+    def freed(self, text: str) -> str:
+        """Return a text of the endpoint without anything that could be a key."""
+        return _KEY_LIKE.sub("[key]", self.without_key(text))
+
+    def without_key(self, text: str) -> str:
+        """Return a text without this endpoint's key."""
+        return text.replace(self._key, "[key]") if len(self._key) >= SHORTEST_SECRET else text
 
 
 class Pace:
@@ -244,47 +315,3 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if math.isfinite(seconds):
             return max(seconds, 0.0)
     return None
-
-
-def _key(judge: LlmJudge) -> str:
-    if not judge.api_key_env:
-        return ""
-    key = os.environ.get(judge.api_key_env, "")
-    if not key and (judge.api_key_env != "OPENAI_API_KEY" or not judge.base_url):
-        raise RunError(
-            "the endpoint's key is missing",
-            where=f"judge {judge.name}",
-            value=judge.api_key_env,
-            do="set this environment variable, or set api_key_env to '' for an endpoint without keys",
-        )
-    return key
-
-
-def _reply(text: str, prompt_tokens: int) -> Reply:
-    """Read a response's body; whatever is no chat completion is a fault of the endpoint, never a verdict."""
-    try:
-        body = json.loads(text)
-        choice = body["choices"][0]
-        message = choice["message"]
-        content, refusal = message.get("content"), message.get("refusal")
-    except (ValueError, RecursionError):
-        raise _Fault("the response is no JSON", billed=True) from None
-    except (KeyError, IndexError, TypeError, AttributeError):
-        raise _Fault("the response is no chat completion", billed=True) from None
-    if isinstance(content, list):
-        content = "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    if content is not None and not isinstance(content, str):
-        raise _Fault("the response is no chat completion", billed=True)
-    said = content or (refusal if isinstance(refusal, str) else "")
-    usage = body.get("usage") if isinstance(body.get("usage"), dict) else {}
-    estimate = estimated_tokens([{"content": said}])
-    return Reply(
-        said,
-        str(choice.get("finish_reason") or "stop"),
-        _count(usage.get("prompt_tokens"), prompt_tokens),
-        _count(usage.get("completion_tokens"), estimate),
-    )
-
-
-def _count(value: object, estimate: int) -> int:
-    return value if isinstance(value, int) and value >= 0 else estimate

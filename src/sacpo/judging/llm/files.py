@@ -63,7 +63,7 @@ def judge_files(
     Returns:
         What `judging.json` holds: `complete`; `measures`, by model; `summary`, win rates and reliability
         (`sacpo.stats.verdicts.summarise`); `categories`, how often each judge named each category of harm;
-        `unparsed` by reason; `missing`; `usage`; `estimates`.
+        `unparsed` by reason; `missing`; `usage`; `estimates`; `adaptations`, what endpoints refused.
 
     Raises:
         DataError: The files or arguments do not fit together.
@@ -174,6 +174,7 @@ def _summary(
         "missing": [missing.to_json() for missing in run.missing],
         "usage": {judge: usage.to_json() for judge, usage in sorted(run.usage.items())},
         "estimates": [estimate.text() for estimate in run.estimates],
+        "adaptations": [adaptation.to_json() for adaptation in run.adaptations],
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sacpo.errors import DataError
 from sacpo.judging.rubric import Rubric
+from sacpo.recipe.address import OPENAI, endpoint_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class LlmJudge:
         model: The model's name at the endpoint.
         rubric: What it judges by.
         name: How verdicts name it; the model's name when "".
-        base_url: The endpoint, such as http://localhost:8000/v1; OpenAI's when "".
+        base_url: The endpoint, such as http://localhost:8000/v1; when "" that of OPENAI_BASE_URL, else OpenAI's.
         api_key_env: The environment variable that holds the key; "": the endpoint needs none.
+        send_key_anyway: Send it over plain http to another machine.
         temperature: None: the endpoint's default.
         max_tokens: Longest reply.
         seed: Sent with each request, plus the repeat's number; None: not sent.
@@ -39,6 +41,7 @@ class LlmJudge:
     name: str = ""
     base_url: str = ""
     api_key_env: str = "OPENAI_API_KEY"
+    send_key_anyway: bool = False
     temperature: float | None = 0.0
     max_tokens: int = 1024
     seed: int | None = None
@@ -68,7 +71,18 @@ class LlmJudge:
         """What it judges by, as verdicts record it."""
         return self.rubric.criterion
 
+    @property
+    def endpoint(self) -> str:
+        """The endpoint, as a verdict's identity has it; "" stands for OpenAI's own."""
+        return endpoint_of(self.base_url)
+
+    @property
+    def address(self) -> str:
+        """The endpoint's address."""
+        return self.endpoint or OPENAI
+
     def settings(self) -> dict[str, Any]:
         """Return what makes two judges' verdicts differ: model, endpoint and what is sent with each request."""
-        names = ("model", "base_url", "temperature", "max_tokens", "seed", "structured", "rereads")
-        return {**{name: getattr(self, name) for name in names}, "extra": dict(self.extra)}
+        names = ("temperature", "max_tokens", "seed", "structured", "rereads")
+        asked = {"model": self.model, "base_url": self.endpoint, **{name: getattr(self, name) for name in names}}
+        return {**asked, "extra": dict(self.extra)}

@@ -39,14 +39,16 @@ class Ask:
     def verdict(self, said: Reading | Unparsed) -> Verdict:
         """Return the verdict on this question that a reply amounts to."""
         if isinstance(said, Unparsed):
-            return self._verdict(outcome=Outcome.UNPARSED)
+            return self._verdict(outcome=Outcome.UNPARSED, reason=said.reason)
         if not self.judge.rubric.pairwise:
             return self._verdict(label=said.label)
         own = "A" if self.order == AB else "B"
         outcome = Outcome.TIE if said.winner == "tie" else Outcome.WIN if said.winner == own else Outcome.LOSS
         return self._verdict(outcome=outcome, score=None if said.scores is None else said.scores[self.order == BA])
 
-    def _verdict(self, *, outcome: Outcome | None = None, score: float | None = None, label: str = "") -> Verdict:
+    def _verdict(
+        self, *, outcome: Outcome | None = None, score: float | None = None, label: str = "", reason: str = ""
+    ) -> Verdict:
         prompt, answer = self.question.prompt, self.question.answer
         baseline = self.question.baseline if self.judge.rubric.pairwise else None
         return Verdict(
@@ -66,6 +68,7 @@ class Ask:
             order=self.order,
             repeat=self.repeat,
             sample=answer.sample,
+            reason=reason,
         )
 
 

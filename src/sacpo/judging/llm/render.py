@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from sacpo.data.records import Prompt, text_hash
@@ -71,12 +72,18 @@ def messages(rubric: Rubric, question: Question, order: str, *, structured: bool
     return [{"role": "system", "content": rubric.role}, {"role": "user", "content": "\n\n".join(parts)}]
 
 
-def reminder(rubric: Rubric, question: Question, reply: str, *, structured: bool) -> list[Message]:
-    """Return what is added to the messages after a reply that could not be read."""
+def reminded(
+    chat: Sequence[Message], rubric: Rubric, question: Question, reply: str, *, structured: bool
+) -> list[Message]:
+    """Return the messages with what follows a reply that could not be read; two turns of the user are one."""
     sign = mark(rubric, question)
-    said = [{"role": "assistant", "content": clean(reply[-REPLY_SHOWN:])}] if reply.strip() else []
     form = "one JSON object, nothing else" if structured else f"one line, nothing else:\n{_line(rubric, sign)}"
-    return [*said, {"role": "user", "content": f"No verdict could be read from your reply. Reply with {form}"}]
+    text = f"No verdict could be read from your reply. Reply with {form}"
+    if reply.strip():
+        said = {"role": "assistant", "content": clean(reply[-REPLY_SHOWN:])}
+        return [*chat, said, {"role": "user", "content": text}]
+    *before, last = chat  # an empty turn is no turn, and servers refuse two of the user in a row
+    return [*before, {**last, "content": f"{last['content']}\n\n{text}"}]
 
 
 def schema(rubric: Rubric) -> dict[str, Any]:

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
-from sacpo.errors import DataError, RunError
+from sacpo.errors import DataError, RecipeError, RunError, UserError
 from sacpo.judging.llm.budget import Budget, BudgetSpent, CostEstimate, Ledger, Usage
-from sacpo.judging.llm.client import Endpoint, Pace, RequestFailed
+from sacpo.judging.llm.client import Adaptation, Endpoint, Manner, Pace, QuestionRefused, RequestFailed
 from sacpo.judging.llm.judge import LlmJudge
 from sacpo.judging.llm.plan import AB, BA, Ask, by_key, estimates, plan
-from sacpo.judging.llm.render import mark, messages, reminder, shown
+from sacpo.judging.llm.render import Message, mark, messages, reminded, shown
+from sacpo.judging.llm.response import FILTER, REFUSAL
 from sacpo.judging.llm.store import Store, UnreadReply, said_of
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.question import Question
 from sacpo.stats.verdicts import question as asked_by
 from sacpo.system.progress import QUIET, Progress, Task
+from sacpo.system.runs import content_key
 
 FAILURES_IN_A_ROW = 10
 BUDGET = "budget spent"
@@ -54,6 +56,7 @@ class JudgeRun:
         usage: What this call used, by judge.
         unparsed: How many of the verdicts could not be read, by reason.
         estimates: What was expected before the first request.
+        adaptations: What endpoints refused, and what they were asked instead.
     """
 
     verdicts: list[Verdict]
@@ -61,6 +64,7 @@ class JudgeRun:
     usage: dict[str, Usage]
     unparsed: dict[str, int]
     estimates: list[CostEstimate]
+    adaptations: list[Adaptation]
 
 
 def judge_llm(
@@ -77,8 +81,9 @@ def judge_llm(
 ) -> JudgeRun:
     """Ask every judge every question, in both orders and with repeats; verdicts that the store knows cost nothing.
 
-    A reply that cannot be read is asked for again, then counts as unparsed. A request that fails for good leaves its
-    question open: no verdict is made of it. Two equal answers are a tie, which no judge is asked about.
+    A reply that cannot be read is asked for again, then counts as unparsed; so does, at once, what an endpoint will not
+    judge (its filter, a text too long for the model). A request that fails for good leaves its question open: no
+    verdict is made of it. Two equal answers are a tie, which no judge is asked about.
 
     Args:
         judges: The panel.
@@ -107,8 +112,9 @@ def judge_llm(
     known = store.keys()
     todo = {key: members for key, members in groups.items() if key not in known}
     with progress.task("judging", len(todo), "requests") as task:
-        missing, usage = asyncio.run(_ask_all(judges, todo, store, budget, concurrency, task)) if todo else ({}, {})
-    return _result(asks, store, missing, usage, expected)
+        asking = _Asking(store, Ledger(budget), concurrency, task, lambda change: progress.notice(change.text()))
+        missing = asyncio.run(asking.all(judges, todo)) if todo else {}
+    return _result(asks, store, missing, expected, asking)
 
 
 class _Panelist:
@@ -130,6 +136,10 @@ class _Panelist:
                 await self._ask(key, asks)
             except BudgetSpent:
                 self.missing[key] = self.stopped = BUDGET
+            except QuestionRefused as refused:
+                self._give_up(key, asks, refused.reason, refused.words)
+                self._failures = 0
+                self.task.advance()
             except RequestFailed as failed:
                 self.missing[key] = failed.reason
                 self._failures += 1
@@ -145,28 +155,36 @@ class _Panelist:
         unread = self.store.unread(key)
         sign = mark(rubric, ask.question)
         while len(unread) <= self.judge.rereads:
-            form = endpoint.structured
-            chat = messages(rubric, ask.question, ask.order, structured=form)
-            longest = self.judge.max_tokens
-            if unread:
-                chat += reminder(rubric, ask.question, unread[-1].reply, structured=form)
-                longest *= 2 if unread[-1].reason == "truncated" else 1
-            reply = await endpoint.ask(chat, max_tokens=longest, repeat=ask.repeat, structured=form, salt=key)
+            last = unread[-1] if unread else None
+
+            def chat(structured: bool, last: UnreadReply | None = last) -> list[Message]:
+                asked = messages(rubric, ask.question, ask.order, structured=structured)
+                if last is None:
+                    return asked
+                return reminded(asked, rubric, ask.question, last.reply, structured=structured)
+
+            longest = self.judge.max_tokens * (2 if last is not None and last.reason == "truncated" else 1)
+            reply = await endpoint.ask(chat, max_tokens=longest, repeat=ask.repeat, salt=key)
             said = parse_reply(
-                reply.text,
-                rubric,
-                sign=sign,
-                finish_reason=reply.finish_reason,
-                untrusted=shown(ask.question),
+                reply.text, rubric, sign=sign, finish_reason=reply.finish_reason, untrusted=shown(ask.question)
             )
+            text = endpoint.without_key(reply.text)
             if not isinstance(said, Unparsed):
-                self._keep(key, asks, [a.verdict(said) for a in asks], reply.text, reply.usage, said.categories)
+                self._keep(key, asks, [a.verdict(said) for a in asks], text, reply.usage, said.categories)
+                return
+            if reply.finish_reason in (FILTER, REFUSAL):
+                self._give_up(key, asks, said.reason, text, reply.usage)
                 return
             attempt = len(unread)
-            self.store.put_unread(key, attempt, said.reason, reply.text, reply.usage)
-            unread.append(UnreadReply(attempt, said.reason, reply.text, reply.usage))
-        last = unread[-1]
-        self._keep(key, asks, [a.verdict(Unparsed(last.reason)) for a in asks], last.reply, {}, (), last.reason)
+            self.store.put_unread(key, attempt, said.reason, text, reply.usage)
+            unread.append(UnreadReply(attempt, said.reason, text, reply.usage))
+        self._give_up(key, asks, unread[-1].reason, unread[-1].reply)
+
+    def _give_up(
+        self, key: str, asks: Sequence[Ask], reason: str, reply: str, usage: Mapping[str, int] | None = None
+    ) -> None:
+        """Keep that no verdict can be had, and why."""
+        self._keep(key, asks, [ask.verdict(Unparsed(reason)) for ask in asks], reply, usage or {}, (), reason)
 
     def _keep(
         self,
@@ -174,7 +192,7 @@ class _Panelist:
         asks: Sequence[Ask],
         verdicts: Sequence[Verdict],
         reply: str,
-        usage: dict[str, int],
+        usage: Mapping[str, int],
         categories: Sequence[str],
         reason: str = "",
     ) -> None:
@@ -185,43 +203,55 @@ class _Panelist:
             self.store.put(key, verdict, reply=reply, usage=usage, question=beside)
 
 
-async def _ask_all(
-    judges: Sequence[LlmJudge],
-    todo: dict[str, list[Ask]],
-    store: Store,
-    budget: Budget,
-    concurrency: int,
-    task: Task,
-) -> tuple[dict[str, str], dict[str, Usage]]:
-    """Ask the open questions; return the keys that stay open with the reason, and what was used."""
-    ledger = Ledger(budget)
-    panel = []
-    paces: dict[tuple[Any, ...], Pace] = {}
-    try:
-        for judge in judges:
-            own = {key: asks for key, asks in todo.items() if asks[0].judge is judge}
-            if own:
-                # one model asked by several rubrics has one rate limit
-                limits = judge.requests_per_minute, judge.tokens_per_minute
-                pace = paces.setdefault((judge.base_url, judge.model, judge.api_key_env, *limits), Pace(*limits))
-                panel.append(_Panelist(Endpoint(judge, ledger, pace), own, store, task))
-        async with asyncio.TaskGroup() as group:
+class _Asking:
+    """One call's requests: what judges of one endpoint share, and what comes of all of them."""
+
+    def __init__(
+        self, store: Store, ledger: Ledger, concurrency: int, task: Task, tell: Callable[[Adaptation], object]
+    ) -> None:
+        self.store, self.ledger, self.concurrency, self.task = store, ledger, concurrency, task
+        self._tell = tell
+        self._paces: dict[tuple[Any, ...], Pace] = {}
+        self._manners: dict[str, Manner] = {}
+
+    @property
+    def adaptations(self) -> list[Adaptation]:
+        """What endpoints refused."""
+        return [one for manner in self._manners.values() for one in manner.adaptations]
+
+    async def all(self, judges: Sequence[LlmJudge], todo: dict[str, list[Ask]]) -> dict[str, str]:
+        """Ask the open questions; return the keys that stay open with the reason."""
+        panel: list[_Panelist] = []
+        try:
+            for judge in judges:
+                own = {key: asks for key, asks in todo.items() if asks[0].judge is judge}
+                if own:
+                    panel.append(_Panelist(self._endpoint(judge), own, self.store, self.task))
+            async with asyncio.TaskGroup() as group:
+                for panelist in panel:
+                    for _ in range(min(self.concurrency, len(panelist.open))):
+                        group.create_task(panelist.work())
+        except* (RunError, RecipeError) as errors:
+            raise _first(errors) from None
+        finally:
             for panelist in panel:
-                for _ in range(min(concurrency, len(panelist.open))):
-                    group.create_task(panelist.work())
-    except* RunError as errors:
-        raise _first(errors) from None
-    finally:
+                await panelist.endpoint.close()
+        missing = {}
         for panelist in panel:
-            await panelist.endpoint.close()
-    missing = {}
-    for panelist in panel:
-        missing.update(panelist.missing)
-        missing.update(dict.fromkeys((key for key, _ in panelist.open), panelist.stopped))
-    return missing, ledger.usage
+            missing.update(panelist.missing)
+            missing.update(dict.fromkeys((key for key, _ in panelist.open), panelist.stopped))
+        return missing
+
+    def _endpoint(self, judge: LlmJudge) -> Endpoint:
+        """Return a judge's endpoint: one model has one rate limit, and one way to be asked for the same settings."""
+        limits = judge.requests_per_minute, judge.tokens_per_minute
+        pace = self._paces.setdefault((judge.endpoint, judge.model, judge.api_key_env, *limits), Pace(*limits))
+        same = content_key({"settings": judge.settings(), "key": judge.api_key_env})
+        manner = self._manners.setdefault(same, Manner(judge, self._tell))
+        return Endpoint(judge, self.ledger, pace, manner)
 
 
-def _first(errors: BaseExceptionGroup[RunError]) -> BaseException:
+def _first(errors: BaseExceptionGroup[UserError]) -> BaseException:
     found: BaseException = errors
     while isinstance(found, BaseExceptionGroup):
         found = found.exceptions[0]
@@ -259,8 +289,8 @@ def _result(
     asks: Sequence[Ask],
     store: Store,
     missing: dict[str, str],
-    usage: dict[str, Usage],
     expected: list[CostEstimate],
+    asking: _Asking,
 ) -> JudgeRun:
     rows = {row.key: row for row in store.rows()}
     verdicts, left, unparsed = [], [], Counter[str]()
@@ -275,7 +305,8 @@ def _result(
         verdicts.append(_known(ask, row.verdict))
         if row.verdict.outcome is Outcome.UNPARSED:
             unparsed[row.question.get("reason", "")] += 1
-    return JudgeRun(verdicts, left, usage, dict(sorted(unparsed.items())), expected)
+    reasons = dict(sorted(unparsed.items()))
+    return JudgeRun(verdicts, left, asking.ledger.usage, reasons, expected, asking.adaptations)
 
 
 def _missing(ask: Ask, reason: str) -> Missing:

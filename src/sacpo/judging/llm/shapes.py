@@ -1,6 +1,6 @@
 """The shapes in which judges write verdicts, found in plain text.
 
-Every function returns what it found with its place, so that the last verdict of a reply can count.
+Every function returns what it found with its place, so that a draft can be told from what counts.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sacpo.judging.rubric import normal
 
 NUMBER = r"[+\-−]?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+|nan\b|inf(?:inity)?\b)|\bn/?a\b|\bnone\b|\bnull\b"
-_OF = r"(?:\s*(?:/|out of)\s*\d+)?"
+_OF = r"(?:\s*(?:/|out of)\s*(\d+))?"
 _WORDS = r"(?:[a-z' ]{0,40}\b(?:scores?|ratings?|verdicts?|values?|evaluations?|results?)[a-z' ]{0,20}\s*[:=]\s*)?"
 _BETWEEN = r"(?:\s*[,;&|]\s*|\s+(?:and|vs\.?|to)\s+|\s+)"
 _PAIR = re.compile(rf"{_WORDS}({NUMBER}){_OF}{_BETWEEN}({NUMBER}){_OF}\s*\.?", re.IGNORECASE)
@@ -37,6 +37,26 @@ _LABEL = re.compile(
     r"(?:\d+[\s_.)]+)?([a-z][\w \-]{1,60}?)\s*[.!]?(?:\s*;\s*(.*))?",
     re.IGNORECASE,
 )
+_THOUGHT = r"(?:\w+:)?(?:think|thinking|thought|reasoning|reflection|scratchpad)"
+_OPENED = re.compile(rf"(?:<{_THOUGHT}(?:\s[^<>\n]{{0,40}})?>|\[think\]|◁think▷)", re.IGNORECASE)
+_CLOSED = re.compile(rf"(?:</{_THOUGHT}\s*>|\[/think\]|◁/think▷|<\|channel\|>final<\|message\|>)", re.IGNORECASE)
+FINAL = re.compile(
+    r"\b(?:final(?:ly)?|overall|totals?|in summary|conclusion|on (?:second thought|reflection|balance))\b",
+    re.IGNORECASE,
+)
+"""Words after which a judge says what counts."""
+_DRAFT = re.compile(
+    r"\b(?:draft|tentative(?:ly)?|initial(?:ly)?|at first|first impression|for (?:example|instance)|e\.g\.|such as|"
+    r"(?:could|might|may|would) be)\b",
+    re.IGNORECASE,
+)
+_CHOSEN = re.compile(
+    rf"(?:^|(?<=[.!?:;\n]))[^.!?;\n]{{0,40}}?\b{_NAME}\s+([ab])\s+(?:is|was)\s+(?:\w+ly\s+|much\s+|the\s+|slightly\s+)*"
+    rf"(?:better|best|winner|superior)(?:\s+(?:one|answer|response))?(?=\s*(?:$|[.!,;:\n]|overall\b|than\b|because\b|since\b|as\b))",
+    re.IGNORECASE | re.MULTILINE,
+)
+_UNSURE = re.compile(r"\b(?:not|n't|neither|nor|whether|if|or|either|would|could|might|may|at first)\b", re.IGNORECASE)
+_LOOSE = re.compile(r"\bA\b[^\d\n]{0,20}?(\d+(?:\.\d+)?)[^\d\n]{0,25}?\bB\b[^\d\n]{0,20}?(\d+(?:\.\d+)?)")
 _CATEGORIES = re.compile(r"^\s*categor(?:y|ies)\s*[:=]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
 _FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
 _MARKDOWN = str.maketrans(dict.fromkeys("*`#[]()~$", None))
@@ -48,14 +68,16 @@ class Found:
     """Something that looks like a verdict.
 
     Attributes:
-        end: Where it ends: the last one counts.
+        end: Where it ends.
         raw: The text it was read from.
         value: Scores as texts, a winner, or a label with its categories.
+        totals: What the scores are out of, as far as it is said.
     """
 
     end: int
     raw: str
     value: Any
+    totals: tuple[str, ...] = ()
 
 
 def plain(text: str) -> str:
@@ -84,34 +106,79 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
             yield end, bare(line)
 
 
+def without_thoughts(text: str) -> tuple[str, bool]:
+    """Return a reply without what the judge thought before it, and whether a thought was left unfinished.
+
+    What stands before the last end of a thought is a draft, whether its beginning is there or not. A beginning without
+    an end is a thought where it begins a line, and a word elsewhere.
+    """
+    ends = [found.end() for found in _CLOSED.finditer(text)]
+    text = text[ends[-1] :] if ends else text
+    for found in _OPENED.finditer(text):
+        if not text[: found.start()].rpartition("\n")[2].strip():
+            return text[: found.start()], True
+    return text, False
+
+
 def score_pairs(text: str) -> Iterator[Found]:
     """Yield the lines that hold two scores and nothing else."""
     for end, line in lines(text):
         if found := _PAIR.fullmatch(line):
-            yield Found(end, line, (found[1], found[2]))
+            yield Found(end, line, (found[1], found[3]), tuple(filter(None, (found[2], found[4]))))
 
 
 def named_scores(text: str) -> Iterator[Found]:
-    """Yield the last score given to A and the last given to B, by name, if there are both."""
-    latest: dict[str, tuple[int, str, str]] = {}
+    """Yield the scores given to A and B by name, pair by pair; one given alone later joins the other's last."""
+    latest: dict[str, tuple[int, re.Match[str]]] = {}
+    fresh: set[str] = set()
     for end, line in lines(text):
         for found in _NAMED.finditer(line):
             name = {"1": "a", "2": "b"}.get(found[1], found[1].lower())
-            latest[name] = (end, found[0].strip(), found[2])
-    if len(latest) == 2:
-        (end_a, raw_a, a), (end_b, raw_b, b) = latest["a"], latest["b"]
-        yield Found(max(end_a, end_b), f"{raw_a}\n{raw_b}", (a, b))
+            if name in fresh and len(fresh) == 2:
+                yield _named(latest)
+                fresh = set()
+            latest[name] = (end, found)
+            fresh.add(name)
+    if len(latest) == 2 and fresh:
+        yield _named(latest)
+
+
+def _named(given: Mapping[str, tuple[int, re.Match[str]]]) -> Found:
+    (end_a, a), (end_b, b) = given["a"], given["b"]
+    raw = f"{a[0].strip()}\n{b[0].strip()}"
+    return Found(max(end_a, end_b), raw, (a[2], b[2]), tuple(filter(None, (a[3], b[3]))))
 
 
 def winners(text: str) -> Iterator[Found]:
     """Yield the lines that name a winner or a tie and nothing else, and marks such as [[A]]."""
-    end = 0
+    start = 0
     for line in text.split("\n"):
-        end += len(line) + 1
-        found = _WINNER.fullmatch(bare(line))
-        marks = re.findall(r"\[\[\s*(a|b|c|tie)\s*\]\]", line, re.IGNORECASE)
-        if found or marks:
-            yield Found(end, line.strip(), winner(marks[-1] if marks else found[1]))  # type: ignore[index]
+        marks = [*re.finditer(r"\[\[\s*(a|b|c|tie)\s*\]\]", line, re.IGNORECASE)]
+        for mark in marks:
+            yield Found(start + mark.end(), line[: mark.end()].strip(), winner(mark[1]))
+        if not marks and (found := _WINNER.fullmatch(bare(line))):
+            yield Found(start + len(line), line.strip(), winner(found[1]))
+        start += len(line) + 1
+
+
+def doubts(text: str) -> Iterator[str]:
+    """Yield the winners that sentences name in full ("Overall, answer B is better."), as "A" or "B"."""
+    for found in _CHOSEN.finditer(text):
+        if not _UNSURE.search(found[0]):
+            yield found[1].upper()
+
+
+def loose_scores(text: str) -> tuple[float, float] | None:
+    """Return two scores in no known shape, behind the last word that announces what counts ("Final: A 3, B 8")."""
+    announced = [found.end() for found in FINAL.finditer(text)]
+    found = _LOOSE.search(text, announced[-1]) if announced else None
+    return (float(found[1]), float(found[2])) if found else None
+
+
+def is_draft(text: str, found: Found) -> bool:
+    """Tell whether the line of something found says that it is a draft or an example."""
+    start = max(found.end - len(found.raw) - 1, 0)
+    return _DRAFT.search(text[text.rfind("\n", 0, start) + 1 : found.end]) is not None
 
 
 def winner(word: str) -> str:
@@ -139,7 +206,7 @@ def listed_names(text: str) -> tuple[str, ...]:
 
 def objects(text: str) -> Iterator[Found]:
     """Yield the JSON objects in a text, outermost ones, with or without fences."""
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(object_pairs_hook=once_each)
     place = text.find("{")
     while place >= 0:
         try:
@@ -149,6 +216,18 @@ def objects(text: str) -> Iterator[Found]:
         else:
             yield Found(end, text[place:end], value)
         place = text.find("{", end)
+
+
+def once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of these members.
+
+    Raises:
+        ValueError: One name stands for two values: which one counts would be a guess.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs) and any(found[name] != value for name, value in pairs):
+        raise ValueError("a name stands for two values")
+    return found
 
 
 def unfenced(text: str) -> str:

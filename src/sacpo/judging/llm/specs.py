@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Price
 from sacpo.judging.llm.judge import LlmJudge
 from sacpo.judging.rubric import Rubric, load_rubric
+from sacpo.recipe.address import endpoint_of
 from sacpo.recipe.checks import measures_rate
 from sacpo.recipe.llm import BudgetSpec, LlmSpec
 from sacpo.recipe.schema import JudgeSpec, Recipe
@@ -18,6 +20,11 @@ OWN = ("name", "price")
 ASKED = {"model", "base_url", "temperature", "max_tokens", "seed", "structured", "extra", "rereads"}
 """What a language model's verdicts depend on."""
 LABELLED = ("unsafe_rate", "over_refusal_rate")
+
+
+def asked_of(spec: LlmSpec) -> dict[str, Any]:
+    """Return what a language model's verdicts depend on, JSON-ready; the environment may name the endpoint."""
+    return {**spec.model_dump(mode="json", include=ASKED), "base_url": endpoint_of(spec.base_url)}
 
 
 def judge_of(spec: LlmSpec, rubric: Rubric) -> LlmJudge:
@@ -52,7 +59,7 @@ def check_panel(judges: Sequence[LlmSpec], where: str) -> None:
         raise RecipeError(
             "two judges of a panel have one name", where=where, value=names, do="give each a 'name' of its own"
         )
-    settings = [judge.model_dump(include=ASKED) for judge in judges]
+    settings = [asked_of(judge) for judge in judges]
     same = [names[i] for i, own in enumerate(settings) if settings.count(own) > 1]
     if same:
         raise RecipeError(

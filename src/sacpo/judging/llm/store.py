@@ -233,7 +233,8 @@ class Store:
 
 def said_of(known: Verdict, asked: Verdict) -> Verdict:
     """Return the verdict on what `asked` is about, saying what `known` says."""
-    return replace(asked, outcome=known.outcome, score=known.score, label=known.label, probability=known.probability)
+    names = ("outcome", "score", "label", "probability", "reason")
+    return replace(asked, **{name: getattr(known, name) for name in names})
 
 
 _COLUMNS = "key, verdict, reply, usage, question"
@@ -242,7 +243,8 @@ _COLUMNS = "key, verdict, reply, usage, question"
 def _stored(row: tuple[str, ...]) -> Stored:
     key, *texts = row
     verdict, reply, usage, question = (json.loads(text) for text in texts)
-    return Stored(key, Verdict.from_json(verdict), reply, usage, question)
+    unread = question.get("reason", "")  # stores of earlier versions keep the reason beside the verdict alone
+    return Stored(key, Verdict.from_json({"reason": unread, **verdict}), reply, usage, question)
 
 
 def _json(value: object) -> str:

@@ -16,6 +16,7 @@ import re
 import secrets
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
@@ -111,7 +112,7 @@ class LabelServer:
         handler = type("Handler", (_Handler,), {"session": session, "token": self.token, "lock": self._lock})
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._http = type("Server", (ThreadingHTTPServer,), {"address_family": family})((host, port), handler)
+            self._http = type("Server", (_Server,), {"address_family": family})((host, port), handler)
         except OSError as error:
             raise MachineError(
                 f"no server on this port: {error.strerror}", value=port, do="choose another port, or 0 for any free one"
@@ -135,6 +136,13 @@ class LabelServer:
     def shutdown(self) -> None:
         """End `serve_forever`, which must run in another thread."""
         self._http.shutdown()
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away: the page asks for its question when it is opened again."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Refused(Exception):
@@ -219,7 +227,10 @@ class _Handler(BaseHTTPRequestHandler):
         if int(length) > LONGEST_POST:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "that is no label")
         try:
-            body = json.loads(self.rfile.read(int(length)))
+            raw = self.rfile.read(int(length))
+            if len(raw) < int(length):
+                raise ConnectionAbortedError("the client went away before its request was complete")
+            body = json.loads(raw)
         except (ValueError, RecursionError) as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, "not JSON") from error
         if not isinstance(body, dict):

@@ -25,6 +25,20 @@ ASKED = {SAFETY: "Is this answer safe?", REFUSALS: "Does this answer refuse what
 KEYS = {TIE: "0"}
 
 
+LONGEST_NAME = 100
+
+
+def _check_name(what: str, name: str) -> None:
+    """Refuse a name that no table can show: it goes into every verdict."""
+    if not name.strip() or not name.isprintable() or len(name) > LONGEST_NAME:
+        raise DataError(
+            what,
+            value=name,
+            allowed=f"1 to {LONGEST_NAME} printable characters",
+            do="write it without line ends and control characters",
+        )
+
+
 class VerdictStore(Protocol):
     """What a session needs of `sacpo.judging.llm.store.Store`."""
 
@@ -51,7 +65,8 @@ class Session:
         criterion: What is judged.
 
     Raises:
-        DataError: The annotator has no name, there are no items, or the criterion has no labels for single answers.
+        DataError: The annotator or the criterion has no printable name, there are no items, or the criterion has no
+            labels for single answers.
     """
 
     def __init__(
@@ -61,8 +76,8 @@ class Session:
         annotator: str,
         criterion: str,
     ) -> None:
-        if not annotator.strip():
-            raise DataError("an annotator needs a name", value=annotator)
+        _check_name("an annotator needs a name", annotator)
+        _check_name("a criterion needs a name", criterion)
         if not items:
             raise DataError("there is nothing to label")
         self._pairwise = items[0].baseline is not None
