@@ -126,8 +126,10 @@ def own_code(folder: Path) -> None:
     (folder / "own.py").write_text("raise SystemExit('code of the model ran')\n")
 
 
-def half_precision(folder: Path) -> None:
-    weights = {name: weight.half() for name, weight in load_file(folder / "model.safetensors").items()}
+def whole_numbers(folder: Path) -> None:
+    """Store the output head in whole numbers, as a quantised model's would be."""
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"].mul(100).int()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -343,7 +345,17 @@ MERGES = [
         where="base and foreign",
         do="merge models trained with one tokenizer",
     ),
-    ModelCase("merge-dtypes", argv=MERGE, edits={"twin": half_precision}, what="different dtypes", do="same dtype"),
+    ModelCase(
+        "merge-dtypes",
+        argv=MERGE,
+        edits={"twin": whole_numbers},
+        what="no floating-point weights",
+        where="lm_head.weight",
+        do="before they are quantised",
+    ),
+    ModelCase(
+        "merge-into-whole-numbers", argv=(*MERGE, "--dtype", "int8"), where="dtype", value="'int8'", allowed="bfloat16"
+    ),
     ModelCase(
         "merge-nan",
         argv=MERGE,

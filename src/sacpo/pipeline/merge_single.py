@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sacpo.errors import RecipeError
 from sacpo.merge import (
     Combination,
+    check_dtype,
     copy_companions,
     linear,
     local_checkpoint,
@@ -36,6 +37,7 @@ def merge(
     method: Literal["linear", "task-vectors"] = "linear",
     base: str | Path | None = None,
     scale: float = 1.0,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     progress: Progress = QUIET,
 ) -> list[Path]:
     """Merge two models at one or several weights q of the later one, in one pass, and return the merged folders.
@@ -51,6 +53,7 @@ def merge(
         method: (1 - q) first + q later, or first + q scale (later - base).
         base: task-vectors only: the model that both came from.
         scale: task-vectors only.
+        dtype: What merged weights are stored in; None: the later model's dtype. The sums run in float32 either way.
         progress: Where to show it.
 
     Raises:
@@ -58,11 +61,19 @@ def merge(
     """
     weights = [q] if isinstance(q, int | float) else list(q)
     _check_merge(weights, method, base, scale)
+    check_dtype(dtype)
     folders = {str(path): local_checkpoint(path) for path in (first, later, base) if path is not None}
     combinations = [_combination(folders, first, later, base, weight, scale) for weight in weights]
     names = [f"q{weight:g}" for weight in weights]
 
     stacks = [_blend(first, later, base, weight, scale) for weight in weights]
+    if dtype is not None and any(stack is not None for stack in stacks):
+        raise RecipeError(
+            "models on one base merge into adapters, whose weights are not stored anew",
+            where="dtype",
+            value=dtype,
+            do="leave it out, or write merged weights of both models first: sacpo export MODEL --out FOLDER",
+        )
 
     def work(folder: Path) -> None:
         for name, stack in zip(names, stacks, strict=True):
@@ -72,10 +83,11 @@ def merge(
         if None not in stacks:
             return
         terms, rows = tabulate(combinations)
-        merge_checkpoints(terms, rows, [folder / name for name in names], progress=progress)
+        merge_checkpoints(terms, rows, [folder / name for name in names], dtype=dtype, progress=progress)
 
     models = {"first": first, "later": later, "base": base}
     config = {"method": method, "q": weights, "scale": scale, **{role: str(path) for role, path in models.items()}}
+    config |= {} if dtype is None else {"dtype": dtype}
     inputs = {name: weights_key(folder) for name, folder in folders.items()}
     done = do_single("merge", Path(out), config, inputs, work, progress)
     return [done.path / name for name in names]
