@@ -299,6 +299,31 @@ RUN_MODELS = [
         do="target_modules",
     ),
     ModelCase(
+        "lora-module-among-others",
+        {"steps.0.lora": {"target_modules": ["q_proj", "qproj"]}},
+        what="matches no module",
+        where="lora.target_modules",
+        value="'qproj'",
+        allowed="k_proj",
+    ),
+    ModelCase(
+        "lora-modules-to-save",
+        {"steps.0.lora": {"modules_to_save": ["classifier"]}},
+        what="matches no module",
+        where="lora.modules_to_save",
+        value="'classifier'",
+        allowed="lm_head",
+        do="leave it out",
+    ),
+    ModelCase(
+        "lora-expression",
+        {"steps.0.lora": {"target_modules": "q_proj["}},
+        what="peft refuses",
+        where="lora",
+        value="q_proj[",
+        allowed="k_proj",
+    ),
+    ModelCase(
         "kto-of-one-class",
         {"steps.0.algorithm": "kto", "steps.0.undesirable_weight": "balanced", "data.pairs.format": "unpaired"},
         {"pairs.jsonl": rows(*({"prompt": f"what is {i}", "completion": "it", "label": True} for i in range(4)))},
@@ -385,6 +410,9 @@ GENERATE = ("generate", "base", "--prompts", "tuning.jsonl", "--out", "out")
 ALIGN = ("align", "base", "--data", "pairs.jsonl", "--out", "out")
 ESTIMATE = {"value": 1.0, "ci95": [0.5, 1.5], "n": 9, "clusters": 9, "unparsed": 0, "method": "cluster t"}
 VERBS = [
+    ModelCase(
+        "align-dropout", argv=(*ALIGN, "--lora", "lora_dropout=1"), where="lora_dropout", value="1", allowed="below 1"
+    ),
     ModelCase("generate-nothing", argv=GENERATE, files={"tuning.jsonl": "\n"}, what="file is empty", do="row"),
     ModelCase("generate-option", argv=(*GENERATE, "--generation", "max_tokens=4"), what="unknown key 'max_tokens'"),
     ModelCase("generate-value", argv=(*GENERATE, "--generation", "max_new_tokens=0"), where="max_new_tokens"),

@@ -31,27 +31,13 @@ from sacpo.merge.tensors import (
     write_header,
 )
 from sacpo.merge.weights import combine
+from sacpo.models.keys import companions
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import machine_errors, write_json
 
 WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """What merged weights may be stored in, and safetensors' names for it."""
 PIECE = 1 << 17  # elements handled at once: 512 KB in float32, which stays in a core's cache
-COPIED = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "additional_chat_templates",
-    "*.py",
-)
 
 
 def merge_opened(
@@ -152,12 +138,11 @@ def copy_companions(source: Path, out: Path) -> None:
     """Copy what a model folder holds beside its weights: configuration, tokenizer, chat template, code."""
     with machine_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        names = [*COPIED, INDEX] if not (source / SINGLE).is_file() else [*COPIED]
-        for path in sorted({path for pattern in names for path in source.glob(pattern)}):
-            if path.is_dir():
-                shutil.copytree(path, out / path.name, dirs_exist_ok=True)
-            else:
-                shutil.copyfile(path, out / path.name)
+        index = [] if (source / SINGLE).is_file() or not (source / INDEX).is_file() else [source / INDEX]
+        for path in [*companions(source), *index]:
+            target = out / path.relative_to(source)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
 
 
 def check_dtype(dtype: str | None) -> None:

@@ -206,7 +206,7 @@ class LoraSpec(Section):
 
     r: int = Field(16, ge=1)
     lora_alpha: float = Field(32, gt=0)
-    lora_dropout: Fraction = 0.0
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: str | list[str] | None = None
     use_rslora: bool = False
     use_dora: bool = False
