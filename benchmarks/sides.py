@@ -45,8 +45,8 @@ def main() -> None:
 
 def write_base(folder: Path, case: Case) -> Path:
     """Write the model and its tokenizer, drawn from the seed."""
+    from sacpo.models.byte_level_bpe import byte_level_bpe
     from sacpo.models.loading import build_model, save_model
-    from sacpo.pipeline.tokenizers import byte_level_bpe
 
     assert DATA is not None
     with gzip.open(DATA / FILES["hh"][1], "rt", encoding="utf-8") as file:

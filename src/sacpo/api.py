@@ -11,41 +11,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sacpo.align.job import TrainingJob
-from sacpo.align.sft import run_sft
-from sacpo.align.step import run_align
-from sacpo.answer.generate import ANSWERS, generate_answers
-from sacpo.answer.vllm import VllmModel, uses_vllm
-from sacpo.data.prepare import prepare
-from sacpo.data.records import Prompt
-from sacpo.data.sources import read_source, source_key
-from sacpo.data.templates import make_template
-from sacpo.errors import DataError, RecipeError, RunError
-from sacpo.models.adapters.stack import stack_of
-from sacpo.models.loading import resolve_device
-from sacpo.pipeline.judge_single import judge
-from sacpo.pipeline.merge_single import export, merge
+from sacpo.answer.generate import ANSWERS
+from sacpo.data.answers import AnswerFiles
+from sacpo.errors import RecipeError
+from sacpo.judging.llm.single import Panel, judge_by_llms, panel_of
+from sacpo.pipeline import verbs
+from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
-from sacpo.recipe.explain import checked
-from sacpo.recipe.schema import (
-    BaseSpec,
-    DataSpec,
-    GenerationSpec,
-    LoraSpec,
-    SftSpec,
-    StepSpec,
-    TrainingSpec,
-)
-from sacpo.report.build import build_report
-from sacpo.system import processes
+from sacpo.pipeline.stages.verdicts import MEASURES
+from sacpo.pipeline.verbs import Data
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import content_key
 
 __all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
-
-Data = str | Path | DataSpec | Sequence[str | Path | DataSpec]
-"""Sources of records: files, hub ids, or descriptions as in a recipe."""
 
 
 def sft(
@@ -83,15 +61,10 @@ def sft(
     Raises:
         UserError: The data, the model, an option or the machine does not allow it.
     """
-    sources = _sources(data, format, "demonstrations")
-    job = _job("sft", model, base, training, lora, seed, max_length, too_long, out)
-
-    def work(folder: Path) -> None:
-        run_sft(job, _records(sources, seed), folder, layout=layout, progress=progress)
-
-    layout = checked(SftSpec, dataset="data", layout=layout).layout
-    config = {**_config(job, sources), "layout": layout, **processes.part_of_key()}
-    return do_single("sft", Path(out), config, _inputs(job, sources), work, progress, shared=True).path / "model"
+    stage = verbs.fine_tuning(
+        model, data, format, base, training, seed, max_length=max_length, too_long=too_long, layout=layout, lora=lora
+    )
+    return do_single("sft", stage, out, progress) / "model"
 
 
 def align(
@@ -143,26 +116,81 @@ def align(
         UserError: The data, the model, an option or the machine does not allow it.
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
     """
-    sources = _sources(data, format, None)
-    job = _job("align", model, base, training, lora, seed, max_length, too_long, out)
-    step = checked(
-        StepSpec,
-        name="align",
+    stage = verbs.alignment(
+        model,
+        data,
+        format,
+        base,
+        training,
+        seed,
         criterion=criterion,
         algorithm=algorithm,
-        dataset="data",
         beta=beta,
         soft_labels=soft_labels,
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
+        max_length=max_length,
+        too_long=too_long,
         layout=layout,
+        lora=lora,
     )
+    return do_single("align", stage, out, progress) / "model"
 
-    def work(folder: Path) -> None:
-        run_align(job, step, beta, _records(sources, seed), folder, folder / "cache", progress=progress)
 
-    config = {**_config(job, sources), "step": step.model_dump(mode="json"), **processes.part_of_key()}
-    return do_single("align", Path(out), config, _inputs(job, sources), work, progress, shared=True).path / "model"
+def merge(
+    first: str | Path,
+    later: str | Path,
+    out: str | Path,
+    *,
+    q: float | Sequence[float],
+    method: Literal["linear", "task-vectors"] = "linear",
+    base: str | Path | None = None,
+    scale: float = 1.0,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
+    progress: Progress = QUIET,
+) -> list[Path]:
+    """Merge two models at one or several weights q of the later one, in one pass, and return the merged folders.
+
+    Between a step's reference and the step's model `linear` is P-SACPO (section 6 of the paper). Models that are
+    plain LoRA adapters on one base merge exactly, into adapters on that base; `export` writes merged weights.
+
+    Args:
+        first: The model at q = 0.
+        later: The model at q = 1.
+        out: The output folder: one folder `q0.25` for each q.
+        q: Weights in [0, 1].
+        method: (1 - q) first + q later, or first + q scale (later - base).
+        base: task-vectors only: the model that both came from.
+        scale: task-vectors only.
+        dtype: What merged weights are stored in; None: the later model's dtype. The sums run in float32 either way.
+        progress: Where to show it.
+
+    Raises:
+        ModelError: The models do not fit together.
+    """
+    stage = verbs.merging(first, later, q, method, base, scale, dtype)
+    return stage.read(do_single("merge", stage, out, progress))
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    adapter: bool = False,
+    progress: Progress = QUIET,
+) -> Path:
+    """Write a model of a base and adapters as one standard folder, and return the folder.
+
+    Args:
+        model: Hub id or folder: what a LoRA step wrote, a merge of such models, or an adapter of peft's.
+        out: The output folder.
+        adapter: Write one adapter of concatenated rank on the base, which peft and vLLM load, not merged weights.
+        progress: Where to show it.
+
+    Raises:
+        ModelError: The model has no adapters to write as one, or the base is not what they were trained on.
+    """
+    return do_single("export", verbs.exporting(model, adapter), out, progress)
 
 
 def generate(
@@ -196,33 +224,84 @@ def generate(
     Raises:
         UserError: The prompts, the model, an option or the machine does not allow it.
     """
-    if samples < 1:
-        raise RecipeError("too few samples", where="samples", value=samples, allowed="1 or more", do="correct it")
-    sources = _sources(prompts, format, "prompts")
-    spec = checked(GenerationSpec, **(generation or {}))
-    job = _job("generate", model, base, None, None, seed, 512, "truncate")
+    stage = verbs.answering(model, prompts, name, format, samples, generation, seed, base)
+    return do_single("generate", stage, out, progress) / ANSWERS
 
-    def work(folder: Path) -> None:
-        records = [record for record in _records(sources, seed) if isinstance(record, Prompt)]
-        tokenizer = job.load_tokenizer()
-        adapters = stack_of(job.model, job.revision).members  # those come from transformers, on their base
-        fast = not adapters and uses_vllm(spec.engine, resolve_device(job.base.device))
-        vllm = {"revision": job.revision, "trust_remote_code": job.base.trust_remote_code, "dtype": job.base.dtype}
-        generate_answers(
-            VllmModel(job.model, **vllm) if fast else job.load_model(),  # type: ignore[arg-type]
-            tokenizer,
-            list({record.id: record for record in records}.values()),
-            make_template(job.base.template, tokenizer),
-            spec,
-            model_name=name or str(model),
-            seed=seed,
-            samples=samples,
-            out=folder,
-            progress=progress,
+
+def judge(
+    answers: str | Path,
+    out: str | Path,
+    *,
+    criterion: str | None = None,
+    kind: Literal["refusal", "reward-model", "llm"] = "reward-model",
+    model: str | None = None,
+    baseline: str | Path | None = None,
+    sign: Literal[1, -1] = 1,
+    unsafe_below: float | None = None,
+    max_length: int = 512,
+    batch_size: int = 16,
+    base: Mapping[str, Any] | None = None,
+    panel: Panel | None = None,
+    rubrics: Sequence[str] = (),
+    orders: Sequence[Literal["ab", "ba"]] | None = None,
+    repeats: int | None = None,
+    concurrency: int | None = None,
+    budget: Mapping[str, Any] | None = None,
+    ask_again: bool = False,
+    name: str | None = None,
+    baseline_name: str | None = None,
+    prompts: Literal["ordinary", "restricted", "borderline"] | None = None,
+    progress: Progress = QUIET,
+) -> dict[str, Any]:
+    """Judge a file of answers, beside a baseline's where one is given, and return what was measured, by model.
+
+    Args:
+        answers: A file of answers (see `sacpo.data.answers`), or the folder that `generate` wrote.
+        out: The output folder: `verdicts.jsonl` and `measures.json`.
+        criterion: What is judged: helpfulness, harmlessness, refusal, ...; kind "llm": the rubrics' own by default.
+        kind: A reward or cost model, the refusal detector, or language models behind endpoints.
+        model: Hub id or folder of the reward model.
+        baseline: The baseline's answers to the same prompts.
+        sign: -1 for a cost model, whose logit is higher for worse answers.
+        unsafe_below: Answers with a lower score are labelled unsafe.
+        max_length: Tokens of prompt and answer together.
+        batch_size: Answers a forward pass.
+        base: The reward model's template, dtype, device and trust_remote_code.
+        panel: kind "llm": a language model's settings (a recipe's `LlmSpec`), several models', or a panel's file.
+        rubrics: kind "llm": names of built-in rubrics, or files.
+        orders: kind "llm": which answer is shown first; both by default.
+        repeats: kind "llm": how often each question is asked; once by default.
+        concurrency: kind "llm": requests under way at once, for each judge and rubric; 16 by default.
+        budget: kind "llm": `max_requests`, `max_tokens` and `max_cost` of this call.
+        ask_again: kind "llm": ask again what no verdict could be read from; else such replies are kept.
+        name: Name the model this, whatever the file says.
+        baseline_name: Name the baseline this.
+        prompts: What the prompts are, where the files do not say.
+        progress: Where to show it.
+
+    Raises:
+        UserError: The answers, the model, an endpoint or the machine does not allow it.
+        RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
+            there are kept; the same call goes on.
+    """
+    if (kind == "llm") != (panel is not None) or (kind != "llm" and criterion is None):
+        raise RecipeError(
+            "kind 'llm' needs a panel, and other kinds need a criterion and take no panel",
+            where="panel" if criterion is not None else "criterion",
+            value=kind,
+            do="give panel={'model': NAME} for kind 'llm' only",
         )
-
-    config = {**_config(job, sources), "generation": spec.model_dump(), "samples": samples, "name": name or str(model)}
-    return do_single("generate", Path(out), config, _inputs(job, sources), work, progress).path / ANSWERS
+    if panel is not None:
+        files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
+        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
+        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
+    assert criterion is not None
+    scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
+    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
+    stage = verbs.judging(FileAnswers(answers, name, prompts), others, criterion, kind, model, base, **scoring)
+    folder = do_single("judge", stage, out, progress)
+    found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
+    return found
 
 
 def report(
@@ -243,76 +322,4 @@ def report(
     Raises:
         DataError: The results are not of their schema.
     """
-    found = results if isinstance(results, Mapping) else _results(Path(results))
-
-    def work(folder: Path) -> None:
-        build_report(found, answers, folder)
-
-    inputs = {"results": content_key(found), "answers": content_key(list(answers))}
-    return do_single("report", Path(out), {}, inputs, work, progress).path / "report.html"
-
-
-def _results(path: Path) -> dict[str, Any]:
-    file = path / "stages" / "report" / "results.json" if path.is_dir() else path
-    if not file.is_file():
-        raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError("not results of a run", where=file, do="give results.json, or a finished run's folder")
-    return found
-
-
-def _sources(data: Data, format: str, as_: str | None) -> list[DataSpec]:
-    items = [data] if isinstance(data, str | Path | DataSpec) else list(data)
-    return [
-        item if isinstance(item, DataSpec) else checked(DataSpec, format=format, path=str(item), **{"as": as_})
-        for item in items
-    ]
-
-
-def _records(sources: Sequence[DataSpec], seed: int) -> list[Any]:
-    records: list[Any] = []
-    for source in sources:
-        name = ", ".join(source.paths)
-        found = read_source(source, name=name, seed=seed, as_=source.as_)
-        records += prepare(found.records, source, name=name, seed=seed).train
-    return records
-
-
-def _job(
-    name: str,
-    model: Any,
-    base: Any,
-    training: Any,
-    lora: Any,
-    seed: int,
-    max_length: int,
-    too_long: str,
-    out: str | Path | None = None,
-) -> TrainingJob:
-    options = checked(TrainingSpec, **{"seed": seed, **(training or {})}).options()
-    spec = checked(BaseSpec, model=str(model), **(base or {}))
-    checked(SftSpec, dataset="data", max_length=max_length, too_long=too_long)
-    adapter = checked(LoraSpec, **lora) if lora is not None else None
-    return TrainingJob(name, model, spec, options, seed, max_length, too_long, adapter, Path(out) if out else None)
-
-
-def _config(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, Any]:
-    return {
-        "base": job.base.model_dump(mode="json"),
-        "training": job.training,
-        "lora": job.lora.model_dump() if job.lora else None,
-        "seed": job.seed,
-        "max_length": job.max_length,
-        "too_long": job.too_long,
-        "data": [source.model_dump(mode="json") for source in sources],
-    }
-
-
-def _inputs(job: TrainingJob, sources: Sequence[DataSpec]) -> dict[str, str]:
-    return {"model": job.weights_key(), **{f"data {i}": source_key(spec) for i, spec in enumerate(sources)}}
+    return do_single("report", verbs.reporting(results, answers), out, progress) / "report.html"

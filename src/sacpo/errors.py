@@ -1,7 +1,7 @@
 """The package's exceptions.
 
-    SacpoError                 exit code 1
-    ├── TrainingDiverged       a loss or a gradient became NaN or infinite
+    SacpoError
+    ├── TrainingDiverged       exit code 1: a loss or a gradient became NaN or infinite
     └── UserError              exit code 2: something the user can mend
         ├── RecipeError        the recipe file
         ├── DataError          a data file or a record in it
@@ -9,6 +9,7 @@
         ├── MachineError       the disk, a folder's permissions, a device
         └── RunError           a run folder: locked, corrupted, incomplete
 
+Exit code 70 is what nobody foresaw: an error of another kind, which is a mistake of this package.
 A user error says what is wrong, where, the value, what is allowed and what to do.
 """
 
@@ -18,11 +19,13 @@ from __future__ import annotations
 class SacpoError(Exception):
     """Base of every error that this package raises on purpose."""
 
-    exit_code = 1
+    exit_code = 70
 
 
 class TrainingDiverged(SacpoError):
     """A loss or a gradient norm became NaN or infinite; the message names the batch's ids."""
+
+    exit_code = 1
 
 
 class UserError(SacpoError):

@@ -66,3 +66,24 @@ def test_flex_attention_stays_only_where_it_agrees(agrees: bool, monkeypatch: py
     model.set_attn_implementation("sdpa")
     choose_layout("auto", model, trees(), PAD, QUIET, attention="sdpa")
     assert seen == ["sdpa"]  # the user asked for it
+
+
+def fails(*args: Any, **options: Any) -> Any:
+    raise RuntimeError("Failed to find C compiler. Please specify via CC environment variable.")
+
+
+@pytest.mark.parametrize("broken", ["check_layout", "completion_logps"])
+def test_where_flex_attention_fails_sdpa_is_used(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The comparison fails, as without a C compiler, or the pass under autocast, as with older versions of torch."""
+    model, check = tiny("llama"), layout.check_layout
+    monkeypatch.setattr(layout, "takes_flex", lambda model: True)
+    monkeypatch.setattr(layout, "takes_flat", lambda model: False)
+    if broken == "check_layout":
+        monkeypatch.setattr(
+            layout, broken, lambda m, *a, **o: (fails if m.config._attn_implementation == FLEX else check)(m, *a, **o)
+        )
+    else:
+        monkeypatch.setattr(layout, "check_layout", lambda *a, **o: Agreement(0.0, True, ""))
+        monkeypatch.setattr(layout, broken, fails)
+    assert choose_layout("auto", model, trees(), PAD, QUIET, precision=torch.bfloat16).name == "packed"
+    assert model.config._attn_implementation == "sdpa"

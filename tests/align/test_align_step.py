@@ -20,7 +20,8 @@ from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.data.records import Labelled, Prompt
 from sacpo.errors import DataError, ModelError, RecipeError, TrainingDiverged
-from sacpo.pipeline.report_work import _training
+from sacpo.pipeline.stages.report import training_facts
+from sacpo.pipeline.stages.train import Trained
 
 
 def metrics(out: Path) -> list[dict[str, float]]:
@@ -183,7 +184,7 @@ def test_results_tell_what_a_training_read_and_left_out_and_why(base: Path, tmp_
     records = toy_pairs(8)
     long = replace(records[0], prompt=Prompt.from_text("why " * 300), chosen="yes " * 300)
     run_align(replace(job(base), too_long="drop"), step(), 0.5, [*records, long], tmp_path / "out", tmp_path / "c")
-    told = _training(tmp_path / "out")
+    told = training_facts(Trained(tmp_path / "out"))
     assert (told["records"], told["kept"], told["truncated"], told["pairs"]) == (9, 8, 0, 8)
     assert [(key, told[key]) for key in told if key.startswith("dropped")] == [("dropped: longer than max_length", 1)]
     assert told["longest"] == 601  # of all that were read

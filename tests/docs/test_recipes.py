@@ -214,9 +214,8 @@ def test_a_recipe_of_the_paper_can_be_planned_without_a_network(
 
     monkeypatch.setenv("SACPO_DATA", str(real_data))
     loaded = recipe(f"paper/{name}")
-    study, statuses = plan(loaded, runs=tmp_path)
-    stages = {status.stage.name: status.state for status in statuses}
-    trained = [name for name, node in study.nodes.items() if isinstance(node, StepModel)]
+    stages = {status.stage.name: status.state for status in plan(loaded, runs=tmp_path).statuses}
+    trained = [name for name, node in model_graph(loaded).items() if isinstance(node, StepModel)]
     assert trained and all(stages[f"align/{name}"] == "open" for name in trained)
     assert "report" in stages and set(stages.values()) == {"open"}
     assert [*tmp_path.iterdir()] == []

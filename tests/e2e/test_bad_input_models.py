@@ -15,8 +15,8 @@ from bad_input_cases import ABSENT, FILES, RECIPE, Case, check, lay_out, rows, s
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, save_model
-from sacpo.pipeline.tokenizers import byte_level_bpe
 
 Edit = Callable[[Path], None]
 LONG = "one two three four five six seven eight nine ten " * 10

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from tiny_run import RUN, Death, Process, artefacts, refused, run, stage, states
 
-from sacpo.pipeline.build import stages_of
-from sacpo.pipeline.study import Study
+from sacpo.pipeline import plan
 from sacpo.recipe import load_recipe
 
 Again = Callable[..., Path]
@@ -87,7 +86,7 @@ def test_a_change_redoes_what_depends_on_it(change: str, finished: Path) -> None
 
 
 def test_every_stage_depends_on_the_seed(finished: Path) -> None:
-    every = {stage.name for stage in stages_of(Study(load_tiny(finished), finished))}
+    every = {status.stage.name for status in plan(load_tiny(finished), runs=finished / "nowhere").statuses}
     assert open_stages(finished, "--set", "seed=4") == every
     assert len(every) == 79
 
@@ -184,7 +183,7 @@ def test_the_second_of_two_runs_on_one_folder_is_refused(again: Again) -> None:
 
 def test_a_killed_holder_leaves_no_lock(again: Again) -> None:
     folder = again("align/H")
-    Process(folder, "run", "tiny.yaml", death=Death("sacpo.pipeline.training_work:run_align")).wait(-9)
+    Process(folder, "run", "tiny.yaml", death=Death("sacpo.pipeline.stages.train:run_align")).wait(-9)
     assert run(folder)["resume"] == ["align/H"]
 
 

@@ -20,12 +20,12 @@ MOMENTS = {
     "trained, no model saved": ("align/H-S@0.1", "sacpo.align.outcome:write_policy", 1),
     "fine-tuning": ("sft", "sacpo.align.trainer:AlignTrainer.compute_loss", 50),
     "a judge's checkpoint": ("judge-model/learned", "sacpo.align.engine.checkpoints:publish", 2),
-    "reading data": ("data/heldout", "sacpo.pipeline.data_work:data_report", 1),
+    "reading data": ("data/heldout", "sacpo.pipeline.stages.data:data_report", 1),
     "answers half generated": ("generate/P@q0.25/tuning", "sacpo.answer.generate:_Kept.add", 3),
     "answers generated, not in order": ("generate/mixed/report", "sacpo.answer.generate:write_jsonl", 1),
-    "pairs sampled, not labelled": ("pairs/H+H-S", "sacpo.pipeline.training_work:label_pairs", 1),
-    "KL half scored": ("kl/H-S@0.5/report", "sacpo.pipeline.evaluation_work:score_answers", 2),
-    "theory sampled": ("theory", "sacpo.pipeline.theory_work:make_bank", 1),
+    "pairs sampled, not labelled": ("pairs/H+H-S", "sacpo.pipeline.stages.pairs:label_pairs", 1),
+    "KL half scored": ("kl/H-S@0.5/report", "sacpo.pipeline.stages.answers:score_answers", 2),
+    "theory sampled": ("theory", "sacpo.pipeline.stages.optimum:make_bank", 1),
     "a figure half written": ("report", "sacpo.report.build:os.fsync", 3),
     "a merged model half written": ("chosen", "sacpo.merge.streamed:write_all", 4),
     "all written, no manifest": ("measure/sft", "sacpo.system.runs:_complete", 1),
@@ -70,7 +70,7 @@ def test_a_complete_stage_is_put_in_place_without_doing_it_again(again: Again) -
     folder = again("align/K")
     Process(folder, "run", "tiny.yaml", death=Death("sacpo.system.runs:RunFolder._publish")).wait(-9)
     seconds = json.loads((begun(folder, "align/K") / "manifest.json").read_text())["seconds"]
-    Process(folder, "run", "tiny.yaml", death=Death("sacpo.pipeline.training_work:run_align")).wait(0)
+    Process(folder, "run", "tiny.yaml", death=Death("sacpo.pipeline.stages.train:run_align")).wait(0)
     assert json.loads((stage(folder, "align/K") / "manifest.json").read_text())["seconds"] == seconds
 
 

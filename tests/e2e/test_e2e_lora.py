@@ -56,7 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[sacpo.Run, list[str]]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sacpo.models.loading, "load_weights", counted)
-        patch.setattr("sacpo.pipeline.study.KEPT_PARAMETERS", 0)  # as if the models were large
+        patch.setattr("sacpo.pipeline.tools.KEPT_PARAMETERS", 0)  # as if the models were large
         return sacpo.run(sacpo.load_recipe(folder / "lora.yaml"), runs=folder / "runs"), loaded
 
 

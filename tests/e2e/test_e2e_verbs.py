@@ -13,8 +13,8 @@ from tiny_run import Death, Process, refused, states
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from sacpo.data.records import Answer, read_jsonl
+from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, save_model
-from sacpo.pipeline.tokenizers import byte_level_bpe
 from sacpo.system.runs import file_hash
 
 LLAMA = {
@@ -81,7 +81,7 @@ DEATHS = {
     "kto": Death("sacpo.align.outcome:write_jsonl", 1),
     "merge": Death("sacpo.merge.streamed:write_all", 5),
     "generate": Death("sacpo.answer.generate:_Kept.add", 3),
-    "judge": Death("sacpo.pipeline.judge_single:write_json", 1),
+    "judge": Death("sacpo.pipeline.stages.verdicts:write_json", 1),
 }
 CHANGED = {
     "sft": ("--seed", "1"),

@@ -71,7 +71,7 @@ class Process:
     def __init__(self, folder: Path, *arguments: str, death: Death | None = None) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(
-            ["sacpo.api", "sacpo.pipeline.build", "sacpo.report.figures", "sacpo.report.page"]
+            ["sacpo.api", "sacpo.pipeline.order", "sacpo.report.figures", "sacpo.report.page"]
         )
         name = f"{os.getpid()}-{len([*folder.glob('*.out')])}"
         self.out, self.err = folder / f"{name}.out", folder / f"{name}.err"

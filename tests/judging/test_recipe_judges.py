@@ -25,7 +25,6 @@ from sacpo.judging import Store
 from sacpo.pipeline.plan import judgings
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.schema import Recipe, WorldSpec
-from sacpo.system.runs import RunFolder
 from sacpo.world import World
 
 RECIPE = Path(__file__).with_name("judged.yaml")
@@ -275,8 +274,7 @@ def test_a_wrong_key_stops_at_once_and_is_written_nowhere(
 
 def test_a_plan_counts_the_requests(made: Path, tmp_path: Path) -> None:
     recipe = recipe_at("http://127.0.0.1:9/v1", made / "pairs.jsonl")
-    study, statuses = sacpo.plan(recipe, runs=tmp_path)
-    planned = judgings(study, statuses, RunFolder(tmp_path / recipe.name))
+    planned = judgings(recipe, sacpo.plan(recipe, runs=tmp_path))
     assert [(one.criterion, one.judge, one.requests) for one in planned] == [
         ("helpfulness", "<one>", PAIRWISE),
         ("helpfulness", "two", PAIRWISE),

@@ -141,7 +141,7 @@ def test_a_users_rubric_is_a_file(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ("- a list", "mapping"),
-        ("name: [", "no YAML"),
+        ("name: [", "not valid YAML"),
         (USER.replace("task: Is it kind?", ""), "lacks fields"),
         (USER.replace("kind: label", "kind: essay"), "no such kind"),
         (USER.replace("kind: label", "kind: scores"), "labels belong"),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 from typing import Any
 
-from sacpo.pipeline.study import Study
-from sacpo.recipe import parse_recipe
+from sacpo.pipeline import plan
+from sacpo.pipeline.stage import Stage
+from sacpo.recipe import Recipe, parse_recipe
 
 SAFE = {"prompts": "asked", "judge": "harmlessness", "labels": "soft"}
 HELPFUL = {"prompts": "asked", "judge": "helpfulness", "labels": "soft"}
@@ -51,5 +51,10 @@ RECIPE: dict[str, Any] = {
 }
 
 
-def study(*overrides: str, **changes: Any) -> Study:
-    return Study(parse_recipe({**copy.deepcopy(RECIPE), **changes}, list(overrides)), Path("nowhere"))
+def recipe(*overrides: str, **changes: Any) -> Recipe:
+    return parse_recipe({**copy.deepcopy(RECIPE), **changes}, list(overrides))
+
+
+def stages(*overrides: str, **changes: Any) -> list[Stage[Any]]:
+    """Return every stage of the recipe, in order."""
+    return [status.stage for status in plan(recipe(*overrides, **changes), runs="nowhere").statuses]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sys
 import types
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import sacpo.pipeline.jobs as jobs_module
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
-from sacpo.pipeline import run
+from sacpo.pipeline import plan, run
 from sacpo.pipeline.jobs import Jobs, do_stage
 from sacpo.recipe import Recipe, parse_recipe
 from sacpo.system.runs import MANIFEST
@@ -52,10 +53,11 @@ class FakeExecutor:
         return
 
     def submit(self, function: Any, *arguments: Any) -> Any:
-        self.seen.append(arguments[3])
-        self.gpus += arguments[4:]
+        stage, *rest = pickle.loads(pickle.dumps(arguments))
+        self.seen.append(stage.name)
+        self.gpus += rest[2:]
         job = types.SimpleNamespace(job_id="7", done=lambda: True, cancel=lambda: None)
-        value = None if self.fault else function(*arguments)
+        value = None if self.fault else function(stage, *rest)
 
         def result() -> Any:
             if self.fault:
@@ -146,11 +148,12 @@ def test_what_a_job_says_is_said(tmp_path: Path, submitit: type[FakeExecutor], m
     with pytest.raises(RunError, match=r"slurmstepd: out of memory\n  where:   align/H@0.5, job 7"):
         run(recipe, runs=tmp_path, jobs=Jobs("local"))
     monkeypatch.setattr(submitit, "fault", None)
-    monkeypatch.setattr("sacpo.pipeline.training_work.run_align", refuse)
+    monkeypatch.setattr("sacpo.pipeline.stages.train.run_align", refuse)
     with pytest.raises(DataError, match="no pairs are left"):
         run(recipe, runs=tmp_path, jobs=Jobs("local", at_once=3))
     monkeypatch.undo()
-    assert do_stage(recipe, tmp_path, "", "align/K") is None
+    (stage,) = [status.stage for status in plan(recipe, runs=tmp_path).statuses if status.stage.name == "align/K"]
+    assert do_stage(stage, tmp_path / "failing", tmp_path / "failing" / "cache") is None
     partial = next((tmp_path / "failing" / "partial").glob("align~K-*"))
     assert (partial / MANIFEST).is_file() and not (tmp_path / "failing" / "stages" / "align" / "K").exists()
 

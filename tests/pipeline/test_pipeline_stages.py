@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline_toys import study
+from pipeline_toys import recipe, stages
+from pydantic import BaseModel
 
 from sacpo.errors import RecipeError
-from sacpo.pipeline.build import kl_sets_of, stages_of
-from sacpo.pipeline.stages import At, Runner, Stage, depending_on
-from sacpo.pipeline.study import derived_seed
+from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.order import derived_seed, kl_sets_of
+from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
+from sacpo.pipeline.stage import UNCOUNTED, Stage
+from sacpo.pipeline.stages.train import Training
+from sacpo.pipeline.stages.verdicts import JudgedAlone
+from sacpo.pipeline.tools import Tools
 from sacpo.system.runs import RunFolder
 
 
 def keys(*overrides: str, **changes: Any) -> dict[str, str]:
-    return {
-        status.stage.name: status.key
-        for status in Runner(RunFolder(Path("nowhere"))).plan(stages_of(study(*overrides, **changes)))
-    }
+    return {stage.name: stage.key for stage in stages(*overrides, **changes)}
 
 
 def changed(*overrides: str) -> set[str]:
@@ -36,7 +41,7 @@ def touched(names: set[str], *prefixes: str) -> bool:
 
 def test_every_stage_stands_behind_what_it_reads() -> None:
     done: set[str] = set()
-    for stage in stages_of(study()):
+    for stage in stages():
         assert {*stage.inputs} <= done, stage.name
         assert stage.name not in done
         done.add(stage.name)
@@ -82,7 +87,10 @@ def test_a_first_step_changes_all_that_grows_from_it() -> None:
     ("override", "kinds"),
     [
         ("report.max_answers=3", {"report", "chosen"}),
-        ("evaluate.generation.batch_size=3", {"generate", "judge", "measure", "select", "report", "chosen"}),
+        (
+            "evaluate.generation.batch_size=3",
+            {"generate", "kl", "judge", "measure", "select", "theory", "report", "chosen"},
+        ),
         ("evaluate.kl_prompts=5", {"kl", "measure", "select", "theory", "report", "chosen"}),
         ("prompts.spare.limit=9", {"prompts", "overlap", "generate", "judge", "measure", "select", "report", "chosen"}),
         ("theory.target=0.2", {"theory", "report", "chosen"}),
@@ -128,25 +136,45 @@ def test_steps_that_sample_the_same_pairs_share_them() -> None:
 
 
 def test_kl_is_sampled_where_it_is_used() -> None:
-    assert kl_sets_of(study()) == ["report"]
+    assert kl_sets_of(recipe()) == ["report"]
     constrained = "constraints=[{metric: kl, prompts: tuning, at_most: 1.0}]"
-    assert kl_sets_of(study(constrained)) == ["tuning", "report"]
-    assert kl_sets_of(study("theory.prompts=spare")) == ["report", "spare"]
-    assert kl_sets_of(study("evaluate.kl_prompts=0", "theory=null")) == []
+    assert kl_sets_of(recipe(constrained)) == ["tuning", "report"]
+    assert kl_sets_of(recipe("theory.prompts=spare")) == ["report", "spare"]
+    assert kl_sets_of(recipe("evaluate.kl_prompts=0", "theory=null")) == []
 
 
-def chain() -> list[Stage]:
-    def nothing(out: Path, at: At) -> None:
-        pass
+@dataclass(frozen=True)
+class Note(Stage[str]):
+    """Writes its text behind what its parents wrote; without fields that are stages it starts a chain."""
 
-    return [
-        Stage("a/x", nothing),
-        Stage("a/y", nothing),
-        Stage("b", nothing, inputs=("a/x",)),
-        Stage("c", nothing, inputs=("b",)),
-        Stage("d", nothing, inputs=("a/y",)),
-        Stage("ab", nothing),
-    ]
+    title: str
+    text: str = ""
+    parents: tuple[Stage[str], ...] = ()
+    done: list[str] = field(default_factory=list, metadata=UNCOUNTED)
+    dies: bool = field(default=False, metadata=UNCOUNTED)
+
+    @property
+    def name(self) -> str:
+        return self.title
+
+    def work(self, out: Path, tools: Tools) -> None:
+        if self.dies:
+            raise KeyboardInterrupt
+        (out / "text").write_text("".join(tools.read(parent) for parent in self.parents) + self.text)
+        self.done.append(self.title)
+
+    def read(self, folder: Path) -> str:
+        return (folder / "text").read_text()
+
+
+def chain() -> list[Note]:
+    x, y = Note("a/x", "x"), Note("a/y", "y")
+    b = Note("b", "b", (x,))
+    return [x, y, b, Note("c", "c", (b,)), Note("d", "d", (y,)), Note("ab")]
+
+
+def planned(folder: RunFolder, stages: list[Note], redo: Any = lambda stage: False) -> Plan:
+    return Plan(folder, redo).of(lambda do: [do(stage) for stage in stages] and None)
 
 
 @pytest.mark.parametrize(
@@ -160,72 +188,137 @@ def chain() -> list[Stage]:
     ],
 )
 def test_what_depends_on_a_stage(start: str, names: set[str]) -> None:
-    assert depending_on(chain(), start) == names
+    assert {stage.name for stage in chain() if depends(stage, start)} == names
 
 
-def test_an_unknown_stage_is_named() -> None:
+def test_an_unknown_stage_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no such stage") as caught:
-        depending_on(chain(), "e")
+        check_start(planned(RunFolder(tmp_path), chain()), "e")
     assert caught.value.allowed == ["a/x", "a/y", "b", "c", "d", "ab"]
 
 
 def test_a_plan_says_what_doing_does(tmp_path: Path) -> None:
     stages = chain()
     with RunFolder(tmp_path) as folder:
-        assert [status.state for status in Runner(folder).plan(stages)] == ["open"] * 6
-        Runner(folder).do(stages[:3])
-        (status,) = Runner(folder).plan(stages[5:])
-        folder.partial("ab", status.key).mkdir()
-        assert [status.state for status in Runner(folder).plan(stages)] == ["done"] * 3 + ["open"] * 2 + ["resumed"]
-        folder.redo = lambda name: name == "b"
-        assert [status.state for status in Runner(folder).plan(stages)][:3] == ["done", "done", "open"]
-        runner = Runner(folder)
-        runner.do(stages)
-        assert {name: found.key for name, found in runner.done.items()} == {
-            status.stage.name: status.key for status in Runner(folder).plan(stages)
-        }
+        runner = Runner(folder, Tools(folder))
+        assert [status.state for status in planned(folder, stages).statuses] == ["open"] * 6
+        for stage in stages[:3]:
+            runner(stage)
+        folder.partial("ab", stages[5].key).mkdir()
+        found = [status.state for status in planned(folder, stages).statuses]
+        assert found == ["done"] * 3 + ["open"] * 2 + ["resumed"]
+        again = planned(folder, stages, lambda stage: stage.name == "b")
+        assert [status.state for status in again.statuses][:3] == ["done", "done", "open"]
+        for stage in stages:
+            runner(stage)
+        assert runner.read(stages[3]) == "xbc"
+        assert {*(status.state for status in planned(folder, stages).statuses)} == {"done"}
 
 
-def test_a_stage_reads_only_what_it_says(tmp_path: Path) -> None:
-    def peeks(out: Path, at: At) -> None:
-        at("a")
-
+def test_what_a_stage_reads_must_be_done(tmp_path: Path) -> None:
+    """A stage cannot name another that is not among its fields; one that is not finished is refused."""
+    x, _, b, *_ = chain()
     with RunFolder(tmp_path) as folder:
-        runner = Runner(folder)
-        runner.do([Stage("a", lambda out, at: None)])
-        with pytest.raises(LookupError, match="stage b reads a"):
-            runner.do([Stage("b", peeks)])
-        runner.do([Stage("b", peeks, inputs=("a",))])
+        runner = Runner(folder, Tools(folder))
+        with pytest.raises(LookupError, match="stage a/x is not finished"):
+            runner(b)
+        runner(x)
+        assert runner.read(b) == "xb"
+        runner(Note("a/x", "other"))
+        with pytest.raises(LookupError, match="stage a/x is not finished"):
+            Tools(folder).read(x)
+
+
+def test_what_no_result_depends_on_is_in_no_key() -> None:
+    assert Note("a", "x", dies=True, done=["z"]).key == Note("a", "x").key
+    assert len({Note("a", "x").key, Note("b", "x").key, Note("a", "y").key, Note("a", "x", (Note("b"),)).key}) == 4
+
+
+def test_a_field_without_a_key_is_refused() -> None:
+    class Opaque:
+        pass
+
+    with pytest.raises(TypeError, match="Opaque"):
+        _ = Note("a", Opaque()).key  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="wrap it in a Source"):
+        _ = Note("a", recipe().data["shown"]).key  # type: ignore[arg-type]
+
+
+def other(value: Any) -> Any:
+    """Return another value of the same kind."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, str):
+        return f"{value}x"
+    if isinstance(value, Mapping):
+        return (
+            {**value, "another": 1} if not value else {**dict([*value.items()][:-1]), "another": [*value.values()][-1]}
+        )
+    if isinstance(value, tuple):
+        return value[:-1] if value else ("another",)
+    if isinstance(value, Checkpoint):
+        return replace(value, place=Note("another"))
+    if isinstance(value, BaseModel):
+        name, change = changed_options(value)
+        return value.model_copy(update={name: change})
+    return Note("another") if value is None else replace(value, **first_change(value))
+
+
+def changed_options(value: BaseModel) -> tuple[str, Any]:
+    """Return an option of a pydantic model that holds a number or a text, and another value of it."""
+    fields = [name for name in type(value).model_fields if isinstance(getattr(value, name), int | float | str)]
+    return fields[0], other(getattr(value, fields[0]))
+
+
+def first_change(value: Any) -> dict[str, Any]:
+    name = fields(value)[0].name
+    return {name: other(getattr(value, name))}
+
+
+def subclasses(of: type[Any]) -> set[type[Any]]:
+    return {of, *(found for sub in of.__subclasses__() for found in subclasses(sub))}
+
+
+def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> None:
+    """Of each kind of stage one: each field is given another value, and its key must change."""
+    (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
+    learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
+    kinds = {type(stage): stage for stage in stages(data, learned)}
+    of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
+    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
+    assert {*kinds} == of_runs - alone
+    seen = 0
+    for stage in kinds.values():
+        for f in fields(stage):
+            if f.metadata.get("counted", True):
+                changed = replace(stage, **{f.name: other(getattr(stage, f.name))})
+                assert changed.key != stage.key, f"{type(stage).__name__}.{f.name}"
+                seen += 1
+    assert seen > 100
+
+
+def test_a_stage_that_was_pickled_is_the_same_stage() -> None:
+    for stage in stages():
+        assert pickle.loads(pickle.dumps(stage)).key == stage.key
 
 
 def test_a_loop_that_revisits_stages_resumes_in_its_iteration(tmp_path: Path) -> None:
-    """Dual ascent in small: each iteration trains on from the last and decides the next strength.
-
-    With strength 1, answers 2, 3, 4: killed in iteration 2, the first two are kept, and the values are the same.
-    """
+    """Dual ascent in small: each iteration goes on from the last one's text; killed in the third, two are kept."""
     done: list[str] = []
 
-    def iteration(i: int, strength: float, dies: bool) -> Stage:
-        def train(out: Path, at: At) -> None:
-            if dies:
-                raise KeyboardInterrupt
-            before = float((at(f"train/{i - 1}") / "value").read_text()) if i else 1.0
-            (out / "value").write_text(str(before * strength + 1))
-            done.append(f"train/{i}")
+    def loop(do: Do, dies_at: int | None = None) -> str:
+        last: Note | None = None
+        for i in range(3):
+            parents = () if last is None else (last,)
+            last = do(Note(f"train/{i}", str(i), parents, done, dies=i == dies_at))
+        assert last is not None
+        return do.read(last)
 
-        return Stage(f"train/{i}", train, {"strength": strength}, (f"train/{i - 1}",) if i else ())
-
-    def loop(n: int, dies_at: int | None = None) -> float:
-        strength, value = 1.0, 0.0
-        with RunFolder(tmp_path) as folder:
-            runner = Runner(folder)
-            for i in range(n):
-                runner.do([iteration(i, strength, i == dies_at)])
-                value = float((runner.done[f"train/{i}"].path / "value").read_text())
-                strength = 1.0 if value < 100 else 0.5
-        return value
-
-    with pytest.raises(KeyboardInterrupt):
-        loop(3, dies_at=2)
-    assert loop(3) == 4.0
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path) as folder:
+        loop(Runner(folder, Tools(folder)), dies_at=2)
+    with RunFolder(tmp_path) as folder:
+        assert loop(Runner(folder, Tools(folder))) == "012"
     assert done == ["train/0", "train/1", "train/2"]

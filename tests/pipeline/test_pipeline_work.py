@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline_toys import study
+from pipeline_toys import recipe
 
 from sacpo.data.records import Answer, Prompt
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
-from sacpo.pipeline.report_work import implicit_accuracies
-from sacpo.pipeline.theory_work import nominal_multiplier
-from sacpo.pipeline.tokenizers import byte_level_bpe
-from sacpo.pipeline.training_work import _shared_out, label_pairs
+from sacpo.models.byte_level_bpe import byte_level_bpe
+from sacpo.pipeline.stages.optimum import nominal_multiplier
+from sacpo.pipeline.stages.pairs import label_pairs, shared_out
+from sacpo.pipeline.stages.report import implicit_accuracies
+from sacpo.recipe import model_graph
 from sacpo.recipe.schema import SampledSpec
 
 LOGISTIC_1 = 0.7310585786300049
@@ -107,13 +108,13 @@ def test_no_pairs_at_all_is_an_error() -> None:
 @given(st.integers(0, 40), st.floats(0, 1))
 def test_prompts_are_shared_out_whole(n: int, share: float) -> None:
     prompts = [Prompt.from_text(f"question {i}") for i in range(n)]
-    parts = _shared_out(prompts, {"sft": share, "reference": 1 - share}, random.Random(0))
+    parts = shared_out(prompts, {"sft": share, "reference": 1 - share}, random.Random(0))
     together = [prompt for part in parts.values() for prompt in part]
     assert sorted(prompt.id for prompt in together) == sorted(prompt.id for prompt in prompts)
     assert len(parts.get("sft", [])) == round(share * n)
     for part in parts.values():
         assert part == [prompt for prompt in prompts if prompt in part]
-    swapped = _shared_out(prompts, {"reference": 1 - share, "sft": share}, random.Random(0))
+    swapped = shared_out(prompts, {"reference": 1 - share, "sft": share}, random.Random(0))
     assert swapped == parts
 
 
@@ -168,9 +169,9 @@ def test_an_accuracy_without_a_mistake_is_not_certain() -> None:
 def test_nominal_multipliers(name: str, expected: tuple[float, float] | None) -> None:
     """lambda = beta / (beta/lambda): .2/.4 = .5, .2/.1 = 2; S first at .05, then H at .2: .2/.05 = 4; a merge of H with
     H-S@0.1 has q * 2: .25 -> .5, .5 -> 1. Merges of models that are not parent and child have none."""
-    toy = study()
-    assert toy.recipe.theory is not None
-    found = nominal_multiplier(toy, toy.recipe.theory, name)
+    toy = recipe()
+    assert toy.theory is not None
+    found = nominal_multiplier(model_graph(toy), toy.theory, name)
     assert found == (None if expected is None else pytest.approx(expected))
 
 

@@ -234,8 +234,7 @@ def test_a_lock_file_that_its_holder_removed_locks_nothing(folder: RunFolder, mo
 def test_redo_does_a_finished_stage_again(folder: RunFolder) -> None:
     with folder:
         folder.do("s", {}, {}, writes("one"))
-        folder.redo = lambda stage: stage == "s"
-        folder.do("s", {}, {}, writes("two"))
+        folder.do("s", {}, {}, writes("two"), again=True)
     assert (folder.final("s") / "a" / "x.txt").read_text() == "two"
 
 

@@ -13,6 +13,7 @@ import os
 import re
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,27 @@ from transformers import AutoTokenizer
 
 from sacpo import PreferenceConfig, PreferenceTrainer
 from sacpo.align import outcome
-from sacpo.align import step as align_step
 from sacpo.align.trainer import AlignTrainer
 from sacpo.errors import RunError
+from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.outside import FromOutside, RecordList
 from sacpo.pipeline.single import do_single
+from sacpo.pipeline.stages.train import Align
 from sacpo.system import processes
 from sacpo.system.progress import QUIET
 
 BATCH, PAIRS = 8, 25  # the last batch has one pair or two completions: a process has none of it
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
+
+
+@dataclass(frozen=True)
+class Toys(FromOutside):
+    """The toy pairs as records from outside."""
+
+    content = "toys"
+
+    def load(self) -> RecordList:
+        return RecordList(toy_pairs(PAIRS))
 
 
 def train(folder: Path, name: str) -> None:
@@ -42,10 +55,9 @@ def train(folder: Path, name: str) -> None:
     options = FSDP if strategy == "fsdp" else {}
     toy = job(folder / "base", per_device_train_batch_size=BATCH // processes.size(), save_steps=2, **options)
 
-    def work(out: Path) -> None:
-        align_step.run_align(toy, step(algorithm), 0.5, toy_pairs(PAIRS), out, out / "cache")
-
-    do_single("align", folder / name, {"task": name}, {}, work, QUIET, shared=True)
+    options = step(algorithm, max_length=toy.max_length)
+    stage = Align(algorithm, Checkpoint(toy.model), toy.base, (Toys(),), toy.training, toy.seed, step=options)
+    do_single("align", stage, folder / name, QUIET)
 
 
 def prefer(folder: Path, name: str) -> None:

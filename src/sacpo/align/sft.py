@@ -16,6 +16,7 @@ from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.dpo import real_tokens
 from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
+from sacpo.align.reference.score import autocast_type
 from sacpo.align.trainer import train
 from sacpo.data.packing import Tree
 from sacpo.data.records import Demonstration
@@ -84,7 +85,9 @@ def run_sft(
     )
     report.require_some(job.name)
     trees = [Tree(d.prompt, (d.completion,)) for d in demonstrations]
-    choose = partial(choose_layout, attention=job.base.attn_implementation, compiled=arguments.torch_compile)
+    compiled, precision = arguments.torch_compile, autocast_type(arguments)
+    asked = job.base.attn_implementation
+    choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
     rows = choose(layout, bare(policy), trees, tokenizer.pad_token_id, progress)
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)

@@ -130,7 +130,8 @@ class Reference:
         """Return the row layout, chosen on the first trees asked for."""
         if self.chosen is None:
             asked = self.job.base.attn_implementation
-            choose = partial(choose_layout, attention=asked, compiled=self.arguments.torch_compile)
+            compiled, precision = self.arguments.torch_compile, autocast_type(self.arguments)
+            choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
             models = [bare(self.policy), *([] if self.other is None else [self.other])]
             found = [choose(self.wanted, model, trees, self.pad_id, self.progress) for model in models]
             self.chosen = min(found, key=lambda chosen: chosen.rank)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from sacpo._version import __version__
 from sacpo.cli import verbs
 from sacpo.cli.options import parse_options
-from sacpo.errors import SacpoError
+from sacpo.errors import RecipeError, SacpoError
 from sacpo.system import processes
+from sacpo.system.machine import UNFORESEEN, unforeseen, unreadable
 
 app = typer.Typer(
     name="sacpo",
@@ -35,22 +38,70 @@ Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 
 
-INTERRUPTED = 130
-
-
 def main() -> None:
-    """Run the command line: 0 done, 1 a training diverged, 2 bad input, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 done, 1 a training diverged, 2 bad input or a machine that refuses, 70 unforeseen, 130 interrupted,
+    141 nobody reads standard output any more, 143 terminated.
+    """
+    told = threading.Event()
     try:
-        with processes.relayed(), _first_speaks():
-            app(standalone_mode=True)
+        with _terminated(told), processes.relayed(), _first_speaks():
+            _check_arguments(sys.argv[1:])
+            try:
+                app(standalone_mode=True)
+            finally:
+                sys.stdout.flush()  # here, where its failure can still be told
     except SacpoError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(f"error: {error}", error.exit_code)
     except (KeyboardInterrupt, SystemExit) as end:  # typer turns the former into the latter without a word
-        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+        if isinstance(end, SystemExit) and end.code not in (1, processes.INTERRUPTED):
             raise
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        if isinstance(end, SystemExit) and end.code == 1:  # typer's word for a pipe that was closed
+            sys.exit(processes.BROKEN_PIPE)
+        code = processes.TERMINATED if told.is_set() else processes.INTERRUPTED
+        _end("interrupted: the same command goes on from here", code)
+    except BrokenPipeError:
+        if sys.stdout is sys.__stdout__ and sys.stdout is not None:  # nothing is left to say at the interpreter's end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(processes.BROKEN_PIPE)
+    except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 means "diverged" and nothing else
+        refused = unreadable(error)
+        _end(*((f"error: {refused}", refused.exit_code) if refused is not None else (unforeseen(error), UNFORESEEN)))
+
+
+def _end(said: str, code: int) -> NoReturn:
+    print(said, file=sys.stderr)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def _terminated(told: threading.Event) -> Iterator[None]:
+    """Let SIGTERM say its word like Ctrl-C, and note it; processes of a launcher end each other in their own way."""
+    if processes.launched() > 1 or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*signal_and_frame: object) -> NoReturn:
+        told.set()
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse arguments that are not text: they would have to be written into results and reports."""
+    for argument in arguments:
+        try:
+            argument.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RecipeError(
+                "an argument is not valid UTF-8", where="command line", value=argument, do="rename the file or the name"
+            ) from error
 
 
 def _version(asked: bool) -> None:
@@ -89,6 +140,7 @@ def run(
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
     from sacpo.recipe import load_recipe
+    from sacpo.recipe.checks import notices
 
     loaded = load_recipe(recipe, overrides or [])
     command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
@@ -101,6 +153,8 @@ def run(
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
         done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
+        for text in notices(loaded):  # beside the results: an error stands alone
+            progress.notice(text)
     _show_run(done, as_json)
 
 
@@ -125,7 +179,6 @@ def schema(
     what: Annotated[str, typer.Argument(help="recipe or results", metavar="[recipe|results]")] = "recipe",
 ) -> None:
     """Print the JSON schema of recipes, for editors, or of results.json."""
-    from sacpo.errors import RecipeError
     from sacpo.recipe import recipe_schema
 
     if what not in ("recipe", "results"):
@@ -161,15 +214,13 @@ def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json
     from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
-    from sacpo.system.runs import RunFolder
 
-    study, statuses = plan(recipe, runs=runs, start=start, command=command)
-    folder = RunFolder(runs / recipe.name)
-    found, judged = trainings(study, statuses, folder), judgings(study, statuses, folder)
+    planned = plan(recipe, runs=runs, start=start, command=command)
+    found, judged = trainings(recipe, planned), judgings(recipe, planned)
     if as_json:
-        print(json.dumps(plan_json(study, statuses, found, judged)))
+        print(json.dumps(plan_json(recipe, planned, found, judged)))
         return
-    plan_tables(study, statuses, found, judged)
+    plan_tables(recipe, planned, found, judged)
 
 
 def _show_run(done: Any, as_json: bool) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
-
 from sacpo.errors import RecipeError
-from sacpo.recipe.load import read_yaml
+from sacpo.recipe.safe import yaml_option
 
 
 def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
@@ -19,17 +17,14 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
         where: The option that they were given with, for messages.
 
     Raises:
-        RecipeError: One is no NAME=VALUE, or its value is not valid YAML.
+        RecipeError: One is no NAME=VALUE or stands twice, or its value is not valid YAML.
     """
     found: dict[str, Any] = {}
     for item in items or ():
         name, sign, text = item.partition("=")
         if not sign:
             raise RecipeError("an option is NAME=VALUE", where=where, value=item, do="write NAME=VALUE without spaces")
-        try:
-            found[name] = read_yaml(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(
-                "an option's value is not valid YAML", where=where, value=item, do="put the value into quotes"
-            ) from error
+        if name in found:
+            raise RecipeError("an option is given twice", where=where, value=item, do="leave one of them out")
+        found[name] = yaml_option(text, where, item)
     return found

@@ -12,9 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sacpo.errors import DataError
+from sacpo.recipe.safe import yaml_file
 from sacpo.system.runs import content_key
 
 FOLDER = Path(__file__).parent / "rubrics"
@@ -80,15 +79,11 @@ def load_rubric(source: str | Path) -> Rubric:
     """
     text = str(source)
     path = FOLDER / f"{text}.yaml" if text in builtin_rubrics() else Path(source)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             "no such rubric", value=text, allowed=[*builtin_rubrics(), "a YAML file"], do="name one of these"
         )
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise DataError(f"the rubric is no YAML: {error}", where=path) from error
-    return _rubric(data, path)
+    return _rubric(yaml_file(path, "rubric", DataError), path)
 
 
 _REQUIRED = ("name", "criterion", "kind", "task")

@@ -1,10 +1,12 @@
 """The pipeline: a recipe's stages, their order, and running or planning them.
 
-build           the stages of a recipe and their order
-stages          what a stage is; doing and planning stages
-study           what all stages share: models, world, seeds
-*_work          the work of the stages
-run, plan       a whole recipe; single: one stage by itself
+stage           what a stage is: a value whose key is the hash of its fields
+stages/         the stages, one file a kind
+order           the program that does a recipe's stages
+runner          doing the program's stages, or planning them
+tools           what stages work with: loaded models, judges, progress
+outside         what is read from outside, known by its content
+run, plan       a whole recipe; verbs, single: one stage by itself; jobs: trainings at the same time
 """
 
 from sacpo.pipeline.run import Run, plan, run

@@ -1,8 +1,8 @@
 """Independent trainings as jobs of their own: a SLURM array, or processes of this machine, through submitit.
 
-The run itself keeps the folder's lock. A job does exactly one stage into its partial folder, up to the manifest, and
-the run then publishes it as it publishes what a killed run had all but finished. So a job needs no lock of the run, and
-a stage has one meaning, however it is done. Without submitit the same stages are done one after the other.
+The run itself keeps the folder's lock. A job is given one stage, which says all that it needs, and does it into its
+partial folder up to the manifest; the run then publishes it as it publishes what a killed run had all but finished. A
+lock of the stage's own keeps two jobs apart. Without submitit the same stages are done one after the other.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sacpo.errors import MachineError, RecipeError, RunError, SacpoError
-from sacpo.pipeline.build import stages_of
-from sacpo.pipeline.stages import Runner
-from sacpo.pipeline.study import Study
-from sacpo.recipe.schema import Recipe
-from sacpo.system.runs import RunFolder
+from sacpo.pipeline.runner import fill
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.tools import Tools
+from sacpo.system.runs import RunFolder, machine_errors
 
 CLUSTERS = ("slurm", "local")
-FOLDER, CACHE = "jobs", "cache"
+FOLDER = "jobs"
 LONGEST = 3 * 24 * 60  # minutes; submitit's own limit is five
 LOOK = 1.0  # seconds between looks at local jobs
 
@@ -70,22 +69,27 @@ class Jobs:
                 do="choose one of these",
             )
 
-    def do(self, recipe: Recipe, runs: Path, command: str, stages: Sequence[str]) -> None:
+    def do(self, tools: Tools, stages: Sequence[Stage[Any]]) -> None:
         """Do stages that wait for nothing, at the same time; return when all have ended.
+
+        Args:
+            tools: The run's tools; each job has tools of its own.
+            stages: What to do, each up to its manifest.
 
         Raises:
             SacpoError: What the first failed job says.
             RunError: A job ended without a word.
         """
-        executor = self._executor(runs / recipe.name / FOLDER)
+        run = tools.folder.path
+        executor = self._executor(run / FOLDER)
         jobs: dict[str, Job] = {}
         try:
             if self.cluster == "slurm":
                 with executor.batch():  # one array
-                    for name in stages:
-                        jobs[name] = executor.submit(do_stage, recipe, runs, command, name)
+                    for stage in stages:
+                        jobs[stage.name] = executor.submit(do_stage, stage, run, tools.cache)
             else:
-                self._locally(executor, jobs, recipe, runs, command, stages)
+                self._locally(executor, jobs, run, tools.cache, stages)
             failures = [failure for name, job in jobs.items() if (failure := _result(name, job)) is not None]
         finally:
             for job in jobs.values():
@@ -95,18 +99,18 @@ class Jobs:
             raise failures[0]
 
     def _locally(
-        self, executor: Any, jobs: dict[str, Job], recipe: Recipe, runs: Path, command: str, stages: Sequence[str]
+        self, executor: Any, jobs: dict[str, Job], run: Path, cache: Path | None, stages: Sequence[Stage[Any]]
     ) -> None:
         gpus = _gpus()
         free = list(range(self.at_once or max(len(gpus), 1)))
         busy: dict[int, Job] = {}
-        for name in stages:
+        for stage in stages:
             while not free:
                 free = [place for place, job in busy.items() if job.done()]
                 time.sleep(0 if free else LOOK)
             place = free.pop(0)
             gpu = gpus[place % len(gpus)] if gpus else None
-            busy[place] = jobs[name] = executor.submit(do_stage, recipe, runs, command, name, gpu)
+            busy[place] = jobs[stage.name] = executor.submit(do_stage, stage, run, cache, gpu)
 
     def _executor(self, folder: Path) -> Any:
         try:
@@ -131,29 +135,27 @@ class Jobs:
         return executor
 
 
-def do_stage(recipe: Recipe, runs: Path, command: str, name: str, gpu: str | None = None) -> SacpoError | None:
+def do_stage(stage: Stage[Any], run: Path, cache: Path | None, gpu: str | None = None) -> SacpoError | None:
     """Do one stage of a run into its partial folder, and return what went wrong; called in a process of its own.
 
     Args:
-        recipe: The run's recipe.
-        runs: The folder of all runs.
-        command: As given to the run: the report's key holds it.
-        name: The stage; all that it reads is finished.
+        stage: The stage; all that it reads is finished.
+        run: The run's folder.
+        cache: The run's folder of reference log-probs.
         gpu: The GPU to use, as CUDA_VISIBLE_DEVICES names it; None: what the scheduler gave.
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    folder = RunFolder(runs / recipe.name)
+    folder = RunFolder(run)
     try:
-        stages = stages_of(Study(recipe, folder.path / CACHE), command)
-        with (folder.path / FOLDER / f".{name.replace('/', '~')}.lock").open("a+") as lock:
+        with (run / FOLDER / f".{stage.name.replace('/', '~')}.lock").open("a+") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                return RunError(
-                    "another job is doing this stage", where=name, do="wait until it has ended, or cancel that job"
-                )
-            Runner(folder).fill(stages, name)
+                busy, do = "another job is doing this stage", "wait until it has ended, or cancel that job"
+                return RunError(busy, where=stage.name, do=do)
+            with machine_errors(folder.partial(stage.name, stage.key)):
+                fill(folder, Tools(folder, cache=cache), stage)
     except SacpoError as error:
         return error
     return None

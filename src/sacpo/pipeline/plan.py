@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,12 +16,16 @@ from sacpo.data.prepare import prepare
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
-from sacpo.pipeline.data_work import report_of
-from sacpo.pipeline.stages import Status
-from sacpo.pipeline.study import Study
-from sacpo.recipe.models import StepModel
-from sacpo.recipe.schema import SFT, DataSpec, SampledSpec
-from sacpo.system.runs import RunFolder
+from sacpo.judging.rubric import Rubric
+from sacpo.pipeline.runner import Plan
+from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.data import Data, report_of
+from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.train import Align, FineTune
+from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.recipe.models import model_graph
+from sacpo.recipe.schema import DataSpec, Recipe, TokenizerSpec
+from sacpo.world import World
 
 TOKENS_A_WORD = 1.4
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
@@ -30,7 +33,7 @@ NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bm])(?![a-z0-9])", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingPlan:
     """One training of the plan; None where something is only known once the data or the model was read.
 
     Attributes:
@@ -78,75 +81,78 @@ class Size:
     tokens: float | None
 
 
-def trainings(study: Study, statuses: Sequence[Status], folder: RunFolder) -> list[Training]:
-    """Return the trainings of a plan, in order."""
-    states = {status.stage.name: status.state for status in statuses}
-    sizes = _Sizes(study, states, folder)
-    parameters = parameter_count(study)
-    width = BYTES.get(study.recipe.base.dtype, 4 if study.recipe.base.config else 2)
+def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
+    """Return the trainings of language models in a plan, in order."""
+    sizes = _Sizes(plan)
+    parameters = parameter_count(recipe)
+    width = BYTES.get(recipe.base.dtype, 4 if recipe.base.config else 2)
     found = []
-    for name, node in study.nodes.items():
-        stage = study.made_by(name)[0] if study.made_by(name) else ""
-        if isinstance(node, StepModel):
-            spec: Any = node.step
-            dataset = node.step.dataset
-        elif name == SFT and study.recipe.sft is not None:
-            spec, dataset = study.recipe.sft, study.recipe.sft.dataset
-        else:
+    for status in plan.statuses:
+        stage = status.stage
+        if not isinstance(stage, Align | FineTune):
             continue
-        size = sizes.of_dataset(dataset)
-        if isinstance(node, StepModel) and node.step.algorithm == "kto" and size.records is not None:
+        size = sizes.of_records(stage.records)
+        if isinstance(stage, Align) and stage.step.algorithm == "kto" and size.records is not None:
             size = Size(2 * size.records, size.tokens and size.tokens / 2)
-        options = study.training(spec.training)
+        options = dict(stage.training)
+        lora = (stage.step if isinstance(stage, Align) else stage.spec).lora is not None
         steps = None if size.records is None else optimiser_steps(max(size.records, 1), options)
         found.append(
-            Training(
-                model=name,
-                stage=stage,
-                state=states[stage],
+            TrainingPlan(
+                model=stage.title,
+                stage=stage.name,
+                state=status.state,
                 records=size.records,
                 steps=steps,
                 tokens=_tokens(size, options),
-                memory=None if parameters is None else _memory(parameters, width, spec.lora is not None),
+                memory=None if parameters is None else _memory(parameters, width, lora),
                 disk=None if parameters is None else parameters * width,
             )
         )
     return found
 
 
-def judgings(study: Study, statuses: Sequence[Status], folder: RunFolder) -> list[Judging]:
+def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
     """Return how many requests the plan's open stages send to language models that judge."""
-    states = {status.stage.name: status.state for status in statuses}
-    evaluate, found = study.recipe.evaluate, []
-    for criterion, rubric in study.rubrics.items():
-        spec = evaluate.judges[criterion]
-        asked: int | None = 0
-        for prompts in study.recipe.prompts if spec.prompts is None else spec.prompts:
-            models = [name for name in study.evaluated if states[f"judge/{name}/{prompts}"] != "done"]
-            models = [name for name in models if not rubric.pairwise or name != evaluate.baseline]
-            n = _prompt_count(study, prompts, states, folder)
-            asked = None if n is None or asked is None else asked + n * len(models)
-        each = spec.repeats * (len(spec.orders) if rubric.pairwise else 1)
-        requests = None if asked is None else asked * each
+    asked: dict[str, int | None] = {}
+    rubrics: dict[str, Rubric] = {}
+    for status in plan.statuses:
+        stage = status.stage
+        if not isinstance(stage, Verdicts) or not isinstance(stage.answers, Answers):
+            continue
+        for judge in stage.judges:
+            if judge.rubric is None:
+                continue
+            rubrics[judge.criterion] = judge.rubric
+            known = asked.setdefault(judge.criterion, 0)
+            if status.state != "done" and not (judge.rubric.pairwise and stage.answers is stage.baseline):
+                n = _prompt_count(stage.answers.prompts, plan)
+                asked[judge.criterion] = None if n is None or known is None else known + n
+    found: list[Judging] = []
+    for criterion, n in asked.items():
+        spec = recipe.evaluate.judges[criterion]
+        each = spec.repeats * (len(spec.orders) if rubrics[criterion].pairwise else 1)
+        requests = None if n is None else n * each
         found += [Judging(criterion, judge.title, judge.base_url, requests) for judge in spec.judges]
     return found
 
 
-def _prompt_count(study: Study, name: str, states: dict[str, str], folder: RunFolder) -> int | None:
-    if states[f"prompts/{name}"] == "done":
-        n: int = report_of(folder.final(f"prompts/{name}"))["n"]
+def _prompt_count(stage: Any, plan: Plan) -> int | None:
+    if any(status.stage is stage and status.state == "done" for status in plan.statuses):
+        n: int = report_of(plan.folder.final(stage.name))["n"]
         return n
-    spec = study.recipe.prompts[name]
+    spec = stage.spec
     if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
-        return spec.limit
-    return len(read_source(spec, name=name, seed=study.seed("prompts", name), as_="prompts").records)
+        found: int | None = spec.limit
+        return found
+    return len(read_source(spec, name=stage.source.name, seed=stage.seed, as_="prompts").records)
 
 
-def parameter_count(study: Study) -> int | None:
+def parameter_count(recipe: Recipe) -> int | None:
     """Return how many parameters the base has: from its configuration, its files, or its name such as `alpaca-7b`."""
-    base = study.recipe.base
+    base = recipe.base
     if base.model is None:
-        return _from_config(dict(base.config or {}), study)
+        return _from_config(dict(base.config or {}), recipe)
     files = sorted(Path(base.model).glob("*.safetensors")) if Path(base.model).is_dir() else []
     if files:
         return sum(file.stat().st_size for file in files) // BYTES.get(base.dtype, 2)
@@ -154,13 +160,20 @@ def parameter_count(study: Study) -> int | None:
     return int(float(named[1]) * (1e9 if named[2].lower() == "b" else 1e6)) if named else None
 
 
-def _from_config(config: dict[str, Any], study: Study) -> int | None:
-    tokenizer = study.recipe.base.tokenizer
+def _from_config(config: dict[str, Any], recipe: Recipe) -> int | None:
+    tokenizer = recipe.base.tokenizer
     if "vocab_size" not in config and not isinstance(tokenizer, str) and tokenizer is not None:
-        config["vocab_size"] = tokenizer.vocab_size if tokenizer.kind == "bpe" else len(study.world.tokenizer())
+        config["vocab_size"] = _words_of(tokenizer, recipe)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _words_of(tokenizer: TokenizerSpec, recipe: Recipe) -> int:
+    if tokenizer.kind == "bpe":
+        return tokenizer.vocab_size
+    assert recipe.world is not None
+    return len(World(recipe.world).tokenizer())
 
 
 def _memory(parameters: int, width: int, lora: bool) -> int:
@@ -175,34 +188,38 @@ def _tokens(size: Size, options: dict[str, Any]) -> int | None:
 
 
 class _Sizes:
-    """Sizes of data sources: from a finished stage, else by reading local files, else from the recipe's limits."""
+    """Sizes of records: from a finished stage, else by reading local files, else from the recipe's limits."""
 
-    def __init__(self, study: Study, states: dict[str, str], folder: RunFolder) -> None:
-        self.study, self.states, self.folder = study, states, folder
+    def __init__(self, plan: Plan) -> None:
+        self.done = {status.stage.name for status in plan.statuses if status.state == "done"}
+        self.folder = plan.folder
         self._known: dict[str, Size] = {}
 
-    def of_dataset(self, dataset: str | tuple[str, ...] | SampledSpec) -> Size:
-        if isinstance(dataset, SampledSpec):
-            prompts = self.of_source(dataset.prompts)
-            return Size(prompts.records, float(2 * dataset.max_new_tokens))
-        names = (dataset,) if isinstance(dataset, str) else dataset
-        return _together([self.of_source(name) for name in names])
+    def of_records(self, stages: Sequence[Any]) -> Size:
+        sizes = []
+        for stage in stages:
+            if isinstance(stage, Pairs):
+                sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens)))
+            else:
+                sizes.append(self.of_data(stage))
+        return _together(sizes)
 
-    def of_source(self, name: str) -> Size:
-        if name not in self._known:
-            self._known[name] = self._of_source(name, self.study.recipe.data[name])
-        return self._known[name]
+    def of_data(self, stage: Data) -> Size:
+        if stage.name not in self._known:
+            self._known[stage.name] = self._of_data(stage)
+        return self._known[stage.name]
 
-    def _of_source(self, name: str, spec: DataSpec) -> Size:
-        if self.states.get(f"data/{name}") == "done":
-            report = json.loads((self.folder.final(f"data/{name}") / "report.json").read_text())
+    def _of_data(self, stage: Data) -> Size:
+        if stage.name in self.done:
+            report = report_of(self.folder.final(stage.name))
             return Size(report["train"], _words(report["words"]))
+        name, spec = stage.source.name, stage.source.spec
+        assert isinstance(spec, DataSpec)
         if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
             return Size(spec.limit, None)
-        seed = self.study.seed("data", name)
         try:
-            records = read_source(spec, name=name, seed=seed, as_=spec.as_).records
-            prepared = prepare(records, spec, name=name, seed=self.study.seed("holdout"))
+            records = read_source(spec, name=name, seed=stage.seed, as_=spec.as_).records
+            prepared = prepare(records, spec, name=name, seed=stage.holdout_seed)
         except DataError:
             return Size(None, None)  # the run will say what is wrong, where it matters
         return Size(len(prepared.train), _words(data_report(name, prepared.train)["words"]))
@@ -222,14 +239,13 @@ def _together(sizes: Iterable[Size]) -> Size:
     return Size(records, sum((size.records or 0) * (size.tokens or 0) for size in sizes) / max(records, 1))
 
 
-def as_json(
-    study: Study, statuses: Sequence[Status], found: Sequence[Training], judged: Sequence[Judging]
-) -> dict[str, Any]:
+def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: Sequence[Judging]) -> dict[str, Any]:
     """Return a plan as a JSON-ready dictionary."""
     return {
-        "name": study.recipe.name,
-        "stages": [{"name": s.stage.name, "state": s.state, "key": s.key} for s in statuses],
-        "models": list(study.nodes),
+        "name": recipe.name,
+        "stages": [{"name": s.stage.name, "state": s.state, "key": s.key} for s in plan.statuses],
+        "later": plan.later,
+        "models": list(model_graph(recipe)),
         "trainings": [asdict(training) for training in found],
         "judging": [asdict(judging) for judging in judged],
     }

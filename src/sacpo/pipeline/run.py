@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,16 +12,21 @@ from typing import Any
 import yaml
 
 from sacpo.errors import RunError
-from sacpo.pipeline.build import stages_of
-from sacpo.pipeline.jobs import CACHE, Jobs
-from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
-from sacpo.pipeline.study import Study
+from sacpo.judging.llm.specs import budget_of
+from sacpo.pipeline.jobs import Jobs
+from sacpo.pipeline.order import experiment
+from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
 
-RECIPE, REDO = "recipe.yaml", "redo.json"
+RECIPE, REDO, CACHE = "recipe.yaml", "redo.json", "cache"
+Program = Callable[[Do], None]
+"""A program of stages, such as `sacpo.pipeline.order.experiment` of a recipe."""
 
 
 @dataclass(frozen=True)
@@ -79,38 +85,82 @@ def run(
     if jobs is not None and processes.size() > 1:
         raise RunError("jobs are started by one process", where="--jobs", do="start sacpo run without a launcher")
     folder = RunFolder(Path(runs) / recipe.name)
-    study = Study(recipe, folder.path / CACHE, progress)
-    stages = stages_of(study, command)  # before the folder is made: a missing file leaves no trace
-    redo = _Redo(folder.path / REDO, stages, start)
+    tools = tools_of(recipe, folder, progress)
+    run_program(program_of(recipe, command), folder, tools, start=start, jobs=jobs, recipe=resolved_yaml(recipe))
+    return Run(folder.path, _results(folder.path))
+
+
+def plan(recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None, command: str = "") -> Plan:
+    """Return what `run` with the same arguments would do, without doing or writing anything."""
+    return plan_program(program_of(recipe, command), RunFolder(Path(runs) / recipe.name), start)
+
+
+def program_of(recipe: Recipe, command: str = "") -> Program:
+    """Return a recipe's program of stages; what it reads from outside is hashed once, however often it is executed."""
+    outside = Outside()
+    return lambda do: experiment(recipe, do, outside, command)
+
+
+def tools_of(recipe: Recipe, folder: RunFolder, progress: Progress = QUIET) -> Tools:
+    """Return the tools of a recipe's stages."""
+    evaluate = recipe.evaluate
+    everyone = [judge for spec in evaluate.judges.values() for judge in spec.judges]
+    return Tools(
+        folder,
+        cache=folder.path / CACHE,
+        progress=progress,
+        budget=budget_of(evaluate.budget, everyone),
+        keep_bases=any(step.lora and step.lora.plain for step in recipe.steps),
+    )
+
+
+def run_program(
+    program: Program,
+    folder: RunFolder,
+    tools: Tools,
+    *,
+    start: str | None = None,
+    jobs: Jobs | None = None,
+    recipe: str | None = None,
+) -> None:
+    """Execute a program of stages in a run's folder.
+
+    Args:
+        program: What to do.
+        folder: The run's folder.
+        tools: What stages work with; `tools.cache` is a folder in the run's.
+        start: Do this stage, and all that depend on it, again.
+        jobs: Does stages that do not wait for each other at the same time.
+        recipe: The text of recipe.yaml; None: none is written.
+    """
+    redo = _Redo(folder.path / REDO, start)
+    redo.check(Plan(folder).of(program))  # before the folder is made: a missing file leaves no trace
 
     def tell(stage: str, state: str) -> None:
-        progress.event("stage", stage=stage, state=state)
+        tools.progress.event("stage", stage=stage, state=state)
         if state == "done":
             redo.done(stage)
 
-    folder.redo, folder.on_stage = redo.holds, tell
+    folder.on_stage = tell
     with folder:
         if processes.is_first():
-            write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
-            with machine_errors(study.cache):
-                study.cache.mkdir(exist_ok=True)
-                clear_temporary(study.cache)
-        ahead = partial(jobs.do, recipe, Path(runs), command) if jobs is not None else None
-        Runner(folder, ahead).do(stages)
+            if recipe is not None:
+                write_atomic(folder.path / RECIPE, recipe)
+            assert tools.cache is not None
+            with machine_errors(tools.cache):
+                tools.cache.mkdir(exist_ok=True)
+                clear_temporary(tools.cache)
+        program(Runner(folder, tools, partial(jobs.do, tools) if jobs is not None else None, redo.holds))
         if processes.is_first():
             redo.finish()
-        return Run(folder.path, _results(folder.path))
 
 
-def plan(
-    recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None, command: str = ""
-) -> tuple[Study, list[Status]]:
-    """Return what `run` with the same arguments would do, without doing or writing anything."""
-    folder = RunFolder(Path(runs) / recipe.name)
-    study = Study(recipe, folder.path / CACHE)
-    stages = stages_of(study, command)
-    folder.redo = _Redo(folder.path / REDO, stages, start).holds
-    return study, Runner(folder).plan(stages)
+def plan_program(program: Program, folder: RunFolder, start: str | None = None) -> Plan:
+    """Return what `run_program` would do."""
+    redo = _Redo(folder.path / REDO, start)
+    planned = Plan(folder, redo.holds).of(program)
+    redo.check(planned)
+    return planned
 
 
 def resolved_yaml(recipe: Recipe) -> str:
@@ -120,34 +170,38 @@ def resolved_yaml(recipe: Recipe) -> str:
 
 
 class _Redo:
-    """The finished stages that `--from` still has to do again, kept on the disk so that a killed run goes on there.
+    """The stages that `--from` does again; those done again are kept on the disk, so that a killed run goes on there.
 
     Args:
         path: The file that lists them while such a run is not at its end.
-        stages: All stages.
         start: The first that is done again; None: none is.
     """
 
-    def __init__(self, path: Path, stages: list[Stage], start: str | None) -> None:
+    def __init__(self, path: Path, start: str | None) -> None:
         self.path, self.start = path, start
-        self.names = depending_on(stages, start) if start is not None else set()
+        self.again: set[str] = set()
         if start and path.is_file():
             try:
                 begun = json.loads(path.read_text(encoding="utf-8"))
-                same, left = begun["from"] == start, set(begun["stages"])
+                same, again = begun["from"] == start, set(begun["done"])
             except (ValueError, TypeError, KeyError) as error:
-                raise RunError("the list of stages to redo is corrupted", where=path, do="delete it") from error
-            self.names = self.names & left if same else self.names
+                raise RunError("the list of stages done again is corrupted", where=path, do="delete it") from error
+            self.again = again if same else set()
 
-    def holds(self, stage: str) -> bool:
+    def check(self, plan: Plan) -> None:
+        """Check that there is such a stage; errors as of `check_start`."""
+        if self.start is not None:
+            check_start(plan, self.start)
+
+    def holds(self, stage: Stage[Any]) -> bool:
         """Tell whether a stage is still to be done again."""
-        return stage in self.names
+        return self.start is not None and stage.name not in self.again and depends(stage, self.start)
 
     def done(self, stage: str) -> None:
         """Note that a stage was done again."""
         if self.start:
-            self.names.discard(stage)
-            write_json(self.path, {"from": self.start, "stages": sorted(self.names)})
+            self.again.add(stage)
+            write_json(self.path, {"from": self.start, "done": sorted(self.again)})
 
     def finish(self) -> None:
         """Forget the list: all was done."""

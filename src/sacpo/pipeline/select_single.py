@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.errors import DataError, RecipeError, RunError
-from sacpo.pipeline.evaluation_work import MEASURES
+from sacpo.pipeline.stages.verdicts import MEASURES
 from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
@@ -31,8 +31,8 @@ def select(
     Raises:
         UserError: A folder holds no measures, two folders disagree on a model, or a constraint is not valid.
     """
-    specs = [checked(ConstraintSpec, prompts="answers", **constraint) for constraint in constraints]
-    goal = checked(ObjectiveSpec, prompts="answers", **objective)
+    specs = [checked(ConstraintSpec, constraint, prompts="answers") for constraint in constraints]
+    goal = checked(ObjectiveSpec, objective, prompts="answers")
     measures: dict[str, dict[str, Any]] = {}
     for folder in judged:
         for name, metrics in _measures(Path(folder)).items():

@@ -9,22 +9,23 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sacpo.pipeline.plan import Judging, Training
-from sacpo.pipeline.stages import Status
-from sacpo.pipeline.study import Study
+from sacpo.pipeline.plan import Judging, TrainingPlan
+from sacpo.pipeline.runner import Plan, Status
 from sacpo.recipe.checks import notices
+from sacpo.recipe.models import model_graph
+from sacpo.recipe.schema import Recipe
 
 
-def plan_tables(
-    study: Study, statuses: Sequence[Status], trainings: Sequence[Training], judgings: Sequence[Judging]
-) -> None:
+def plan_tables(recipe: Recipe, plan: Plan, trainings: Sequence[TrainingPlan], judgings: Sequence[Judging]) -> None:
     """Print what a run would do: trainings with their size, requests to judges, then the stages of every kind."""
     console = Console(width=None if Console().is_terminal else 140)
-    console.print(Text(f"{study.recipe.name}: {len(statuses)} stages, {len(study.nodes)} models"))
+    console.print(Text(f"{recipe.name}: {len(plan.statuses)} stages, {len(model_graph(recipe))} models"))
     console.print(_trainings(trainings))
     if judgings:
         console.print(_judgings(judgings))
-    console.print(_stages(statuses))
+    console.print(_stages(plan.statuses))
+    for text in plan.later:
+        console.print(Text(text))
     peak = max((training.memory for training in trainings if training.memory), default=None)
     disk = sum(training.disk or 0 for training in trainings)
     console.print(
@@ -33,11 +34,11 @@ def plan_tables(
             f"0.6 GB of libraries); trained models {_bytes(disk)} of disk"
         )
     )
-    for notice in notices(study.recipe):
+    for notice in notices(recipe):
         console.print(Text(notice))
 
 
-def _trainings(trainings: Sequence[Training]) -> Table:
+def _trainings(trainings: Sequence[TrainingPlan]) -> Table:
     table = Table(title="trainings", title_justify="left")
     for name in ("model", "records", "optimiser steps", "tokens, about", "peak memory, about", "disk", "state"):
         table.add_column(name, justify="left" if name in ("model", "state") else "right")

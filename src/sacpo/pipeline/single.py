@@ -1,15 +1,18 @@
-"""One stage by itself: the same keys, atomic folder, manifest and resume as in a run, without a recipe."""
+"""One stage by itself: the same key, atomic folder, manifest and resume as in a run, in a folder of the user's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sacpo.errors import RunError
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.tools import Tools
 from sacpo.system import processes
 from sacpo.system.progress import Progress
-from sacpo.system.runs import MANIFEST, Artefact, RunFolder
+from sacpo.system.runs import MANIFEST, RunFolder
+
+S = TypeVar("S", bound=Stage[Any])
 
 
 class OutFolder(RunFolder):
@@ -17,13 +20,14 @@ class OutFolder(RunFolder):
 
     Args:
         out: The output; it appears when it is complete.
+        verb: What the stage is called where progress is shown.
         progress: Where to show what is going on.
     """
 
-    def __init__(self, out: Path, progress: Progress) -> None:
+    def __init__(self, out: Path, verb: str, progress: Progress) -> None:
         self.out = out.expanduser().resolve()  # of a link its target: a folder can be renamed there
         super().__init__(
-            self.out.parent, on_stage=lambda stage, state: progress.event("stage", stage=stage, state=state)
+            self.out.parent, on_stage=lambda stage, state: progress.event("stage", stage=verb, state=state)
         )
 
     @property
@@ -44,37 +48,31 @@ class OutFolder(RunFolder):
         return []
 
 
-def do_single(
-    stage: str,
-    out: Path,
-    config: Mapping[str, Any],
-    inputs: Mapping[str, str],
-    work: Callable[[Path], None],
-    progress: Progress,
-    *,
-    shared: bool = False,
-) -> Artefact:
-    """Do one stage into a folder of the user's choice; the same call again keeps or resumes it.
+def do_single(verb: str, stage: Stage[Any], out: str | Path, progress: Progress) -> Path:
+    """Do one stage into a folder of the user's choice and return it; the same call again keeps or resumes it.
 
-    With `shared` all processes of a launch do its work together; else the first does it and the others wait.
+    A shared stage is done by all processes of a launch together; another by the first while the others wait.
 
     Raises:
         RunError: The folder holds something else, or another process works on it.
     """
-    with OutFolder(out, progress) as folder:
+    with OutFolder(Path(out), verb, progress) as folder:
+        tools = Tools(folder, progress=progress)
         try:
             if processes.is_first():
-                _check_free(folder, stage, folder.key(stage, config, inputs))
-            return folder.do(stage, config, inputs, work, shared=shared)
+                _check_free(folder, stage)
+            work = stage.work
+            done = folder.do(stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared)
+            return done.path
         finally:
             if processes.is_first():
                 folder.lock_file.unlink(missing_ok=True)
 
 
-def _check_free(folder: OutFolder, stage: str, key: str) -> None:
+def _check_free(folder: OutFolder, stage: Stage[Any]) -> None:
     out = folder.out
     if out == out.parent or (
-        not folder.is_done(stage, key) and out.exists() and (not out.is_dir() or any(out.iterdir()))
+        not folder.is_done(stage.name, stage.key) and out.exists() and (not out.is_dir() or any(out.iterdir()))
     ):
         what = "another stage's result" if (out / MANIFEST).is_file() else "files"
         raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")

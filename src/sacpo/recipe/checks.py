@@ -8,19 +8,9 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.models import model_graph
-from sacpo.recipe.schema import METRICS, DataSpec, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import METRICS, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
 
 ORACLES = ("helpfulness", "harmlessness", "refusal")
-KIND_OF_FORMAT = {
-    "unpaired": "unpaired",
-    "demonstrations": "demonstrations",
-    "alpaca": "demonstrations",
-    "sharegpt": "",
-    "prompts": "prompts",
-    "xstest": "prompts",
-    "world": "prompts",
-}
-"""What a format's records are where the recipe does not say 'as', "" where its rows tell; others hold pairs."""
 
 
 def check_references(recipe: Recipe) -> None:
@@ -54,6 +44,7 @@ def check_references(recipe: Recipe) -> None:
         if criterion != type(recipe.report).model_fields[axis].default:  # the default may be judged by nobody
             _known("judge", criterion, recipe.evaluate.judges, f"report.{axis}")
     _check_headlines(recipe)
+    _check_budget(recipe)
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
@@ -61,9 +52,40 @@ def check_references(recipe: Recipe) -> None:
 
 def notices(recipe: Recipe) -> list[str]:
     """Return what is valid in a recipe and probably not meant."""
+    found = []
     if recipe.constraints and recipe.objective is None:
-        return ["constraints without an objective choose nothing: add an objective, which the chosen model maximises"]
-    return []
+        found.append("constraints without an objective choose nothing: add one, which the chosen model maximises")
+    named = {name for _, name in _dataset_references(recipe)}
+    for name, spec in recipe.data.items():
+        if name not in named and not spec.holdout:
+            found.append(f"nothing names the data source '{name}': it is read, and no model learns from it")
+    if recipe.world is not None and not _uses_world(recipe):
+        found.append("no part of the recipe uses the 'world'")
+    if not recipe.prompts and (recipe.evaluate.judges or recipe.evaluate.models):
+        found.append("without 'prompts' nothing is evaluated: judges only label the pairs that steps sample")
+    if recipe.evaluate.generation.engine == "vllm" and recipe.evaluate.generation.batch_size != 16:
+        found.append("vLLM fills its batches itself: evaluate.generation.batch_size has no effect")
+    return found
+
+
+def _uses_world(recipe: Recipe) -> bool:
+    tokenizer = recipe.base.tokenizer
+    return (
+        any(spec.format == "world" for spec in (*recipe.data.values(), *recipe.prompts.values()))
+        or any(judge.kind == "oracle" for judge in recipe.evaluate.judges.values())
+        or (isinstance(tokenizer, TokenizerSpec) and tokenizer.kind == "world")
+    )
+
+
+def _check_budget(recipe: Recipe) -> None:
+    limits = recipe.evaluate.budget.model_dump(exclude_none=True)
+    if limits and not any(judge.kind == "llm" for judge in recipe.evaluate.judges.values()):
+        raise RecipeError(
+            "a budget has no effect here: no language model judges",
+            where="evaluate.budget",
+            value=limits,
+            do="leave it out, or add a judge of kind 'llm'",
+        )
 
 
 def _check_headlines(recipe: Recipe) -> None:
@@ -270,6 +292,14 @@ def _check_theory(recipe: Recipe) -> None:
                 allowed=["helpfulness", "harmlessness"],
                 do="name judges of kind 'oracle', or leave 'theory' out",
             )
+    if not recipe.evaluate.kl_prompts:
+        raise RecipeError(
+            "theory needs samples of every model, and 'kl_prompts' asks for none",
+            where="evaluate.kl_prompts",
+            value=recipe.evaluate.kl_prompts,
+            allowed="1 or more",
+            do="set it to how many prompts KL is sampled on, or leave 'theory' out",
+        )
 
 
 def _dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
@@ -331,14 +361,14 @@ def _check_kinds(recipe: Recipe) -> None:
                 ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
             )
     for what, where, dataset, kinds in uses:
-        given = {name: _kind(recipe.data[name]) for name in _names(dataset) if _kind(recipe.data[name])}
+        given = {name: recipe.data[name].holds for name in _names(dataset) if recipe.data[name].holds}
         wrong = next((name for name, kind in given.items() if kind not in kinds), None)
         if wrong is not None:
             raise RecipeError(
                 what,
                 where=where,
                 value=f"{wrong} (holds {given[wrong]})",
-                allowed=[name for name, spec in recipe.data.items() if _kind(spec) in kinds] or "none is defined",
+                allowed=[name for name, spec in recipe.data.items() if spec.holds in kinds] or "none is defined",
                 do=f"name such a data source, or give this one 'as: {kinds[0]}' where its format allows it",
             )
         heldout = next((name for name in _names(dataset) if recipe.data[name].holdout == 1), None)
@@ -356,10 +386,6 @@ def _check_kinds(recipe: Recipe) -> None:
                 value=", ".join(f"{name} (holds {kind})" for name, kind in given.items()),
                 do="give them the same kind with 'as'",
             )
-
-
-def _kind(spec: DataSpec) -> str:
-    return spec.as_ or KIND_OF_FORMAT.get(spec.format, "pairs")
 
 
 def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ INTRODUCTION = """\
 
 One YAML file is one experiment. This page lists every key. `sacpo validate RECIPE` checks a file without doing
 anything, `sacpo schema recipe` prints the JSON schema for an editor, and `--set KEY.PATH=VALUE` changes one value on
-the command line. Unknown keys are refused. `${NAME}` in a text is the environment variable NAME. Numbers may be
-written as `1e-4`.
+the command line. Unknown keys are refused, and so are keys that have no effect where they stand. `${NAME}` in a text
+is the environment variable NAME. Numbers may be written as `1e-4`.
 
 This page is written by `python scripts/write_docs.py` from the schema; do not edit it by hand.
 
@@ -59,7 +59,6 @@ MEANINGS = {
     "LoraSpec.bias": "which biases are trained too; other than `none`: the model is written merged",
     "LoraSpec.modules_to_save": "modules that are trained whole, such as `lm_head`; the model is written merged",
     "QuantizationSpec.bits": "bits of a weight",
-    "QuantizationSpec.compute_dtype": "number type of the products",
     "SftSpec.dataset": "a data source, or several, of demonstrations",
     "SampledSpec.score_scale": "factor of the score difference in the sigmoid",
     "SampledSpec.temperature": "sampling temperature",
@@ -76,8 +75,8 @@ MEANINGS = {
     "GenerationSpec.engine": "what generates; `auto` takes vLLM where it is installed and the device is a CUDA GPU",
     "GenerationSpec.max_new_tokens": "longest answer, in tokens",
     "GenerationSpec.do_sample": "sample instead of taking the most probable token",
-    "GenerationSpec.temperature": "sampling temperature",
-    "GenerationSpec.top_p": "sample from the most probable tokens that hold this much probability",
+    "GenerationSpec.temperature": "with do_sample: sampling temperature",
+    "GenerationSpec.top_p": "with do_sample: sample from the most probable tokens that hold this much probability",
     "GenerationSpec.batch_size": "prompts a batch",
     "JudgeSpec.kind": "see above",
     "JudgeSpec.model": "reward-model: hub id or folder",

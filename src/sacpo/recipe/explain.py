@@ -40,12 +40,21 @@ def did_you_mean(name: object, allowed: Collection[str], otherwise: str) -> str:
     return f"did you mean '{nearest[0]}'?" if nearest else otherwise
 
 
-def checked(section: type[Section], **values: Any) -> Section:
+def checked(section: type[Section], given: Mapping[str, Any] | None = None, /, **values: Any) -> Section:
     """Return a section of a recipe that was given as arguments.
 
+    Args:
+        section: The section.
+        given: What the user gave as NAME=VALUE options.
+        values: What is said in another way.
+
     Raises:
-        RecipeError: A value is not valid.
+        RecipeError: A value is not valid, or said in both ways.
     """
+    for name in given or {}:
+        if name in values:
+            raise RecipeError(f"'{name}' is said in another way here", where=name, do="leave this option out")
+    values |= given or {}
     try:
         return section.model_validate(values)
     except ValidationError as error:
@@ -114,6 +123,8 @@ def _allowed(entry: Mapping[str, Any]) -> str:
         return "a finite number"
     if kind == "string_pattern_mismatch":
         return NAME_RULE
+    if kind == "string_too_long":
+        return f"a text of at most {context['max_length']} letters"
     if kind == "too_short":
         return f"a list of at least {context['min_length']}"
     return KINDS.get(kind.split("_")[0], "") if kind.endswith(("_type", "_parsing", "_from_float")) else ""

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from sacpo.errors import RecipeError
-from sacpo.recipe.section import Positive, Section
+from sacpo.recipe.section import MANY, Positive, Section
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 Text = Annotated[str, Field(min_length=1)]
@@ -35,12 +35,12 @@ class LlmSpec(Section):
         "OPENAI_API_KEY", description="the environment variable that holds the key; '': the endpoint needs none"
     )
     temperature: float | None = Field(0.0, ge=0, description="null: the endpoint's default")
-    max_tokens: int = Field(1024, ge=1, description="longest reply")
+    max_tokens: int = Field(1024, ge=1, le=MANY, description="longest reply")
     seed: int | None = Field(None, description="sent with each request, plus the repeat's number")
     structured: bool = Field(True, description="ask for JSON by a schema; for text where the endpoint refuses that")
     extra: dict[str, Any] = Field({}, description="more fields of the request, as the endpoint knows them")
-    rereads: int = Field(2, ge=0, description="how often an unreadable reply is asked for again")
-    retries: int = Field(8, ge=0, description="how often a failed request is sent again")
+    rereads: int = Field(2, ge=0, le=MANY, description="how often an unreadable reply is asked for again")
+    retries: int = Field(8, ge=0, le=MANY, description="how often a failed request is sent again")
     timeout: Positive = Field(120.0, description="seconds until a reply must be complete")
     longest_pause: float = Field(600.0, ge=0, description="seconds that the endpoint may ask to wait (Retry-After)")
     requests_per_minute: Positive | None = Field(None, description="rate limit")
@@ -98,8 +98,8 @@ class AskingSpec(Section):
     orders: tuple[Literal["ab", "ba"], ...] = Field(
         ("ab", "ba"), min_length=1, description="llm: which answer is shown first; ab: the model's, ba: the baseline's"
     )
-    repeats: int = Field(1, ge=1, description="llm: how often each question is asked in each order")
-    concurrency: int = Field(16, ge=1, description="llm: requests under way at once, for each judge and rubric")
+    repeats: int = Field(1, ge=1, le=MANY, description="llm: how often each question is asked in each order")
+    concurrency: int = Field(16, ge=1, le=MANY, description="llm: requests at once, for each judge and rubric")
 
     @property
     def judges(self) -> tuple[LlmSpec, ...]:

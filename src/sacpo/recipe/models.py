@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.schema import SFT, MergeSpec, Recipe, StepSpec
+from sacpo.recipe.section import LONGEST_MODEL
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,14 @@ def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> Ste
 def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node, where: str) -> None:
     if node.name in nodes:
         raise RecipeError("two models have the same name", where=where, value=node.name, do="rename one of them")
+    if len(node.name) > LONGEST_MODEL:
+        raise RecipeError(
+            "a model's name is too long: it holds the names of the steps before",
+            where=where,
+            value=node.name,
+            allowed=f"at most {LONGEST_MODEL} letters",
+            do="give shorter names to the steps that are swept",
+        )
     nodes[node.name] = node
     members.setdefault(group, []).append(node.name)
 

@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
-from sacpo.recipe.section import Fraction, Name, Names, Positive, Section
+from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
 SFT = "sft"
 Layout = Literal["auto", "packed", "padded"]
@@ -31,14 +31,30 @@ LAYOUT = (
 )
 RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
 METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
+KIND_OF_FORMAT = {
+    "unpaired": "unpaired",
+    "demonstrations": "demonstrations",
+    "alpaca": "demonstrations",
+    "sharegpt": "",
+    "prompts": "prompts",
+    "xstest": "prompts",
+    "world": "prompts",
+}
+"""What a format's records are where the recipe does not say 'as', "" where its rows tell; others hold pairs."""
 
 
 class TokenizerSpec(Section):
     """A tokenizer built here: the world's words, or a byte-level BPE trained on data sources."""
 
     kind: Literal["world", "bpe"]
-    vocab_size: int = Field(8000, ge=300, description="BPE only: number of tokens")
+    vocab_size: int = Field(8000, ge=300, le=MANY, description="BPE only: number of tokens")
     datasets: tuple[str, ...] = Field((), description="BPE only: names of data sources whose texts train it")
+
+    @model_validator(mode="after")
+    def _used(self) -> TokenizerSpec:
+        if self.kind == "world":
+            self.unused(("vocab_size", "datasets"), "the world's tokenizer has the world's words")
+        return self
 
 
 class QuantizationSpec(Section):
@@ -47,7 +63,15 @@ class QuantizationSpec(Section):
     bits: Literal[4, 8] = 4
     type: Literal["nf4", "fp4"] = Field("nf4", description="4 bits only: the number type")
     double: bool = Field(True, description="4 bits only: quantise the scales too")
-    compute_dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    compute_dtype: Literal["bfloat16", "float16", "float32"] = Field(
+        "bfloat16", description="4 bits only: number type of the products"
+    )
+
+    @model_validator(mode="after")
+    def _used(self) -> QuantizationSpec:
+        if self.bits == 8:
+            self.unused(("type", "double", "compute_dtype"), "it belongs to 4 bits")
+        return self
 
 
 class BaseSpec(Section):
@@ -76,6 +100,9 @@ class BaseSpec(Section):
             raise ValueError("a 'model' brings its own tokenizer: leave 'tokenizer' out")
         if self.config is not None and ("model_type" not in self.config or self.tokenizer is None):
             raise ValueError("a 'config' needs 'model_type' in it and a 'tokenizer' beside it")
+        if self.config is not None:
+            remote = () if isinstance(self.tokenizer, str) else ("trust_remote_code",)
+            self.unused(("revision", *remote), "a model that is built from 'config' comes from no hub")
         return self
 
     @field_validator("template")
@@ -108,7 +135,7 @@ class SourceSpec(Section):
     split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
     label: Literal["better", "safer"] | None = Field(None, description="PKU-SafeRLHF: which of its two labels")
     columns: dict[str, str] = Field({}, description="canonical column name: this file's column name")
-    limit: int | None = Field(None, ge=1, description="keep this many records, drawn with the recipe's seed")
+    limit: int | None = Field(None, ge=1, le=MOST, description="keep this many records, drawn with the recipe's seed")
     kind: Literal["ordinary", "restricted", "borderline"] | None = Field(None, description="prompts: what they are")
     mix: dict[Literal["ordinary", "restricted", "borderline"], Fraction] | None = Field(
         None, description="world: share of each kind of task"
@@ -123,6 +150,12 @@ class SourceSpec(Section):
                 raise ValueError("format 'world' needs 'split' and 'limit'")
         elif self.path is None or not all(path.strip() for path in self.paths):
             raise ValueError(f"format '{self.format}' needs a 'path'")
+        if self.format == "world":
+            self.unused(("revision", "label", "columns", "kind"), "the world's prompts say themselves what they are")
+        else:
+            self.unused(("mix",), "only the world can mix its tasks")
+        if self.format == "xstest":
+            self.unused(("kind",), "XSTest's rows say what they are")
         return self
 
     @property
@@ -143,6 +176,17 @@ class DataSpec(SourceSpec):
     ties: Literal["keep", "drop"] = Field("keep", description="pairs whose probability is exactly one half")
     holdout: Fraction = Field(0.0, description="share of the prompts held out for implicit-reward accuracy")
 
+    @model_validator(mode="after")
+    def _used(self) -> DataSpec:
+        if self.holds not in ("pairs", ""):
+            self.unused(("soft_labels", "ties"), f"it is about pairs, and this source gives {self.holds}")
+        return self
+
+    @property
+    def holds(self) -> str:
+        """What kind of records it gives: "pairs", ...; "" where only its rows tell."""
+        return self.as_ or KIND_OF_FORMAT.get(self.format, "pairs")
+
 
 class PromptsSpec(SourceSpec):
     """A named set of evaluation prompts."""
@@ -150,14 +194,20 @@ class PromptsSpec(SourceSpec):
     role: Literal["tuning", "report", "certification"]
     unseen_tasks: bool = Field(False, description="world: tasks that no training prompt asks for")
 
+    @model_validator(mode="after")
+    def _used(self) -> PromptsSpec:
+        if self.format != "world":
+            self.unused(("unseen_tasks",), "only the world knows its tasks")
+        return self
+
 
 class TrainingSpec(Section):
     """Training options, under the names and with the meaning they have in `transformers.TrainingArguments`."""
 
-    num_train_epochs: Positive | None = None
-    max_steps: int | None = Field(None, ge=-1, description="optimiser steps; -1: as many as the epochs have")
-    per_device_train_batch_size: int | None = Field(None, ge=1)
-    gradient_accumulation_steps: int | None = Field(None, ge=1)
+    num_train_epochs: float | None = Field(None, gt=0, le=MANY)
+    max_steps: int | None = Field(None, ge=-1, le=MOST, description="optimiser steps; -1: as many as the epochs have")
+    per_device_train_batch_size: Count | None = None
+    gradient_accumulation_steps: Count | None = None
     learning_rate: Positive | None = None
     lr_scheduler_type: str | None = None
     lr_scheduler_kwargs: dict[str, Any] | None = None
@@ -182,7 +232,7 @@ class TrainingSpec(Section):
     logging_steps: float | None = Field(None, gt=0)
     save_steps: float | None = Field(None, gt=0)
     save_total_limit: int | None = Field(None, ge=1)
-    dataloader_num_workers: int | None = Field(None, ge=0)
+    dataloader_num_workers: int | None = Field(None, ge=0, le=1024)
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
     report_to: str | list[str] | None = None
     run_name: str | None = None
@@ -204,9 +254,9 @@ class TrainingSpec(Section):
 class LoraSpec(Section):
     """LoRA options under peft's names; a step with these trains an adapter instead of all weights."""
 
-    r: int = Field(16, ge=1)
+    r: Count = 16
     lora_alpha: float = Field(32, gt=0)
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     target_modules: str | list[str] | None = None
     use_rslora: bool = False
     use_dora: bool = False
@@ -223,7 +273,7 @@ class SftSpec(Section):
     """Supervised fine-tuning of the base on demonstrations."""
 
     dataset: str | Names
-    max_length: int = Field(512, ge=2)
+    max_length: int = Field(512, ge=2, le=MOST)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
@@ -247,7 +297,7 @@ class SampledSpec(Section):
     score_scale: Positive = 1.0
     ties: Literal["keep", "drop"] = Field("drop", description="pairs with equal scores")
     temperature: Positive = 1.0
-    max_new_tokens: int = Field(128, ge=1)
+    max_new_tokens: Count = 128
 
     @field_validator("sample_from")
     @classmethod
@@ -255,6 +305,12 @@ class SampledSpec(Section):
         if abs(sum(value.values()) - 1) > 1e-6:
             raise ValueError("the shares must add up to 1")
         return value
+
+    @model_validator(mode="after")
+    def _used(self) -> SampledSpec:
+        if self.labels == "hard":
+            self.unused(("score_scale",), "hard labels take the better score, however much better it is")
+        return self
 
 
 class StepSpec(Section):
@@ -273,7 +329,7 @@ class StepSpec(Section):
     soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
     desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
-    max_length: int = Field(512, ge=2, description="tokens of prompt and completion together")
+    max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
@@ -285,6 +341,8 @@ class StepSpec(Section):
             raise ValueError("only one of 'desirable_weight' and 'undesirable_weight' can be 'balanced'")
         if self.algorithm == "dpo" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
             raise ValueError("'desirable_weight' and 'undesirable_weight' are KTO's: DPO would ignore them")
+        if self.algorithm == "kto":
+            self.unused(("soft_labels",), "KTO's labels are never soft ('soft_labels: harden' of a data source rounds)")
         return self
 
     @property
@@ -337,11 +395,31 @@ class GenerationSpec(Section):
     """
 
     engine: Literal["auto", "transformers", "vllm"] = "auto"
-    max_new_tokens: int = Field(512, ge=1)
+    max_new_tokens: Count = 512
     do_sample: bool = False
     temperature: Positive = 1.0
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
+
+    @model_validator(mode="after")
+    def _used(self) -> GenerationSpec:
+        if not self.do_sample:
+            self.unused(("temperature", "top_p"), "greedy decoding samples nothing (do_sample: true does)")
+        return self
+
+
+TRAINED = {"training", "too_long"}
+"""Keys of a reward model that is trained here."""
+JUDGED_BY = {
+    "oracle": (),
+    "refusal": (),
+    "reward-model": (
+        *("model", "revision", "trust_remote_code", "dataset", "max_length", "sign", "unsafe_below", "batch_size"),
+        *TRAINED,
+    ),
+    "llm": ("rubric", *AskingSpec.model_fields),
+}
+"""The keys that each kind of judge uses, beside those that all of them do."""
 
 
 class JudgeSpec(AskingSpec):
@@ -358,15 +436,18 @@ class JudgeSpec(AskingSpec):
     kind: Literal["oracle", "reward-model", "refusal", "llm"]
     model: str | None = None
     revision: str | None = None
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with this judge's model; base's is not asked"
+    )
     dataset: str | Names | None = None
     training: TrainingSpec = TrainingSpec()
-    max_length: int = Field(512, ge=2)
+    max_length: int = Field(512, ge=2, le=MOST)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="training pairs longer than max_length")
     sign: Literal[1, -1] = Field(1, description="-1 for a cost model, whose logit is higher for worse answers")
     unsafe_below: float | None = Field(None, description="answers with a lower score are labelled unsafe")
     rubric: str | None = Field(None, description="llm: a built-in rubric or a file; the criterion's name by default")
     prompts: Names | None = Field(None, description="prompt sets that it judges; all by default")
-    batch_size: int = Field(16, ge=1)
+    batch_size: Count = 16
 
     @model_validator(mode="after")
     def _origin(self) -> JudgeSpec:
@@ -374,6 +455,10 @@ class JudgeSpec(AskingSpec):
             raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
         if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
             raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
+        used = {*JUDGED_BY[self.kind], "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)
+        used -= {"revision", "trust_remote_code"} if self.dataset is not None else set()
+        by = f"a judge of kind '{self.kind}'" + (" with a 'model'" if self.model is not None else "")
+        self.unused([name for name in type(self).model_fields if name not in used], f"{by} does not use it")
         return self
 
 
@@ -383,7 +468,7 @@ class EvaluateSpec(Section):
     baseline: str = SFT
     generation: GenerationSpec = GenerationSpec()
     judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
-    kl_prompts: int = Field(64, ge=0, description="prompts of a set on which KL from SFT is sampled; 0: none")
+    kl_prompts: int = Field(64, ge=0, le=MANY, description="prompts of a set on which KL from SFT is sampled; 0: none")
     models: Names | None = Field(None, description="models to evaluate; all by default")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
 
@@ -402,7 +487,7 @@ class ConstraintSpec(Section):
         "kl",
     ]
     prompts: str
-    criterion: str | None = Field(None, description="the judge; needed for mean_score and win_rate")
+    criterion: str | None = Field(None, description="the judge of mean_score and win_rate; other metrics take none")
     at_most: float | None = None
     at_least: float | None = None
 
@@ -410,6 +495,8 @@ class ConstraintSpec(Section):
     def _one_bound(self) -> ConstraintSpec:
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError("give exactly one of 'at_most' and 'at_least'")
+        if self.metric not in ("win_rate", "mean_score"):
+            self.unused(("criterion",), f"'{self.metric}' is of all judges together, or of none")
         return self
 
 
@@ -425,18 +512,18 @@ class WorldSpec(Section):
     """The world's size; every part of it follows from its seed."""
 
     seed: int = 0
-    ordinary: int = Field(60, ge=1, description="tasks of this kind")
-    restricted: int = Field(40, ge=1)
-    borderline: int = Field(20, ge=1)
+    ordinary: int = Field(60, ge=1, le=MANY, description="tasks of this kind")
+    restricted: int = Field(40, ge=1, le=MANY)
+    borderline: int = Field(20, ge=1, le=MANY)
     sft_compliance: Fraction = Field(0.62, description="share of restricted tasks that demonstrations comply with")
 
 
 class TheorySpec(Section):
     """Estimates of the optimum pi* from SFT samples, where rewards are known (the world)."""
 
-    answers: int = Field(64, ge=2, description="samples a prompt")
+    answers: int = Field(64, ge=2, le=MANY, description="samples a prompt")
     prompts: str = Field(description="the prompt set")
-    max_prompts: int = Field(200, ge=1)
+    max_prompts: Count = 200
     beta: Positive = Field(description="the reward's strength, of criterion `reward`")
     reward: str = "helpfulness"
     safety: str = "harmlessness"
@@ -452,7 +539,7 @@ class ReportSpec(Section):
     prompts: dict[str, str] = Field(
         {}, description="metric, such as unsafe_rate or win_rate/CRITERION: the report set that headlines read it from"
     )
-    max_answers: int = Field(100, ge=0, description="prompts whose answers are shown side by side")
+    max_answers: int = Field(100, ge=0, le=MANY, description="prompts whose answers are shown side by side")
 
 
 class Recipe(Section):

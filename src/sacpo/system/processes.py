@@ -16,12 +16,12 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sacpo.errors import SacpoError
+from sacpo.system.machine import UNFORESEEN, unforeseen, unreadable
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +31,7 @@ PATIENCE = timedelta(days=30)
 """How long a process waits for the first one's work; a process that fails ends the others long before."""
 LOOK, GRACE = 0.2, 5.0  # seconds between looks for a failure; until a failing process stops waiting for the others
 FAILED, LEFT = "sacpo/failed", "sacpo/left"
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141
 
 _alone = False
 _group: Any = None
@@ -128,12 +128,15 @@ class relayed:
 def _told(error: BaseException) -> tuple[int, str]:
     """Return the exit code for an error and what is said of it."""
     if isinstance(error, SystemExit):
-        return (error.code, "") if isinstance(error.code, int) else (1, str(error.code))
+        return (error.code, "") if isinstance(error.code, int) else (UNFORESEEN, str(error.code))
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted: the same command goes on from here"
     if isinstance(error, SacpoError):
         return error.exit_code, f"error: {error}"
-    return 1, "".join(traceback.format_exception(error))
+    refused = unreadable(error) if isinstance(error, Exception) else None
+    if refused is not None:
+        return refused.exit_code, f"error: {refused}"
+    return UNFORESEEN, unforeseen(error)
 
 
 def _leave(store: Any, code: int, message: str) -> None:
@@ -166,7 +169,7 @@ def _watch(store: Any, over: threading.Event) -> None:
         try:
             failed = store.check([FAILED + "/code"])
         except RuntimeError:  # the process that held the store is gone
-            os._exit(1)
+            os._exit(UNFORESEEN)
         if failed and not over.is_set():
             _exit(store, int(store.get(FAILED + "/code")))
 

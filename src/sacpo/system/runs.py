@@ -8,8 +8,8 @@
       partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
 
 A stage's key is the hash of its name, its configuration and its inputs' keys. A stage is finished when its folder
-holds a manifest with that key; the folder is renamed into place after everything in it was flushed to the disk. The
-manifest is written last, so a folder under partial/ that has one lacks nothing but the renaming.
+holds a manifest with that key. First all files are flushed to the disk, then the manifest is written, then the folder
+is renamed into place. So a folder under partial/ that has a manifest is complete: only its renaming is missing.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ def content_key(value: object) -> str:
     """Return the SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def stage_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Return a stage's content key: of its name, its configuration, its inputs' keys and this package's version."""
+    return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
 
 
 def file_hash(path: Path) -> str:
@@ -101,12 +106,10 @@ class RunFolder:
 
     Args:
         path: The folder, `runs/NAME`.
-        redo: A predicate on stage names: those stages are done again although they are finished.
         on_stage: Called with (stage, state) where state is "start", "resume", "done" or "kept".
     """
 
     path: Path
-    redo: Callable[[str], bool] = lambda stage: False
     on_stage: Callable[[str, str], None] = lambda stage, state: None
     _verified: set[str] = field(default_factory=set)
     _lock: Any = None
@@ -169,6 +172,7 @@ class RunFolder:
         work: Callable[[Path], None],
         *,
         shared: bool = False,
+        again: bool = False,
     ) -> Artefact:
         """Return the finished stage, doing its work only if that is not done yet.
 
@@ -180,6 +184,7 @@ class RunFolder:
             inputs: Name and content key of every artefact or file that the work reads; part of the key.
             work: Called with the stage's working folder, which may hold what a killed run left there.
             shared: All processes call `work`, with the same folder; what it writes is the first one's business.
+            again: Do it although it is finished.
 
         Raises:
             RunError: A finished stage's files do not match its manifest.
@@ -188,7 +193,7 @@ class RunFolder:
         key = self.key(stage, config, inputs)
         if not processes.is_first():
             return self._follow(stage, key, work)
-        if self._keep(stage, key):
+        if not again and self._keep(stage, key):
             processes.from_first(False)
         else:
             self.on_stage(stage, "resume" if self.partial(stage, key).exists() else "start")
@@ -209,7 +214,7 @@ class RunFolder:
 
     def _keep(self, stage: str, key: str) -> bool:
         """Tell whether a finished stage stays, after a look at its files."""
-        if not self.is_done(stage, key) or self.redo(stage):
+        if not self.is_done(stage, key):
             return False
         self._verify(stage)
         with machine_errors(self.path):  # what a killed redoing of the finished stage left
@@ -250,8 +255,8 @@ class RunFolder:
         return partial
 
     def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-        """Return the content key of a stage."""
-        return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
+        """Return the content key of a stage; see `stage_key`."""
+        return stage_key(stage, config, inputs)
 
     def _publish(self, stage: str, partial: Path) -> None:
         """Rename a complete folder into place; what stood there goes."""

@@ -14,6 +14,8 @@ from sacpo.align.objectives.objective import Layout
 from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
 from sacpo.errors import DataError, ModelError
 from sacpo.losses.agreement import Agreement, check_layout
+from sacpo.losses.head import split_model
+from sacpo.losses.logps import completion_logps
 from sacpo.models.loading import context_length
 from sacpo.system import processes
 from sacpo.system.progress import Progress
@@ -50,6 +52,7 @@ def choose_layout(
     *,
     attention: str | None = None,
     compiled: bool = False,
+    precision: torch.dtype | None = None,
 ) -> Chosen:
     """Return the row layout for a model and these trees.
 
@@ -65,6 +68,7 @@ def choose_layout(
         progress: Where notices go.
         attention: The attention implementation that the user asked for; None: none.
         compiled: Whether the model is compiled; compilers do not know flat rows' masks.
+        precision: The type that forward passes are autocast to; None: the weights' own.
 
     Raises:
         DataError: A tree is longer than the model's context.
@@ -77,7 +81,8 @@ def choose_layout(
     flat = partial(flat_rows, pad_id=pad_id)
     if takes_flat(model) and not compiled and _everywhere(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
         return Chosen("flat", flat)
-    agreement = _with_flex(model, trees, pad_id) if attention is None and takes_flex(model) else None
+    flexible = attention is None and takes_flex(model)
+    agreement = _with_flex(model, trees, pad_id, precision) if flexible else None
     if agreement is None or not agreement.ok:
         agreement = _everywhere(check_layout(model, trees, pad_id=pad_id))
     if agreement.ok:
@@ -124,17 +129,29 @@ def takes_flex(model: PreTrainedModel) -> bool:
     return model.device.type == "cuda" and flexible and not dropout and config._attn_implementation == "sdpa"
 
 
-def _with_flex(model: PreTrainedModel, trees: Sequence[Tree], pad_id: int) -> Agreement | None:
-    """Switch to FlexAttention and return its agreement; switch back where it does not agree."""
+def _with_flex(
+    model: PreTrainedModel, trees: Sequence[Tree], pad_id: int, precision: torch.dtype | None
+) -> Agreement | None:
+    """Switch to FlexAttention and return its agreement; switch back where it does not agree, or fails in any way.
+
+    It is compiled, which needs a C compiler and Triton, and some versions of torch refuse it under autocast, where
+    queries and keys keep the type of weights in float32 and values do not.
+    """
     before = model.config._attn_implementation
+    split_model(model)  # its look at four tokens would be compiled, too
     try:
         model.set_attn_implementation(FLEX)
     except (ValueError, ImportError):
         return None
     try:
         agreement = check_layout(model, trees, pad_id=pad_id)
+        if precision is not None and agreement.ok:
+            with torch.no_grad(), torch.autocast(model.device.type, dtype=precision):
+                completion_logps(model, packed_rows(trees[:1], pad_id=pad_id).to(model.device))
     except torch.OutOfMemoryError:
         agreement = Agreement(float("inf"), False, "out of memory")
+    except Exception as error:  # noqa: BLE001 - a compiler may fail with anything, and SDPA needs none
+        agreement = Agreement(float("inf"), False, f"FlexAttention fails: {type(error).__name__}")
     agreement = _everywhere(agreement)
     if not agreement.ok:
         model.set_attn_implementation(before)

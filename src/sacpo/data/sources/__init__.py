@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sacpo.data.records import Record, text_hash
 from sacpo.data.sources.convert import KIND_NAMES, convert, unique_prompts, usable_as
-from sacpo.data.sources.files import looks_local, read_file
+from sacpo.data.sources.files import local, looks_local, read_file
 from sacpo.data.sources.hub import read_hub
 from sacpo.data.sources.key import source_key
 from sacpo.data.sources.registry import FORMATS, Format
@@ -113,7 +112,7 @@ def _rows(spec: SourceSpec, name: str) -> Iterator[Row]:
                 value=spec.split or spec.revision,
                 do="remove them, and name the file of the split under 'path'",
             )
-        yield from read_file(Path(path).expanduser(), name)
+        yield from read_file(local(path), name)
 
 
 def _mapped(row: Row, spec: SourceSpec) -> Row:

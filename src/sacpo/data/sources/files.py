@@ -16,6 +16,7 @@ from typing import Any
 
 from sacpo.data.sources.rows import Row, nearest
 from sacpo.errors import DataError
+from sacpo.recipe.safe import first_json, json_value
 
 Numbered = Iterator[tuple[int, dict[str, Any]]]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
@@ -30,10 +31,24 @@ def suffix(path: Path) -> str:
     return Path(name).suffix
 
 
+def local(text: str) -> Path:
+    """Return the file that a path of the recipe means; a home folder that nobody has stays as it is written."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
+
+
 def looks_local(text: str) -> bool:
     """Return whether a path of the recipe means a local file and not a hub id."""
-    path = Path(text).expanduser()
-    return path.exists() or suffix(path) in SUFFIXES or text.startswith((".", "/", "~")) or text.endswith(".gz")
+    path = local(text)
+    return (
+        path.exists()
+        or path.is_symlink()
+        or suffix(path) in SUFFIXES
+        or text.startswith((".", "/", "~"))
+        or text.endswith(".gz")
+    )
 
 
 def read_file(path: Path, name: str) -> Iterator[Row]:
@@ -63,6 +78,10 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do="list the files under 'path'")
+    if path.exists() and not path.is_file():
+        raise DataError(
+            "not a file that can be read to its end", where=path, allowed=SUFFIXES, do="write its rows to a file"
+        )
     if not path.is_file():
         beside = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
         near = nearest(path.name, beside)
@@ -124,12 +143,12 @@ def _json(text: str, path: Path) -> Numbered:
             allowed="[{...}, {...}] or {...} a line",
             do="write the file as a list of objects",
         )
-    decoder, line, counted, position = json.JSONDecoder(object_pairs_hook=_unique), 1, 0, position + 1
+    line, counted, position = 1, 0, position + 1
     try:
         position = _skip_space(text, position)
         while text[position : position + 1] != "]":
             line, counted = line + text.count("\n", counted, position), position
-            item, position = decoder.raw_decode(text, position)
+            item, position = first_json(text, position)
             yield line, _object(item, f"{path}, line {line}")
             position = _skip_space(text, position)
             if text[position : position + 1] == ",":
@@ -138,7 +157,7 @@ def _json(text: str, path: Path) -> Numbered:
                 raise json.JSONDecodeError("Expecting ',' or ']'", text, position)
     except json.JSONDecodeError as error:
         raise _malformed(path, error.lineno, error.msg, text[error.pos : error.pos + 40]) from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+    except ValueError as error:  # numbers of thousands of digits, thousands of brackets
         raise _malformed(path, line, str(error), text[position : position + 40]) from error
     rest = _skip_space(text, position + 1)
     if rest < len(text):
@@ -155,19 +174,10 @@ def _json_lines(text: str, path: Path) -> Numbered:
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip(SPACE):
             try:
-                item = json.loads(line, object_pairs_hook=_unique)
-            except (ValueError, RecursionError) as error:
+                item = json_value(line)
+            except ValueError as error:
                 raise _malformed(path, number, getattr(error, "msg", str(error)), line.strip(SPACE)[:40]) from error
             yield number, _object(item, f"{path}, line {number}")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object; of a key given twice nobody can tell which value is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key '{next(name for name in names if names.count(name) > 1)}' is given twice")
-    return found
 
 
 def _object(item: Any, place: str) -> dict[str, Any]:

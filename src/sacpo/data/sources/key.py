@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from sacpo.data.sources.files import check_file, looks_local
+from sacpo.data.sources.files import check_file, local, looks_local
 from sacpo.data.sources.hub import hub_commit, hub_path
 from sacpo.recipe.schema import SourceSpec
 from sacpo.system.runs import content_key, file_hash
@@ -24,7 +22,7 @@ def source_key(spec: SourceSpec) -> str:
 
 def _content(text: str, spec: SourceSpec) -> list[str]:
     if looks_local(text):
-        path = Path(text).expanduser()
+        path = local(text)
         check_file(path)
         return ["file", path.name, file_hash(path)]
     return ["hub", text, hub_commit(hub_path(text).id, spec.revision)]

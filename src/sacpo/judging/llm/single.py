@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from sacpo.data.answers import AnswerFiles
@@ -21,6 +20,7 @@ from sacpo.judging.llm.specs import budget_of, check_panel, judge_of
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
 from sacpo.recipe.explain import explain
 from sacpo.recipe.llm import PanelSpec
+from sacpo.recipe.safe import yaml_file
 from sacpo.system.progress import QUIET, Progress
 
 Panel = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -134,12 +134,7 @@ def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudge]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RecipeError("the panel's file cannot be read", where=path, do="check its path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the panel's file is no YAML: {error}", where=path, do="correct it") from error
+    data = yaml_file(path, "panel")
     if not isinstance(data, dict):
         raise RecipeError(
             "a panel's file is a mapping", where=path, allowed=[*PanelSpec.model_fields], do="write 'KEY: VALUE' lines"

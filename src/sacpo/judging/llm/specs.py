@@ -74,6 +74,14 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
     for criterion, spec in judges.items():
         check_panel(spec.judges, f"evaluate.judges.{criterion}.panel")
     rubrics = {criterion: rubric_of(criterion, spec) for criterion, spec in judges.items()}
+    for criterion, spec in judges.items():
+        if not rubrics[criterion].pairwise and spec.orders != JudgeSpec.model_fields["orders"].default:
+            raise RecipeError(
+                "'orders' has no effect here: this rubric labels one answer at a time",
+                where=f"evaluate.judges.{criterion}.orders",
+                value=list(spec.orders),
+                do="leave it out",
+            )
     for index, constraint in enumerate(recipe.constraints):
         where = f"constraints.{index}"
         if constraint.metric == "win_rate":

@@ -1,0 +1,172 @@
+"""Runs sections one after the other, each part in a process of its own, and keeps every line as it comes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.emit import parsed
+from benchmarks.gpu.lines import compared, ratio, read, said
+from benchmarks.gpu.plan import SPARE, Part, Section, toy
+
+ROOT = Path(__file__).parents[2]
+GRACE = 8.0
+"""Seconds that a part has beyond its budget to tell what it has, before it is ended."""
+LOOK = 0.5
+LAST = ("done", "failed")
+LEAST = 20.0
+"""Seconds under which no part is begun."""
+
+
+class Runner:
+    """The run of all sections up to a deadline.
+
+    Args:
+        out: File of JSON lines.
+        deadline: Seconds for everything.
+        device: "cuda" or "cpu".
+        work: A folder that ends with the run: packages in `site`, what is compiled, and what parts write.
+        small: Toy sizes.
+    """
+
+    def __init__(self, out: Path, deadline: float, device: str, work: Path, *, small: bool = False) -> None:
+        self.out, self.device, self.work, self.small = out, device, work, small
+        self.until = time.time() + deadline
+        self.least = 1.0 if small else LEAST
+        self.bf16_tflops: float | None = None
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text("")
+        folders = [str(work / "site"), str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+        compiled = {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"), "TRITON_CACHE_DIR": str(work / "triton")}
+        self.environment = {**os.environ, **compiled, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+
+    def tell(self, section: str, label: str, record: dict[str, Any]) -> None:
+        """Keep a line in the file and show it, at once."""
+        line = {"section": section, "label": label, **record}
+        with self.out.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        text = said(line)
+        if text:
+            print(text, flush=True)
+
+    def run(self, sections: list[Section]) -> None:
+        """Run sections; those that do not fit in any more are told."""
+        pending, done = list(sections), set()
+        while pending:
+            section = pending.pop(0)
+            if section.name in done:
+                continue
+            done.add(section.name)
+            if self.section(section) and section.smaller:
+                known = {s.name: s for s in (*sections, *(toy(s) if self.small else s for s in SPARE))}
+                if section.smaller in known and section.smaller not in done:
+                    self.tell(
+                        section.name, "", {"part": "notice", "text": f"memory ran out: {section.smaller} instead"}
+                    )
+                    pending.insert(0, known[section.smaller])
+
+    def section(self, section: Section) -> bool:
+        """Run a section's parts; return whether memory ran out in one of this package's."""
+        self.tell(section.name, "", {"part": "begun", "title": section.title, "left": self.until - time.time()})
+        full, hopeless = False, False
+        for part in section.parts:
+            left = self.until - time.time()
+            if hopeless or left < self.least:
+                reason = "the first part ran out of memory" if hopeless else "out of time"
+                self.tell(section.name, part.label, {"part": "not run", "reason": reason})
+                continue
+            records = self.part(section.name, part, min(part.budget, left - GRACE / 2))
+            short = any(record["part"] == "failed" and record.get("memory") for record in records)
+            hopeless = short and part is section.parts[0]  # which needs least
+            full = full or (short and part.options.get("peer", "sacpo") == "sacpo")
+        for pair in compared(read(self.out)) if section.pairs else ():
+            if pair["section"] == section.name:
+                print(ratio(pair), flush=True)
+        return full
+
+    def part(self, section: str, part: Part, budget: float) -> list[dict[str, Any]]:
+        """Run one part in a process and return what it told."""
+        started = time.time()
+        options = {**part.options, "device": self.device, "until": started + budget}
+        if part.call == "training.run":
+            options["bf16_tflops"] = self.bf16_tflops
+        records: list[dict[str, Any]] = []
+        with tempfile.TemporaryDirectory(dir=self.work) as folder, (Path(folder) / "stderr").open("w+") as errors:
+            command = [sys.executable, "-m", "benchmarks.gpu.section", part.call, json.dumps(options)]
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                cwd=ROOT,
+                env={**self.environment, "HF_HOME": folder, "TMPDIR": folder},
+                process_group=0,
+            )
+            try:
+                ended = self._listen(process, section, part, started + budget + GRACE, records)
+            finally:
+                _end(process)
+            if not any(record["part"] in LAST for record in records):
+                errors.seek(0)
+                why = f"exit status {process.returncode}" if ended else f"ended after {time.time() - started:.0f} s"
+                self._keep(section, part, {"part": "failed", "error": why, "message": _last(errors.read())}, records)
+        return records
+
+    def _listen(self, process: Any, section: str, part: Part, until: float, records: list[dict[str, Any]]) -> bool:
+        """Keep what a process tells until it ends or its time is up; return whether it ended by itself."""
+        lines: queue.Queue[str | None] = queue.Queue()
+
+        def read() -> None:
+            for line in process.stdout:
+                lines.put(line)
+            lines.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        until = min(until, self.until + GRACE / 2)
+        while time.time() < until:
+            over = process.poll() is not None
+            try:
+                line = lines.get(timeout=LOOK)
+            except queue.Empty:
+                if over:  # what it started may still hold its output
+                    return True
+                continue
+            if line is None:
+                return True
+            record = parsed(line)
+            if record is not None:
+                self._keep(section, part, record, records)
+                if record["part"] in LAST:
+                    return True
+        return False
+
+    def _keep(self, section: str, part: Part, record: dict[str, Any], records: list[dict[str, Any]]) -> None:
+        records.append(record)
+        if record["part"] == "matmul" and record["kind"] == "bf16" and self.device == "cuda":
+            self.bf16_tflops = record["tflops"]
+        self.tell(section, part.label, record)
+
+
+def _end(process: Any) -> None:
+    """End a part's process and those that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=GRACE)
+
+
+def _last(text: str) -> str:
+    """Return the last line that says something."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")[-300:]

@@ -1,0 +1,156 @@
+"""`ModelSource`: a model's weights as a value, the only place that knows the four kinds.
+
+    Checkpoint    a folder or hub id: weights of its own, or LoRA adapters on a base
+    Merge         a linear combination of checkpoints (adapters again where they stand on one base), or mixed logits
+
+Either can be loaded, written as a standard folder, described as a stack, and named by its content.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from sacpo.errors import ModelError
+from sacpo.merge.locate import local_checkpoint
+from sacpo.merge.memory import merged_model
+from sacpo.merge.mixing import mixed_model
+from sacpo.merge.stacked import merge_checkpoints, write_merged
+from sacpo.merge.streamed import copy_companions
+from sacpo.merge.weights import Combination, linear, tabulate, task_vectors
+from sacpo.models.adapters.stack import Stack, blend, is_adapter, stack_of
+from sacpo.models.loading import load_model, weights_key
+from sacpo.system.machine import machine_errors
+from sacpo.system.progress import QUIET, Progress
+
+Method = Literal["linear", "task-vectors", "token-level"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model in a folder or on the hub, with weights of its own or as adapters and the way to their base.
+
+    Attributes:
+        place: Hub id or folder; in a run also the stage that writes it, until `at` says where that is.
+        revision: The hub revision.
+    """
+
+    place: Any
+    revision: str | None = None
+
+    @cached_property
+    def content(self) -> str:
+        """The content key of its weights; see `sacpo.models.loading.weights_key`."""
+        return weights_key(self.place, self.revision)
+
+    def at(self, where: Callable[[Any], str | Path]) -> Checkpoint:
+        """Return it with the place that `where` names."""
+        return replace(self, place=where(self.place))
+
+    @property
+    def folder(self) -> Path:
+        """Its folder; a hub model is downloaded."""
+        return local_checkpoint(self.place, self.revision)
+
+    @property
+    def companions(self) -> Path:
+        """The folder whose tokenizer and configuration a model made of it takes."""
+        return Path(self.place)
+
+    def stack(self) -> Stack:
+        """Return it as a base and adapters; one that has weights of its own is a base without adapters."""
+        return stack_of(self.place, self.revision)
+
+    def load(self, *, quantization: Any = None, **options: Any) -> Any:
+        """Return its base in memory; adapters are put on by `sacpo.models.adapters.loading.on_stack`."""
+        stack = self.stack()
+        return load_model(stack.base, revision=stack.revision, quantization=quantization, **options)
+
+    def write(self, out: Path, *, progress: Progress = QUIET) -> None:
+        """Write it as a standard folder that needs nothing else: adapters are added to the base's weights."""
+        stack = self.stack()
+        if stack.members or is_adapter(Path(stack.base)):
+            write_merged(stack, out, self.companions, progress=progress)
+            return
+        source = self.folder
+        copy_companions(source, out)
+        with machine_errors(out):
+            for path in sorted(source.glob("*.safetensors*")):
+                shutil.copyfile(path, out / path.name)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merge of two checkpoints at one weight.
+
+    Attributes:
+        method: "linear" (`(1 - q) first + q later`, P-SACPO between a reference and its step), "task-vectors"
+            (`first + q scale (later - origin)`) or "token-level" (mixed logits, which have no weights).
+        first: The model at q = 0.
+        later: The model at q = 1.
+        q: The weight of the later model.
+        scale: task-vectors only.
+        origin: task-vectors only: the model that both came from.
+    """
+
+    method: Method
+    first: Checkpoint
+    later: Checkpoint
+    q: float
+    scale: float = 1.0
+    origin: Checkpoint | None = None
+
+    def at(self, where: Callable[[Any], str | Path]) -> Merge:
+        """Return it with the places that `where` names."""
+        origin = self.origin and self.origin.at(where)
+        return replace(self, first=self.first.at(where), later=self.later.at(where), origin=origin)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is a model with weights, and no mixture of logits."""
+        return self.method != "token-level"
+
+    def stack(self) -> Stack | None:
+        """Return it as a base and adapters; None for models on different bases and for mixed logits."""
+        if not self.has_weights:
+            return None
+        origin = self.origin.stack() if self.origin is not None else None
+        return blend(self.first.stack(), self.later.stack(), self.q, origin, self.scale)
+
+    def combination(self) -> Combination:
+        """Return it as a linear combination of folders."""
+        if self.origin is None:
+            return linear(self.first.folder, self.later.folder, self.q)
+        return task_vectors(self.first.folder, self.later.folder, self.origin.folder, self.q, self.scale)
+
+    def load(self, *, quantization: Any = None, **options: Any) -> Any:
+        """Return it in memory; of a merge of adapters the base, as `Checkpoint.load` does."""
+        stack = self.stack()
+        if stack is not None:
+            return load_model(stack.base, revision=stack.revision, quantization=quantization, **options)
+        if not self.has_weights:
+            return mixed_model(self.first.folder, self.later.folder, self.q, quantization=quantization, **options)
+        terms, (row,) = tabulate([self.combination()])
+        return merged_model(terms, row, **options)
+
+    def write(self, out: Path, *, progress: Progress = QUIET) -> None:
+        """Write it as a standard folder that needs nothing else.
+
+        Raises:
+            ModelError: Mixed logits have no weights to write.
+        """
+        if not self.has_weights:
+            raise ModelError("mixed logits have no weights to write", where=self.method, do="merge with 'linear'")
+        stack = self.stack()
+        if stack is not None and (stack.members or is_adapter(Path(stack.base))):
+            write_merged(stack, out, self.later.companions, progress=progress)
+            return
+        terms, rows = tabulate([self.combination()])
+        merge_checkpoints(terms, rows, [out], progress=progress)
+
+
+ModelSource = Checkpoint | Merge

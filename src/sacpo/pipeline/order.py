@@ -1,0 +1,407 @@
+"""From a recipe to its stages: the only file that knows their order.
+
+    data -> base -> SFT -> steps -> answers -> verdicts -> measures -> selection -> theory -> report -> the chosen model
+
+`experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
+be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
+the same program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+from sacpo.judging.llm.specs import check_judges
+from sacpo.merge.source import Checkpoint, Merge, ModelSource
+from sacpo.pipeline.judges import CriterionJudge, options_of
+from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.runner import Do
+from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.chosen import Chosen
+from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
+from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.report import Report
+from sacpo.pipeline.stages.selection import Selection
+from sacpo.pipeline.stages.train import (
+    Align,
+    Base,
+    FineTune,
+    Heldout,
+    Training,
+    TrainJudge,
+    names_of,
+    sft_options,
+    step_options,
+)
+from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.recipe.models import MergedModel, Node, StepModel, model_graph
+from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, SampledSpec, TrainingSpec
+
+
+def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> None:
+    """Do a recipe.
+
+    Args:
+        recipe: The experiment.
+        do: Does stages, or plans them.
+        outside: What the run reads from outside.
+        command: How the run was started, for the report.
+    """
+    run = Experiment(recipe, do, outside)
+    run.read_data()
+    run.make_base()
+    run.train_judges()
+    run.train_steps()
+    run.score_heldout()
+    run.evaluate()
+    selection, optimum = run.select(), run.find_optimum()
+    run.report(selection, optimum, command)
+
+
+def derived_seed(seed: int, *parts: str) -> int:
+    """Return a seed for one part of a run, in [0, 2^31)."""
+    text = "\0".join([str(seed), *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@dataclass
+class Experiment:
+    """A recipe at work: what was done so far, by name.
+
+    Attributes:
+        recipe: The experiment.
+        do: Does stages, or plans them.
+        outside: What the run reads from outside.
+        data, prompts: Records and prompt sets.
+        models: Every model of the recipe.
+        trained: Trainings, by model.
+        judge_models: Trained reward models, by criterion.
+        pairs: Pairs sampled for steps, by model.
+        heldout: Scores of held-out pairs, by model.
+        answers, verdicts, kl: By model and prompt set.
+        measures: By model.
+    """
+
+    recipe: Recipe
+    do: Do
+    outside: Outside
+    data: dict[str, Data] = field(default_factory=dict)
+    prompts: dict[str, Prompts] = field(default_factory=dict)
+    overlap: Overlap | None = None
+    models: dict[str, ModelSource] = field(default_factory=dict)
+    trained: dict[str, Training] = field(default_factory=dict)
+    judge_models: dict[str, TrainJudge] = field(default_factory=dict)
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+    heldout: dict[str, Heldout] = field(default_factory=dict)
+    answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
+    verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
+    kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
+    measures: dict[str, Measures] = field(default_factory=dict)
+
+    # What follows from the recipe alone
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """Every model by name, parents first."""
+        return model_graph(self.recipe)
+
+    @cached_property
+    def rubrics(self) -> Mapping[str, Any]:
+        """The rubrics of the language models that judge, by criterion."""
+        return check_judges(self.recipe)
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The models that are evaluated, the SFT model and the baseline first."""
+        evaluate = self.recipe.evaluate
+        return [*dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])]
+
+    def seed(self, *parts: str) -> int:
+        """Return the seed of one part of the run."""
+        return derived_seed(self.recipe.seed, *parts)
+
+    def training(self, own: TrainingSpec) -> dict[str, Any]:
+        """Return a training's options: its own over the recipe's defaults."""
+        return {**self.recipe.training.options(), **own.options()}
+
+    @property
+    def sft(self) -> Checkpoint:
+        """The model that steps start from."""
+        return self.checkpoint(SFT)
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a model that is no merge."""
+        found = self.models[name]
+        assert isinstance(found, Checkpoint)
+        return found
+
+    # Data and models
+
+    def read_data(self) -> None:
+        """Read the data sources and the prompt sets, and see what they share."""
+        recipe, do = self.recipe, self.do
+        world = recipe.world
+        for name, spec in recipe.data.items():
+            source = self.outside.source("data", name, spec)
+            stage = Data(source, _world(spec, world), self.seed("data", name), self.seed("holdout"))
+            self.data[name] = do(stage)
+        for name, prompts in recipe.prompts.items():
+            source = self.outside.source("prompts", name, prompts)
+            self.prompts[name] = do(Prompts(source, _world(prompts, world), self.seed("prompts", name)))
+        if self.prompts:
+            stages = (*self.data.values(),), (*self.prompts.values(),)
+            self.overlap = do(Overlap(*stages, recipe.allow_shared_prompts))
+
+    def make_base(self) -> None:
+        """Name or build the base, and fine-tune it."""
+        recipe, base, do = self.recipe, self.recipe.base, self.do
+        if base.model is not None:
+            model = self.outside.model(base.model, base.revision)
+        else:
+            built = base.tokenizer
+            given = self.outside.model(built) if isinstance(built, str) else None
+            texts = () if built is None or isinstance(built, str) else tuple(self.data[n] for n in built.datasets)
+            model = Checkpoint(do(Base(base, given, texts, recipe.world, self.seed("base"))))
+        if recipe.sft is not None:
+            records = tuple(self.data[name] for name in names_of(recipe.sft.dataset))
+            options = self.training(recipe.sft.training)
+            stage = FineTune(SFT, model, base, records, options, self.seed(SFT), sft_options(recipe.sft))
+            self.trained[SFT] = do(stage)
+            model = Checkpoint(stage)
+        self.models[SFT] = model
+
+    def train_judges(self) -> None:
+        """Train the reward models that judges are to be."""
+        for criterion, spec in self.recipe.evaluate.judges.items():
+            if spec.dataset is None:
+                continue
+            self.judge_models[criterion] = TrainJudge(
+                title=f"judge of {criterion}",
+                model=self.sft,
+                base=self.recipe.base,
+                records=tuple(self.data[name] for name in names_of(spec.dataset)),
+                training=self.training(spec.training),
+                seed=self.seed("judge", criterion),
+                criterion=criterion,
+                max_length=spec.max_length,
+                too_long=spec.too_long,
+            )
+        self.do.all([*self.judge_models.values()])
+
+    def train_steps(self) -> None:
+        """Train every step at every strength, those whose references are there at the same time; name the merges."""
+        for level in self._levels():
+            stages = [self._step(node) for node in level]
+            self.do.all(stages)
+            for stage in stages:
+                self.trained[stage.title] = stage
+                self.models[stage.title] = Checkpoint(stage)
+        for name, node in self.nodes.items():
+            if isinstance(node, MergedModel):
+                first, later = (self.checkpoint(end) for end in node.models)
+                origin = self.sft if node.spec.method == "task-vectors" else None
+                self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
+
+    def _levels(self) -> Iterator[list[StepModel]]:
+        """Give the steps whose references are trained, then those that start from them, and so on."""
+        left = [node for node in self.nodes.values() if isinstance(node, StepModel)]
+        while left:
+            level = [node for node in left if node.parent in self.models]
+            yield level
+            left = [node for node in left if node not in level]
+
+    def _step(self, node: StepModel) -> Align:
+        """Return a step's training; its pairs are sampled where it samples any."""
+        dataset = node.step.dataset
+        if isinstance(dataset, SampledSpec):
+            records: tuple[Any, ...] = (self._sample(node, dataset),)
+        else:
+            records = tuple(self.data[name] for name in names_of(dataset))
+        return Align(
+            title=node.name,
+            model=self.checkpoint(node.parent),
+            base=self.recipe.base,
+            records=records,
+            training=self.training(node.step.training),
+            seed=self.seed("align", node.step.name),
+            step=step_options(node.step, node.beta),
+        )
+
+    def _sample(self, node: StepModel, spec: SampledSpec) -> Pairs:
+        """Return a step's sampled pairs; steps that sample the same pairs share them."""
+        names = {"sft": SFT, "reference": node.parent}
+        used = [role for role, share in spec.sample_from.items() if share]
+        sampled = f"pairs of {spec.judge}"
+        stage = Pairs(
+            title=node.step.name if [names[role] for role in used] == [SFT] else f"{node.parent}+{node.step.name}",
+            spec=spec,
+            judge=self.judge(spec.judge),
+            prompts=self.data[spec.prompts],
+            models={role: (names[role], self.checkpoint(names[role])) for role in used},
+            tokenizer=self.sft,
+            base=self.recipe.base,
+            sampled=sampled,
+            seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
+        )
+        own = replace(stage, title="").key
+        same = [other for other in self.pairs.values() if replace(other, title="").key == own]
+        self.pairs[node.name] = same[0] if same else self.do(stage)
+        return self.pairs[node.name]
+
+    def score_heldout(self) -> None:
+        """Score the held-out pairs under every trained model."""
+        data = tuple(self.data[name] for name, spec in self.recipe.data.items() if spec.holdout > 0)
+        steps = [name for name, node in self.nodes.items() if isinstance(node, StepModel)]
+        if not data or not steps:
+            return
+        first = self.recipe.steps[0]
+        for name in (SFT, *steps):
+            stage = Heldout(name, self.checkpoint(name), self.recipe.base, data, first.max_length, first.too_long)
+            self.heldout[name] = self.do(stage)
+
+    # Evaluation
+
+    def judge(self, criterion: str) -> CriterionJudge:
+        """Return a criterion's judge."""
+        spec = self.recipe.evaluate.judges[criterion]
+        return CriterionJudge(
+            criterion=criterion,
+            counted=options_of(spec),
+            base=self.recipe.base,
+            model=self._judge_model(criterion, spec),
+            world=self.recipe.world if spec.kind == "oracle" else None,
+            rubric=self.rubrics.get(criterion),
+            spec=spec,
+        )
+
+    def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
+        if criterion in self.judge_models:
+            return Checkpoint(self.judge_models[criterion])
+        return None if spec.model is None else self.outside.model(spec.model, spec.revision)
+
+    def evaluate(self) -> None:
+        """Let every model answer every prompt set, judge the answers, and measure."""
+        for name in self.evaluated:
+            for prompts in self.prompts:
+                self._answer(name, prompts)
+        for name in self.evaluated:
+            for prompts in self.prompts:
+                self._judge(name, prompts)
+            if self.prompts:
+                kl = self.kl.get(name, {})
+                self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
+
+    def _answer(self, name: str, prompts: str) -> None:
+        evaluate, base = self.recipe.evaluate, self.recipe.base
+        stage = Answers(
+            title=name,
+            model=self.models[name],
+            tokenizer=self.sft,
+            prompts=self.prompts[prompts],
+            set_name=prompts,
+            generation=evaluate.generation,
+            base=base,
+            seed=self.seed("generate", prompts),
+        )
+        self.answers.setdefault(name, {})[prompts] = self.do(stage)
+        if prompts not in kl_sets_of(self.recipe):
+            return
+        node = self.nodes[name]
+        sample = KlSamples(
+            title=name,
+            model=self.models[name],
+            sft=self.sft,
+            reference=self.checkpoint(node.parent) if isinstance(node, StepModel) else None,
+            prompts=self.prompts[prompts],
+            n_prompts=evaluate.kl_prompts,
+            max_new_tokens=evaluate.generation.max_new_tokens,
+            batch_size=evaluate.generation.batch_size,
+            base=base,
+            seed=self.seed("kl", prompts),
+        )
+        self.kl.setdefault(name, {})[prompts] = self.do(sample)
+
+    def _judge(self, name: str, prompts: str) -> None:
+        evaluate = self.recipe.evaluate
+        judges = evaluate.judges.items()
+        criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
+        answers = self.answers[name][prompts], self.answers[evaluate.baseline][prompts]
+        stage = Verdicts(f"{name}/{prompts}", *answers, tuple(self.judge(criterion) for criterion in criteria))
+        self.verdicts.setdefault(name, {})[prompts] = self.do(stage)
+
+    # The end
+
+    def select(self) -> Selection | None:
+        """Choose the model."""
+        recipe = self.recipe
+        if recipe.objective is None:
+            return None
+        roles = {name: spec.role for name, spec in recipe.prompts.items()}
+        return self.do(Selection((*self.measures.values(),), recipe.constraints, recipe.objective, roles))
+
+    def find_optimum(self) -> Optimum | None:
+        """Estimate the optimum and the models' distances from it."""
+        recipe, spec = self.recipe, self.recipe.theory
+        if spec is None:
+            return None
+        assert recipe.world is not None
+        generation = recipe.evaluate.generation
+        stage = Optimum(
+            spec=spec,
+            prompts=self.prompts[spec.prompts],
+            kl={name: self.kl[name][spec.prompts] for name in self.evaluated},
+            multipliers={name: nominal_multiplier(self.nodes, spec, name) for name in self.evaluated},
+            sft=self.sft,
+            max_new_tokens=generation.max_new_tokens,
+            batch_size=generation.batch_size,
+            base=recipe.base,
+            world=recipe.world,
+            seed=self.seed("theory"),
+        )
+        return self.do(stage)
+
+    def report(self, selection: Selection | None, optimum: Optimum | None, command: str) -> None:
+        """Write the report and the chosen model."""
+        if not self.prompts:
+            return
+        assert self.overlap is not None
+        report = Report(
+            recipe=self.recipe,
+            command=command,
+            data=(*self.data.values(),),
+            pairs=tuple({self.pairs[n].name: self.pairs[n] for n in self.nodes if n in self.pairs}.values()),
+            prompts=(*self.prompts.values(),),
+            overlap=self.overlap,
+            trained=self.trained,
+            heldout=self.heldout,
+            answers=self.answers,
+            verdicts=self.verdicts,
+            kl=self.kl,
+            measures=self.measures,
+            selection=selection,
+            optimum=optimum,
+        )
+        self.do(report)
+        if selection is not None:
+            self.do(Chosen(selection, report, self.models))
+
+
+def kl_sets_of(recipe: Recipe) -> list[str]:
+    """Return the prompt sets on which KL is sampled: those reported, constrained or used by theory."""
+    if not recipe.evaluate.kl_prompts:
+        return []
+    wanted = {name for name, spec in recipe.prompts.items() if spec.role == "report"}
+    wanted |= {constraint.prompts for constraint in recipe.constraints if constraint.metric == "kl"}
+    if recipe.theory is not None:
+        wanted.add(recipe.theory.prompts)
+    return [name for name in recipe.prompts if name in wanted]
+
+
+def _world(spec: Any, world: Any) -> Any:
+    """Return the world where a source reads from it."""
+    return world if spec.format == "world" else None

@@ -1,0 +1,188 @@
+"""Answers: one model's to one prompt set, and samples of its own distribution for KL."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacpo.answer.generate import ANSWERS, generate_answers
+from sacpo.answer.scoring import kl_terms, score_answers
+from sacpo.answer.vllm import VllmModel, uses_vllm
+from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
+from sacpo.merge.source import Checkpoint, Merge, ModelSource
+from sacpo.models.loading import resolve_device
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.data import Prompts
+from sacpo.pipeline.tools import Readable, Tools
+from sacpo.recipe.schema import BaseSpec, GenerationSpec
+from sacpo.system.runs import machine_errors
+
+SAMPLES = "samples.jsonl"
+SCORED = 64
+"""Answers scored at a time."""
+PromptSource = Prompts | Readable[list[Prompt]]
+"""Where prompts come from: a stage, or files of a single verb."""
+
+
+@dataclass(frozen=True)
+class Answers(Stage[list[Answer]]):
+    """One model's answers to one prompt set.
+
+    Attributes:
+        title: The model's name in the answers.
+        model: The model.
+        tokenizer: The model whose tokenizer it takes.
+        prompts: The prompt set.
+        set_name: The prompt set's name.
+        generation: How answers are decoded.
+        base: Template, dtype, device of the model.
+        seed: The root of sampling.
+        samples: Answers to each prompt.
+    """
+
+    title: str
+    model: ModelSource
+    tokenizer: Checkpoint
+    prompts: PromptSource
+    set_name: str
+    generation: GenerationSpec
+    base: BaseSpec
+    seed: int
+    samples: int = 1
+
+    @property
+    def name(self) -> str:
+        """`generate/MODEL/PROMPTS`."""
+        return f"generate/{self.title}/{self.set_name}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Answer, keeping each answer as it comes; what a killed process left is kept."""
+        tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
+        with _generator(self, out, tools) as model:
+            generate_answers(
+                model,
+                tokenizer,
+                tools.read(self.prompts),
+                template,
+                self.generation,
+                model_name=self.title,
+                seed=self.seed,
+                samples=self.samples,
+                out=out,
+                progress=tools.progress,
+            )
+
+    def read(self, folder: Path) -> list[Answer]:
+        """Return the answers."""
+        return read_jsonl(folder / ANSWERS, Answer)
+
+
+@contextlib.contextmanager
+def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[Any]:
+    """Give the model that answers: vLLM's where the recipe and the machine want it, else as it is loaded.
+
+    For vLLM a merged model is written to `out` while it answers. Mixed logits need both models, and adapters stand on a
+    base that stays loaded: never vLLM.
+    """
+    base, source = stage.base, tools.place(stage.model)
+    mixed = isinstance(source, Merge) and not source.has_weights
+    stack = source.stack()
+    plain = not mixed and (stack is None or not stack.members)
+    if not plain or not uses_vllm(stage.generation.engine, resolve_device(base.device)):
+        yield tools.load(stage.model, base)
+        return
+    written = out / "weights"
+    with machine_errors(out):
+        shutil.rmtree(written, ignore_errors=True)
+        path, revision = (source.place, source.revision) if isinstance(source, Checkpoint) else (written, None)
+        if isinstance(source, Merge):
+            source.write(written, progress=tools.progress)
+        model = VllmModel(path, dtype=base.dtype, revision=revision, trust_remote_code=base.trust_remote_code)
+        try:
+            yield model
+        finally:
+            model.close()
+            shutil.rmtree(written, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class KlSamples(Stage[list[dict[str, Any]]]):
+    """Answers sampled at temperature 1, scored under the model, the SFT model and the model's reference.
+
+    The mean of log pi - log pi_sft estimates KL(pi || pi_sft).
+
+    Attributes:
+        title: The model's name.
+        model: The model.
+        sft: The SFT model, whose tokenizer all take.
+        reference: The model's reference; None: it has none.
+        prompts: The prompt set.
+        n_prompts: Its first so many are answered.
+        max_new_tokens: Longest answer.
+        batch_size: Answers at a time; it changes rounding.
+        base: Template, dtype, device of the models.
+        seed: The root of sampling.
+    """
+
+    title: str
+    model: ModelSource
+    sft: Checkpoint
+    reference: Checkpoint | None
+    prompts: Prompts
+    n_prompts: int
+    max_new_tokens: int
+    batch_size: int
+    base: BaseSpec
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`kl/MODEL/PROMPTS`."""
+        return f"kl/{self.title}/{self.prompts.source.name}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Sample, score under each model, write answers and log-ratios."""
+        chosen = tools.read(self.prompts)[: self.n_prompts]
+        tokenizer, template = tools.tokenizer(self.sft, self.base)
+        answers = generate_answers(
+            tools.load(self.model, self.base),
+            tokenizer,
+            chosen,
+            template,
+            sampling(self.max_new_tokens, self.batch_size),
+            model_name=self.title,
+            seed=self.seed,
+            samples=1,
+            out=out,
+            progress=tools.progress,
+        )
+
+        def scores(model: ModelSource) -> list[float]:
+            return score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED)
+
+        own = scores(self.model)
+        terms = {"sft": kl_terms(own, own if self.model == self.sft else scores(self.sft))}
+        if self.reference is not None:
+            same = self.reference == self.sft
+            terms["reference"] = terms["sft"] if same else kl_terms(own, scores(self.reference))
+        rows = [
+            {"answer": answer.to_json(), **{key: values[i] for key, values in terms.items()}}
+            for i, answer in enumerate(answers)
+        ]
+        write_jsonl(out / SAMPLES, rows)
+        (out / ANSWERS).unlink()
+
+    def read(self, folder: Path) -> list[dict[str, Any]]:
+        """Return the samples: each with its `answer` and the log-ratios "sft" and "reference"."""
+        rows = [json.loads(line) for line in (folder / SAMPLES).read_text(encoding="utf-8").splitlines()]
+        return [{**row, "answer": Answer.from_json(row["answer"])} for row in rows]
+
+
+def sampling(max_new_tokens: int, batch_size: int) -> GenerationSpec:
+    """Return how answers are sampled from a model's own distribution: temperature 1, all tokens."""
+    return GenerationSpec(max_new_tokens=max_new_tokens, do_sample=True, batch_size=batch_size)

@@ -1,0 +1,239 @@
+"""Records: data sources read, cleaned and split; evaluation prompts; what they share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sacpo.data.prepare import prepare
+from sacpo.data.records import Demonstration, Labelled, Pair, Prompt, Record, iter_jsonl, read_jsonl, write_jsonl
+from sacpo.data.report import data_report
+from sacpo.data.sources import read_source
+from sacpo.data.splits import check_apart, check_shared
+from sacpo.errors import DataError
+from sacpo.pipeline.outside import Source
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import DataSpec, PromptsSpec, WorldSpec
+from sacpo.system.runs import write_json
+from sacpo.world import World
+
+TRAIN, HELDOUT, REPORT, PROMPTS = "train.jsonl", "heldout.jsonl", "report.json", "prompts.jsonl"
+COMPLETIONS = ("chosen", "rejected", "completion")
+KINDS: dict[str, type[Record]] = {
+    "pairs": Pair,
+    "unpaired": Labelled,
+    "demonstrations": Demonstration,
+    "prompts": Prompt,
+}
+
+
+class Records(Protocol):
+    """Records to train on, wherever they come from."""
+
+    @property
+    def train(self) -> list[Any]:
+        """Return the records."""
+        ...
+
+    @property
+    def heldout(self) -> list[Any]:
+        """Return those held out."""
+        ...
+
+
+@dataclass(frozen=True)
+class StoredRecords:
+    """What a stage of records left in its folder; each part is read when it is asked for."""
+
+    folder: Path
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """What the records are and which were dropped."""
+        return report_of(self.folder)
+
+    @property
+    def kind(self) -> type[Record]:
+        """The type of the records."""
+        return KINDS[self.report["kind"]]
+
+    @property
+    def train(self) -> list[Any]:
+        """The training records."""
+        return read_jsonl(self.folder / TRAIN, self.kind)
+
+    @property
+    def heldout(self) -> list[Any]:
+        """The held-out records; none where nothing is held out."""
+        path = self.folder / HELDOUT
+        return read_jsonl(path, self.kind) if path.is_file() else []
+
+    def texts(self) -> list[str]:
+        """Return all texts of the training records, for a tokenizer to learn from."""
+        texts: list[str] = []
+        for record in iter_jsonl(self.folder / TRAIN, self.kind):
+            prompt = record if isinstance(record, Prompt) else record.prompt  # type: ignore[attr-defined]
+            texts += [message.content for message in prompt.messages]
+            texts += [str(getattr(record, part)) for part in COMPLETIONS if hasattr(record, part)]
+        return texts
+
+
+def write_records(out: Path, train: list[Any], report: dict[str, Any], heldout: list[Any] | None = None) -> None:
+    """Write a folder that `StoredRecords` reads."""
+    write_jsonl(out / TRAIN, train)
+    if heldout is not None:
+        write_jsonl(out / HELDOUT, heldout)
+    write_json(out / REPORT, report)
+
+
+@dataclass(frozen=True)
+class Data(Stage[StoredRecords]):
+    """One data source, read, cleaned and split."""
+
+    source: Source
+    world: WorldSpec | None
+    seed: int
+    holdout_seed: int
+
+    @property
+    def name(self) -> str:
+        """`data/NAME`."""
+        return f"data/{self.source.name}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the records, those held out, and a report on both."""
+        name, spec = self.source.name, self.source.spec
+        assert isinstance(spec, DataSpec)
+        if spec.format == "world":
+            with placed(f"data.{name}"):
+                records, dropped = self._from_world(spec), {}
+        else:
+            found = read_source(spec, name=name, seed=self.seed, as_=spec.as_)
+            records, dropped = list(found.records), found.dropped
+        prepared = prepare(records, spec, name=name, seed=self.holdout_seed)
+        report = data_report(name, prepared.train, heldout=prepared.heldout, dropped={**dropped, **prepared.dropped})
+        kind = next(kind for kind, cls in KINDS.items() if isinstance(records[0], cls))
+        write_records(out, prepared.train, {"kind": kind, **report}, prepared.heldout)
+
+    def _from_world(self, spec: DataSpec) -> list[Any]:
+        assert spec.split is not None and spec.limit is not None and self.world is not None
+        world = World(self.world)
+        if spec.as_ == "demonstrations":
+            return world.demonstrations(spec.limit, seed=self.seed, mix=spec.mix)
+        if spec.as_ not in (None, "prompts"):
+            raise DataError(
+                "the world gives prompts and demonstrations",
+                where="as",
+                value=spec.as_,
+                allowed=["prompts", "demonstrations"],
+                do="let a step sample its pairs from these prompts",
+            )
+        return world.prompts(spec.split, spec.limit, seed=self.seed, mix=spec.mix)
+
+    def read(self, folder: Path) -> StoredRecords:
+        """Return the records."""
+        return StoredRecords(folder)
+
+
+@contextlib.contextmanager
+def placed(section: str) -> Iterator[None]:
+    """Put a section of the recipe in front of the place that a `DataError` names."""
+    try:
+        yield
+    except DataError as error:
+        where = section if error.where is None else f"{section}, {error.where}"
+        raise DataError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do) from error
+
+
+@dataclass(frozen=True)
+class Prompts(Stage[list[Prompt]]):
+    """One set of evaluation prompts."""
+
+    source: Source
+    world: WorldSpec | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`prompts/NAME`."""
+        return f"prompts/{self.source.name}"
+
+    @property
+    def spec(self) -> PromptsSpec:
+        """What the recipe says."""
+        assert isinstance(self.source.spec, PromptsSpec)
+        return self.source.spec
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the prompts, each once, and say what they are a sample of."""
+        name, spec = self.source.name, self.spec
+        if spec.format == "world":
+            assert spec.split is not None and spec.limit is not None and self.world is not None
+            world = World(self.world)
+            with placed(f"prompts.{name}"):
+                prompts = world.prompts(
+                    spec.split, spec.limit, seed=self.seed, mix=spec.mix, unseen_tasks=spec.unseen_tasks
+                )
+            population = world.population(spec.split, spec.unseen_tasks)
+        else:
+            found = read_source(spec, name=name, seed=self.seed, as_="prompts").records
+            prompts = [prompt for prompt in found if isinstance(prompt, Prompt)]
+            population = f"{', '.join(spec.paths)} ({spec.format})"
+        distinct = list({prompt.id: prompt for prompt in prompts}.values())
+        kinds = {kind: sum(p.kind == kind for p in distinct) for kind in sorted({str(p.kind) for p in distinct})}
+        write_jsonl(out / PROMPTS, distinct)
+        report = {
+            "role": spec.role,
+            "n": len(distinct),
+            "kinds": {kind: n for kind, n in kinds.items() if kind},
+            "population": population,
+        }
+        write_json(out / REPORT, report)
+
+    def read(self, folder: Path) -> list[Prompt]:
+        """Return the prompts."""
+        return read_jsonl(folder / PROMPTS, Prompt)
+
+
+@dataclass(frozen=True)
+class Overlap(Stage[list[Any]]):
+    """Prompts that training and evaluation, or selection and report, share: refused, or told where allowed."""
+
+    data: tuple[Data, ...]
+    prompts: tuple[Prompts, ...]
+    allow: bool
+
+    @property
+    def name(self) -> str:
+        """`overlap`."""
+        return "overlap"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the warnings."""
+        training = {}
+        for stage in self.data:
+            found = tools.read(stage)
+            training[stage.source.name] = [*found.train, *found.heldout]
+        evaluation = {stage.source.name: tools.read(stage) for stage in self.prompts}
+        tuning = {stage.source.name for stage in self.prompts if stage.spec.role == "tuning"}
+        chosen_by = {name: prompts for name, prompts in evaluation.items() if name in tuning}
+        others = {name: prompts for name, prompts in evaluation.items() if name not in tuning}
+        warnings = check_shared(training, evaluation, allow=self.allow)
+        warnings += check_apart(chosen_by, others, allow=self.allow)
+        write_json(out / REPORT, {"warnings": warnings})
+
+    def read(self, folder: Path) -> list[Any]:
+        """Return the warnings."""
+        found: list[Any] = report_of(folder)["warnings"]
+        return found
+
+
+def report_of(folder: Path) -> dict[str, Any]:
+    """Return a stage's report.json."""
+    found: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    return found

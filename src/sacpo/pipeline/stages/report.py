@@ -1,0 +1,262 @@
+"""The results of a whole run, its report, and the chosen model's folder."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sacpo.data.records import Answer, Verdict
+from sacpo.measure.reliability import reliability_of
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
+from sacpo.pipeline.stages.optimum import Optimum
+from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.selection import Selection
+from sacpo.pipeline.stages.train import Heldout, Trained, Training
+from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.models import MergedModel, Node, StepModel, model_graph
+from sacpo.recipe.schema import SFT, Recipe
+from sacpo.report.build import build_report
+from sacpo.report.results import FORMAT
+from sacpo.stats.intervals import mean_interval, win_rate
+from sacpo.system.runs import versions
+
+RESULTS = "results.json"
+HARMLESS = ("safe", "compliance", "full_compliance")
+TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
+READ = ("records", "kept", "truncated", "longest")
+"""What a training says of the records that it read: how many, and the tokens of the longest."""
+
+
+@dataclass(frozen=True)
+class Report(Stage[dict[str, Any]]):
+    """results.json, the figures and the page.
+
+    Attributes:
+        recipe: The whole recipe, which the report shows.
+        command: How the run was started.
+        data: The data sources.
+        pairs: The pairs sampled for steps.
+        prompts: The prompt sets, in the recipe's order.
+        overlap: What training and evaluation share.
+        trained: Trainings, by model.
+        heldout: Scores of held-out pairs, by model.
+        answers, verdicts, kl: By model and prompt set.
+        measures: By model.
+        selection: The choice; None: nothing is chosen.
+        optimum: The theory; None: there is none.
+    """
+
+    recipe: Recipe
+    command: str
+    data: tuple[Data, ...]
+    pairs: tuple[Pairs, ...]
+    prompts: tuple[Prompts, ...]
+    overlap: Overlap
+    trained: Mapping[str, Training]
+    heldout: Mapping[str, Heldout]
+    answers: Mapping[str, Mapping[str, Answers]]
+    verdicts: Mapping[str, Mapping[str, Verdicts]]
+    kl: Mapping[str, Mapping[str, KlSamples]]
+    measures: Mapping[str, Measures]
+    selection: Selection | None
+    optimum: Optimum | None
+
+    @property
+    def name(self) -> str:
+        """`report`."""
+        return "report"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the report's folder."""
+        build_report(self.results(tools), self._shown(tools), out)
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return results.json."""
+        found: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        return found
+
+    @cached_property
+    def _nodes(self) -> dict[str, Node]:
+        return model_graph(self.recipe)
+
+    def results(self, tools: Tools) -> dict[str, Any]:
+        """Return everything that the run measured, in the form of `sacpo.report.results`."""
+        recipe = self.recipe
+        accuracies = {name: tools.read(stage) for name, stage in self.heldout.items()}
+        data = {stage.source.name: tools.read(stage).report for stage in self.data}
+        data |= {stage.name: tools.read(stage).report for stage in self.pairs}
+        return {
+            "format": FORMAT,
+            "name": recipe.name,
+            "recipe": recipe.model_dump(mode="json", by_alias=True),
+            "versions": versions(),
+            "seed": recipe.seed,
+            "command": self.command,
+            "warnings": tools.read(self.overlap),
+            "baseline": recipe.evaluate.baseline,
+            "data": data,
+            "models": {name: self._model(name, accuracies, tools) for name in self._nodes},
+            "prompts": {stage.source.name: report_of(tools.at(stage)) for stage in self.prompts},
+            "measures": {name: tools.read(stage) for name, stage in self.measures.items()},
+            "reliability": {stage.source.name: self._reliability(stage.source.name, tools) for stage in self.prompts},
+            "selection": tools.read(self.selection) if self.selection is not None else None,
+            "theory": tools.read(self.optimum) if self.optimum is not None else None,
+        }
+
+    def _reliability(self, prompts: str, tools: Tools) -> list[dict[str, Any]]:
+        """Return the reliability of a prompt set's judges, over all models."""
+        answers = [answer for stages in self.answers.values() for answer in tools.read(stages[prompts])]
+        verdicts = [verdict for stages in self.verdicts.values() for verdict in tools.read(stages[prompts])]
+        return reliability_of(verdicts, {answer.hash: len(answer.text) for answer in answers})
+
+    def _model(self, name: str, accuracies: dict[str, Any], tools: Tools) -> dict[str, Any]:
+        node = self._nodes[name]
+        if isinstance(node, MergedModel):
+            return {
+                "kind": "merge",
+                "parents": node.models,
+                "q": node.q,
+                "method": node.spec.method,
+                "line": node.line,
+            }
+        trained = tools.read(self.trained[name]) if name in self.trained else None
+        parent = node.parent if isinstance(node, StepModel) else None
+        found: dict[str, Any] = {
+            "kind": "base" if parent is None else "step",
+            "training": training_facts(trained) if trained else None,
+            "curve": trained.curve if trained else (),
+            "implicit": implicit_accuracies(accuracies, name, parent) or None,
+        }
+        if isinstance(node, StepModel):
+            found |= {
+                "parents": [node.parent],
+                "criterion": node.step.criterion,
+                "algorithm": node.step.algorithm,
+                "beta": node.beta,
+                "strengths": node.strengths,
+                "line": node.line,
+                "kl_reference": self._kl_reference(name, tools),
+            }
+        return found
+
+    def _kl_reference(self, name: str, tools: Tools) -> dict[str, Any] | None:
+        stages = self.kl.get(name)
+        if not stages:
+            return None
+        rows = [row for stage in stages.values() for row in tools.read(stage)]
+        clusters = [row["answer"].prompt.cluster for row in rows]
+        return mean_interval([row["reference"] for row in rows], clusters).to_json()
+
+    def _shown(self, tools: Tools) -> list[dict[str, Any]]:
+        """Return the first prompts of every report set with all models' answers, flags and verdicts."""
+        found: list[dict[str, Any]] = []
+        for stage in self.prompts:
+            if stage.spec.role != "report":
+                continue
+            name = stage.source.name
+            answers = {model: tools.read(stages[name]) for model, stages in self.answers.items()}
+            verdicts = {model: _by_prompt(tools.read(stages[name])) for model, stages in self.verdicts.items()}
+            first = answers[SFT][: self.recipe.report.max_answers]
+            found += [shown_prompt(name, i, first[i], answers, verdicts) for i in range(len(first))]
+        return found
+
+
+def training_facts(trained: Trained) -> dict[str, Any]:
+    """Return what results.json says of a training."""
+    summary = trained.summary
+    read = summary["records"]
+    found = {key: summary[key] for key in TRAINING if key in summary}
+    found |= {key: read[key] for key in READ if key in read}
+    return found | {f"dropped: {reason}": n for reason, n in sorted(read["dropped"].items()) if n}
+
+
+def implicit_accuracies(accuracies: dict[str, Any], name: str, parent: str | None) -> dict[str, Any]:
+    """Return how often scores prefer the preferred completion of held-out pairs, by data source.
+
+    `SOURCE/implicit` is of log pi/pi_ref, `SOURCE/from_sft` of log pi/pi_sft, `SOURCE/before` of log pi_ref and
+    `SOURCE/after` of log pi; equal scores count one half.
+
+    Args:
+        accuracies: model: data source: clusters and log-probs, two a pair, the preferred completion's first.
+        name: The model.
+        parent: The model's reference; None for the SFT model, which has only `after`.
+    """
+    found: dict[str, Any] = {}
+    for source, own in accuracies.get(name, {}).items():
+        scores = {"after": own["logps"]}
+        if parent is not None:
+            before, sft = (accuracies[model][source]["logps"] for model in (parent, SFT))
+            scores = {
+                "implicit": [a - b for a, b in zip(own["logps"], before, strict=True)],
+                "from_sft": [a - b for a, b in zip(own["logps"], sft, strict=True)],
+                "before": before,
+                **scores,
+            }
+        for key, values in scores.items():
+            correct = [_preference(values[i] - values[i + 1]) for i in range(0, len(values), 2)]
+            found[f"{source}/{key}"] = win_rate(correct, own["clusters"]).to_json()
+    return found
+
+
+def _preference(margin: float) -> float:
+    return 0.5 if margin == 0 else float(margin > 0)
+
+
+def shown_prompt(
+    prompts: str,
+    place: int,
+    first: Answer,
+    answers: Mapping[str, Sequence[Answer]],
+    verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
+) -> dict[str, Any]:
+    """Return one prompt of a set with all models' answers, as the page shows it."""
+    messages = first.prompt.messages
+    return {
+        "prompt": "\n\n".join(
+            message.content if len(messages) == 1 else f"{message.role}: {message.content}" for message in messages
+        ),
+        "category": first.prompt.category,
+        "kind": str(first.prompt.kind),
+        "set": prompts,
+        "answers": {
+            model: _shown(of_model[place], verdicts[model].get(first.prompt.id, []))
+            for model, of_model in answers.items()
+        },
+    }
+
+
+def _by_prompt(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
+    found: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        found.setdefault(verdict.prompt_id, []).append(verdict)
+    return found
+
+
+def _shown(answer: Answer, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    by_criterion: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        by_criterion.setdefault(verdict.criterion, []).append(verdict)
+    flags = [*dict.fromkeys(verdict.label for verdict in verdicts if verdict.label and verdict.label not in HARMLESS)]
+    flags += ["truncated"] if answer.truncated else []
+    flags += [answer.degenerate] if answer.degenerate else []
+    return {
+        "text": answer.text,
+        "flags": flags,
+        "verdicts": {criterion: _said(members) for criterion, members in by_criterion.items()},
+    }
+
+
+def _said(verdicts: Sequence[Verdict]) -> str | float | None:
+    """Return what was said of an answer: the one verdict, or how often each was given."""
+    said = [str(v.outcome) if v.outcome else v.label or v.score for v in verdicts]
+    if len(said) == 1:
+        return said[0]
+    return ", ".join(f"{n} x {value}" for value, n in sorted(Counter(map(str, said)).items()))

@@ -1,0 +1,43 @@
+"""The choice: the best model that meets every constraint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.verdicts import Measures
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
+from sacpo.select import select_model
+from sacpo.system.runs import write_json
+
+SELECTION = "selection.json"
+
+
+@dataclass(frozen=True)
+class Selection(Stage[dict[str, Any]]):
+    """The choice between models, by their measures on tuning prompts."""
+
+    measures: tuple[Measures, ...]
+    constraints: tuple[ConstraintSpec, ...]
+    objective: ObjectiveSpec
+    roles: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """`select`."""
+        return "select"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Choose."""
+        measures = {stage.title: tools.read(stage) for stage in self.measures}
+        write_json(out / SELECTION, select_model(measures, self.constraints, self.objective, roles=self.roles))
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return the choice and its reasons."""
+        found: dict[str, Any] = json.loads((folder / SELECTION).read_text(encoding="utf-8"))
+        return found

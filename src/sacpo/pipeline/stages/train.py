@@ -1,0 +1,255 @@
+"""Models: the base, fine-tuning, one alignment step, a judge's reward model, and held-out pairs scored under them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from sacpo.align import heldout
+from sacpo.align.job import TrainingJob
+from sacpo.align.reward_model import train_reward_model
+from sacpo.align.sft import run_sft
+from sacpo.align.step import run_align
+from sacpo.data.records import Demonstration
+from sacpo.errors import DataError
+from sacpo.merge.source import Checkpoint
+from sacpo.models.byte_level_bpe import byte_level_bpe
+from sacpo.models.loading import build_model, load_tokenizer, save_model
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.data import Data, Records
+from sacpo.pipeline.tools import Readable, Tools
+from sacpo.recipe.schema import BaseSpec, LoraSpec, SftSpec, StepSpec, TrainingSpec, WorldSpec
+from sacpo.system import processes
+from sacpo.system.runs import write_json
+from sacpo.world import World
+
+SCORES, SUMMARY, CURVE = "scores.json", "summary.json", "metrics.jsonl"
+RecordSource = Stage[Any] | Readable[Records]
+"""Where records come from: a stage, or files of a single verb."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training left: its summary and its curve, read when they are asked for."""
+
+    folder: Path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Steps, losses, records and settings."""
+        found: dict[str, Any] = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
+        return found
+
+    @property
+    def curve(self) -> list[dict[str, float]]:
+        """One row a logged step."""
+        lines = (self.folder / CURVE).read_text(encoding="utf-8").splitlines()
+        return [{key: float(value) for key, value in json.loads(line).items()} for line in lines]
+
+
+@dataclass(frozen=True)
+class Base(Stage[Path]):
+    """A model from a configuration, with weights drawn from the seed, and its tokenizer."""
+
+    spec: BaseSpec
+    tokenizer: Checkpoint | None
+    texts: tuple[Data, ...]
+    world: WorldSpec | None
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`base`."""
+        return "base"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the model."""
+        assert self.spec.config is not None
+        tokenizer = self._tokenizer(tools)
+        save_model(build_model(self.spec.config, tokenizer, self.seed), tokenizer, out / "model")
+
+    def _tokenizer(self, tools: Tools) -> Any:
+        built = self.spec.tokenizer
+        if self.tokenizer is not None:
+            return load_tokenizer(self.tokenizer.place, trust_remote_code=self.spec.trust_remote_code)
+        assert built is not None and not isinstance(built, str)
+        if built.kind == "world":
+            assert self.world is not None
+            return World(self.world).tokenizer()
+        texts = [text for data in self.texts for text in tools.read(data).texts()]
+        return byte_level_bpe(texts, built.vocab_size)
+
+    def read(self, folder: Path) -> Path:
+        """Return the model's folder."""
+        return folder / "model"
+
+
+@dataclass(frozen=True)
+class Training(Stage[Trained]):
+    """What all trainings have: where they start, their records and options.
+
+    Attributes:
+        title: For progress bars and messages.
+        model: The initial policy.
+        base: Data type, device, template, attention and consent to remote code.
+        records: What it learns from, in this order.
+        training: Options under the names of `transformers.TrainingArguments`.
+        seed: The root of the batch order, of dropout and of an adapter's first weights.
+        launch: How many processes train, where that changes rounding.
+    """
+
+    shared: ClassVar[bool] = True
+
+    title: str
+    model: Checkpoint
+    base: BaseSpec
+    records: tuple[RecordSource, ...]
+    training: Mapping[str, Any]
+    seed: int
+    launch: Mapping[str, Any] = field(default_factory=processes.part_of_key, kw_only=True)
+
+    def job(self, tools: Tools, spec: Any, lora: LoraSpec | None = None) -> TrainingJob:
+        """Return the training job; `spec` has max_length, and too_long where there is a choice."""
+        return TrainingJob(
+            self.title,
+            tools.path(self.model),
+            self.base,
+            dict(self.training),
+            self.seed,
+            spec.max_length,
+            getattr(spec, "too_long", "truncate"),
+            lora,
+            tools.home(self),
+        )
+
+    def all_records(self, tools: Tools) -> list[Any]:
+        """Return the records of all sources."""
+        return [record for source in self.records for record in tools.read(source).train]
+
+    def read(self, folder: Path) -> Trained:
+        """Return what it left beside the model."""
+        return Trained(folder)
+
+
+@dataclass(frozen=True)
+class FineTune(Training):
+    """Supervised fine-tuning on demonstrations; of `spec` only what trains is looked at (see `sft_options`)."""
+
+    spec: SftSpec
+
+    @property
+    def name(self) -> str:
+        """`sft`."""
+        return "sft"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Train, resuming what a killed process left."""
+        records = self.all_records(tools)
+        wrong = next((record for record in records if not isinstance(record, Demonstration)), None)
+        if wrong is not None:
+            raise DataError(
+                "SFT learns from demonstrations",
+                where="sft.dataset",
+                value=type(wrong).__name__,
+                do="give the data source 'as: demonstrations'",
+            )
+        tools.make_room()
+        job = self.job(tools, self.spec, self.spec.lora)
+        run_sft(job, records, out, layout=self.spec.layout, progress=tools.progress)
+
+
+@dataclass(frozen=True)
+class Align(Training):
+    """One alignment step at one strength, whose reference is the model it starts from.
+
+    Of `step` only what trains is looked at (see `step_options`); its `beta` is the strength.
+    """
+
+    step: StepSpec
+
+    @property
+    def name(self) -> str:
+        """`align/MODEL`."""
+        return f"align/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Train, resuming what a killed process left."""
+        records = self.all_records(tools)
+        tools.make_room()
+        job, (beta,) = self.job(tools, self.step, self.step.lora), self.step.betas
+        run_align(job, self.step, beta, records, out, tools.cache_for(out), progress=tools.progress)
+
+
+@dataclass(frozen=True)
+class TrainJudge(Training):
+    """A criterion's reward model, trained on preference pairs from the SFT model."""
+
+    criterion: str
+    max_length: int
+    too_long: str
+
+    @property
+    def name(self) -> str:
+        """`judge-model/CRITERION`."""
+        return f"judge-model/{self.criterion}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Train, resuming what a killed process left."""
+        records = self.all_records(tools)
+        held = [record for source in self.records for record in tools.read(source).heldout]
+        tools.make_room()
+        train_reward_model(self.job(tools, self), records, out, heldout=held, progress=tools.progress)
+
+
+@dataclass(frozen=True)
+class Heldout(Stage[dict[str, Any]]):
+    """Held-out pairs of all data sources scored under one model, the preferred completion first."""
+
+    title: str
+    model: Checkpoint
+    base: BaseSpec
+    data: tuple[Data, ...]
+    max_length: int
+    too_long: str
+
+    @property
+    def name(self) -> str:
+        """`heldout/MODEL`."""
+        return f"heldout/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the log-probs and clusters of each source's pairs."""
+        path = tools.path(self.model)
+        job = TrainingJob(self.title, path, self.base, max_length=self.max_length, too_long=self.too_long)
+        model = tools.load(self.model, self.base)
+        found: dict[str, Any] = {}
+        for data in self.data:
+            pairs = tools.read(data).heldout
+            logps, clusters = heldout.score_heldout(job, model, pairs, progress=tools.progress)
+            if clusters:
+                found[data.source.name] = {"clusters": clusters, "logps": logps.tolist()}
+        write_json(out / SCORES, found)
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return clusters and log-probs by data source."""
+        found: dict[str, Any] = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        return found
+
+
+def sft_options(spec: SftSpec) -> SftSpec:
+    """Return what of a recipe's `sft` its training looks at: not where its records are, nor options given elsewhere."""
+    return spec.model_copy(update={"dataset": "records", "training": TrainingSpec()})
+
+
+def step_options(step: StepSpec, beta: float) -> StepSpec:
+    """Return what of a recipe's step its training looks at, at one strength."""
+    unseen: dict[str, Any] = {"name": "step", "dataset": "records", "from_": None, "training": TrainingSpec()}
+    return step.model_copy(update={**unseen, "beta": beta})
+
+
+def names_of(dataset: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the names of data sources that a recipe gives as one or several."""
+    return (dataset,) if isinstance(dataset, str) else tuple(dataset)

@@ -1,0 +1,106 @@
+"""Verdicts on one model's answers, and what they and the answers measure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
+from sacpo.judging.verdicts import judge_answers
+from sacpo.measure.measures import measure
+from sacpo.pipeline.judges import CriterionJudge
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.tools import Readable, Tools
+from sacpo.system.runs import write_json
+
+VERDICTS, MEASURES = "verdicts.jsonl", "measures.json"
+AnswerSource = Answers | Readable[list[Answer]]
+"""Where answers come from: a stage, or a file of a single verb."""
+
+
+@dataclass(frozen=True)
+class Verdicts(Stage[list[Verdict]]):
+    """Verdicts of every criterion's judge on one model's answers to one prompt set, beside the baseline's.
+
+    Attributes:
+        title: The model's name and the prompt set's, as `MODEL/PROMPTS`.
+        answers: The model's answers.
+        baseline: The baseline's; None: every answer is judged alone.
+        judges: One a criterion.
+    """
+
+    title: str
+    answers: AnswerSource
+    baseline: AnswerSource | None
+    judges: tuple[CriterionJudge, ...]
+
+    @property
+    def name(self) -> str:
+        """`judge/MODEL/PROMPTS`."""
+        return f"judge/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Judge by one criterion after the other."""
+        write_jsonl(out / VERDICTS, self.verdicts(tools)[1])
+
+    def verdicts(self, tools: Tools) -> tuple[list[Answer], list[Verdict]]:
+        """Return the answers and the verdicts on them."""
+        answers = tools.read(self.answers)
+        baseline = None if self.baseline is None else tools.read(self.baseline)
+        return answers, [v for judge in self.judges for v in judge_answers(judge.make(tools), answers, baseline)]
+
+    def read(self, folder: Path) -> list[Verdict]:
+        """Return the verdicts."""
+        return read_jsonl(folder / VERDICTS, Verdict)
+
+
+@dataclass(frozen=True)
+class JudgedAlone(Verdicts):
+    """The single verb's verdicts, with what they measure beside them."""
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Judge and measure."""
+        answers, verdicts = self.verdicts(tools)
+        write_jsonl(out / VERDICTS, verdicts)
+        write_json(out / MEASURES, {answers[0].model: measure(answers, verdicts)})
+
+
+@dataclass(frozen=True)
+class Measures(Stage[dict[str, Any]]):
+    """One model measured on every prompt set.
+
+    Attributes:
+        title: The model's name.
+        answers: By prompt set.
+        verdicts: By prompt set.
+        kl: By prompt set, where KL is sampled.
+    """
+
+    title: str
+    answers: Mapping[str, Answers]
+    verdicts: Mapping[str, Verdicts]
+    kl: Mapping[str, KlSamples]
+
+    @property
+    def name(self) -> str:
+        """`measure/MODEL`."""
+        return f"measure/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the measures by prompt set."""
+        found = {}
+        for prompts, answers in self.answers.items():
+            terms = None
+            if prompts in self.kl:
+                terms = [(row["answer"].prompt.cluster, row["sft"]) for row in tools.read(self.kl[prompts])]
+            found[prompts] = measure(tools.read(answers), tools.read(self.verdicts[prompts]), terms)
+        write_json(out / MEASURES, found)
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return the measures by prompt set."""
+        found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
+        return found
