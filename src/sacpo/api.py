@@ -146,6 +146,7 @@ def merge(
     method: Literal["linear", "task-vectors"] = "linear",
     base: str | Path | None = None,
     scale: float = 1.0,
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None,
     progress: Progress = QUIET,
 ) -> list[Path]:
     """Merge two models at one or several weights q of the later one, in one pass, and return the merged folders.
@@ -161,12 +162,13 @@ def merge(
         method: (1 - q) first + q later, or first + q scale (later - base).
         base: task-vectors only: the model that both came from.
         scale: task-vectors only.
+        dtype: What merged weights are stored in; None: the later model's dtype. The sums run in float32 either way.
         progress: Where to show it.
 
     Raises:
         ModelError: The models do not fit together.
     """
-    stage = verbs.merging(first, later, q, method, base, scale)
+    stage = verbs.merging(first, later, q, method, base, scale, dtype)
     return stage.read(do_single("merge", stage, out, progress))
 
 

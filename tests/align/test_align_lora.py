@@ -204,6 +204,33 @@ def test_lora_with_an_unknown_module_is_refused(base: Path, tmp_path: Path) -> N
         run_align(start, step(), 0.5, toy_pairs(8), tmp_path / "a", tmp_path / "c")
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"modules_to_save": ["classifier"]}, r"matches no module(.|\n)*lora.modules_to_save(.|\n)*classifier"),
+        ({"target_modules": ["q_proj", "qproj"]}, r"matches no module(.|\n)*lora.target_modules(.|\n)*'qproj'"),
+        ({"target_modules": "q_proj["}, "peft refuses the LoRA options"),
+    ],
+)
+def test_lora_options_of_which_nothing_would_come_are_refused(
+    options: dict[str, Any], said: str, base: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(RecipeError, match=said):
+        initial_policy(job(base, lora=LoraSpec(**options)))
+
+
+def test_a_second_adapter_finds_its_modules_on_a_stack(steps: Path) -> None:
+    """Names of modules that carry an adapter already are still names."""
+    names = ["q_proj", "v_proj"] if "llama" in str(steps) else ["query_key_value", "dense"]
+    assert initial_policy(job(steps / "H" / "model", lora=LoraSpec(target_modules=names))) is not None
+
+
+def test_what_is_written_merged_is_refused_on_shared_weights_before_the_training(tmp_path: Path) -> None:
+    tied = write_base(tmp_path / "tied", tie_word_embeddings=True)
+    with pytest.raises(ModelError, match="shares its weights"):
+        initial_policy(job(tied, lora=LoraSpec(use_dora=True, target_modules=["q_proj", "lm_head"])))
+
+
 def test_a_quantised_base_needs_cuda_and_plain_lora(base: Path, tmp_path: Path) -> None:
     quantised = BaseSpec(model=str(base), template="plain", device="cpu", quantization=QuantizationSpec())
     for lora, error, said in (

@@ -162,6 +162,8 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(
     file = tmp_path / "killed" / ANSWERS
     content = file.read_bytes()
     assert content.count(b"\n") == 6
+    noted = file.with_name(f".{ANSWERS}.sha256")
+    noted.write_bytes(noted.read_bytes()[: None if torn < 40 else -20])  # their hashes are torn as well
     kept = content[: content[:-1].rfind(b"\n") + 1] if torn == -1 else content[: len(content) - torn]
     file.write_bytes(kept)
     calls.clear()
@@ -200,12 +202,63 @@ def test_the_file_holds_the_answers_in_the_prompts_order(model: Any, tmp_path: P
     assert [answer.prompt for answer in answers] == PROMPTS
 
 
-def test_answers_with_odd_line_separators_are_read_back(model: Any, tmp_path: Path) -> None:
-    answers = answers_of(model, GREEDY, out=tmp_path)
-    odd = [dataclasses.replace(answer, text="a\u2028b\x85c\rd") for answer in answers]
-    lines = [json.dumps(answer.to_json(), ensure_ascii=False) + "\n" for answer in odd]
-    (tmp_path / ANSWERS).write_text("".join(lines), encoding="utf-8", newline="")
+def test_answers_with_odd_line_separators_are_read_back(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(TOKENIZER), "decode", lambda *args, **options: "a\u2028b\x85c\rd")
+    odd = answers_of(model, GREEDY, out=tmp_path)
+    assert {answer.text for answer in odd} == {"a\u2028b\x85c\rd"}
     assert answers_of(model, GREEDY, out=tmp_path) == odd
+
+
+CHANGES: dict[str, Any] = {
+    "text": lambda row: {**row, "text": row["text"] + " w1"},
+    "tokens": lambda row: {**row, "tokens": [*row["tokens"][:-1], 7]},
+    "length": lambda row: {**row, "n_tokens": row["n_tokens"] + 1},
+    "truncated": lambda row: {**row, "truncated": not row["truncated"]},
+    "no tokens": lambda row: {key: value for key, value in row.items() if key != "tokens"},
+    "prompt": lambda row: {**row, "prompt": {**row["prompt"], "messages": [{"role": "user", "content": "w3"}]}},
+    "order of keys": lambda row: dict(reversed(row.items())),
+}
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "interrupted"])
+@pytest.mark.parametrize("change", [*CHANGES])
+def test_a_kept_answer_that_was_changed_is_refused_by_its_line(
+    model: Any, finished: bool, change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the batches of an interrupted generation every byte counts; behind its end, every value."""
+    spec = SAMPLED.model_copy(update={"batch_size": 3})
+    if not finished:
+        interrupt_after(monkeypatch, 2)
+        with pytest.raises(Killed):
+            answers_of(model, spec, out=tmp_path)
+    else:
+        answers_of(model, spec, out=tmp_path)
+    monkeypatch.setattr(generate, "decode", REAL_DECODE)
+    file = tmp_path / ANSWERS
+    lines = file.read_text().splitlines()
+    lines[1] = json.dumps(CHANGES[change](json.loads(lines[1])), ensure_ascii=False)
+    file.write_text("\n".join(lines) + "\n")
+    if finished and change == "order of keys":
+        assert len(answers_of(model, spec, out=tmp_path)) == 20
+        return
+    with pytest.raises(RunError, match=r"not what was generated(.|\n)*answers.jsonl, line 2(.|\n)*delete"):
+        answers_of(model, spec, out=tmp_path)
+
+
+def test_answers_that_were_exchanged_between_prompts_are_refused(
+    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_after(monkeypatch, 2)
+    with pytest.raises(Killed):
+        answers_of(model, SAMPLED.model_copy(update={"batch_size": 3}), out=tmp_path)
+    file = tmp_path / ANSWERS
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows[0]["prompt"], rows[1]["prompt"] = rows[1]["prompt"], rows[0]["prompt"]
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    with pytest.raises(RunError, match=r"not what was generated(.|\n)*line 1"):
+        answers_of(model, SAMPLED.model_copy(update={"batch_size": 3}), out=tmp_path)
 
 
 def test_answers_of_another_model_are_not_taken(model: Any, tmp_path: Path) -> None:

@@ -126,8 +126,10 @@ def own_code(folder: Path) -> None:
     (folder / "own.py").write_text("raise SystemExit('code of the model ran')\n")
 
 
-def half_precision(folder: Path) -> None:
-    weights = {name: weight.half() for name, weight in load_file(folder / "model.safetensors").items()}
+def whole_numbers(folder: Path) -> None:
+    """Store the output head in whole numbers, as a quantised model's would be."""
+    weights = load_file(folder / "model.safetensors")
+    weights["lm_head.weight"] = weights["lm_head.weight"].mul(100).int()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -297,6 +299,31 @@ RUN_MODELS = [
         do="target_modules",
     ),
     ModelCase(
+        "lora-module-among-others",
+        {"steps.0.lora": {"target_modules": ["q_proj", "qproj"]}},
+        what="matches no module",
+        where="lora.target_modules",
+        value="'qproj'",
+        allowed="k_proj",
+    ),
+    ModelCase(
+        "lora-modules-to-save",
+        {"steps.0.lora": {"modules_to_save": ["classifier"]}},
+        what="matches no module",
+        where="lora.modules_to_save",
+        value="'classifier'",
+        allowed="lm_head",
+        do="leave it out",
+    ),
+    ModelCase(
+        "lora-expression",
+        {"steps.0.lora": {"target_modules": "q_proj["}},
+        what="peft refuses",
+        where="lora",
+        value="q_proj[",
+        allowed="k_proj",
+    ),
+    ModelCase(
         "kto-of-one-class",
         {"steps.0.algorithm": "kto", "steps.0.undesirable_weight": "balanced", "data.pairs.format": "unpaired"},
         {"pairs.jsonl": rows(*({"prompt": f"what is {i}", "completion": "it", "label": True} for i in range(4)))},
@@ -343,7 +370,17 @@ MERGES = [
         where="base and foreign",
         do="merge models trained with one tokenizer",
     ),
-    ModelCase("merge-dtypes", argv=MERGE, edits={"twin": half_precision}, what="different dtypes", do="same dtype"),
+    ModelCase(
+        "merge-dtypes",
+        argv=MERGE,
+        edits={"twin": whole_numbers},
+        what="no floating-point weights",
+        where="lm_head.weight",
+        do="before they are quantised",
+    ),
+    ModelCase(
+        "merge-into-whole-numbers", argv=(*MERGE, "--dtype", "int8"), where="dtype", value="'int8'", allowed="bfloat16"
+    ),
     ModelCase(
         "merge-nan",
         argv=MERGE,
@@ -373,6 +410,9 @@ GENERATE = ("generate", "base", "--prompts", "tuning.jsonl", "--out", "out")
 ALIGN = ("align", "base", "--data", "pairs.jsonl", "--out", "out")
 ESTIMATE = {"value": 1.0, "ci95": [0.5, 1.5], "n": 9, "clusters": 9, "unparsed": 0, "method": "cluster t"}
 VERBS = [
+    ModelCase(
+        "align-dropout", argv=(*ALIGN, "--lora", "lora_dropout=1"), where="lora_dropout", value="1", allowed="below 1"
+    ),
     ModelCase("generate-nothing", argv=GENERATE, files={"tuning.jsonl": "\n"}, what="file is empty", do="row"),
     ModelCase("generate-option", argv=(*GENERATE, "--generation", "max_tokens=4"), what="unknown key 'max_tokens'"),
     ModelCase("generate-value", argv=(*GENERATE, "--generation", "max_new_tokens=0"), where="max_new_tokens"),

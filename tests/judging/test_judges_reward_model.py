@@ -8,13 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from answer_toys import tiny_tokenizer
+from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from sacpo.data.records import Prompt
 from sacpo.errors import ModelError
+from sacpo.judging.kinds import Parts, make_scores
 from sacpo.judging.reward_model import reward_model_scores
-from sacpo.recipe.schema import BaseSpec
+from sacpo.recipe.schema import BaseSpec, JudgeSpec
 
 TEXTS = [("w1 w2", "w3"), ("w4", "w5 w6 w7 w8 w9 w10"), ("w1 w2 w3 w4", ""), ("w2", "w2 w11")]
 
@@ -164,3 +166,37 @@ def test_what_is_no_reward_model_is_refused(tmp_path: Path) -> None:
     two = write(tmp_path / "two", LlamaForSequenceClassification(config(num_labels=2)))
     with pytest.raises(ModelError, match="one logit"):
         reward_model_scores(two, base(two))
+
+
+OWN_CODE = """
+from pathlib import Path
+from transformers import LlamaConfig
+
+Path(r"{marker}").write_text("")
+
+
+class Own(LlamaConfig):
+    model_type = "own"
+"""
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["its own", "the base's"])
+def test_consent_to_code_is_given_per_model(
+    own: bool, judge_model: LlamaForSequenceClassification, tmp_path: Path
+) -> None:
+    """The base's consent runs no judge's code; the judge's own does."""
+    folder, marker = write(tmp_path / "judge", judge_model), tmp_path / "ran"
+    (folder / "own.py").write_text(OWN_CODE.format(marker=marker))
+    settings = json.loads((folder / "config.json").read_text())
+    changed = {**settings, "model_type": "own", "auto_map": {"AutoConfig": "own.Own"}}
+    (folder / "config.json").write_text(json.dumps(changed))
+    spec = JudgeSpec(kind="reward-model", model=str(folder), trust_remote_code=own)
+    trusted = BaseSpec(model="another/model", template="plain", device="cpu", trust_remote_code=not own)
+    with pytest.raises(ModelError, match="" if own else r"code of its own(.|\n)*the judge's own"):
+        make_scores(Parts("helpfulness", spec, trusted, str(folder)))
+    assert marker.exists() is own
+
+
+def test_the_consent_of_a_trained_judge_is_the_bases() -> None:
+    with pytest.raises(ValidationError, match="trust_remote_code"):
+        JudgeSpec(kind="reward-model", dataset="pairs", trust_remote_code=True)

@@ -10,10 +10,10 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 
 def stored(folder: Path) -> dict[str, torch.Tensor]:
-    """Every tensor of a folder, read by the safetensors library."""
+    """Every tensor of a folder, read by the safetensors library, whose own are views of the files."""
     found: dict[str, torch.Tensor] = {}
     for path in sorted(folder.glob("*.safetensors")):
-        found.update(load_file(path))
+        found.update({name: tensor.clone() for name, tensor in load_file(path).items()})
     return found
 
 

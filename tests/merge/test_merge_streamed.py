@@ -151,12 +151,6 @@ def test_a_tied_and_an_untied_model_are_refused(checkpoint: Make) -> None:
         merge(a, b, 0.5)
 
 
-def test_different_dtypes_are_refused(checkpoint: Make) -> None:
-    a, b = checkpoint("a", 1), checkpoint("b", 2, dtype=torch.bfloat16)
-    with pytest.raises(ModelError, match="F32 and BF16"):
-        merge(a, b, 0.5)
-
-
 def test_different_tokenizers_are_refused_with_the_tokens_named(checkpoint: Make) -> None:
     words = ("<pad>", "</s>", "<unk>", "stir", "the", "salad", "no")
     a, b = checkpoint("a", 1), checkpoint("b", 2, words=words)

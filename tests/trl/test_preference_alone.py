@@ -424,3 +424,48 @@ def test_a_configuration_that_peft_refuses_is_an_error_of_ours(base: Path, tmp_p
     lora = LoraConfig(r=2, target_modules=["query"], task_type="CAUSAL_LM")
     with pytest.raises(RecipeError, match="peft refuses"):
         trained(base, tmp_path, peft_config=lora)
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora"])
+def test_an_adapter_that_changes_its_base_starts_at_the_original_model(start: str, base: Path, tmp_path: Path) -> None:
+    """With the adapter off the base lacks its first factors; the reference is the model as it was, and so is ln 2."""
+    plain = PreferenceTrainer(str(base), args=config(tmp_path / "p", reference_cache=""), train_dataset=pair_rows())
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=start)
+    trainer = trained(base, tmp_path / "a", peft_config=lora, reference_cache="")
+    torch.testing.assert_close(trainer.objective.reference, plain.objective.reference, atol=1e-4, rtol=1e-5)
+    assert history(trainer)[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    assert history(trainer)[-1]["loss"] < history(trainer)[0]["loss"]
+    trainer.save_model(str(tmp_path / "saved"))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    found, wanted = load_model(tmp_path / "saved")(ids).logits, trainer.policy.eval()(ids).logits
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(wanted, load_model(base)(ids).logits, atol=1e-3)
+    with pytest.raises(RecipeError, match="reference is gone"):
+        trainer.evaluate(pair_rows(30)[18:])
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights"),
+        ({"init_lora_weights": False}, "init_lora_weights"),
+        ({"lora_dropout": 1.0}, "lora_dropout"),
+        ({"modules_to_save": ["score"]}, "modules_to_save"),
+        ({"target_modules": ["q_proj", "query"]}, "target_modules"),
+        ({"rank_pattern": {"query": 3}}, "rank_pattern"),
+        ({"alpha_pattern": {"layers.7.q_proj": 3}}, "alpha_pattern"),
+    ],
+)
+def test_what_peft_would_ignore_of_an_adapter_is_refused(
+    options: dict[str, Any], where: str, base: Path, tmp_path: Path
+) -> None:
+    lora = LoraConfig(r=2, task_type="CAUSAL_LM", **{"target_modules": ["q_proj"], **options})
+    with pytest.raises(RecipeError, match=rf"where: +peft_config.{where}\n"):
+        PreferenceTrainer(str(base), args=config(tmp_path), train_dataset=pair_rows(), peft_config=lora)
+
+
+def test_an_invalid_expression_of_modules_is_an_error_of_ours(base: Path, tmp_path: Path) -> None:
+    for options in ({"target_modules": "(["}, {"target_modules": ["q_proj"], "rank_pattern": {"([": 2}}):
+        lora = LoraConfig(r=2, task_type="CAUSAL_LM", **options)  # type: ignore[arg-type]
+        with pytest.raises(RecipeError, match="peft refuses"):
+            PreferenceTrainer(str(base), args=config(tmp_path), train_dataset=pair_rows(), peft_config=lora)

@@ -21,11 +21,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sacpo.align.job import TrainingJob
 from sacpo.errors import RecipeError
 from sacpo.models.adapters.factors import settle_config, write_stack
-from sacpo.models.adapters.loading import NEW, adapter_name, frozen_names, merged, on_stack, switch
+from sacpo.models.adapters.loading import NEW, adapter_name, frozen_names, merged, on_stack, refuse_shared, switch
+from sacpo.models.adapters.new import PEFT_ERRORS, check_new
 from sacpo.models.adapters.stack import Member, Stack, adapter_key, read_stack, stack_of
-from sacpo.models.loading import save_model, weights_key
+from sacpo.models.keys import base_key
+from sacpo.models.loading import save_model, save_tokenizer
 from sacpo.recipe.schema import LoraSpec
-from sacpo.system.runs import content_key
 
 
 def initial_policy(job: TrainingJob) -> nn.Module:
@@ -56,14 +57,18 @@ def initial_policy(job: TrainingJob) -> nn.Module:
 
 def _with_adapter(model: PreTrainedModel | PeftModel, spec: LoraSpec, seed: int) -> PeftModel:
     try:
+        check_new(model, spec, "lora")
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             config = LoraConfig(task_type="CAUSAL_LM", **spec.model_dump())
             if not isinstance(model, PeftModel):
-                return cast(PeftModel, get_peft_model(model, config, NEW))
+                wrapped = cast(PeftModel, get_peft_model(model, config, NEW))
+                if not spec.plain:
+                    refuse_shared(wrapped)  # it is written merged
+                return wrapped
             model.add_adapter(NEW, config)
             return model
-    except (ValueError, KeyError, TypeError) as error:
+    except PEFT_ERRORS as error:
         linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         raise RecipeError(
             f"peft refuses the LoRA options: {error}",
@@ -120,10 +125,10 @@ def write_policy(model: nn.Module, tokenizer: PreTrainedTokenizerBase, job: Trai
         return
     own = folder / f"adapters/{len(before.members) + 1}" if before.members else folder
     _save_adapter(model, own, before)
-    key = before.base_key or content_key(weights_key(before.base, before.revision))
+    key = before.base_key or base_key(before.base, before.revision)
     stack = Stack(before.base, before.revision, key, (*before.members, Member(own, adapter_key(own))))
     write_stack(stack, folder, job.home / "model" if job.home is not None else None)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
 
 
 def _save_adapter(model: PeftModel, folder: Path, before: Stack) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -94,7 +94,8 @@ def generate_answers(
         )
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
     batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
-    kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests)
+    remade = partial(_record, tokenizer, ends=end_tokens(model, tokenizer), model_name=model_name)
+    kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests, remade)
     was_training = bool(getattr(model, "training", False))
     model.eval()
     with progress.task(f"answers of {model_name}", len(requests), "answers") as task:
@@ -210,11 +211,21 @@ def _record(
 
 
 class _Kept:
-    """The answers so far, in memory and, where a file is given, on the disk."""
+    """The answers so far, in memory and, where a file is given, on the disk.
 
-    def __init__(self, path: Path | None, model_name: str, requests: Sequence[Request]) -> None:
-        self.path = path
-        self.places = {(r.prompt.id, r.sample): r.place for r in requests}
+    While they are made, a hidden file beside theirs holds each line's hash. What is read back must have its hash, and
+    be what its request and its tokens make (`remade`).
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        model_name: str,
+        requests: Sequence[Request],
+        remade: Callable[[Request, list[int]], Answer],
+    ) -> None:
+        self.path, self.remade = path, remade
+        self.requests = {(r.prompt.id, r.sample): r for r in requests}
         self.answers: dict[int, Answer] = {}
         if path is not None and path.is_file():
             self._read_back(path, model_name)
@@ -229,35 +240,65 @@ class _Kept:
         if self.path is not None:
             with machine_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
+                lines = [_line(answer) for answer in answers]
                 with self.path.open("a", encoding="utf-8") as file:
-                    file.writelines(_line(answer) for answer in answers)
+                    file.writelines(lines)
+                with self._hashes.open("a", encoding="utf-8") as file:
+                    file.writelines(_hash(line.encode()) + "\n" for line in lines)
 
     def finish(self) -> list[Answer]:
         """Return all answers in order, and put the file in that order."""
-        ordered = [self.answers[place] for place in range(len(self.places))]
+        ordered = [self.answers[place] for place in range(len(self.requests))]
         if self.path is not None:
             temporary = self.path.with_name(f".{self.path.name}.tmp")
             with machine_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 write_jsonl(temporary, ordered)
+                self._hashes.unlink(missing_ok=True)  # first: they are those of the order in which answers were made
                 temporary.replace(self.path)
         return ordered
 
+    @property
+    def _hashes(self) -> Path:
+        assert self.path is not None
+        return self.path.with_name(f".{self.path.name}.sha256")
+
     def _read_back(self, path: Path, model_name: str) -> None:
-        whole = path.read_bytes()
-        whole = whole[: whole.rfind(b"\n") + 1]
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+        lines = path.read_bytes().split(b"\n")[:-1]  # behind the last end of a line is what a killed process tore
+        hashes = self._hashes.read_text(encoding="utf-8").split("\n")[:-1] if self._hashes.is_file() else None
+        lines = lines[: len(lines) if hashes is None else len(hashes)]
+        for number, line in enumerate(lines, 1):
+            where = f"{path}, line {number}"
+            if hashes is not None and _hash(line + b"\n") != hashes[number - 1]:
+                raise _changed(path, where)
             answer = _parsed(line, path, number)
-            place = self.places.get((answer.prompt.id, answer.sample))
-            if place is None or answer.model != model_name:
+            request = self.requests.get((answer.prompt.id, answer.sample))
+            if request is None or answer.model != model_name:
                 raise RunError(
                     "the folder holds answers to other prompts or of another model",
-                    where=f"{path}, line {number}",
+                    where=where,
                     do=f"delete {path} to generate them again",
                 )
-            self.answers[place] = answer
-        with machine_errors(path), path.open("r+b") as file:
-            file.truncate(len(whole))
+            if not answer.tokens or answer != self.remade(request, [*answer.tokens]):
+                raise _changed(path, where)
+            self.answers[request.place] = answer
+        with machine_errors(path):
+            with path.open("r+b") as file:
+                file.truncate(sum(len(line) + 1 for line in lines))
+            if hashes is not None:
+                self._hashes.write_text("".join(f"{value}\n" for value in hashes[: len(lines)]), encoding="utf-8")
+
+
+def _changed(path: Path, where: str) -> RunError:
+    return RunError(
+        "a kept answer is not what was generated: it was changed or corrupted",
+        where=where,
+        do=f"delete {path} to generate the answers again",
+    )
+
+
+def _hash(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
 
 
 def _line(answer: Answer) -> str:

@@ -127,13 +127,15 @@ def merge(
     method: Annotated[str, typer.Option(help="linear or task-vectors.")] = "linear",
     origin: Annotated[str | None, typer.Option("--from", help="task-vectors: the model that both came from.")] = None,
     scale: Annotated[float, typer.Option(help="task-vectors: factor of the later model's change.")] = 1.0,
+    dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; LATER's by default.")] = None,
     as_json: Json = False,
 ) -> None:
     """Merge two models at one or several weights q (P-SACPO), in one pass over their files."""
     from sacpo import api
 
     with _progress(as_json) as progress:
-        done = api.merge(first, later, out, q=q, method=method, base=origin, scale=scale, progress=progress)  # type: ignore[arg-type]
+        options = {"method": method, "base": origin, "scale": scale, "dtype": dtype}
+        done = api.merge(first, later, out, q=q, progress=progress, **options)  # type: ignore[arg-type]
     _say(as_json, models=done)
 
 

@@ -30,6 +30,7 @@ def reward_model_scores(
     batch_size: int = 16,
     unsafe_below: float | None = None,
     revision: str | None = None,
+    trust_remote_code: bool = False,
     progress: Progress = QUIET,
 ) -> Callable[[Sequence[tuple[Prompt, str]]], list[Score]]:
     """Load a reward model and return its score function: `sign x logit(template(prompt) + answer + end token)`.
@@ -40,25 +41,26 @@ def reward_model_scores(
 
     Args:
         path: A hub id or folder of a sequence classifier or of a Safe RLHF score model; its own tokenizer is used.
-        base: Where template, device, dtype and trust_remote_code come from.
+        base: Where template, device and dtype come from; its consent to remote code is another model's.
         sign: -1 for a cost model, whose logit is higher for worse answers.
         max_length: Most tokens of prompt and answer together.
         batch_size: Answers a forward pass.
         unsafe_below: Answers with a lower score are labelled "unsafe", others "safe"; None: no labels.
         revision: The hub revision.
+        trust_remote_code: Consent to this model's own code.
         progress: Where to show it.
 
     Raises:
         ModelError: There is no such model, it is no classifier, or it has not exactly one logit.
         MachineError: This machine has no such device.
     """
-    tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=base.trust_remote_code)
+    tokenizer = load_tokenizer(path, revision=revision, trust_remote_code=trust_remote_code)
     model = load_model(
         path,
         dtype=base.dtype,
         device=resolve_device(base.device),
         revision=revision,
-        trust_remote_code=base.trust_remote_code,
+        trust_remote_code=trust_remote_code,
         attn_implementation=base.attn_implementation,
         model_class=ScoreModels,
     )

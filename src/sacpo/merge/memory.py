@@ -8,7 +8,6 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from sacpo.merge.compatible import check_mergeable
 from sacpo.merge.stacked import open_model
 from sacpo.merge.streamed import check_coefficients, read_merged
 from sacpo.models.loading import load_model
@@ -27,5 +26,4 @@ def merged_model(terms: Sequence[Path], row: Sequence[float], **options: Any) ->
     """
     check_coefficients(terms, [row])
     checkpoints = [open_model(Path(term)) for term in terms]
-    check_mergeable(checkpoints)
     return load_model(checkpoints[-1].folder, weights=read_merged(checkpoints, row), **options)

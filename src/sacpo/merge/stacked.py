@@ -7,7 +7,7 @@ merged model differs from the trained one by the quantisation's error.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from sacpo.merge.tensors import Checkpoint, StoredTensor, open_checkpoint
 from sacpo.models.adapters.factors import Factors, factors_of, write_adapter
 from sacpo.models.adapters.loading import merged, on_stack
 from sacpo.models.adapters.stack import Stack, is_adapter, stack_of
+from sacpo.models.architecture import architecture_of
 from sacpo.models.loading import load_model, load_tokenizer, save_model
 from sacpo.system.progress import QUIET, Progress
 
@@ -41,7 +42,8 @@ def open_stack(stack: Stack, companions: Path | None = None) -> Checkpoint:
     if not stack.members:
         return base
     changes = factors_of(stack)
-    unmergeable = sorted(name for name, change in changes.items() if not _has_own_weights(name, change, base))
+    names = _module_names(base)
+    unmergeable = sorted(name for name, change in changes.items() if not _has_own_weights(name, change, base, names))
     if unmergeable:
         raise ModelError(
             "an adapter changes a module that shares its weights with another, or whose weights are not in the files",
@@ -50,20 +52,27 @@ def open_stack(stack: Stack, companions: Path | None = None) -> Checkpoint:
             do="use the adapters as they are, or train without this module (tied embeddings are one with the head)",
         )
     shards = tuple(
-        replace(shard, tensors=tuple(_changed(tensor, changes) for tensor in shard.tensors)) for shard in base.shards
+        replace(shard, tensors=tuple(_changed(tensor, changes.get(names[tensor.name])) for tensor in shard.tensors))
+        for shard in base.shards
     )
     return Checkpoint(base.folder, shards, companions)
 
 
-def _has_own_weights(name: str, change: Factors, base: Checkpoint) -> bool:
-    own = base.tensors.get(f"{name}.weight")
+def _module_names(base: Checkpoint) -> dict[str, str]:
+    """Return the module whose weight each stored tensor is, "" for none; files may leave out a model's prefix."""
+    architecture = architecture_of(base.folder)
+    names = {stored: stored if architecture is None else architecture.name_of(stored) or "" for stored in base.tensors}
+    return {stored: name.removesuffix(".weight") if name.endswith(".weight") else "" for stored, name in names.items()}
+
+
+def _has_own_weights(name: str, change: Factors, base: Checkpoint, names: Mapping[str, str]) -> bool:
+    own = next((base.tensors[stored] for stored, module in names.items() if module == name), None)
     if own is None or not change.embedding:
         return own is not None
     return any(other.shape == own.shape for other in base.tensors.values() if other is not own)  # the head's
 
 
-def _changed(tensor: StoredTensor, changes: dict[str, Factors]) -> StoredTensor:
-    change = changes.get(tensor.name.removesuffix(".weight")) if tensor.name.endswith(".weight") else None
+def _changed(tensor: StoredTensor, change: Factors | None) -> StoredTensor:
     if change is None:
         return tensor
     shape = (change.b.shape[0], change.a.shape[1])
@@ -82,6 +91,7 @@ def merge_checkpoints(
     coefficients: Sequence[Sequence[float]],
     outs: Sequence[Path],
     *,
+    dtype: str | None = None,
     progress: Progress = QUIET,
 ) -> None:
     """Write `sum_k c_k terms_k` for each row of coefficients `c`; see `sacpo.merge.streamed.merge_opened`.
@@ -90,10 +100,11 @@ def merge_checkpoints(
         terms: Folders with safetensors weights, or with adapters.
         coefficients: One row for each output, one number for each term.
         outs: One folder for each row, made if it is not there.
+        dtype: Name of the dtype that weights are stored in; None: the later model's.
         progress: Where to show it.
     """
     check_coefficients(terms, coefficients)
-    merge_opened([open_model(Path(term)) for term in terms], coefficients, outs, progress=progress)
+    merge_opened([open_model(Path(term)) for term in terms], coefficients, outs, dtype=dtype, progress=progress)
 
 
 def write_merged(stack: Stack, out: Path, companions: Path | None = None, *, progress: Progress = QUIET) -> None:

@@ -6,6 +6,7 @@ For P-SACPO with n values of q both checkpoints are read once and n merged ones 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import BinaryIO
 
 import torch
 
-from sacpo.errors import ModelError
+from sacpo.errors import ModelError, RecipeError
 from sacpo.merge.compatible import check_mergeable
 from sacpo.merge.tensors import (
+    FLOATS,
     INDEX,
     SINGLE,
     Checkpoint,
@@ -24,30 +26,18 @@ from sacpo.merge.tensors import (
     StoredTensor,
     raw_bytes,
     readers,
+    recast,
     write_all,
     write_header,
 )
 from sacpo.merge.weights import combine
+from sacpo.models.keys import companions
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import machine_errors
+from sacpo.system.runs import machine_errors, write_json
 
+WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""What merged weights may be stored in, and safetensors' names for it."""
 PIECE = 1 << 17  # elements handled at once: 512 KB in float32, which stays in a core's cache
-FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-COPIED = (
-    "config.json",
-    "generation_config.json",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "*.model",
-    "*.tiktoken",
-    "chat_template*",
-    "additional_chat_templates",
-    "*.py",
-)
 
 
 def merge_opened(
@@ -55,18 +45,20 @@ def merge_opened(
     coefficients: Sequence[Sequence[float]],
     outs: Sequence[Path],
     *,
+    dtype: str | None = None,
     progress: Progress = QUIET,
 ) -> None:
     """Write `sum_k c_k checkpoints_k` for each row of coefficients `c`, in one pass over the inputs.
 
-    Sums run in float32 (see `sacpo.merge.weights.combine`) and are stored in the inputs' dtype. Tensors that are not
-    floating-point must be equal. Layout (files, shards), configuration, tokenizer and chat template are those of the
-    last term, the later model. An output is complete when the function returns; give folders that are renamed then.
+    Sums run in float32 (see `sacpo.merge.weights.combine`) and are stored in the later model's dtype. Tensors that are
+    not floating-point must be equal. Layout (files, shards), configuration, tokenizer and chat template are those of
+    the last term, the later model. An output is complete when the function returns; give folders that are renamed then.
 
     Args:
         checkpoints: The models.
         coefficients: One row for each output, one number for each checkpoint.
         outs: One folder for each row, made if it is not there.
+        dtype: Name of the dtype that floating-point weights are stored in; None: the later model's.
         progress: Where to show it.
 
     Raises:
@@ -74,22 +66,27 @@ def merge_opened(
         MachineError: The disk is full or a folder cannot be written.
     """
     check_coefficients(checkpoints, coefficients)
-    check_mergeable(checkpoints)
-    found = [checkpoint.tensors for checkpoint in checkpoints]
+    found = check_mergeable(checkpoints)
     later = checkpoints[-1]
+    check_dtype(dtype)
+    code = None if dtype is None else WRITTEN[dtype]
     for out in outs:
         copy_companions(later.folder, out)
         if later.adapters is not None:
             copy_companions(later.adapters, out)
+        if dtype is not None:
+            name_dtype(out, dtype, sum(tensor.nbytes for s in later.shards for tensor in recast(s, code).tensors))
     with (
         _one_thread(),
         progress.task("merging", len(found[-1]), "tensors") as task,
         readers(len(checkpoints)) as sources,
     ):
         for shard in later.shards:
-            with _opened(shard, outs) as streams:
-                for tensor in shard.tensors:
-                    for pieces in merged_pieces([f[tensor.name] for f in found], coefficients, sources):
+            written = recast(shard, code)
+            with _opened(written, outs) as streams:
+                for tensor in written.tensors:
+                    stored = [own[tensor.name] for own in found]
+                    for pieces in merged_pieces(stored, coefficients, sources, tensor.dtype):
                         for out, stream, piece in zip(outs, streams, pieces, strict=True):
                             with machine_errors(out):
                                 write_all(stream, raw_bytes(piece))
@@ -97,9 +94,12 @@ def merge_opened(
 
 
 def merged_pieces(
-    stored: Sequence[StoredTensor], coefficients: Sequence[Sequence[float]], sources: Sequence[Reader]
+    stored: Sequence[StoredTensor],
+    coefficients: Sequence[Sequence[float]],
+    sources: Sequence[Reader],
+    dtype: torch.dtype,
 ) -> Iterator[list[torch.Tensor]]:
-    """Yield one tensor's combinations piece by piece, one flat piece for each row of coefficients.
+    """Yield one tensor's combinations in a dtype, piece by piece, one flat piece for each row of coefficients.
 
     Raises:
         ModelError: A combination is not finite, or tensors that are not floating-point differ.
@@ -108,11 +108,11 @@ def merged_pieces(
     for start in range(0, numel, PIECE):
         stop = min(start + PIECE, numel)
         parts = [source.read(tensor, start, stop) for source, tensor in zip(sources, stored, strict=True)]
-        if stored[-1].dtype not in FLOATS:
+        if any(tensor.dtype not in FLOATS for tensor in stored):
             _check_equal(parts, name)
             yield [parts[-1]] * len(coefficients)
             continue
-        pieces = combine(parts, coefficients)
+        pieces = combine(parts, coefficients, dtype)
         if not all(_finite(piece) for piece in pieces):
             raise ModelError(
                 "a merged tensor is not finite",
@@ -138,12 +138,32 @@ def copy_companions(source: Path, out: Path) -> None:
     """Copy what a model folder holds beside its weights: configuration, tokenizer, chat template, code."""
     with machine_errors(out):
         out.mkdir(parents=True, exist_ok=True)
-        names = [*COPIED, INDEX] if not (source / SINGLE).is_file() else [*COPIED]
-        for path in sorted({path for pattern in names for path in source.glob(pattern)}):
-            if path.is_dir():
-                shutil.copytree(path, out / path.name, dirs_exist_ok=True)
-            else:
-                shutil.copyfile(path, out / path.name)
+        index = [] if (source / SINGLE).is_file() or not (source / INDEX).is_file() else [source / INDEX]
+        for path in [*companions(source), *index]:
+            target = out / path.relative_to(source)
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(path, target)
+
+
+def check_dtype(dtype: str | None) -> None:
+    """Refuse a dtype that merged weights are not written in.
+
+    Raises:
+        RecipeError: It is another one.
+    """
+    if dtype not in (None, *WRITTEN):
+        raise RecipeError("no such dtype of weights", where="dtype", value=dtype, allowed=[*WRITTEN], do="correct it")
+
+
+def name_dtype(folder: Path, dtype: str, size: int) -> None:
+    """Write the dtype of a model's weights into its config.json, and their bytes into the index of its shards."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    key = "torch_dtype" if "torch_dtype" in config else "dtype"
+    write_json(path, {**config, key: dtype})
+    if (folder / INDEX).is_file():
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        write_json(folder / INDEX, {**index, "metadata": {**index.get("metadata", {}), "total_size": size}})
 
 
 @contextlib.contextmanager
@@ -189,14 +209,18 @@ def _finite(piece: torch.Tensor) -> bool:
 
 
 def read_merged(checkpoints: Sequence[Checkpoint], row: Sequence[float]) -> dict[str, torch.Tensor]:
-    """Return one combination's tensors in memory, with the very bits that `merge_checkpoints` would write."""
-    found = [checkpoint.tensors for checkpoint in checkpoints]
+    """Return one combination's tensors in memory, with the very bits that `merge_checkpoints` would write.
+
+    Raises:
+        ModelError: The models do not fit together, or a merged tensor is not finite.
+    """
+    found = check_mergeable(checkpoints)
     merged: dict[str, torch.Tensor] = {}
     with _one_thread(), readers(len(checkpoints)) as sources:
-        for name, tensor in found[-1].items():
+        for name, tensor in checkpoints[-1].tensors.items():
             flat = torch.empty(tensor.numel, dtype=tensor.dtype)
             start = 0
-            for (piece,) in merged_pieces([f[name] for f in found], [row], sources):
+            for (piece,) in merged_pieces([own[name] for own in found], [row], sources, tensor.dtype):
                 flat[start : start + piece.numel()] = piece
                 start += piece.numel()
             merged[name] = flat.view(tensor.shape)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,6 +23,7 @@ from sacpo.models.adapters.stack import is_adapter
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+COMPARED = 1 << 20  # elements compared at once
 DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
@@ -37,6 +38,8 @@ DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+"""The dtypes of weights that are summed; tensors of others must be equal."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,14 @@ def read_header(file: Path) -> Shard:
     return Shard(file, tuple(tensors), metadata)
 
 
+def recast(shard: Shard, code: str | None) -> Shard:
+    """Return a shard as it is written: its floating-point weights in another dtype, where one is asked for."""
+    if code is None:
+        return shard
+    tensors = tuple(replace(tensor, code=code) if tensor.dtype in FLOATS else tensor for tensor in shard.tensors)
+    return replace(shard, tensors=tensors)
+
+
 def write_header(stream: BinaryIO, shard: Shard) -> None:
     """Write the header of a file that will hold a shard's tensors, in their order, with the same dtypes."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt", **shard.metadata}}
@@ -216,6 +227,16 @@ def readers(n: int) -> Iterator[list[Reader]]:
     finally:
         for reader in made:
             reader.close()
+
+
+def same_values(first: StoredTensor, later: StoredTensor) -> bool:
+    """Tell whether two tensors of one shape hold the same values, read piece by piece."""
+    with readers(2) as (ours, theirs):
+        for start in range(0, first.numel, COMPARED):
+            stop = min(start + COMPARED, first.numel)
+            if not torch.equal(ours.read(first, start, stop).double(), theirs.read(later, start, stop).double()):
+                return False
+    return True
 
 
 def raw_bytes(values: torch.Tensor) -> memoryview:

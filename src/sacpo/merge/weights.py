@@ -41,24 +41,28 @@ def tabulate(combinations: Sequence[Combination]) -> tuple[list[Path], list[list
     return terms, [[combination.get(term, 0.0) for term in terms] for combination in combinations]
 
 
-def combine(parts: Sequence[torch.Tensor], rows: Sequence[Sequence[float]]) -> list[torch.Tensor]:
-    """Return `sum_k c_k parts_k` for each row of coefficients `c`, rounded once to the parts' dtype.
+def combine(
+    parts: Sequence[torch.Tensor], rows: Sequence[Sequence[float]], dtype: torch.dtype | None = None
+) -> list[torch.Tensor]:
+    """Return `sum_k c_k parts_k` for each row of coefficients `c`, rounded once to the last part's dtype or `dtype`.
 
-    The sum runs in float32 (float64 for float64), in the parts' order, one rounded product and one rounded sum at a
-    time, so that its bits do not depend on how a tensor is cut into pieces. Coefficients 0 are skipped and a
+    The sum runs in float32 (float64 if a part is float64), in the parts' order, one rounded product and one rounded
+    sum at a time, so that its bits do not depend on how a tensor is cut into pieces. Coefficients 0 are skipped and a
     coefficient 1 alone returns the part itself, so that the ends of a sweep are exact.
 
     Args:
-        parts: Floating-point tensors of one dtype. Shape: all the same, any.
+        parts: Floating-point tensors. Shape: all the same, any.
         rows: One coefficient for each part in each row; not all 0.
+        dtype: The results' dtype.
     """
-    dtype = parts[0].dtype
-    wide = [part.to(torch.float64 if dtype == torch.float64 else torch.float32) for part in parts]
+    dtype = dtype or parts[-1].dtype
+    summed = torch.float64 if any(part.dtype == torch.float64 for part in parts) else torch.float32
+    wide = [part.to(summed) for part in parts]
     results = []
     for row in rows:
         used = [k for k, coefficient in enumerate(row) if coefficient != 0.0]
         if len(used) == 1 and row[used[0]] == 1.0:
-            results.append(parts[used[0]])
+            results.append(parts[used[0]].to(dtype))
             continue
         total = wide[used[0]] * row[used[0]]
         for k in used[1:]:

@@ -134,7 +134,7 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
             raise ModelError(
                 "the model needs code of its own, which was not allowed",
                 where=path,
-                do="read that code, then set base.trust_remote_code: true",
+                do="read that code, then set base.trust_remote_code: true (of a judge's model, the judge's own)",
             ) from error
         if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
             advice = "check the folder's files, or copy the model again"

@@ -14,7 +14,6 @@ from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from peft import PeftModel
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,9 +25,12 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
-from sacpo.models.adapters.loading import merged, on_stack
+from sacpo.models.adapters.folder import CONFIG as ADAPTER
+from sacpo.models.adapters.folder import base_of, beyond, holds_model, is_adapter
+from sacpo.models.adapters.hub import local_adapter
+from sacpo.models.adapters.loading import merged, on_base, on_stack, shared
 from sacpo.models.adapters.quantization import quantized
-from sacpo.models.adapters.stack import Stack, config_of, is_adapter, read_stack
+from sacpo.models.adapters.stack import read_stack
 from sacpo.models.checks import (
     check_config,
     check_place,
@@ -39,8 +41,10 @@ from sacpo.models.checks import (
     refuse_nan,
     refuse_pickles,
 )
+from sacpo.models.keys import PLACES
+from sacpo.models.keys import weights_key as weights_key
 from sacpo.recipe.schema import QuantizationSpec
-from sacpo.system.runs import content_key, file_hash, machine_errors
+from sacpo.system.runs import machine_errors, write_json
 
 transformers_logging.disable_progress_bar()  # this package shows its own
 Adapters = Literal["on", "off", "merged"]
@@ -85,7 +89,8 @@ def load_model(
     Args:
         path: Hub id or folder.
         adapters: Of a folder of adapters: "on" loads base and adapters, "off" the base alone, "merged" adds them to
-            the base's weights in memory. Adapters that are more than plain LoRA are merged either way.
+            the base's weights in memory. Adapters that are more than plain LoRA are merged either way, but where
+            they change one of two modules that share their weights.
         revision: Hub revision of `path`; a base that adapters name has its own.
         options: As in `load_weights`.
 
@@ -94,17 +99,18 @@ def load_model(
         MachineError: The options need what this machine lacks.
     """
     check_place(path)
+    path, revision = local_adapter(path, revision) or (path, revision)
     given = options.get("weights") is not None
     stack = None if given else read_stack(path)
     if stack is not None:
-        base = load_model(stack.base, revision=stack.revision, **options)
+        base = load_model(stack.base, revision=stack.revision, adapters="merged", **options)
         if adapters == "off" or not stack.members:
             return base
         wrapped = on_stack(base, stack)
         model = merged(wrapped) if adapters == "merged" else wrapped.get_base_model()
         return cast(PreTrainedModel, model)
     if not given and is_adapter(Path(path)):
-        return _merged_adapter(Path(path), options)
+        return _other_adapter(Path(path), adapters, options)
     return load_weights(path, revision=revision, **options)
 
 
@@ -126,6 +132,13 @@ def load_weights(
     are stored in few bits.
     """
     refuse_pickles(path)
+    if (Path(path) / ADAPTER).is_file() and holds_model(Path(path)):
+        raise ModelError(
+            "the folder holds a whole model and an adapter, so it does not say which model it is",
+            where=path,
+            value=ADAPTER,
+            do="move the adapter's files, or the model's, into a folder of their own",
+        )
     options: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
@@ -149,19 +162,19 @@ def load_weights(
     return (model if quantization is not None else model.to(device)).eval()
 
 
-def _merged_adapter(folder: Path, options: dict[str, Any]) -> PreTrainedModel:
-    """Return the model of an adapter that is more than plain LoRA, merged densely."""
+def _other_adapter(folder: Path, adapters: Adapters, options: dict[str, Any]) -> PreTrainedModel:
+    """Return the model of an adapter that is more than plain LoRA, merged densely where that is possible."""
     if options.get("quantization") is not None:
         raise ModelError(
             "an adapter that is more than plain LoRA would be merged into a quantised base",
             where=folder,
+            value=beyond(folder),
             do="leave base.quantization out, or write merged weights first: sacpo export",
         )
-    config = config_of(folder)
-    base = load_model(str(config["base_model_name_or_path"]), revision=config.get("revision"), **options)
-    with model_errors(folder, "adapter"):
-        wrapped = PeftModel.from_pretrained(base, str(folder))
-    return cast(PreTrainedModel, merged(wrapped))
+    base, revision = base_of(folder)
+    wrapped = on_base(load_model(base, revision=revision, adapters="merged", **options), folder)
+    used = adapters != "merged" and shared(wrapped)
+    return cast(PreTrainedModel, wrapped.get_base_model() if used else merged(wrapped))
 
 
 def load_tokenizer(
@@ -175,8 +188,10 @@ def load_tokenizer(
         ModelError: There is no such tokenizer or it has no end token.
     """
     check_place(path)
+    path, revision = local_adapter(path, revision) or (path, revision)
     if is_adapter(Path(path)) and not (Path(path) / "tokenizer_config.json").is_file():
-        path, revision = str(config_of(Path(path))["base_model_name_or_path"]), None  # peft writes adapters alone
+        base, own = base_of(Path(path))  # peft writes adapters alone
+        return load_tokenizer(base, revision=own, trust_remote_code=trust_remote_code)
     with model_errors(path, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, trust_remote_code=trust_remote_code)
     return checked_tokenizer(tokenizer, path)
@@ -233,53 +248,21 @@ def save_model(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folde
     """
     with machine_errors(folder):
         model.save_pretrained(folder, safe_serialization=True)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write a tokenizer without what its library notes of the machine: where it lay, and whether the hub was asked."""
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    data = json.loads(path.read_text(encoding="utf-8"))
+    write_json(path, {key: value for key, value in data.items() if key not in PLACES[path.name]})
 
 
 def context_length(model: Any) -> int | None:
     """Return how many tokens the model's positions reach, None where nothing limits them."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     return getattr(config, "max_position_embeddings", None)
-
-
-def weights_key(path: str | Path, revision: str | None = None) -> str:
-    """Return a content key of a model's weights: its files' hashes, or hub id and commit.
-
-    Adapters are known by their content and their base's. For a hub id the commit comes from the local cache where it
-    is known, else from the revision's name.
-
-    Raises:
-        ModelError: The base of adapters is not what it was when they were trained.
-    """
-    folder = Path(path)
-    stack = read_stack(folder)
-    if stack is not None:
-        return json.dumps({"base": _base_key(stack, folder), "adapters": [[m.key, m.weight] for m in stack.members]})
-    if folder.is_dir():
-        files = sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")])
-        found = {file.name: file_hash(file) for file in files if file.name != "manifest.json"}
-        if is_adapter(folder):
-            found["base"] = weights_key(config_of(folder)["base_model_name_or_path"])
-        return json.dumps(found)
-    from huggingface_hub import try_to_load_from_cache
-
-    check_place(path)
-    cached = try_to_load_from_cache(str(path), "config.json", revision=revision)
-    commit = Path(cached).parent.name if isinstance(cached, str) else revision
-    return json.dumps({"hub": str(path), "commit": commit})
-
-
-def _base_key(stack: Stack, folder: Path) -> str:
-    """Return the content key of a stack's base, which must be the one that was noted."""
-    key = content_key(weights_key(stack.base, stack.revision))
-    if stack.base_key not in ("", key) and Path(stack.base).is_dir():
-        raise ModelError(
-            "the base is not the model that these adapters were trained on",
-            where=folder,
-            value=stack.base,
-            do="put back the base as it was, or train the adapters again",
-        )
-    return key
 
 
 def _with_weights(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.errors import DataError, RecipeError, RunError
+from sacpo.merge import check_dtype
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import FileAnswers, FilePrompts, FileRecords
@@ -108,15 +109,22 @@ def judging(
 
 
 def merging(
-    first: str | Path, later: str | Path, q: float | Sequence[float], method: str, origin: Any, scale: float
+    first: str | Path,
+    later: str | Path,
+    q: float | Sequence[float],
+    method: str,
+    origin: Any,
+    scale: float,
+    dtype: str | None,
 ) -> Merged:
     """Return the stage of `merge`."""
     weights = (float(q),) if isinstance(q, int | float) else tuple(q)
     _check_merge(weights, method, origin, scale)
+    check_dtype(dtype)
     ends = Checkpoint(first), Checkpoint(later)
     merge = Merge(method, *ends, weights[0], scale, None if origin is None else Checkpoint(origin))  # type: ignore[arg-type]
     _ = [end.folder for end in (*ends, merge.origin) if end is not None]  # what is not there is refused first
-    return Merged(merge, weights, tuple(str(place) for place in (first, later, origin)))
+    return Merged(merge, weights, tuple(str(place) for place in (first, later, origin)), dtype)
 
 
 def exporting(model: str | Path, adapter: bool) -> Exported:

@@ -413,7 +413,10 @@ TRAINED = {"training", "too_long"}
 JUDGED_BY = {
     "oracle": (),
     "refusal": (),
-    "reward-model": ("model", "revision", "dataset", "max_length", "sign", "unsafe_below", "batch_size", *TRAINED),
+    "reward-model": (
+        *("model", "revision", "trust_remote_code", "dataset", "max_length", "sign", "unsafe_below", "batch_size"),
+        *TRAINED,
+    ),
     "llm": ("rubric", *AskingSpec.model_fields),
 }
 """The keys that each kind of judge uses, beside those that all of them do."""
@@ -433,6 +436,9 @@ class JudgeSpec(AskingSpec):
     kind: Literal["oracle", "reward-model", "refusal", "llm"]
     model: str | None = None
     revision: str | None = None
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with this judge's model; base's is not asked"
+    )
     dataset: str | Names | None = None
     training: TrainingSpec = TrainingSpec()
     max_length: int = Field(512, ge=2, le=MOST)
@@ -450,7 +456,7 @@ class JudgeSpec(AskingSpec):
         if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
             raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
         used = {*JUDGED_BY[self.kind], "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)
-        used -= {"revision"} if self.dataset is not None else set()
+        used -= {"revision", "trust_remote_code"} if self.dataset is not None else set()
         by = f"a judge of kind '{self.kind}'" + (" with a 'model'" if self.model is not None else "")
         self.unused([name for name in type(self).model_fields if name not in used], f"{by} does not use it")
         return self

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sacpo.align.job import TrainingJob
 from sacpo.errors import ModelError, RecipeError
 from sacpo.losses.logps import bare
+from sacpo.models.adapters.new import PEFT_ERRORS, check_new, check_start
 from sacpo.models.loading import checked_tokenizer, has_adapters, load_model, load_tokenizer, weights_key
 from sacpo.trl.config import PreferenceConfig
 
@@ -126,11 +127,13 @@ def other_reference(ref_model: Any, model: Any, config: PreferenceConfig) -> Pre
     return cast(PreTrainedModel, loaded.to(config.device))  # type: ignore[arg-type]
 
 
-def adapted(start: Start, peft_config: Any, seed: int) -> PreTrainedModel | PeftModel:
+def adapted(start: Start, peft_config: Any, seed: int, *, own_reference: bool = True) -> PreTrainedModel | PeftModel:
     """Return the initial policy with a new adapter whose first weights come from the seed, if one is configured.
 
+    `own_reference` says that the policy is its own reference, so that it must begin there.
+
     Raises:
-        RecipeError: The model has an adapter already, or peft refuses the configuration.
+        RecipeError: The model has an adapter already, peft refuses the configuration, or would ignore a part of it.
     """
     model = start.model
     if peft_config is None:
@@ -142,11 +145,13 @@ def adapted(start: Start, peft_config: Any, seed: int) -> PreTrainedModel | Peft
             value=start.path or type(model).__name__,
             do="stack adapters with `sacpo align` and its LoRA options, merge this one first, or leave peft_config out",
         )
+    check_start(peft_config, "peft_config", own_reference=own_reference)
     try:
+        check_new(model, peft_config, "peft_config")
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             return cast(PeftModel, get_peft_model(model, peft_config))
-    except (ValueError, KeyError, TypeError) as error:
+    except PEFT_ERRORS as error:
         raise RecipeError(
             f"peft refuses the configuration: {error}",
             where="peft_config",

@@ -24,6 +24,7 @@ from sacpo.align.objectives.objective import Objective
 from sacpo.align.step import Reference, make_objective
 from sacpo.align.trainer import AlignTrainer, with_margin
 from sacpo.errors import DataError, RecipeError
+from sacpo.models.adapters.folder import moves_base
 from sacpo.recipe.schema import BaseSpec, StepSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
@@ -89,13 +90,16 @@ class PreferenceTrainer(AlignTrainer):
         start = start_of(model, config, processing_class)
         other = other_reference(ref_model, model, config)
         check_experts(start.model, config, given=args)
-        policy = adapted(start, peft_config, config.seed)
+        policy = adapted(start, peft_config, config.seed, own_reference=other is None)
         check_trainable(policy)
         policy = policy if hasattr(start.model, "hf_device_map") else policy.to(config.device)  # type: ignore[arg-type]
         if config.disable_dropout:
             disable_dropout(policy)
         self.config = config
-        self._start, self._policy, self._adapter, self._other = start, policy, peft_config is not None, other
+        # one that changed the base when it was made (PiSSA, OLoRA) belongs to the reference: off, it is another model
+        moved = moves_base(getattr(peft_config, "init_lora_weights", None))
+        self._start, self._policy, self._other = start, policy, other
+        self._adapter = peft_config is not None and not moved
         # an adapter that is turned off leaves trained biases in the model
         self._restorable = self._adapter and getattr(peft_config, "bias", "none") == "none"
         self._progress, self._made = progress, False

@@ -17,6 +17,8 @@ def scores(parts: Parts) -> ScoreFunction:
     """Return the model's scores."""
     assert parts.model is not None
     spec = parts.spec
+    # consent is given per model: the base's holds for what was trained from it, and where the base is this very model
+    own = spec.model is not None and spec.model != parts.base.model
     return reward_model_scores(
         parts.model,
         parts.base,
@@ -25,4 +27,5 @@ def scores(parts: Parts) -> ScoreFunction:
         batch_size=spec.batch_size,
         unsafe_below=spec.unsafe_below,
         revision=spec.revision,
+        trust_remote_code=spec.trust_remote_code if own else parts.base.trust_remote_code,
     )

@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from peft import LoraConfig
 from peft.utils.other import get_pattern_key
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from sacpo.errors import ModelError
-from sacpo.models.adapters.stack import AGAIN, CONFIG, DESCRIPTION, WEIGHTS, Stack, config_of, describe, unplain
+from sacpo.models.adapters.folder import AGAIN, CONFIG, ENDS, PREFIX, WEIGHTS, config_of, unplain
+from sacpo.models.adapters.stack import DESCRIPTION, Stack, describe
 from sacpo.system.runs import machine_errors, write_atomic, write_json
 
-PREFIX = "base_model.model."
-SIDES = {"lora_A.weight": 0, "lora_B.weight": 1, "lora_embedding_A": 0, "lora_embedding_B": 1}
+DEFAULT_ALPHA = 8  # peft's
+SIDES = dict(zip(ENDS, (0, 1, 0, 1), strict=True))
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def _read(folder: Path, weight: float) -> dict[str, Factors]:
         )
     sides: dict[str, dict[int, torch.Tensor]] = {}
     embeddings: set[str] = set()
-    for key, tensor in _tensors(folder).items():
+    for key, tensor in _factors(folder).items():
         name, end = _split(key, folder)
         sides.setdefault(name, {})[SIDES[end]] = tensor
         if "embedding" in end:
@@ -151,14 +152,18 @@ def _read(folder: Path, weight: float) -> dict[str, Factors]:
 
 
 def _scale(config: dict[str, Any], module: str, rank: int) -> float:
-    pattern = config.get("alpha_pattern") or {}
-    alpha = float(pattern.get(get_pattern_key(list(pattern), module), config["lora_alpha"]))
+    pattern: dict[str, float] = config.get("alpha_pattern") or {}
+    alpha = pattern.get(get_pattern_key(list(pattern), module), config.get("lora_alpha", DEFAULT_ALPHA))
+    if not isinstance(alpha, int | float):
+        raise ModelError("an adapter's lora_alpha is no number", where=module, value=alpha, do=AGAIN)
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
-def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+def _factors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return an adapter's factors; what a plain one holds beside them is its base's (`folder.beyond`)."""
     try:
-        return load_file(folder / WEIGHTS)
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name.endswith(ENDS)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ModelError("an adapter's weights cannot be read", where=folder / WEIGHTS, do=AGAIN) from error
 
@@ -167,10 +172,11 @@ def _split(key: str, folder: Path) -> tuple[str, str]:
     end = next((end for end in SIDES if key.endswith(f".{end}")), None)
     if end is None or not key.startswith(PREFIX):
         raise ModelError(
-            "an adapter holds a tensor that is no factor of a LoRA module",
+            "an adapter holds a tensor under a name that peft does not give",
             where=folder / WEIGHTS,
             value=key,
-            do="write merged weights first: sacpo export MODEL --out FOLDER",
+            allowed=f"{PREFIX}MODULE.lora_A.weight and so on",
+            do="load the adapter with what wrote it, and save it with peft's save_pretrained",
         )
     return key[len(PREFIX) : -len(end) - 1], end
 

@@ -15,23 +15,45 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sacpo.errors import ModelError
+from sacpo.models.adapters.folder import (
+    AGAIN,
+    CONFIG,
+    WEIGHTS,
+    base_of,
+    beyond,
+    config_of,
+    header,
+    is_adapter,
+    read_json,
+    unplain,
+)
 from sacpo.system.runs import content_key, file_hash
 
+__all__ = [
+    "CONFIG",
+    "DESCRIPTION",
+    "WEIGHTS",
+    "Member",
+    "Stack",
+    "adapter_key",
+    "base_of",
+    "beyond",
+    "blend",
+    "config_of",
+    "describe",
+    "is_adapter",
+    "read_stack",
+    "stack_of",
+    "unplain",
+]
 DESCRIPTION = "adapters.json"
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FORMAT = 1
-AGAIN = "copy the whole folder again"
-# Options of peft's LoraConfig with which weights are not `W + s B A`, so that nothing of this module holds.
-BEYOND = (
-    *("use_dora", "modules_to_save", "lora_bias", "trainable_token_indices", "target_parameters", "layer_replication"),
-    *("alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config"),
-)
 SCALING = ("lora_alpha", "r", "use_rslora", "rank_pattern", "alpha_pattern", "fan_in_fan_out")
 
 
@@ -84,10 +106,9 @@ def read_stack(path: str | Path) -> Stack | None:
     folder = Path(path)
     if (folder / DESCRIPTION).is_file():
         return _described(folder)
-    if is_adapter(folder) and unplain(config_of(folder)) is None:
-        config = config_of(folder)
-        base = str(config["base_model_name_or_path"])
-        below = read_stack(base) or Stack(base, config.get("revision"))
+    if is_adapter(folder) and beyond(folder) is None:
+        base, revision = base_of(folder)
+        below = read_stack(base) or Stack(base, revision)
         return Stack(below.base, below.revision, below.base_key, (*below.members, Member(folder, adapter_key(folder))))
     return None
 
@@ -97,36 +118,11 @@ def stack_of(path: str | Path, revision: str | None = None) -> Stack:
     return read_stack(path) or Stack(str(path), revision)
 
 
-def is_adapter(folder: Path) -> bool:
-    """Tell whether a folder is an adapter of peft's and no whole model."""
-    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
-
-
-def config_of(folder: Path) -> dict[str, Any]:
-    """Return an adapter's configuration.
-
-    Raises:
-        ModelError: It is missing or cannot be read.
-    """
-    return _json(folder / CONFIG)
-
-
-def unplain(config: Mapping[str, Any]) -> str | None:
-    """Return the first option that makes an adapter more than plain LoRA, as `name: value`, or None."""
-    if config.get("peft_type", "LORA") != "LORA":
-        return f"peft_type: {config['peft_type']}"
-    if config.get("bias", "none") != "none":
-        return f"bias: {config['bias']}"
-    return next((f"{name}: {config[name]}" for name in BEYOND if config.get(name)), None)
-
-
 def adapter_key(folder: Path) -> str:
     """Return the content key of an adapter: its tensors and what scales them, wherever it lies."""
     config = config_of(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise ModelError("an adapter's weights are missing", where=weights, allowed="safetensors", do=AGAIN)
-    return content_key({"weights": file_hash(weights), **{name: config.get(name) for name in SCALING}})
+    header(folder)
+    return content_key({"weights": file_hash(folder / WEIGHTS), **{name: config.get(name) for name in SCALING}})
 
 
 def blend(first: Stack, later: Stack, q: float, origin: Stack | None = None, scale: float = 1.0) -> Stack | None:
@@ -170,7 +166,7 @@ def describe(stack: Stack, folders: Sequence[str], home: Path) -> str:
 
 def _described(folder: Path) -> Stack:
     path = folder / DESCRIPTION
-    data = _json(path)
+    data = read_json(path)
     try:
         found, members = data["base"], [(m["folder"], m["key"], float(m["weight"])) for m in data["adapters"]]
         base = os.path.normpath(folder / found["folder"]) if "folder" in found else found["model"]
@@ -185,13 +181,3 @@ def _described(folder: Path) -> Stack:
             do="put the base back, or write its place into base.folder; 'sacpo export' makes a model that needs none",
         )
     return Stack(base, revision, key, tuple(Member(folder / name, key, weight) for name, key, weight in members))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(data, dict):
-            raise ValueError("not an object")
-    except (OSError, ValueError) as error:
-        raise ModelError("this file is missing, or is no JSON object", where=path, do=AGAIN) from error
-    return data

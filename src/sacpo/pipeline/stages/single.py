@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo.errors import RecipeError
 from sacpo.merge import copy_companions, merge_checkpoints, tabulate, write_one_adapter
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.merge.stacked import write_merged
@@ -25,11 +26,13 @@ class Merged(Stage[list[Path]]):
         merge: The merge at one of the weights.
         weights: All weights.
         places: Where the models are: adapters name the way to their base.
+        dtype: What weights are stored in; None: the later model's dtype.
     """
 
     merge: Merge
     weights: tuple[float, ...]
     places: tuple[str, ...]
+    dtype: str | None = None
 
     @property
     def name(self) -> str:
@@ -45,13 +48,21 @@ class Merged(Stage[list[Path]]):
         """Write adapters where the models are adapters on one base, else weights."""
         merges = [replace(self.merge, q=weight) for weight in self.weights]
         stacks = [_adapters(merge) for merge in merges]
+        if self.dtype is not None and any(stack is not None for stack in stacks):
+            raise RecipeError(
+                "models on one base merge into adapters, whose weights are not stored anew",
+                where="dtype",
+                value=self.dtype,
+                do="leave it out, or write merged weights of both models first: sacpo export MODEL --out FOLDER",
+            )
         for name, stack in zip(self.names, stacks, strict=True):
             if stack is not None:
                 write_stack(stack, out / name, tools.home(self) / name)
                 copy_companions(self.merge.later.folder, out / name)
         if None in stacks:
             terms, rows = tabulate([merge.combination() for merge in merges])
-            merge_checkpoints(terms, rows, [out / name for name in self.names], progress=tools.progress)
+            outs = [out / name for name in self.names]
+            merge_checkpoints(terms, rows, outs, dtype=self.dtype, progress=tools.progress)
 
     def read(self, folder: Path) -> list[Path]:
         """Return the merged models' folders."""
