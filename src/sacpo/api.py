@@ -19,7 +19,6 @@ from sacpo.answer.vllm import VllmModel, uses_vllm
 from sacpo.data.prepare import prepare
 from sacpo.data.records import Prompt
 from sacpo.data.sources import read_source, source_key
-from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.models.adapters.stack import stack_of
 from sacpo.models.loading import resolve_device
@@ -212,7 +211,7 @@ def generate(
             VllmModel(job.model, **vllm) if fast else job.load_model(),  # type: ignore[arg-type]
             tokenizer,
             list({record.id: record for record in records}.values()),
-            make_template(job.base.template, tokenizer),
+            job.template(tokenizer),
             spec,
             model_name=name or str(model),
             seed=seed,

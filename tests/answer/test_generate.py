@@ -11,7 +11,8 @@ import torch
 from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer import generate
-from sacpo.answer.generate import ANSWERS, end_tokens, generate_answers, plan_batches, uniforms
+from sacpo.answer.generate import ANSWERS, generate_answers, plan_batches, uniforms
+from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, read_jsonl
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError, RunError
@@ -90,7 +91,7 @@ def test_every_end_token_of_the_generation_config_ends_an_answer(model: Any) -> 
     token = next(answer.tokens[3] for answer in free if len(answer.tokens) > 6)
     model.generation_config.eos_token_id = [TOKENIZER.eos_token_id, token]
     try:
-        assert end_tokens(model, TOKENIZER) == {TOKENIZER.eos_token_id, token}
+        assert end_tokens(model, PLAIN) == {TOKENIZER.eos_token_id, token}
         for before, after in zip(free, answers_of(model, GREEDY), strict=True):
             cut = before.tokens.index(token) + 1 if token in before.tokens else len(before.tokens)
             assert after.tokens == before.tokens[:cut]

@@ -230,7 +230,8 @@ class Study:
 
     def template(self, tokenizer: Any) -> Template:
         """Return the prompt template."""
-        return make_template(self.recipe.base.template, tokenizer)
+        allowed = self.recipe.base.special_tokens_in_text
+        return make_template(self.recipe.base.template, tokenizer, special_tokens_in_text=allowed)
 
     # Training
 

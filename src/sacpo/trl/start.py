@@ -26,9 +26,15 @@ class LoadedJob(TrainingJob):
 
     Attributes:
         loaded: The model whose log-probs are the reference's; None: it was loaded from the folder `model`.
+        listed: The end tokens that the policy's generation_config lists.
     """
 
     loaded: PreTrainedModel | PeftModel | None = None
+    listed: frozenset[int] = frozenset()
+
+    def ends(self) -> frozenset[int]:
+        """Return the end tokens that the policy's generation_config lists."""
+        return self.listed
 
     def weights_key(self) -> str:
         """Return the content key of the reference's weights."""

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -23,7 +23,10 @@ from sacpo.align.objectives.kto import KtoObjective
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.step import Reference, make_objective
 from sacpo.align.trainer import AlignTrainer, with_margin
+from sacpo.data.ends import listed_ends
 from sacpo.errors import DataError, RecipeError
+from sacpo.losses.logps import bare
+from sacpo.models.tokens import padding_token
 from sacpo.recipe.schema import BaseSpec, StepSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
@@ -224,12 +227,18 @@ class PreferenceTrainer(AlignTrainer):
         return LoadedJob(
             name,
             start.path or "policy",
-            BaseSpec(model=str(start.path or "policy"), template=template, attn_implementation=asked),
+            BaseSpec(
+                model=str(start.path or "policy"),
+                template=template,
+                special_tokens_in_text=config.special_tokens_in_text,
+                attn_implementation=asked,
+            ),
             {},
             config.seed,
             UNLIMITED if config.max_length is None else config.max_length,
             "cut",
             loaded=found,
+            listed=listed_ends(getattr(bare(start.model), "generation_config", None)),
         )
 
     def _reference_for(self, job: TrainingJob) -> Reference:
@@ -237,14 +246,14 @@ class PreferenceTrainer(AlignTrainer):
         if self._reference is not None:
             self._reference.job = job
             return self._reference
-        config, pad_id = self.config, self._start.tokenizer.pad_token_id
+        config, pad_id = self.config, padding_token(self._start.tokenizer, bare(self._start.model))
         self._reference = Reference(
             job,
             self._policy,
             config,
             cache_folder(config),
             config.layout,  # type: ignore[arg-type]
-            cast(int, pad_id),
+            pad_id,
             self._progress,
             statistics=config.token_metrics,
             other=self._other,
