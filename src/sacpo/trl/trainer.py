@@ -211,6 +211,8 @@ class PreferenceTrainer(AlignTrainer):
             self._weights = objective.weights  # of the training, which comes first
         if dropped := {**unusable, **counts["records"]["dropped"]}:
             self._progress.notice(f"{name}: rows left out: {dropped}")
+        if altered := {what: counts["records"][what] for what in ("rewritten", "quoted") if counts["records"][what]}:
+            self._progress.notice(f"{name}: completions that are not as the row has them: {altered}")
         return objective
 
     def _drop_other(self) -> None:
