@@ -114,7 +114,7 @@ def test_what_a_prompt_adds_to_a_dialogue_is_used(tmp_path: Path) -> None:
     "prompt", ["Another question", [user("first"), assistant("x"), user("Another")], [system("s")]]
 )
 def test_a_prompt_that_contradicts_the_dialogue_is_refused(tmp_path: Path, prompt: Any) -> None:
-    with pytest.raises(DataError, match=r"say different things(?s:.)*field 'prompt'|field 'prompt'"):
+    with pytest.raises(DataError, match=r"say different things"):
         one(tmp_path, {"prompt": prompt, **DIALOGUES}, "preference")
     with pytest.raises(DataError, match="say different things"):
         one(tmp_path, {"prompt": prompt, "messages": DIALOGUES["chosen"]}, "demonstrations")

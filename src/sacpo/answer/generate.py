@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from sacpo.answer.decoding import Row, Sampling, decode
 from sacpo.answer.degenerate import degeneration
 from sacpo.answer.vllm import ROWS_AT_ONCE, VllmModel
+from sacpo.data.encode import counted
 from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, write_jsonl
 from sacpo.data.templates import Template
@@ -150,7 +151,7 @@ def _requests(
             raise DataError(
                 "a prompt leaves no room for an answer in the model's context",
                 where=f"prompt {prompt.id}",
-                value=f"{len(tokens)} tokens",
+                value=counted(len(tokens), context or 0),
                 allowed=f"fewer than {context} tokens",
                 do="shorten the prompt or leave it out",
             )

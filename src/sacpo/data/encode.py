@@ -63,6 +63,11 @@ def encode_alone(
         size *= 2
 
 
+def counted(n: int, limit: int) -> str:
+    """Return how many tokens a text has, for messages; of a long one not all were counted."""
+    return f"{n} tokens" if n <= limit + MARGIN else f"at least {n} tokens"
+
+
 def _apart(text: str, limit: int | None) -> bool:
     return OPEN in text or (limit is not None and len(text) > _most(limit))
 

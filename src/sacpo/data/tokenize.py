@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.data.encode import MARGIN, Ids, encode_all, encode_alone
+from sacpo.data.encode import Ids, counted, encode_all, encode_alone
 from sacpo.data.ends import ended
 from sacpo.data.records import Demonstration, Labelled, Message, Pair, Prompt
 from sacpo.data.specials import OPEN, plain
@@ -222,7 +222,7 @@ def _misfit(record: Any, prompt: int, length: int, max_length: int, too_long: st
         raise DataError(
             "a prompt leaves no room for a completion within max_length",
             where=_place(record),
-            value=f"{prompt} tokens" if prompt <= max_length + MARGIN else f"at least {prompt} tokens",
+            value=counted(prompt, max_length),
             allowed=f"fewer than {max_length} tokens",
             do="raise max_length, or leave such records out with too_long: drop",
         )

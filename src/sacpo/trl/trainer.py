@@ -32,6 +32,7 @@ from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
 from sacpo.trl.config import UNLIMITED, PreferenceConfig, cache_folder, read_config
 from sacpo.trl.start import (
+    KeptPadding,
     LoadedJob,
     adapted,
     check_experts,
@@ -111,7 +112,7 @@ class PreferenceTrainer(AlignTrainer):
             policy,
             config,
             objective,
-            callbacks=callbacks or (),
+            callbacks=[KeptPadding(policy, start.tokenizer), *(callbacks or ())],
             starts_at_reference=other is None,
             eval_dataset=None if eval_dataset is None else range(1),  # a stand-in: `evaluate` reads the objectives
             processing_class=start.tokenizer,
