@@ -52,7 +52,8 @@ def ended(completion: Ids, template: Template, tokenizer: PreTrainedTokenizerBas
         places = [place for place, found in enumerate(completion) if found == token]
         if len(places) >= times:
             return completion[: places[-times] + 1]
-    last = max((place for place, found in enumerate(completion) if found in template.ends), default=None)
-    if last is not None and not str(tokenizer.decode(list(completion[last + 1 :]))).strip():
-        return completion[: last + 1]
+    if not template.ends.isdisjoint(completion):
+        last = max(place for place, found in enumerate(completion) if found in template.ends)
+        if not str(tokenizer.decode(list(completion[last + 1 :]))).strip():
+            return completion[: last + 1]
     return (*completion, tokenizer.eos_token_id)
