@@ -11,7 +11,8 @@ import torch
 from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer import generate
-from sacpo.answer.generate import ANSWERS, end_tokens, generate_answers, plan_batches, uniforms
+from sacpo.answer.generate import ANSWERS, generate_answers, plan_batches, uniforms
+from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, read_jsonl
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError, RunError
@@ -90,7 +91,7 @@ def test_every_end_token_of_the_generation_config_ends_an_answer(model: Any) -> 
     token = next(answer.tokens[3] for answer in free if len(answer.tokens) > 6)
     model.generation_config.eos_token_id = [TOKENIZER.eos_token_id, token]
     try:
-        assert end_tokens(model, TOKENIZER) == {TOKENIZER.eos_token_id, token}
+        assert end_tokens(model, PLAIN) == {TOKENIZER.eos_token_id, token}
         for before, after in zip(free, answers_of(model, GREEDY), strict=True):
             cut = before.tokens.index(token) + 1 if token in before.tokens else len(before.tokens)
             assert after.tokens == before.tokens[:cut]
@@ -313,3 +314,23 @@ def test_the_model_is_left_in_the_mode_it_was_in(model: Any) -> None:
     model.eval()
     answers_of(model, GREEDY, PROMPTS[:1])
     assert not model.training
+
+
+def test_the_token_that_a_chat_template_ends_answers_with_ends_them(model: Any) -> None:
+    """No list names it; what was decoded behind it before is gone."""
+    free = answers_of(model, GREEDY)
+    token = next(answer.tokens[3] for answer in free if len(answer.tokens) > 6)
+    tokenizer, name = tiny_tokenizer(), TOKENIZER.convert_ids_to_tokens(token)
+    tokenizer.add_special_tokens({"additional_special_tokens": [name]})
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %} " + name + "{% endif %}{% endfor %}"
+    )
+    prompts = [prompt for prompt in PROMPTS if name not in prompt.text]
+    answers = generate_answers(
+        model, tokenizer, prompts, make_template("chat", tokenizer), GREEDY, model_name="m", seed=5
+    )
+    before = {answer.prompt.id: answer.tokens for answer in free}
+    for answer in answers:
+        whole = before[answer.prompt.id]
+        assert answer.tokens == (whole[: whole.index(token) + 1] if token in whole else whole)
+    assert any(answer.tokens[-1] == token for answer in answers)

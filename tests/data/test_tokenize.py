@@ -103,3 +103,37 @@ def test_long_records_are_cut_dropped_or_refused() -> None:
     assert (none, report.dropped) == ([], {"longer than max_length": 1})
     with pytest.raises(DataError, match=r"mine, line 3(?s:.)*3 tokens(?s:.)*too_long: drop"):
         tokenize_pairs([pair], tokenizer, template, max_length=3, too_long="truncate")
+
+
+@pytest.mark.parametrize("name", ["chat", "plain"])
+def test_of_a_very_long_text_only_what_can_be_used_is_tokenised(name: str) -> None:
+    """A character is a token: the text has 1,000,000, of which about a tenth is looked at."""
+    tokenizer = byte_tokenizer()
+    template = make_template(name, tokenizer)
+    long = "".join(chr(97 + i % 23) for i in range(1000)) * 1000
+    pair = Pair(Prompt.from_text("qq"), long, "ab", source="mine, line 3")
+    (cut,), report = tokenize_pairs([pair], tokenizer, template, max_length=50, too_long="truncate")
+    assert cut.prompt + cut.chosen == (cut.prompt + ids(tokenizer, long[:50]))[:50]
+    assert (report.truncated, report.longest < 110_000) == (1, True)
+    none, report = tokenize_pairs([pair], tokenizer, template, max_length=50, too_long="drop")
+    assert (none, report.dropped) == ([], {"longer than max_length": 1})
+    asked = Pair(Prompt.from_text(long), "a", "b", source="mine, line 4")
+    with pytest.raises(DataError, match=r"no room(?s:.)*mine, line 4(?s:.)*at least \d+ tokens"):
+        tokenize_pairs([asked], tokenizer, template, max_length=50, too_long="truncate")
+    (whole,), _ = tokenize_pairs([pair], tokenizer, template, max_length=2_000_000, too_long="drop")
+    assert len(whole.chosen) == len(long) + 1
+
+
+def test_a_long_text_of_long_tokens_is_read_until_there_are_enough() -> None:
+    """100,000 characters are 10 tokens here, so more of the text is looked at until 114 are passed."""
+    vocab = {"<unk>": 0, "</s>": 1, **{letter * 10_000: i for i, letter in enumerate("abcdefghij", 2)}}
+    inner = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    inner.pre_tokenizer = pre_tokenizers.Split(Regex(" "), "removed")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner, eos_token="</s>", unk_token="<unk>")
+    text = " ".join(letter * 10_000 for letter in "abcdefghij" * 20)
+    pair = Pair(Prompt.from_text("a" * 10_000), " " + text, " a")
+    (cut,), report = tokenize_pairs(
+        [pair], tokenizer, make_template("plain", tokenizer), max_length=50, too_long="truncate"
+    )
+    assert cut.chosen == tuple(2 + i % 10 for i in range(49))
+    assert 114 < report.longest < 202

@@ -147,6 +147,24 @@ FILES = [
 ]
 ROWS = [
     Case(
+        "images",
+        files=pairs(images=["bee.png"]),
+        what="images are not trained on: column 'images'",
+        where="pairs.jsonl, line 3, field 'images'",
+        value="bee.png",
+        do="correct or remove",
+    ),
+    Case(
+        "prompt-beside-another-dialogue",
+        files=pairs(
+            chosen=[{"role": "user", "content": "other"}, {"role": "assistant", "content": "a"}],
+            rejected=[{"role": "user", "content": "other"}, {"role": "assistant", "content": "b"}],
+        ),
+        what="'prompt' and the dialogue in 'chosen' say different things",
+        where="pairs.jsonl, line 3, field 'prompt'",
+        do="correct or remove",
+    ),
+    Case(
         "missing-column",
         files=pairs(chosen=ABSENT, choosen="x"),
         what="no column 'chosen'; the nearest is 'choosen'",

@@ -30,6 +30,7 @@ RESUMED: dict[str, Any] = {
     "evaluate": RECIPE["evaluate"],
 }
 """An experiment that begins with a model's folder."""
+OTHERWISE = "{{ 'a' if add_generation_prompt else 'b' }}{% for m in messages %}{{ m.content }}{% endfor %}"
 DATA = ("data/pairs", "prompts/tuning", "prompts/report", "overlap")
 
 
@@ -79,6 +80,24 @@ def no_end(folder: Path) -> None:
 
 def no_chat_template(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
+
+
+def chat_template(text: str) -> Edit:
+    """Replace the chat template."""
+
+    def edit(folder: Path) -> None:
+        (folder / "chat_template.jinja").write_text(text)
+
+    return edit
+
+
+def several_templates(folder: Path) -> None:
+    """Two named templates and no default."""
+    text = (folder / "chat_template.jinja").read_text()
+    (folder / "chat_template.jinja").unlink()
+    (folder / "additional_chat_templates").mkdir()
+    for name in ("rag", "tool_use"):
+        (folder / "additional_chat_templates" / f"{name}.jinja").write_text(text)
 
 
 def pickled(folder: Path) -> None:
@@ -165,6 +184,43 @@ RUN_MODELS = [
         value="'chat'",
         allowed="'paper', 'plain'",
         do="set base.template",
+    ),
+    ModelCase(
+        "several-chat-templates",
+        edits={"base": several_templates},
+        what="several chat templates",
+        where="chat template of",
+        value="tool_use",
+        allowed="default",
+        do="chat_template.jinja",
+    ),
+    ModelCase(
+        "malformed-chat-template",
+        edits={"base": chat_template("{% for m in messages %}{{ m.content }")},
+        what="no valid Jinja template",
+        where="line 1",
+        do="correct it",
+    ),
+    ModelCase(
+        "chat-template-that-refuses",
+        edits={"base": chat_template("{{ raise_exception('Not today') }}")},
+        what="refuses the dialogue: Not today",
+        where="pairs.jsonl:1",
+        do="another template",
+    ),
+    ModelCase(
+        "chat-template-that-ignores-messages",
+        edits={"base": chat_template("Hello.")},
+        what="leaves out what a message of role 'user' says",
+        where="pairs.jsonl:1",
+        do="base.template",
+    ),
+    ModelCase(
+        "chat-template-of-another-beginning",
+        edits={"base": chat_template(OTHERWISE)},
+        what="what follows the prompt cannot be found",
+        where="pairs.jsonl:1",
+        do="generation prompt",
     ),
     ModelCase(
         "remote-code",

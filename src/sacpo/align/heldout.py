@@ -17,8 +17,8 @@ from sacpo.align.objectives.dpo import oriented, pair_trees
 from sacpo.align.reference.score import score_all, scorer
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair
-from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_pairs
+from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -37,7 +37,7 @@ def score_heldout(
     Shape: (2 x pairs,) float32, in nats.
     """
     trees, clusters = heldout_trees(job, pairs)
-    pad_id = job.load_tokenizer().pad_token_id
+    pad_id = padding_token(job.load_tokenizer(), model)
     rows = choose_layout("auto", model, trees, pad_id, progress)
     score, what = scorer(model, rows.rows), f"held-out pairs, {job.name}"
     return score_all(trees, score, batch_size, progress, what, by_length=rows.name == "padded"), clusters
@@ -46,7 +46,7 @@ def score_heldout(
 def heldout_trees(job: TrainingJob, pairs: Sequence[Pair]) -> tuple[list[Tree], list[str]]:
     """Return the trees of the pairs that are no ties, preferred completion first, and their prompts' clusters."""
     tokenizer = job.load_tokenizer()
-    template = make_template(job.base.template, tokenizer)
+    template = job.template(tokenizer)
     tokens, _ = tokenize_pairs(pairs, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
     decided = [pair for pair in tokens if pair.p != 0.5]
     clusters = {pair.id: pair.prompt.cluster for pair in pairs}

@@ -9,7 +9,9 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from sacpo.align.defaults import with_defaults
+from sacpo.data.templates import Template, make_template
 from sacpo.models.loading import load_model, load_tokenizer, resolve_device, weights_key
+from sacpo.models.tokens import generation_ends
 from sacpo.recipe.schema import BaseSpec, LoraSpec
 
 
@@ -65,6 +67,15 @@ class TrainingJob:
     def load_tokenizer(self) -> PreTrainedTokenizerBase:
         """Load the initial policy's tokenizer."""
         return load_tokenizer(self.model, revision=self.revision, trust_remote_code=self.base.trust_remote_code)
+
+    def ends(self) -> frozenset[int]:
+        """Return the end tokens that the initial policy's generation_config lists."""
+        return generation_ends(self.model, self.revision)
+
+    def template(self, tokenizer: PreTrainedTokenizerBase) -> Template:
+        """Return the template that prompts and completions are written with."""
+        allowed = self.base.special_tokens_in_text
+        return make_template(self.base.template, tokenizer, ends=self.ends(), special_tokens_in_text=allowed)
 
     def weights_key(self) -> str:
         """Return the content key of the initial policy's weights."""

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import torch
 from torch.nn.functional import logsigmoid
-from transformers import AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, GenerationConfig, PreTrainedModel
 
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.layout import require_context
@@ -27,9 +27,9 @@ from sacpo.align.reference.score import score_all
 from sacpo.align.trainer import train
 from sacpo.data.packing import Rows, Tree, padded_rows
 from sacpo.data.records import Pair
-from sacpo.data.templates import make_template
 from sacpo.data.tokenize import TokenPair, tokenize_pairs
 from sacpo.errors import RecipeError
+from sacpo.models.tokens import classifier_padding
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -109,11 +109,12 @@ def train_reward_model(
         raise RecipeError("a reward model is trained with all its weights", where=job.name, do="leave lora out")
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer = job.load_tokenizer()
-    template = make_template(job.base.template, tokenizer)
+    template = job.template(tokenizer)
     tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
     report.require_some(job.name)
-    pad_id = tokenizer.pad_token_id
-    model = _classifier(job, pad_id)
+    model = _classifier(job)
+    pad_id = classifier_padding(tokenizer.pad_token_id, cast(int, tokenizer.eos_token_id), model)
+    model.config.pad_token_id = pad_id  # the class finds a row's last token by it
     objective = RewardObjective([oriented(pair) for pair in tokens], pad_id)
     require_context(model, objective.trees)
     log = train(model, arguments, objective, progress=progress, description=job.name)
@@ -122,18 +123,19 @@ def train_reward_model(
         trees, clusters = heldout_trees(job, heldout)
         scores = score_all(trees, partial(_score, model, pad_id), 16, progress, "held-out pairs")
         summary["heldout"] = {"n": len(clusters), "clusters": clusters, **preferences(scores)}
-    return write_outcome(out, model, tokenizer, log, summary, job, write=arguments.should_save)
+    summary = write_outcome(out, model, tokenizer, log, summary, job, write=arguments.should_save)
+    if arguments.should_save:  # a classifier does not keep it, and whoever scores ends answers as this training did
+        GenerationConfig(eos_token_id=sorted(template.ends)).save_pretrained(out / "model")
+    return summary
 
 
-def _classifier(job: TrainingJob, pad_id: int) -> PreTrainedModel:
+def _classifier(job: TrainingJob) -> PreTrainedModel:
     one_logit = SimpleNamespace(
         from_pretrained=partial(AutoModelForSequenceClassification.from_pretrained, num_labels=1)
     )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(job.seed)  # the head's first weights
-        model = job.load_model(model_class=one_logit, adapters="merged", quantization=None)
-    model.config.pad_token_id = pad_id  # the class finds a row's last token by it
-    return model
+        return job.load_model(model_class=one_logit, adapters="merged", quantization=None)
 
 
 def _score(model: PreTrainedModel, pad_id: int, trees: Sequence[Tree]) -> torch.Tensor:

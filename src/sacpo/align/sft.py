@@ -20,9 +20,9 @@ from sacpo.align.reference.score import autocast_type
 from sacpo.align.trainer import train
 from sacpo.data.packing import Tree
 from sacpo.data.records import Demonstration
-from sacpo.data.templates import make_template
 from sacpo.data.tokenize import TokenDemo, tokenize_demonstrations
 from sacpo.losses.logps import bare, completion_token_logps
+from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -79,7 +79,7 @@ def run_sft(
     """
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
-    template = make_template(job.base.template, tokenizer)
+    template = job.template(tokenizer)
     demonstrations, report = tokenize_demonstrations(
         records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
     )
@@ -88,7 +88,7 @@ def run_sft(
     compiled, precision = arguments.torch_compile, autocast_type(arguments)
     asked = job.base.attn_implementation
     choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
-    rows = choose(layout, bare(policy), trees, tokenizer.pad_token_id, progress)
+    rows = choose(layout, bare(policy), trees, padding_token(tokenizer, policy), progress)
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}

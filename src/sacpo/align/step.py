@@ -26,12 +26,12 @@ from sacpo.align.reference.start import has_dropout
 from sacpo.align.trainer import train
 from sacpo.data.packing import Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
-from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_labelled, tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.losses.agreement import check_continuation
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import bare
+from sacpo.models.tokens import padding_token
 from sacpo.recipe.schema import StepSpec
 from sacpo.system import processes
 from sacpo.system.memory import kept_memory
@@ -78,7 +78,8 @@ def run_align(
     """
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
-    reference = Reference(job, policy, arguments, cache, layout or step.layout, tokenizer.pad_token_id, progress)
+    pad_id = padding_token(tokenizer, bare(policy))
+    reference = Reference(job, policy, arguments, cache, layout or step.layout, pad_id, progress)
     objective, counts = make_objective(job, step, beta, records, tokenizer, reference)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
@@ -226,7 +227,7 @@ def _dpo(
     reference: Reference,
 ) -> tuple[Objective, dict[str, Any]]:
     _require(records, Pair, "DPO", "pairs; labelled completions train with algorithm: kto")
-    template = make_template(job.base.template, tokenizer)
+    template = job.template(tokenizer)
     tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
     pairs = [oriented(pair) for pair in tokens]
     ties = sum(pair.p == 0.5 for pair in pairs)
@@ -266,7 +267,7 @@ def _kto(
         _require(records, Pair, "KTO that began with pairs", "pairs only")
         records = unpaired(records)
     _require(records, Labelled, "KTO", "pairs, or labelled completions")
-    template = make_template(job.base.template, tokenizer)
+    template = job.template(tokenizer)
     tokens, report = tokenize_labelled(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
     report.require_some(job.name)
     if weights is None:

@@ -3,7 +3,7 @@
 An answer ends at an end token or at the recipe's limit and nowhere else: no stop strings, nothing is cut from the text.
 One that would leave the model's context ends there and counts as truncated. The random numbers of an answer follow from
 the seed, the prompt's id and the sample's number alone. Of the model's own generation_config only the end tokens are
-used: how to decode is the recipe's to say.
+used (`sacpo.data.ends`): how to decode is the recipe's to say.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from transformers import PreTrainedTokenizerBase
 from sacpo.answer.decoding import Row, Sampling, decode
 from sacpo.answer.degenerate import degeneration
 from sacpo.answer.vllm import ROWS_AT_ONCE, VllmModel
+from sacpo.data.encode import counted
+from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, write_jsonl
 from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_prompt
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.models.loading import context_length
+from sacpo.models.tokens import padding_token, require_embedded
 from sacpo.recipe.schema import GenerationSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import machine_errors
@@ -94,14 +97,15 @@ def generate_answers(
         )
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
     batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
-    remade = partial(_record, tokenizer, ends=end_tokens(model, tokenizer), model_name=model_name)
+    ends = end_tokens(model, template)
+    remade = partial(_record, tokenizer, ends=ends, model_name=model_name)
     kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests, remade)
     was_training = bool(getattr(model, "training", False))
     model.eval()
     with progress.task(f"answers of {model_name}", len(requests), "answers") as task:
         for batch in batches:
             if not kept.holds(batch):
-                kept.add(batch, _answer(model, tokenizer, batch, spec, model_name, seed))
+                kept.add(batch, _answer(model, tokenizer, batch, spec, ends, model_name, seed))
             task.advance(len(batch))
     model.train(was_training)
     return kept.finish()
@@ -129,13 +133,6 @@ def uniforms(seed: int, prompt_id: str, sample: int, n: int) -> np.ndarray[Any, 
     return np.random.default_rng([seed, word, sample]).random(n)
 
 
-def end_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Return every token that ends an answer: the tokenizer's end token and those of the generation config."""
-    listed = getattr(getattr(model, "generation_config", None), "eos_token_id", None)
-    found = [listed] if isinstance(listed, int) else list(listed or ())
-    return frozenset([*found, tokenizer.eos_token_id])
-
-
 def _requests(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
@@ -148,13 +145,14 @@ def _requests(
     requests: list[Request] = []
     seen: Counter[str] = Counter()
     for prompt in prompts:
-        tokens = tuple(tokenize_prompt(prompt, template, tokenizer))
+        tokens = tokenize_prompt(prompt, template, tokenizer, limit=context)
+        require_embedded(max(tokens, default=0), model)
         room = spec.max_new_tokens if context is None else min(spec.max_new_tokens, context - len(tokens))
         if room <= 0:
             raise DataError(
                 "a prompt leaves no room for an answer in the model's context",
                 where=f"prompt {prompt.id}",
-                value=f"{len(tokens)} tokens",
+                value=counted(len(tokens), context or 0),
                 allowed=f"fewer than {context} tokens",
                 do="shorten the prompt or leave it out",
             )
@@ -169,18 +167,18 @@ def _answer(
     tokenizer: PreTrainedTokenizerBase,
     batch: Sequence[Request],
     spec: GenerationSpec,
+    ends: frozenset[int],
     model_name: str,
     seed: int,
 ) -> list[Answer]:
     sampling = Sampling(spec.do_sample, spec.temperature, spec.top_p)
-    ends = end_tokens(model, tokenizer)
     rows = [
         Row(r.tokens, r.limit, uniforms(seed, r.prompt.id, r.sample, r.limit) if spec.do_sample else None)
         for r in batch
     ]
     try:
         decoder = model.decode if isinstance(model, VllmModel) else partial(decode, model)
-        completions = decoder(rows, sampling, end_ids=ends, pad_id=tokenizer.pad_token_id)
+        completions = decoder(rows, sampling, end_ids=ends, pad_id=padding_token(tokenizer, model))
     except torch.OutOfMemoryError as error:
         raise MachineError(
             "not enough memory to generate a batch",

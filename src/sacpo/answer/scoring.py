@@ -15,6 +15,7 @@ from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_prompt
 from sacpo.errors import DataError
 from sacpo.losses.logps import completion_logps
+from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -63,7 +64,7 @@ def score_answers(
     with progress.task("scoring", len(answers), "answers") as task, torch.no_grad():
         for start in range(0, len(ordered), batch_size):
             batch = ordered[start : start + batch_size]
-            for continuation, logp in zip(batch, _logps(model, batch, tokenizer.pad_token_id), strict=True):
+            for continuation, logp in zip(batch, _logps(model, batch, padding_token(tokenizer, model)), strict=True):
                 logps[continuation.place] = logp
             task.advance(len(batch))
     model.train(was_training)

@@ -124,8 +124,8 @@ def _numbered(rows: list[Row], file: Path, kind: str | None) -> list[Answer]:
 
 
 def _answer(row: Row, spec: SourceSpec, file: Path) -> Answer:
-    field = next((name for name in TEXTS if name in row.data), None)
-    if field is None or not any(name in row.data for name in PROMPTS):
+    field = _first(row, TEXTS)
+    if field is None or _first(row, PROMPTS) is None:
         raise DataError(
             "a row that is no answer to a prompt",
             where=row.place,
@@ -141,9 +141,16 @@ def _answer(row: Row, spec: SourceSpec, file: Path) -> Answer:
 
 def _asked(row: Row) -> Any:
     """Return the row's prompt; an Alpaca row's `input` stands below its instruction."""
-    value = row.data[next(name for name in PROMPTS if name in row.data)]
-    below = row.optional_text("input") if "instruction" in row.data and "prompt" not in row.data else ""
+    name = _first(row, PROMPTS)
+    value = row.data[str(name)]
+    below = row.optional_text("input") if name == "instruction" else ""
     return f"{value}\n\n{below}" if below and isinstance(value, str) else value
+
+
+def _first(row: Row, names: Sequence[str]) -> str | None:
+    """Return the first of these columns that the row has; one that holds null only where it has no other."""
+    known = [name for name in names if name in row.data]
+    return next((name for name in known if row.data[name] is not None), known[0] if known else None)
 
 
 def _category(row: Row) -> str:

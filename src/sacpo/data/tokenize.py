@@ -1,9 +1,10 @@
 """From records to token ids: the prompt as generation sees it, then the completion with its end token.
 
-Prompt and completion are tokenised as one text and cut where the prompt's own tokens end, as TRL does. Where tokens
-merge across that border, the completion is tokenised by itself instead.
+Prompt and completion are rendered as one dialogue. The completion is what follows the prompt in it, the template's own
+text around the answer included. They are tokenised as one text and cut where the prompt's own tokens end, as TRL does.
+Where tokens merge across that border, what follows the prompt is tokenised by itself instead.
 Deviation: TRL then cuts the prompt back to what both have in common, so that a model trains behind another context
-than it generates from.
+than it generates from. Where the prompt is no beginning of the dialogue, a record is refused.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.data.records import Demonstration, Labelled, Pair, Prompt
-from sacpo.data.templates import Template
+from sacpo.data.encode import Ids, counted, encode_all, encode_alone
+from sacpo.data.ends import ended
+from sacpo.data.records import Demonstration, Labelled, Message, Pair, Prompt
+from sacpo.data.specials import OPEN, plain
+from sacpo.data.templates import Template, writes
 from sacpo.errors import DataError
 
 T = TypeVar("T")
-Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,10 @@ class TokenReport:
         truncated: Records with a completion that was cut at max_length.
         dropped: Reason: records.
         apart: Completions that were tokenised by themselves because their tokens merge with the prompt's.
+        rewritten: Completions of which the chat template leaves something out, such as thoughts.
+        quoted: Completions whose text, or prompt's text, spells special tokens that were read as text.
         prompt_tokens, completion_tokens: Totals of the kept records.
-        longest: Tokens of the longest prompt with a completion, before truncation.
+        longest: Tokens of the longest prompt with a completion, before truncation; of very long texts, a part.
     """
 
     records: int = 0
@@ -72,6 +77,8 @@ class TokenReport:
     truncated: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
     apart: int = 0
+    rewritten: int = 0
+    quoted: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     longest: int = 0
@@ -95,16 +102,31 @@ class TokenReport:
             )
 
 
-def tokenize_prompt(prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase) -> Ids:
-    """Return a prompt's token ids, with the tokenizer's beginning token where it adds one."""
-    return _encode([template.render(prompt)], template, tokenizer)[0]
+def tokenize_prompt(
+    prompt: Prompt, template: Template, tokenizer: PreTrainedTokenizerBase, *, limit: int | None = None
+) -> Ids:
+    """Return a prompt's token ids, with the tokens that the tokenizer begins texts with.
+
+    Args:
+        prompt: The prompt.
+        template: Turns it into text.
+        tokenizer: The model's tokenizer.
+        limit: How many tokens can be used: of a prompt with more, not all are returned where it is very long.
+    """
+    place = _place(prompt)
+    return encode_all([template.render(prompt, place)], [place], template, tokenizer, limit)[0]
 
 
 def tokenize_exchange(
-    prompt: Prompt, completion: str, template: Template, tokenizer: PreTrainedTokenizerBase
+    prompt: Prompt,
+    completion: str,
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    limit: int | None = None,
 ) -> tuple[Ids, Ids]:
-    """Return the token ids of a prompt and of its completion, end token included."""
-    ((before, (after,)),), _ = _exchanges([prompt], [(completion,)], template, tokenizer)
+    """Return the token ids of a prompt and of its completion, end token included; `limit` as in `tokenize_prompt`."""
+    ((before, (after,)),) = _exchanges([prompt], [(completion,)], template, tokenizer, limit, TokenReport())
     return before, after
 
 
@@ -169,8 +191,8 @@ def _fitted(
     max_length: int,
     too_long: str,
 ) -> tuple[list[tuple[T, Exchange]], TokenReport]:
-    exchanges, apart = _exchanges([r.prompt for r in records], texts, template, tokenizer)  # type: ignore[attr-defined]
-    report = TokenReport(records=len(records), apart=apart)
+    report = TokenReport(records=len(records))
+    exchanges = _exchanges(records, texts, template, tokenizer, max_length, report)
     kept: list[tuple[T, Exchange]] = []
     for record, (prompt, completions) in zip(records, exchanges, strict=True):
         length = len(prompt) + max(map(len, completions))
@@ -199,8 +221,8 @@ def _misfit(record: Any, prompt: int, length: int, max_length: int, too_long: st
     if prompt >= max_length:
         raise DataError(
             "a prompt leaves no room for a completion within max_length",
-            where=getattr(record, "source", "") or f"prompt {record.prompt.id}",
-            value=f"{prompt} tokens",
+            where=_place(record),
+            value=counted(prompt, max_length),
             allowed=f"fewer than {max_length} tokens",
             do="raise max_length, or leave such records out with too_long: drop",
         )
@@ -208,51 +230,62 @@ def _misfit(record: Any, prompt: int, length: int, max_length: int, too_long: st
 
 
 def _exchanges(
-    prompts: Sequence[Prompt],
+    records: Sequence[Any],
     completions: Sequence[tuple[str, ...]],
     template: Template,
     tokenizer: PreTrainedTokenizerBase,
-) -> tuple[list[Exchange], int]:
-    """Tokenise every prompt with its completions; also return how many completions were tokenised by themselves."""
-    befores = _encode([template.render(prompt) for prompt in prompts], template, tokenizer)
-    joined = _encode(
-        [template.join(prompt, text) for prompt, texts in zip(prompts, completions, strict=True) for text in texts],
-        template,
-        tokenizer,
-    )
-    wholes, apart = iter(joined), 0
+    limit: int | None,
+    report: TokenReport,
+) -> list[Exchange]:
+    """Tokenise every record's prompt with its completions, and count in the report what was done.
+
+    A record is a prompt, or has one.
+    """
+    places = [_place(record) for record in records]
+    prompts: list[Prompt] = [getattr(record, "prompt", record) for record in records]
+    befores = [template.render(prompt, place) for prompt, place in zip(prompts, places, strict=True)]
+    ids = iter(encode_all(befores, places, template, tokenizer, limit))
+    wholes, owners = [], []
+    for prompt, place, texts in zip(prompts, places, completions, strict=True):
+        wholes += [template.join(prompt, text, place) for text in texts]
+        owners += [place] * len(texts)
+    joined = zip(wholes, encode_all(wholes, owners, template, tokenizer, limit), strict=True)
     found: list[Exchange] = []
-    for before, texts in zip(befores, completions, strict=True):
-        afters = []
+    for place, before, texts in zip(places, befores, completions, strict=True):
+        prompt_ids, afters = next(ids), []
         for text in texts:
-            whole = next(wholes)
-            fits = whole[: len(before)] == before
-            apart += not fits
-            after = whole[len(before) :] if fits else _ids(tokenizer(text, add_special_tokens=False))
-            afters.append(_ended(after, tokenizer.eos_token_id))
-        found.append((before, tuple(afters)))
-    return found, apart
+            whole, whole_ids = next(joined)
+            rest = _rest(before, whole, place)
+            fits = whole_ids[: len(prompt_ids)] == prompt_ids
+            report.apart += not fits
+            report.quoted += OPEN in whole
+            report.rewritten += not writes(plain(rest), Message("user", text))
+            after = whole_ids[len(prompt_ids) :] if fits else encode_alone(rest, place, template, tokenizer, limit)
+            afters.append(ended(after, template, tokenizer))
+        found.append((prompt_ids, tuple(afters)))
+    return found
 
 
-def _ended(completion: Ids, end: int) -> Ids:
-    """Return the completion up to its last end token, which is added where the template writes none."""
-    if end in completion:
-        return completion[: len(completion) - completion[::-1].index(end)]
-    return (*completion, end)
+def _rest(before: str, whole: str, place: str) -> str:
+    """Return what follows the prompt in the dialogue.
+
+    Raises:
+        DataError: The dialogue does not begin with the prompt.
+    """
+    if whole.startswith(before):
+        return whole[len(before) :]
+    start = max(0, next(i for i, letter in enumerate(before) if whole[i : i + 1] != letter) - 20)
+    raise DataError(
+        "the chat template begins a finished dialogue otherwise than the prompt that is answered, so what follows the "
+        "prompt cannot be found",
+        where=place,
+        value=f"prompt ...{plain(before[start : start + 80])!r}, dialogue ...{plain(whole[start : start + 80])!r}",
+        do="use a chat template whose finished answers begin as its generation prompt ends (chat_template.jinja in the "
+        "model's folder), or another base.template",
+    )
 
 
-def _encode(texts: Sequence[str], template: Template, tokenizer: PreTrainedTokenizerBase) -> list[Ids]:
-    if not texts:
-        return []
-    begin = () if template.special else _beginning(tokenizer)
-    return [(*begin, *ids) for ids in tokenizer(list(texts), add_special_tokens=False)["input_ids"]]
-
-
-def _beginning(tokenizer: PreTrainedTokenizerBase) -> Ids:
-    """Return the beginning token where the tokenizer adds one by itself; an end token that it adds is left out."""
-    ids = _ids(tokenizer("a"))
-    return (ids[0],) if tokenizer.bos_token_id is not None and ids[:1] == (tokenizer.bos_token_id,) else ()
-
-
-def _ids(encoded: Any) -> Ids:
-    return tuple(encoded["input_ids"])
+def _place(record: Any) -> str:
+    """Return a record's row, or its prompt where the source is not known."""
+    prompt = getattr(record, "prompt", record)
+    return str(getattr(record, "source", "") or prompt.meta.get("source") or f"prompt {prompt.id}")

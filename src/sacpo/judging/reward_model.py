@@ -17,6 +17,7 @@ from sacpo.errors import ModelError
 from sacpo.judging.score_model import ScoreModels, is_score_model
 from sacpo.judging.scored import Score
 from sacpo.models.loading import load_model, load_tokenizer, resolve_device
+from sacpo.models.tokens import classifier_padding, generation_ends
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.progress import QUIET, Progress
 
@@ -66,12 +67,17 @@ def reward_model_scores(
     )
     _check(model, path)
     pad_id = _set_padding(model, tokenizer.eos_token_id)
-    template = make_template(base.template, tokenizer)
+    template = make_template(
+        base.template,
+        tokenizer,
+        ends=generation_ends(path, revision),
+        special_tokens_in_text=base.special_tokens_in_text,
+    )
 
     def score(pairs: Sequence[tuple[Prompt, str]]) -> list[Score]:
         trees: dict[int, Tree] = {}
         for place, (prompt, text) in enumerate(pairs):
-            before, after = tokenize_exchange(prompt, text, template, tokenizer)
+            before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=max_length)
             if len(before) < max_length:
                 trees[place] = Tree(before, (after[: max_length - len(before)],))
         values = _scored(model, trees, pad_id, batch_size, progress)
@@ -131,6 +137,5 @@ def _set_padding(model: PreTrainedModel, end: int) -> int:
     then read the token before it.
     """
     config = model.config.get_text_config()
-    if config.pad_token_id is None:
-        config.pad_token_id = 0 if end != 0 else 1
+    config.pad_token_id = classifier_padding(config.pad_token_id, end, model)
     return int(config.pad_token_id)

@@ -21,6 +21,10 @@ from transformers.utils import logging as transformers_logging
 from sacpo.errors import MachineError, ModelError
 from sacpo.recipe.explain import did_you_mean
 
+FAILURES = (
+    *(OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError),
+    AssertionError,  # torch's, of a padding token beyond the embeddings
+)
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 
@@ -128,7 +132,7 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
         raise MachineError(
             "not enough memory for the model", where=path, do="take a smaller model or dtype, or another device"
         ) from error
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+    except FAILURES as error:
         text = str(error)
         if "trust_remote_code" in text:
             raise ModelError(

@@ -15,6 +15,7 @@ from sacpo.judging.question import Judge
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.models.adapters.loading import on_stack
 from sacpo.models.loading import load_tokenizer, resolve_device
+from sacpo.models.tokens import generation_ends
 from sacpo.pipeline.stage import Stage
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.progress import QUIET, Progress
@@ -141,7 +142,8 @@ class Tools:
         """Return a model's tokenizer and the prompt template in it."""
         path = self.path(model)
         tokenizer = load_tokenizer(path, revision=model.revision, trust_remote_code=base.trust_remote_code)
-        return tokenizer, make_template(base.template, tokenizer)
+        ends, allowed = generation_ends(path, model.revision), base.special_tokens_in_text
+        return tokenizer, make_template(base.template, tokenizer, ends=ends, special_tokens_in_text=allowed)
 
     def make_room(self) -> None:
         """Give up models that are kept whatever their size, before something else needs the memory."""

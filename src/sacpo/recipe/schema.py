@@ -84,6 +84,9 @@ class BaseSpec(Section):
         None, description="with a config: hub id, folder or a tokenizer to build"
     )
     template: str = Field("chat", description="'chat', 'paper', 'plain' or a text that contains {prompt}")
+    special_tokens_in_text: bool | None = Field(
+        None, description="read special tokens that texts spell as tokens, not as text; null: with template 'plain'"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
     attn_implementation: str | None = None

@@ -10,16 +10,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sacpo.data.records import Labelled, Pair, Record
+from sacpo.data.sources.chat import check_context
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row, Skip
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
 
 REFUSED = {
-    "image": "images are not trained on",
-    "images": "images are not trained on",
-    "tools": "tools are not put into chat templates",
-    "chat_template_kwargs": "chat templates get no options of a row",
     "prompt_ids": "rows are tokenised here",
     "ref_chosen_logps": "reference log-probs are computed here",
     "ref_logps": "reference log-probs are computed here",
@@ -78,8 +75,9 @@ def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], boo
 def _record(row: Any, place: str) -> tuple[Record, bool]:
     if not isinstance(row, Mapping):
         raise DataError("a row is no dictionary", where=place, value=type(row).__name__, do="give columns by name")
+    row = {column: value for column, value in row.items() if value is not None}  # null: the column of another row
     for column, reason in REFUSED.items():
-        if row.get(column) is not None:
+        if column in row:
             raise DataError(f"{reason}: column '{column}'", where=place, do="remove the column")
     paired = "chosen" in row or "rejected" in row
     if missing := [column for column in (PAIRED if paired else UNPAIRED) if column not in row]:
@@ -90,10 +88,13 @@ def _record(row: Any, place: str) -> tuple[Record, bool]:
             allowed=f"{', '.join(('prompt', *PAIRED))} (pairs), or {', '.join(UNPAIRED)} (labelled completions)",
             do="rename the data set's columns",
         )
-    data = _with_prompt(dict(row)) if paired else dict(row)
-    chat = not isinstance(data.get("chosen" if paired else "completion"), str)
+    data = _with_prompt(row) if paired else row
+    texts = [data.get("prompt", ""), *(data[column] for column in (PAIRED if paired else UNPAIRED[1:2]))]
+    chat = not all(isinstance(text, str) for text in texts)
     format = "preference" if paired else "unpaired"
-    (record,) = FORMATS[format].read(Row(data, place, place), SourceSpec(format=format, path="rows"), None)
+    found = Row(data, place, place)
+    check_context(found, FORMATS[format].columns)
+    (record,) = FORMATS[format].read(found, SourceSpec(format=format, path="rows"), None)
     return record, chat
 
 

@@ -34,6 +34,8 @@ class PreferenceConfig(TrainingArguments):
         reference_cache: Folder of reference log-probs; None: `reference_logps` in the output folder; "": in memory.
         token_metrics: Log the tokens' entropy, mean logits and accuracy, as TRL does.
         model_init_kwargs: For `from_pretrained`, where the model is given by its id.
+        special_tokens_in_text: Read special tokens that texts spell as tokens, not as text; None: where prompts and
+            completions are texts, which may be rendered already, as TRL does; in messages they are text.
         trust_remote_code: Whether model and tokenizer may bring code of their own.
     """
 
@@ -53,6 +55,7 @@ class PreferenceConfig(TrainingArguments):
     reference_cache: str | None = None
     token_metrics: bool = True
     model_init_kwargs: dict[str, Any] | str | None = field(default=None)
+    special_tokens_in_text: bool | None = None
     trust_remote_code: bool = False
 
     def __post_init__(self) -> None:

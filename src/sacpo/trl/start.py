@@ -11,13 +11,14 @@ import torch
 from peft import PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from sacpo.align.job import TrainingJob
 from sacpo.errors import ModelError, RecipeError
 from sacpo.losses.logps import bare
 from sacpo.models.adapters.new import PEFT_ERRORS, check_new, check_start
 from sacpo.models.loading import checked_tokenizer, has_adapters, load_model, load_tokenizer, weights_key
+from sacpo.models.tokens import embedded
 from sacpo.trl.config import PreferenceConfig
 
 
@@ -27,9 +28,15 @@ class LoadedJob(TrainingJob):
 
     Attributes:
         loaded: The model whose log-probs are the reference's; None: it was loaded from the folder `model`.
+        listed: The end tokens that the policy's generation_config lists.
     """
 
     loaded: PreTrainedModel | PeftModel | None = None
+    listed: frozenset[int] = frozenset()
+
+    def ends(self) -> frozenset[int]:
+        """Return the end tokens that the policy's generation_config lists."""
+        return self.listed
 
     def weights_key(self) -> str:
         """Return the content key of the reference's weights."""
@@ -193,6 +200,28 @@ def check_experts(model: nn.Module, config: PreferenceConfig, *, given: Any) -> 
             allowed=0.0,
             do="set it to 0.0, or use TRL",
         )
+
+
+class KeptPadding(TrainerCallback):
+    """Keeps a model's own padding token where the tokenizer's has no embedding: such a model could not be loaded again.
+
+    `transformers.Trainer` gives a model its tokenizer's special tokens when a training begins.
+
+    Args:
+        model: The policy.
+        tokenizer: Its tokenizer.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._model = bare(model)
+        settings = [self._model.config.get_text_config(), getattr(self._model, "generation_config", None)]
+        kept = [] if embedded(cast(int, tokenizer.pad_token_id), self._model) else settings
+        self._kept = [(config, config.pad_token_id) for config in kept if config is not None]
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Give the token back."""
+        for config, token in self._kept:
+            config.pad_token_id = token
 
 
 def disable_dropout(model: nn.Module) -> None:

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -23,13 +23,17 @@ from sacpo.align.objectives.kto import KtoObjective
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.step import Reference, make_objective
 from sacpo.align.trainer import AlignTrainer, with_margin
+from sacpo.data.ends import listed_ends
 from sacpo.errors import DataError, RecipeError
+from sacpo.losses.logps import bare
 from sacpo.models.adapters.folder import moves_base
+from sacpo.models.tokens import padding_token
 from sacpo.recipe.schema import BaseSpec, StepSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
 from sacpo.trl.config import UNLIMITED, PreferenceConfig, cache_folder, read_config
 from sacpo.trl.start import (
+    KeptPadding,
     LoadedJob,
     adapted,
     check_experts,
@@ -112,7 +116,7 @@ class PreferenceTrainer(AlignTrainer):
             policy,
             config,
             objective,
-            callbacks=callbacks or (),
+            callbacks=[KeptPadding(policy, start.tokenizer), *(callbacks or ())],
             starts_at_reference=other is None,
             eval_dataset=None if eval_dataset is None else range(1),  # a stand-in: `evaluate` reads the objectives
             processing_class=start.tokenizer,
@@ -212,6 +216,8 @@ class PreferenceTrainer(AlignTrainer):
             self._weights = objective.weights  # of the training, which comes first
         if dropped := {**unusable, **counts["records"]["dropped"]}:
             self._progress.notice(f"{name}: rows left out: {dropped}")
+        if altered := {what: counts["records"][what] for what in ("rewritten", "quoted") if counts["records"][what]}:
+            self._progress.notice(f"{name}: completions that are not as the row has them: {altered}")
         return objective
 
     def _drop_other(self) -> None:
@@ -228,12 +234,18 @@ class PreferenceTrainer(AlignTrainer):
         return LoadedJob(
             name,
             start.path or "policy",
-            BaseSpec(model=str(start.path or "policy"), template=template, attn_implementation=asked),
+            BaseSpec(
+                model=str(start.path or "policy"),
+                template=template,
+                special_tokens_in_text=config.special_tokens_in_text,
+                attn_implementation=asked,
+            ),
             {},
             config.seed,
             UNLIMITED if config.max_length is None else config.max_length,
             "cut",
             loaded=found,
+            listed=listed_ends(getattr(bare(start.model), "generation_config", None)),
         )
 
     def _reference_for(self, job: TrainingJob) -> Reference:
@@ -241,14 +253,14 @@ class PreferenceTrainer(AlignTrainer):
         if self._reference is not None:
             self._reference.job = job
             return self._reference
-        config, pad_id = self.config, self._start.tokenizer.pad_token_id
+        config, pad_id = self.config, padding_token(self._start.tokenizer, bare(self._start.model))
         self._reference = Reference(
             job,
             self._policy,
             config,
             cache_folder(config),
             config.layout,  # type: ignore[arg-type]
-            cast(int, pad_id),
+            pad_id,
             self._progress,
             statistics=config.token_metrics,
             other=self._other,

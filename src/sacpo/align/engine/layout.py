@@ -17,6 +17,7 @@ from sacpo.losses.agreement import Agreement, check_layout
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import completion_logps
 from sacpo.models.loading import context_length
+from sacpo.models.tokens import require_embedded
 from sacpo.system import processes
 from sacpo.system.progress import Progress
 
@@ -100,11 +101,14 @@ def choose_layout(
 
 
 def require_context(model: PreTrainedModel, trees: Sequence[Tree]) -> None:
-    """Refuse trees that are longer than the context that the model has positions for.
+    """Refuse trees that are longer than the context that the model has positions for, or hold tokens unknown to it.
 
     Raises:
-        DataError: One is.
+        DataError: One is longer.
+        ModelError: One holds a token that the model has no embedding of.
     """
+    largest = max((max(ids, default=0) for tree in trees for ids in (tree.prompt, *tree.completions)), default=0)
+    require_embedded(largest, model)
     room = context_length(model)
     longest = max((len(tree.prompt) + max(map(len, tree.completions)) for tree in trees), default=0)
     if room is not None and 0 < room < longest:

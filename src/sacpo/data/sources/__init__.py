@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from sacpo.data.records import Record, text_hash
+from sacpo.data.sources.chat import check_context
 from sacpo.data.sources.convert import KIND_NAMES, convert, unique_prompts, usable_as
 from sacpo.data.sources.files import local, looks_local, read_file
 from sacpo.data.sources.hub import read_hub
@@ -54,7 +55,9 @@ def read_source(spec: SourceSpec, *, name: str, seed: int, as_: str | None = Non
     records: list[Record] = []
     for row in _rows(spec, name):
         try:
-            found = form.read(_mapped(row, spec), spec, as_)
+            row = _mapped(row, spec)
+            check_context(row, (*form.columns, *spec.columns.values()))
+            found = form.read(row, spec, as_)
         except Skip as skip:
             dropped[str(skip)] += 1
             continue

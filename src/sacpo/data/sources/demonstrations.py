@@ -6,11 +6,11 @@ Source: https://huggingface.co/docs/trl/dataset_formats, https://github.com/tats
 from __future__ import annotations
 
 from sacpo.data.records import Demonstration, Message, Record
-from sacpo.data.sources.chat import completion_field, messages_of, prompt_field, prompt_of, split_last
+from sacpo.data.sources.chat import agreed, completion_field, messages_of, prompt_field, prompt_of, split_last
 from sacpo.data.sources.rows import EMPTY, Row, Skip
 from sacpo.recipe.schema import SourceSpec
 
-COLUMNS = ("prompt", "completion", "messages")
+COLUMNS = ("prompt", "completion", "messages", "system")
 ALPACA_COLUMNS = ("instruction", "input", "output", "system", "history")
 
 
@@ -20,9 +20,12 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     Raises:
         DataError: A field is missing or not as the format says.
     """
-    if "messages" in row.data and "prompt" not in row.data:
-        before, completion = split_last(row, messages_of(row, row.value("messages"), "messages"), "messages")
-        return [Demonstration(prompt_of(row, before, spec, "messages"), completion, row.source)]
+    if row.has("messages"):
+        before, answer = split_last(row, messages_of(row, row.value("messages"), "messages"), "messages")
+        if row.has("completion") and completion_field(row, "completion").strip() != answer.strip():
+            what, found = "'completion' is not the dialogue's last answer", row.data["completion"]
+            raise row.error(what, "completion", found, answer)
+        return [Demonstration(prompt_of(row, agreed(row, before, "messages"), spec, "messages"), answer, row.source)]
     completion = completion_field(row, "completion")
     return [Demonstration(prompt_field(row, spec), completion, row.source)]
 

@@ -35,7 +35,7 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
         DataError: The label is not given, or the row does not hold it; or a field is not as the format says.
     """
     prompt = prompt_field(row, spec)
-    if "response_0" not in row.data and "chosen" in row.data:
+    if not row.has("response_0") and row.has("chosen"):
         return _reshaped(row, prompt, spec, as_)
     answers = (row.text("response_0"), row.text("response_1"))
     if as_ == "unpaired" and spec.label != "better":

@@ -7,12 +7,12 @@ https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized
 from __future__ import annotations
 
 from sacpo.data.records import Pair, Record
-from sacpo.data.sources.chat import completion_field, messages_of, prompt_field, prompt_of, split_last
+from sacpo.data.sources.chat import agreed, completion_field, messages_of, prompt_field, prompt_of, split_last
 from sacpo.data.sources.rows import Row, Skip
 from sacpo.recipe.schema import SourceSpec
 
-COLUMNS = ("prompt", "chosen", "rejected", "p", "criterion")
-ULTRAFEEDBACK_COLUMNS = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")
+COLUMNS = ("prompt", "chosen", "rejected", "p", "criterion", "system")
+ULTRAFEEDBACK_COLUMNS = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected", "system")
 NOT_SHARED = "the two dialogues do not share their prompt"
 AGAINST_SCORES = "score_chosen is below score_rejected"
 
@@ -21,7 +21,8 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     """Return a row's pair; its optional `p` is the probability that `chosen` is preferred, 1 by default.
 
     Prompt and completions are texts or messages. Where `chosen` is a whole dialogue, the prompt is what it shares
-    with `rejected`, up to the last answer.
+    with `rejected`, up to the last answer; a `prompt` beside it may add what stands in front. The text in `system`
+    stands before the prompt.
 
     Raises:
         DataError: A field is missing or not as the format says.
@@ -59,5 +60,5 @@ def _whole_dialogues(row: Row, spec: SourceSpec, p: float, criterion: str) -> Pa
     other, rejected = split_last(row, messages_of(row, row.value("rejected"), "rejected"), "rejected")
     if before != other:
         raise Skip(NOT_SHARED)
-    prompt = prompt_of(row, before, spec, "chosen")
+    prompt = prompt_of(row, agreed(row, before, "chosen"), spec, "chosen")
     return Pair(prompt, chosen, rejected, p, row.source, criterion)

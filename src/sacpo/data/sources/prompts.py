@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from sacpo.data.records import Kind, Message, Record
-from sacpo.data.sources.chat import messages_of, prompt_of
+from sacpo.data.sources.chat import messages_of, prompt_of, with_system
 from sacpo.data.sources.rows import Row, missing_column
 from sacpo.recipe.schema import SourceSpec
 
-COLUMNS = ("prompt", "category", "id", "kind", "cluster", "context")
+COLUMNS = ("prompt", "category", "id", "kind", "cluster", "context", "system", "input")
 XSTEST_COLUMNS = ("prompt", "type", "label", "id")
 NAMES = {
     "prompt": ("prompt", "Behavior", "question", "instruction"),
@@ -27,12 +27,14 @@ KINDS = [kind.value for kind in Kind if kind.value]
 def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     """Return a row's prompt; a context text stands before it, as in HarmBench: "CONTEXT\\n\\n---\\n\\nPROMPT".
 
+    Below an `instruction` stands its `input`; the text in `system` stands before all.
+
     A row's own `kind` wins over the recipe's. Its `id` is kept in `meta`: prompt ids are content hashes.
 
     Raises:
         DataError: A field is missing or not as the format says.
     """
-    field = next((name for name in NAMES["prompt"] if name in row.data), "")
+    field = _known_name(row, "prompt") or next((name for name in NAMES["prompt"] if name in row.data), "")
     if not field:
         raise missing_column(row.place, "prompt", list(row.data))
     fields: dict[str, Any] = {"category": _text(row, "category"), "meta": _meta(row)}
@@ -42,11 +44,15 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
         if row.value("kind") not in KINDS:
             raise row.error("unknown kind of prompt", "kind", row.value("kind"), KINDS)
         fields["kind"] = Kind(row.value("kind"))
+    context = _text(row, "context")
     if isinstance(row.value(field), list):
-        return [prompt_of(row, messages_of(row, row.value(field), field), spec, field, **fields)]
-    text, context = row.text(field), _text(row, "context")
+        if context:
+            raise row.error("a context beside messages has no place", "context", context, "nothing: put it into one")
+        return [prompt_of(row, with_system(row, messages_of(row, row.value(field), field)), spec, field, **fields)]
+    text, below = row.text(field), row.optional_text("input") if field == "instruction" else ""
+    text = f"{text}\n\n{below}" if below else text
     messages = (Message("user", f"{context}\n\n---\n\n{text}" if context else text),)
-    return [prompt_of(row, messages, spec, field, **fields)]
+    return [prompt_of(row, with_system(row, messages), spec, field, **fields)]
 
 
 def read_xstest(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
@@ -59,7 +65,7 @@ def read_xstest(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     """
     kind_of = {"safe": Kind.BORDERLINE, "unsafe": Kind.RESTRICTED}
     category = row.text("type")
-    label = row.text("label") if "label" in row.data else "unsafe" if category.startswith("contrast") else "safe"
+    label = row.text("label") if row.has("label") else "unsafe" if category.startswith("contrast") else "safe"
     if label not in kind_of:
         raise row.error("bad label in 'label'", "label", label, [*kind_of])
     messages = (Message("user", row.text("prompt")),)

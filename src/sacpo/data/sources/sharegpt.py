@@ -21,14 +21,16 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     Raises:
         DataError: A field is missing or not as the format says.
     """
-    field = "messages" if "messages" in row.data and "conversations" not in row.data else "conversations"
+    field = "messages" if row.has("messages") and not row.has("conversations") else "conversations"
+    if row.has("messages") and row.has("conversations") and row.data["messages"] != row.data["conversations"]:
+        raise row.error("a row holds two dialogues", "messages", row.data["messages"], "one of the two")
     system = Message("system", row.optional_text("system"))
     messages = (system, *messages_of(row, row.value(field), field))
-    if "chosen" in row.data or "rejected" in row.data:
+    if row.has("chosen") or row.has("rejected"):
         chosen, rejected = completion_field(row, "chosen"), completion_field(row, "rejected")
         return [Pair(prompt_of(row, messages, spec, field), chosen, rejected, 1.0, row.source)]
     before, completion = split_last(row, messages, field)
     prompt = prompt_of(row, before, spec, field)
-    if "label" in row.data:
+    if row.has("label"):
         return [Labelled(prompt, completion, row.boolean("label"), row.source)]
     return [Demonstration(prompt, completion, row.source)]

@@ -10,7 +10,7 @@ from sacpo.data.sources.chat import completion_field, prompt_field
 from sacpo.data.sources.rows import Row
 from sacpo.recipe.schema import SourceSpec
 
-COLUMNS = ("prompt", "completion", "label", "criterion")
+COLUMNS = ("prompt", "completion", "label", "criterion", "system")
 
 
 def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:

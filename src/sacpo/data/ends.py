@@ -1,0 +1,59 @@
+"""Where an answer ends: one rule for training, scoring, judging and generation.
+
+An answer ends at the tokenizer's end token, at a token that the model's generation_config lists, or at the one by which
+the chat template ends an answer. The latter is what training ends answers with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from sacpo.data.templates import Template
+
+Ids = tuple[int, ...]
+
+
+def listed_ends(config: Any) -> frozenset[int]:
+    """Return the end tokens that a model's generation_config lists; None lists none."""
+    listed = getattr(config, "eos_token_id", None)
+    return frozenset([listed] if isinstance(listed, int) else listed or ())
+
+
+def end_tokens(model: Any, template: Template) -> frozenset[int]:
+    """Return every token that ends an answer of a model that is asked through this template."""
+    ends = template.ends | listed_ends(getattr(model, "generation_config", None))
+    closing = turn_end(template, ends)
+    return ends if closing is None else ends | {closing[0]}
+
+
+def turn_end(template: Template, ends: Collection[int]) -> tuple[int, int] | None:
+    """Return the token that the template ends an answer with, and how often it stands in the template's tail.
+
+    It is the first of `ends` in the tail, else the first special token there; None where there is neither.
+    """
+    ids = template.specials.ids
+    found = [ids[name] for name in template.specials.pattern.findall(template.tail)]
+    chosen = next((i for i in found if i in ends), found[0] if found else None)
+    return None if chosen is None else (chosen, found.count(chosen))
+
+
+def ended(completion: Ids, template: Template, tokenizer: PreTrainedTokenizerBase) -> Ids:
+    """Return a completion up to the token that ends it.
+
+    What a chat template writes behind that token (a line break) is left out. Where there is no such token the
+    tokenizer's end token is added, unless the text ends with an end token by itself, but for blanks.
+    """
+    closing = turn_end(template, template.ends)
+    if closing is not None:
+        token, times = closing
+        places = [place for place, found in enumerate(completion) if found == token]
+        if len(places) >= times:
+            return completion[: places[-times] + 1]
+    if not template.ends.isdisjoint(completion):
+        last = max(place for place, found in enumerate(completion) if found in template.ends)
+        if not str(tokenizer.decode(list(completion[last + 1 :]))).strip():
+            return completion[: last + 1]
+    return (*completion, tokenizer.eos_token_id)
