@@ -140,9 +140,9 @@ def test_verdict_files_by_other_hands(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"prompt_id": None}, {"model": ["new"]}, {"model": "\ud800"}, {"score": "high"}, {"score": float("nan")}, {"score": 10**400},
-        {"probability": True}, {"repeat": -1}, {"sample": 1.5}, {"outcome": "won"}, {"kind": "odd"}, {"label": 3},
-        {"verdict": "win"},
+        {"prompt_id": None}, {"model": ["new"]}, {"model": "\ud800"}, {"score": "high"}, {"score": float("nan")},
+        {"score": 10**400}, {"probability": True}, {"repeat": -1}, {"sample": 1.5}, {"outcome": "won"}, {"kind": "odd"},
+        {"label": 3}, {"verdict": "win"},
     ],
 )  # fmt: skip
 def test_a_verdict_that_is_none_is_named_by_its_line(tmp_path: Path, change: dict[str, Any]) -> None:

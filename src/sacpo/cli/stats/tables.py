@@ -12,20 +12,20 @@ from sacpo.cli.stats.paired import one_against_all
 from sacpo.cli.stats.published import read_published
 from sacpo.cli.stats.read import VerdictSet, read_sets
 from sacpo.data.records import Verdict
-from sacpo.errors import DataError
 from sacpo.judging.people.gold import gold_rows
 from sacpo.judging.people.raters import agreement
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats.rates import refusal_tables
-from sacpo.stats.ratings import bradley_terry, comparisons_of
 from sacpo.stats.report import rates_json, stats_tables
-from sacpo.stats.tests import minimum_detectable_difference
+from sacpo.stats.tests import minimum_detectable_difference, within
 from sacpo.stats.verdicts import unique
 
 VERSION = 1
 LENGTH_DRAWS = 200
 ORDERS = {"ab", "ba"}
+FARTHEST = 0.5
+"""No win rate is farther from 1/2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,26 +94,31 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
     """Return the tables of one prompt set."""
     distinct = unique(found.verdicts)
     verdicts, drawn = drawn_orders(distinct)
-    # Ratings are fitted below, and only where they are wanted.
-    tables = stats_tables(verdicts, options.baseline, lengths=found.lengths or None, draws=0, seed=options.seed)
-    anchor = tables["baseline"]
-    ratings, refused = _ratings(verdicts, anchor, options) if options.ratings else ([], [])
-    against = options.against
+    tables = stats_tables(
+        verdicts,
+        options.baseline,
+        lengths=found.lengths or None,
+        ratings=options.ratings,
+        tie_model=options.tie_model,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    anchor, against = tables["baseline"], options.against
+    detectable, few = _detectable(tables["win_rates"])
     return {
         "prompts": found.prompts,
         "verdicts": len(distinct),
         **tables,
         "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
-        "detectable": _detectable(tables["win_rates"]),
+        "detectable": detectable,
         "length_controlled": length_rows(verdicts, found.lengths, draws=LENGTH_DRAWS, seed=options.seed),
         "leaderboard": leaderboard_rows(verdicts),
         "refused_restricted": rates_json(refusal_tables(verdicts)),
-        "ratings": ratings,
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),
         "agreement_by_model": _agreement_by_model(distinct),
+        "findings": tables["findings"] + few,
         "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
-        "findings": [text for judge in tables["reliability"] for text in judge["findings"]] + refused,
     }
 
 
@@ -170,39 +175,23 @@ def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     return [{"model": model, **table} for model, found in sorted(models.items()) for table in agreement(found)]
 
 
-def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the smallest distance of a win rate from 1/2 that its prompts detect with power .8, at the worst sd .5."""
+def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the smallest distance of a win rate from 1/2 that its prompts detect with power .8, at the worst sd .5.
+
+    No rate is farther than 1/2: prompts too few to detect even that have no row, which is a finding, and `in_table` is
+    None where they are too few for Holm over the table.
+    """
     rows = [row for row in win_rates if row["model"] != row["baseline"] and row["win_rate"]["clusters"] >= 2]
-    return [
-        {
-            **{name: row[name] for name in ("model", "baseline", "criterion", "judge")},
-            "clusters": row["win_rate"]["clusters"],
-            "alone": minimum_detectable_difference(row["win_rate"]["clusters"]),
-            "in_table": minimum_detectable_difference(row["win_rate"]["clusters"], tests=len(rows)),
-        }
-        for row in rows
-    ]
-
-
-def _ratings(verdicts: Sequence[Verdict], anchor: str, options: StatsOptions) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rate the models of every criterion and judge; a model compared with itself says nothing."""
-    groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-    for v in verdicts:
-        if v.model != v.baseline:
-            groups[v.criterion, v.judge].append(v)
-    rated, findings = [], []
-    for (criterion, judge), members in sorted(groups.items()):
-        games = comparisons_of(members)
-        if not games:
-            continue
-        try:
-            ratings = bradley_terry(
-                games, anchor, tie_model=options.tie_model, regularise=True, draws=options.draws, seed=options.seed
-            )
-        except DataError as error:
-            findings.append(f"no ratings for {criterion} by {judge}: {error.what}")
-            continue
-        rated.append({"criterion": criterion, "judge": judge, **ratings.to_json()})
-        if ratings.regularised:
-            findings.append(f"ratings for {criterion} by {judge} are regularised: some model only wins or only loses")
-    return rated, findings
+    found, few = [], []
+    for row in rows:
+        clusters = row["win_rate"]["clusters"]
+        alone, in_table = (
+            within(minimum_detectable_difference(clusters, tests=tests), FARTHEST) for tests in (1, len(rows))
+        )
+        names = {name: row[name] for name in ("model", "baseline", "criterion", "judge")}
+        if alone is None:
+            what = f"{row['model']} against {row['baseline']} on {row['criterion']} by {row['judge']}"
+            few.append(f"{what}: {clusters} prompts are too few to detect any distance of a win rate from 1/2")
+        else:
+            found.append({**names, "clusters": clusters, "alone": alone, "in_table": in_table})
+    return found, few
