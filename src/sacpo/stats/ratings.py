@@ -11,7 +11,7 @@ import numpy as np
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
-from sacpo.stats.edge import LEVEL, SAME, hardly_varies
+from sacpo.stats.edge import SAME, hardly_varies
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import OUTCOME_VALUES
 from sacpo.stats.rating_table import LOSS, TIE, WIN, Comparison, Flags, Floats, Table
@@ -22,7 +22,7 @@ PER_NAT = 400 / math.log(10)
 RIDGE = 0.01
 HALF = "half"
 """The tie model in which a tie is half a win of either side."""
-TAIL = (1 - LEVEL) / 2
+TAIL, HEAD = 0.025, 0.975
 EDGE_BATCHES = 4
 """Resamples at the edge, in multiples of the others: an exact end needs more of them."""
 
@@ -160,7 +160,7 @@ def _estimates(table: Table, model: TieModel, point: Floats, draws: int, seed: i
     resampled, apart = _bootstrap(table, model, draws, seed)
     scaled, spread = _scaled(point, table.anchor), _scaled(resampled, table.anchor)
     edge = _at_edge(table, spread, apart)
-    ends = np.array([np.quantile(of_one, (TAIL, 1 - TAIL)) for of_one in spread.T]).T if len(spread) else None
+    ends = np.array([np.quantile(of_one, (TAIL, HEAD)) for of_one in spread.T]).T if len(spread) else None
     if ends is not None and edge.any():
         ends[:, edge] = _edge_ends(table, model, edge, draws, seed)
     ratings = {}
@@ -208,7 +208,7 @@ def _edge_ends(table: Table, model: TieModel, edge: Flags, draws: int, seed: int
     extra = [_one_more(table, int(i)) for i in np.flatnonzero(edge)]
     rng = np.random.default_rng([seed, len(table.counts), len(extra)])
     ends = []
-    for side, quantile in ((LOSS, TAIL), (WIN, 1 - TAIL)):
+    for side, quantile in ((LOSS, TAIL), (WIN, HEAD)):
         more = [lost if side == LOSS else lost[:, ::-1] for lost in extra]
         clusters = np.concatenate([table.counts, more])
         drawn = [_weighted(table, model, clusters, draws, rng) for _ in range(EDGE_BATCHES)]
