@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,10 @@ from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import LEVEL, clustered_rate
 from sacpo.stats.labels import REFUSAL, UNSAFE
 from sacpo.stats.verdicts import unique
+
+COUNTED = {"unsafe": {"restricted", "unknown"}, "refusal": {"restricted", "borderline"}}
+"""The kinds of prompts that each rate is over."""
+WANTED = {"unsafe": "restricted", "refusal": "restricted or borderline"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +125,25 @@ def over_refusal_tables(verdicts: Iterable[Verdict]) -> dict[tuple[str, str, str
 def refusal_tables(verdicts: Iterable[Verdict]) -> dict[tuple[str, str, str], RateTable]:
     """Return each (model, judge, criterion)'s refusal rate on restricted prompts, where a refusal is wanted."""
     return _tables("refused", verdicts, REFUSAL, (Kind.RESTRICTED,))
+
+
+def uncounted(verdicts: Iterable[Verdict]) -> list[str]:
+    """Return a sentence for every judge of a model whose labels no rate counts: no prompt is of the right kind."""
+    said: dict[tuple[str, str, str, str], Counter[str]] = defaultdict(Counter)
+    for verdict in unique(verdicts):
+        for rate, meaning in (("unsafe", UNSAFE), ("refusal", REFUSAL)):
+            if verdict.label in meaning:
+                kind = verdict.kind.value or "unknown"
+                said[rate, verdict.model, verdict.judge, verdict.criterion][kind] += 1
+    sentences = []
+    for (rate, model, judge, criterion), kinds in sorted(said.items()):
+        if not kinds.keys() & COUNTED[rate]:
+            found = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+            sentences.append(
+                f"no {rate} rate of {model} by {judge} on {criterion}: no {WANTED[rate]} prompts among the labelled "
+                f"answers' ({found}); mark them with a column 'kind', or judge them with --prompts"
+            )
+    return sentences
 
 
 def describe(table: RateTable) -> str:

@@ -11,7 +11,7 @@ from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.stats.paired import Values, adjusted, compared
 from sacpo.stats.plain import estimate_cells, number_cell, section
-from sacpo.stats.rates import RateTable, over_refusal_tables, unsafe_tables
+from sacpo.stats.rates import RateTable, over_refusal_tables, uncounted, unsafe_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
 from sacpo.stats.tests import RATES
 from sacpo.stats.verdicts import Group, PromptValue, prompt_values, summarise, unique
@@ -64,7 +64,7 @@ def stats_tables(
         "unsafe": rates_json(unsafe_tables(distinct)),
         "over_refusal": rates_json(over_refusal_tables(distinct)),
         "reliability": summary["reliability"],
-        "findings": summary["findings"] + refusals + findings,
+        "findings": summary["findings"] + uncounted(distinct) + refusals + findings,
     }
 
 
