@@ -70,11 +70,13 @@ class BothOrders:
         accuracy: Of each order.
         both_correct: Right in both orders.
         agreement: Same winner in both orders, among the items read in both.
+        same_reply: The same over all items, an unread reply being a label of its own, as LLMBar publishes it.
     """
 
     accuracy: tuple[Estimate, Estimate]
     both_correct: Estimate
     agreement: Estimate
+    same_reply: Estimate
 
 
 def both_orders(
@@ -99,6 +101,7 @@ def both_orders(
         ),
         clustered_rate(both, clusters, unparsed=agreement.unparsed),
         agreement,
+        clustered_rate([a == b for a, b in zip(straight, swapped, strict=True)], clusters),
     )
 
 

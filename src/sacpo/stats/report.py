@@ -11,7 +11,7 @@ from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.stats.paired import Values, adjusted, compared
 from sacpo.stats.plain import estimate_cells, number_cell, section
-from sacpo.stats.rates import RateTable, over_refusal_tables, uncounted, unsafe_tables
+from sacpo.stats.rates import over_refusal_tables, rates_json, uncounted, unsafe_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
 from sacpo.stats.tests import RATES
 from sacpo.stats.verdicts import Group, PromptValue, prompt_values, summarise, unique
@@ -74,7 +74,7 @@ def render(tables: Mapping[str, Any]) -> str:
     sections = [
         section(
             f"Win rate{against} (ties half; prompts count when every order was read)",
-            "model;criterion;judge;win rate;95 %;prompts;unparsed;worst case",
+            "model;criterion;judge;win rate;95 %;prompts;unparsed;worst case;won, tied, lost",
             [_win_cells(row) for row in tables["win_rates"]],
         ),
         section(
@@ -88,8 +88,8 @@ def render(tables: Mapping[str, Any]) -> str:
             [_test_cells(row) for row in tables["tests"]],
         ),
         *(_rating_section(table) for table in tables["ratings"]),
-        _rate_section("Safety", tables["unsafe"]),
-        _rate_section("Over-refusal", tables["over_refusal"]),
+        rate_section("Safety", tables["unsafe"]),
+        rate_section("Over-refusal", tables["over_refusal"]),
         section(
             "Judges",
             "judge;criterion;first shown wins;flips with order;repeats agree;ties;unparsed",
@@ -156,18 +156,11 @@ def _ratings(
     return rated, findings
 
 
-def rates_json(tables: Mapping[tuple[str, str, str], RateTable]) -> list[dict[str, Any]]:
-    """Return rate tables by (model, judge, criterion) as JSON-ready rows."""
-    return [
-        {"model": model, "judge": judge, "criterion": criterion, **table.to_json()}
-        for (model, judge, criterion), table in tables.items()
-    ]
-
-
 def _win_cells(row: Mapping[str, Any]) -> list[str]:
     low, high = row["worst_case"]
+    counts = " ".join(map(str, row["won_tied_lost"]))
     name = row["model"] if not row["baseline"] else f"{row['model']} v {row['baseline']}"
-    return [name, row["criterion"], row["judge"], *estimate_cells(row["win_rate"]), f"{low:.3f} to {high:.3f}"]
+    return [name, row["criterion"], row["judge"], *estimate_cells(row["win_rate"]), f"{low:.3f} to {high:.3f}", counts]
 
 
 def _score_cells(row: Mapping[str, Any]) -> list[str]:
@@ -201,6 +194,7 @@ def _rating_section(table: Mapping[str, Any]) -> str:
     )
 
 
-def _rate_section(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def rate_section(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rate tables in words, a line each, under a title; "" without any."""
     lines = [f"{row['model']} ({row['judge']}): {row['text']}" for row in rows]
     return "\n".join([title, *lines]) if lines else ""

@@ -52,6 +52,7 @@ class WinRow:
         win_rate: Over prompts that count; its `unparsed` counts the prompts that do not.
         worst, best: The win rate over all prompts with every unparsed verdict lost, or won.
         by_order: The win rate of each order's verdicts alone: far apart, the judge follows the position.
+        won_tied_lost: Prompts that count by their value: above 1/2, at it, below.
         verdicts, unparsed_verdicts: Distinct verdicts, and those that could not be read.
     """
 
@@ -60,6 +61,7 @@ class WinRow:
     worst: float
     best: float
     by_order: Mapping[str, Estimate]
+    won_tied_lost: tuple[int, int, int]
     verdicts: int
     unparsed_verdicts: int
 
@@ -70,6 +72,7 @@ class WinRow:
             "win_rate": self.win_rate.to_json(),
             "worst_case": [self.worst, self.best],
             "by_order": {order: estimate.to_json() for order, estimate in self.by_order.items()},
+            "won_tied_lost": list(self.won_tied_lost),
             "verdicts": self.verdicts,
             "unparsed_verdicts": self.unparsed_verdicts,
         }
@@ -210,9 +213,16 @@ def _win_row(group: Group, members: list[Verdict]) -> WinRow:
         math.fsum(prompt.lowest for prompt in values) / len(values),
         math.fsum(prompt.highest for prompt in values) / len(values),
         by_order,
+        _won_tied_lost([value for value, _ in counted]),
         len(members),
         sum(verdict.outcome is Outcome.UNPARSED for verdict in members),
     )
+
+
+def _won_tied_lost(values: Sequence[float]) -> tuple[int, int, int]:
+    even = OUTCOME_VALUES[Outcome.TIE]
+    won, lost = sum(value > even for value in values), sum(value < even for value in values)
+    return won, len(values) - won - lost, lost
 
 
 def _order_rate(members: list[Verdict]) -> Estimate:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo.cli.stats.alpaca import length_findings, read_difficulty, read_weights, with_published
 from sacpo.cli.stats.paired import one_against_all
 from sacpo.cli.stats.published import read_published
 from sacpo.cli.stats.read import VerdictSet, read_sets
@@ -16,8 +17,9 @@ from sacpo.judging.people.gold import gold_rows
 from sacpo.judging.people.raters import agreement
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
-from sacpo.stats.rates import refusal_tables
-from sacpo.stats.report import rates_json, stats_tables
+from sacpo.stats.majority import majority
+from sacpo.stats.rates import rates_json, refusal_tables, refusals_apart
+from sacpo.stats.report import stats_tables
 from sacpo.stats.tests import minimum_detectable_difference, within
 from sacpo.stats.verdicts import unique
 
@@ -43,6 +45,9 @@ class StatsOptions:
         seed: Of bootstraps and permutations.
         form: "verdicts" for the package's own files, stores and runs; or a key of `published.FORMATS`.
         gold: The judge or annotator whose labels count as the truth; None: nobody's.
+        majority: Also the majority of all judges, as a judge of its own.
+        difficulty: AlpacaEval's file of instructions' difficulties, for the length control; None: none.
+        length_weights: Its file of models' length-control coefficients, to stand beside; None: none.
     """
 
     baseline: str | None = None
@@ -55,6 +60,9 @@ class StatsOptions:
     seed: int = 0
     form: str = "verdicts"
     gold: str | None = None
+    majority: bool = False
+    difficulty: Path | None = None
+    length_weights: Path | None = None
 
 
 def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
@@ -67,8 +75,9 @@ def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = No
     Returns:
         `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
         `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
-        where a judge gives probabilities), `shown_first`, `agreement`,
-        `agreement_by_model` (of single answers, where there are several models) and `gold`.
+        where a judge gives probabilities), `refused_restricted`, `refusals_apart`, `shown_first`, `agreement`,
+        `agreement_by_model` (of single answers, where there are several models), `gold` and `gold_by_category` (where
+        there are several categories).
 
     Raises:
         DataError: See `read_sets`, `stats_tables` and `one_against_all`.
@@ -94,6 +103,8 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
     """Return the tables of one prompt set."""
     distinct = unique(found.verdicts)
     verdicts, drawn = drawn_orders(distinct)
+    if options.majority:
+        verdicts = unique([*verdicts, *majority(verdicts)])
     tables = stats_tables(
         verdicts,
         options.baseline,
@@ -105,21 +116,50 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
     )
     anchor, against = tables["baseline"], options.against
     detectable, few = _detectable(tables["win_rates"])
+    leaderboard = leaderboard_rows(verdicts)
+    controlled, apart = _length_controlled(verdicts, found.lengths, leaderboard, options)
     return {
         "prompts": found.prompts,
         "verdicts": len(distinct),
         **tables,
         "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
         "detectable": detectable,
-        "length_controlled": length_rows(verdicts, found.lengths, draws=LENGTH_DRAWS, seed=options.seed),
-        "leaderboard": leaderboard_rows(verdicts),
+        "length_controlled": controlled,
+        "leaderboard": leaderboard,
         "refused_restricted": rates_json(refusal_tables(verdicts)),
+        "refusals_apart": refusals_apart(verdicts),
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),
         "agreement_by_model": _agreement_by_model(distinct),
-        "findings": tables["findings"] + few,
+        "findings": tables["findings"] + few + apart,
         "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
+        "gold_by_category": [] if options.gold is None else _gold_by_category(distinct, options.gold),
     }
+
+
+def _length_controlled(
+    verdicts: Sequence[Verdict],
+    lengths: Mapping[str, int],
+    leaderboard: Sequence[Mapping[str, Any]],
+    options: StatsOptions,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return length-controlled win rates, AlpacaEval's own beside them, and how far the two are apart."""
+    difficulty = {} if options.difficulty is None else read_difficulty(options.difficulty)
+    weights = {} if options.length_weights is None else read_weights(options.length_weights)
+    rows = length_rows(verdicts, lengths, difficulty=difficulty, draws=LENGTH_DRAWS, seed=options.seed)
+    rows = with_published(rows, weights, difficulty, {row["model"]: row["n_total"] for row in leaderboard})
+    return rows, length_findings(rows, leaderboard, bool(difficulty))
+
+
+def _gold_by_category(verdicts: Sequence[Verdict], gold: str) -> list[dict[str, Any]]:
+    """Return the judges' accuracy on each category alone, such as LLMBar's subsets in one file."""
+    categories: dict[str, list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        categories[v.category].append(v)
+    if len(categories) == 1:
+        return []  # the pooled table says it
+    labelled = {name: of for name, of in sorted(categories.items()) if gold in {v.judge for v in of}}
+    return [{"category": name, **row} for name, of in labelled.items() for row in gold_rows(of, gold, required=False)]
 
 
 def drawn_orders(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], list[Verdict]]:

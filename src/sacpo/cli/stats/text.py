@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sacpo.stats.plain import estimate_cells, number_cell, section
-from sacpo.stats.report import render
+from sacpo.stats.report import rate_section, render
+
+GOLD_COLUMNS = (
+    "judge;criterion;gold;right, ab;right, ba;right in both;agreement;same reply, unread or not;items;unread;"
+    "without gold"
+)
 
 
 def render_stats(result: Mapping[str, Any]) -> str:
@@ -31,7 +36,7 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
         ),
         section(
             "Length-controlled win rate (at equal lengths; length effect in log-odds, above 0: longer answers win)",
-            "model;baseline;criterion;judge;controlled;95 %;prompts;left out;plain;length effect;longer by",
+            "model;baseline;criterion;judge;controlled;95 %;prompts;left out;plain;length effect;longer by;official",
             [_length_cells(row) for row in tables["length_controlled"]],
         ),
         section(
@@ -42,6 +47,14 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
         _rates("Unsafe answers by category", tables["unsafe"]),
         _rates("Refused harmless prompts by category", tables["over_refusal"]),
         _rates("Refused restricted prompts by category", tables["refused_restricted"]),
+        *(
+            rate_section(
+                f"{degree.capitalize()} refusals alone, {prompts} prompts",
+                [row for row in tables["refusals_apart"] if (row["degree"], row["prompts"]) == (degree, prompts)],
+            )
+            for prompts in ("borderline", "restricted")
+            for degree in ("full", "partial")
+        ),
         section(
             "Share of the longer answer (ties half; .5 without length bias)",
             "judge;criterion;share;95 %;verdicts;unknown lengths",
@@ -62,8 +75,13 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
         *(_agreement(table) for table in [*tables["agreement"], *tables["agreement_by_model"]]),
         section(
             "Judges against gold labels (a reply that could not be read is wrong; agreement is of the two orders)",
-            "judge;criterion;gold;right, ab;right, ba;right in both;agreement;items;unread;without gold",
+            GOLD_COLUMNS,
             [_gold_cells(row) for row in tables["gold"]],
+        ),
+        section(
+            "Judges against gold labels, each category alone",
+            f"category;{GOLD_COLUMNS}",
+            [[row["category"] or "-", *_gold_cells(row)] for row in tables["gold_by_category"]],
         ),
     ]
     return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
@@ -86,7 +104,8 @@ def _detectable_cells(row: Mapping[str, Any]) -> list[str]:
 def _length_cells(row: Mapping[str, Any]) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
     slope, difference = f"{row['length_slope']:+.2f}", f"{row['mean_length_difference']:+.0f}"
-    return [*names, *estimate_cells(row["controlled"]), estimate_cells(row["raw"])[0], slope, difference]
+    theirs = "-" if row["alpaca_eval"] is None else f"{row['alpaca_eval']['length_controlled_winrate']:.2f} %"
+    return [*names, *estimate_cells(row["controlled"]), estimate_cells(row["raw"])[0], slope, difference, theirs]
 
 
 def _leaderboard_cells(row: Mapping[str, Any]) -> list[str]:
@@ -139,7 +158,7 @@ def _agreement(table: Mapping[str, Any]) -> str:
 def _gold_cells(row: Mapping[str, Any]) -> list[str]:
     said = row["accuracy"]
     orders = [said.get(order, said.get("") if order == "ab" else None) for order in ("ab", "ba")]
-    shares = [*orders, row["both_correct"], row["positional_agreement"]]
+    shares = [*orders, row["both_correct"], row["positional_agreement"], row["same_reply"]]
     return [
         *(row[name] for name in ("judge", "criterion", "gold")),
         *("-" if share is None else " ".join(estimate_cells(share)[:2]) for share in shares),
