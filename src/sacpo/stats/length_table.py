@@ -13,7 +13,7 @@ from sacpo.errors import DataError
 from sacpo.stats.alpaca import leaderboard_row
 from sacpo.stats.intervals import OUTCOME_VALUES
 from sacpo.stats.length import length_controlled_win_rate
-from sacpo.stats.verdicts import PromptValue, pairwise_groups, prompt_values
+from sacpo.stats.verdicts import PromptValue, pairwise_groups, unique
 
 FEWEST = 2
 
@@ -43,9 +43,10 @@ def length_rows(
     """
     if not lengths:
         return []
-    groups = pairwise_groups(verdicts)
+    distinct = unique(verdicts)
+    groups = distinct.groups
     rows = []
-    for group, prompts in prompt_values([v for members in groups.values() for v in members]).items():
+    for group, prompts in distinct.prompts.items():
         own, other = _mean_lengths(groups[group], lengths)
         known = [prompt.prompt_id in own for prompt in prompts]
         if group.model == group.baseline or not any(known):

@@ -14,7 +14,11 @@ from sacpo.errors import DataError
 
 LARGEST = sys.float_info.max
 DO = "give a file that sacpo wrote, or make it again"
+OPTIONAL = ("category", "baseline", "baseline_hash", "label", "order")
+KINDS = {kind.value: kind for kind in Kind}
+OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 REQUIRED = ("prompt_id", "cluster", "model", "criterion", "judge", "answer_hash")
+TEXTS = {*REQUIRED, *OPTIONAL}
 
 
 def read_rows(path: Path, own: str) -> Iterator[Row]:
@@ -36,7 +40,12 @@ def verdict_of(row: Row) -> Verdict:
     Raises:
         DataError: A field is missing, unknown, or not of its type.
     """
-    given = {name: _checked(row, name, value) for name, value in row.data.items() if value is not None}
+    given: dict[str, Any] = {}
+    for name, value in row.data.items():
+        if type(value) is str and name in TEXTS and value.isascii():  # nearly all of them
+            given[name] = value
+        elif value is not None:
+            given[name] = _checked(row, name, value)
     lacking = [name for name in REQUIRED if name not in given]
     if lacking:
         raise DataError(
@@ -78,16 +87,16 @@ def _count(value: Any) -> int | None:
 
 
 def _kind(value: Any) -> Kind | None:
-    return next((kind for kind in Kind if kind.value == value), None)
+    return KINDS.get(value) if type(value) is str else None
 
 
 def _outcome(value: Any) -> Outcome | None:
-    return next((outcome for outcome in Outcome if outcome.value == value), None)
+    return OUTCOMES.get(value) if type(value) is str else None
 
 
 CHECKS: dict[str, Callable[[Any], Any]] = {
     **dict.fromkeys(REQUIRED, _name),
-    **dict.fromkeys(("category", "baseline", "baseline_hash", "label", "order"), _text),
+    **dict.fromkeys(OPTIONAL, _text),
     **dict.fromkeys(("score", "probability"), _number),
     **dict.fromkeys(("repeat", "sample"), _count),
     "kind": _kind,

@@ -102,7 +102,8 @@ def _sets(paths: Sequence[Path], options: StatsOptions) -> list[VerdictSet]:
 def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
     """Return the tables of one prompt set."""
     distinct = unique(found.verdicts)
-    verdicts, drawn = drawn_orders(distinct)
+    every, drawn = drawn_orders(distinct)
+    verdicts = unique(every) if drawn else distinct
     if options.majority:
         verdicts = unique([*verdicts, *majority(verdicts)])
     tables = stats_tables(
