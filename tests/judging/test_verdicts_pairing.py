@@ -42,7 +42,7 @@ def test_without_a_baseline_answers_are_judged_alone() -> None:
 
 
 def test_missing_baseline_answers_are_named() -> None:
-    with pytest.raises(DataError, match=r"2 of 3(.|\n)*p \(sample 1\), q"):
+    with pytest.raises(DataError, match=r"2 of 3(.|\n)*'prompt p' \(p, sample 1\), 'prompt q' \(q\)"):
         judge_answers(
             number_judge(), [answer(P, "1"), answer(P, "1", sample=1), answer(Q, "2")], [answer(P, "1", "sft")]
         )

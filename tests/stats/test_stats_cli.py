@@ -106,11 +106,19 @@ def test_a_model_that_nobody_judged_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_few_prompts_can_detect(tmp_path: Path) -> None:
-    found = tables_of(tmp_path, [game(model, i, WIN) for model in ("a", "b", "sft") for i in range(6)])["detectable"]
-    # (t_.975(5) + t_.8(5)) * .5 / sqrt(6) = (2.5706 + .9195) * .20412; with two rows t_.9875(5) = 3.1634.
-    assert [row["model"] for row in found] == ["a", "b"]
-    assert found[0]["alone"] == pytest.approx(0.7124, abs=1e-4)
-    assert found[0]["in_table"] == pytest.approx((3.1634 + 0.9195) * 0.20412, abs=1e-4)
+    verdicts = [game(model, i, WIN) for model in ("a", "b", "sft") for i in range(16)]
+    verdicts += [game("few", i, WIN) for i in range(6)] + [game("some", i, WIN) for i in range(11)]
+    tables = tables_of(tmp_path, verdicts)
+    found = {row["model"]: row for row in tables["detectable"]}
+    # (t_.975(15) + t_.8(15)) * .5 / sqrt(16) = (2.1314 + .8662) * .125; with four rows t_.99375(15) = 2.8366.
+    assert list(found) == ["a", "b", "some"]
+    assert found["a"]["alone"] == pytest.approx(0.3747, abs=1e-4)
+    assert found["a"]["in_table"] == pytest.approx((2.8366 + 0.8662) * 0.125, abs=1e-4)
+    # 6 prompts: (2.5706 + .9195) * .5 / sqrt(6) = .712 is farther from 1/2 than any rate; 11: .469, and .592 of four.
+    assert (found["some"]["alone"], found["some"]["in_table"]) == (pytest.approx(0.4684, abs=1e-3), None)
+    assert [text for text in tables["findings"] if "too few to detect" in text] == [
+        "few against sft on helpfulness by grader: 6 prompts are too few to detect any distance of a win rate from 1/2"
+    ]
 
 
 def test_one_judges_other_criterion_is_not_unparsed(tmp_path: Path) -> None:
@@ -283,7 +291,7 @@ def test_the_command_prints_text_or_json(tmp_path: Path) -> None:
     text = run_cli(str(run), "--against", "sft", "--ratings", "--draws", "5")
     assert text.exit_code == 0, text.output
     assert text.output.count("== prompts: ") == 2
-    for title in ("Win rate against sft", "Bradley-Terry ratings", "Every model against one", "Detectable distance"):
+    for title in ("Win rate against sft", "Bradley-Terry ratings", "Every model against one", "too few to detect"):
         assert text.output.count(title) == 2
     assert "nan" not in text.output
     done = run_cli(str(run), "--json", "--prompts", "report")

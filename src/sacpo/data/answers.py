@@ -27,6 +27,8 @@ FILE = "answers.jsonl"
 PROMPTS = ("prompt", "instruction", "question", "Behavior")
 TEXTS = ("output", "completion", "response", "answer")
 MODELS = ("generator", "model")
+SHOWN = 60
+"""Characters of a prompt in a message."""
 GENERAL_NAMES = ("answers", "outputs", "model_outputs", "generations", "responses")
 
 
@@ -190,5 +192,7 @@ def distinct_answers(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def place_of(answer: Answer) -> str:
-    """Return an answer's prompt, and its number where it is not the first, for a message."""
-    return answer.prompt.id if answer.sample == 0 else f"{answer.prompt.id} (sample {answer.sample})"
+    """Return an answer's prompt by its text and id, and its number where it is not the first, for a message."""
+    text = " ".join(answer.prompt.text.split())
+    short = text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+    return f"'{short}' ({answer.prompt.id}{f', sample {answer.sample}' if answer.sample else ''})"

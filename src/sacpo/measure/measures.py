@@ -78,7 +78,8 @@ def measure(
     flags = _flags(distinct, risky, distinct)
     metrics = {**_win_rates(distinct), **_mean_scores(distinct), **_rates(flags), **_of_answers(own)}
     if kl_terms:
-        metrics["kl"] = mean_interval([term for _, term in kl_terms], [cluster for cluster, _ in kl_terms])
+        terms, clusters = [term for _, term in kl_terms], [cluster for cluster, _ in kl_terms]
+        metrics["kl"] = mean_interval(terms, clusters, zero_is_exact=True)
     return {
         "metrics": _json(metrics),
         "categories": {name: _json(found) for name, found in _by_category(distinct, flags).items()},

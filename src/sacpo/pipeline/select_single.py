@@ -10,9 +10,10 @@ from typing import Any
 
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.pipeline.stages.verdicts import MEASURES
-from sacpo.recipe.explain import checked, did_you_mean
+from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
+from sacpo.select.causes import why_unmeasured
 from sacpo.stats.estimate import Estimate
 
 Spec = ConstraintSpec | ObjectiveSpec
@@ -34,12 +35,17 @@ def select(
     specs = [checked(ConstraintSpec, constraint, prompts="answers") for constraint in constraints]
     goal = checked(ObjectiveSpec, objective, prompts="answers")
     measures: dict[str, dict[str, Any]] = {}
+    unread: set[str] = set()
     for folder in judged:
-        for name, metrics in _measures(Path(folder)).items():
+        for name, every in _measures(Path(folder)).items():
+            metrics = {key: one for key, one in every.items() if one["value"] is not None}
+            unread |= every.keys() - metrics.keys()
             known = measures.setdefault(name, {"answers": {"metrics": {}}})["answers"]["metrics"]
             _check_alike(name, known, metrics, [*specs, goal], Path(folder))
             known |= metrics
-    _check_measured([*specs, goal], {metric for sets in measures.values() for metric in sets["answers"]["metrics"]})
+    _check_measured(
+        [*specs, goal], {metric for sets in measures.values() for metric in sets["answers"]["metrics"]}, unread
+    )
     return select_model(measures, specs, goal, roles={"answers": "tuning"})
 
 
@@ -53,7 +59,6 @@ def _measures(folder: Path) -> dict[str, dict[str, Any]]:
         for estimates in found.values():
             for estimate in estimates.values():
                 _check_numbers(Estimate.from_json(estimate))
-        found = {name: {key: one for key, one in of.items() if one["value"] is not None} for name, of in found.items()}
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         raise DataError("not the measures of 'judge'", where=path, do="judge the answers again") from error
     return found
@@ -84,15 +89,19 @@ def _key(spec: Spec) -> str:
     return f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
 
 
-def _check_measured(wanted: Sequence[Spec], measured: Collection[str]) -> None:
+def _check_measured(wanted: Sequence[Spec], measured: Collection[str], unread: Collection[str]) -> None:
     """Refuse a bound or an objective on what no folder measures: no model could ever meet it."""
     for spec in wanted:
         name = _key(spec)
-        if name not in measured:
-            raise RecipeError(
-                f"no folder measures '{name}'",
-                where="objective" if isinstance(spec, ObjectiveSpec) else "constraints",
-                value=name,
-                allowed=sorted(measured),
-                do=did_you_mean(name, measured, "judge the answers by this criterion; a win rate needs a baseline"),
-            )
+        if name in measured:
+            continue
+        what, do = why_unmeasured(name, measured)
+        if name in unread:
+            what, do = f"no verdict that '{name}' counts could be read", "judge again with --ask-again"
+        raise RecipeError(
+            what,
+            where="objective" if isinstance(spec, ObjectiveSpec) else "constraints",
+            value=name,
+            allowed=sorted(measured),
+            do=do,
+        )

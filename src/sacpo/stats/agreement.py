@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sacpo.errors import DataError
+from sacpo.stats.edge import LEVEL, SAME, gaffke_ends, hardly_varies
 from sacpo.stats.estimate import Estimate
-from sacpo.stats.intervals import LEVEL, cluster_codes, clustered_rate, upper_bound
+from sacpo.stats.intervals import cluster_codes, clustered_rate
 
 Label = Hashable | None
 Floats = NDArray[np.float64]
@@ -30,8 +31,9 @@ def cohen_kappa(
 ) -> Estimate:
     """Estimate Cohen's kappa of two raters, `(p_o - p_e) / (1 - p_e)`, p_e from each rater's own label shares.
 
-    The interval is a jackknife over clusters with t quantiles. Without any disagreement, where a jackknife has no
-    width, its lower end is the kappa at the exact upper bound of the disagreement rate.
+    The interval is a jackknife over clusters with t quantiles. Where the clusters hardly vary, all or nearly all of
+    them in agreement or none, its ends are the kappas at Gaffke's ends of the observed agreement (`sacpo.stats.edge`;
+    Clopper and Pearson's for single items), with chance as measured.
 
     Args:
         first: One rater's labels; None where there is none (an unparsed reply): such items are left out and counted.
@@ -118,15 +120,18 @@ def _jackknifed(
         return Estimate(None, None, None, n, m, unread, "none: only one label was ever given")
     if m < 2:
         return Estimate(value, None, None, n, m, unread, "none: one cluster")
-    if observed[0] >= 1 - 1e-12:
-        worst = upper_bound(0, m, (1 + LEVEL) / 2) / (1 - float(expected[0]))
-        return Estimate(1.0, max(-1.0, 1 - worst), 1.0, n, m, unread, "exact bound: no disagreement")
     sums = np.zeros((m, rows.shape[1]))
     np.add.at(sums, codes, rows)
     left_out = _beyond_chance(*agreement(total - sums))
     left_out = np.sort(np.where(np.isnan(left_out), value, left_out))
+    means = agreement(sums)[0]
     half = float(stats.t.ppf((1 + LEVEL) / 2, m - 1)) * math.sqrt((m - 1) * float(left_out.var()))
-    return Estimate(value, max(-1.0, value - half), min(1.0, value + half), n, m, unread, "cluster jackknife t")
+    low, high, method = value - half, value + half, "cluster jackknife t"
+    if hardly_varies(means) or np.ptp(left_out) < SAME:
+        ends = gaffke_ends(means, np.bincount(codes).astype(float), 0.0, 1.0)
+        least, most = ((end - float(expected[0])) / (1 - float(expected[0])) for end in ends)
+        low, high, method = min(low, least), max(high, most), "Gaffke: hardly any variation"
+    return Estimate(value, max(-1.0, low), min(1.0, high), n, m, unread, method)
 
 
 def _both_read(

@@ -17,9 +17,9 @@ from scipy import stats
 
 from sacpo.data.records import Outcome
 from sacpo.errors import DataError
+from sacpo.stats.edge import LEVEL, SAME, gaffke_ends, hardly_varies
 from sacpo.stats.estimate import Estimate
 
-LEVEL = 0.95
 OUTCOME_VALUES = {Outcome.WIN: 1.0, Outcome.TIE: 0.5, Outcome.LOSS: 0.0}
 FEW_EVENTS_FOR_VARIANCE = 0.5
 FEW_EVENTS_FOR_SHAPE = 5.0
@@ -31,31 +31,50 @@ Numbers = Floats | float
 
 
 def mean_interval(
-    values: Sequence[float] | Floats, clusters: Sequence[Hashable] | None = None, *, unparsed: int = 0
+    values: Sequence[float] | Floats,
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    unparsed: int = 0,
+    bounds: tuple[float, float] | None = None,
+    zero_is_exact: bool = False,
 ) -> Estimate:
     """Estimate a mean with a cluster-robust t interval.
 
-    `mean +- t(m - 1) sqrt(m / (m - 1) sum_c (sum_{i in c} (v_i - mean))^2) / n` for m clusters of n items.
+    `mean +- t(m - 1) sqrt(m / (m - 1) sum_c (sum_{i in c} (v_i - mean))^2) / n` for m clusters of n items. The
+    interval stays within the bounds, and where clusters hardly vary its ends are Gaffke's (`sacpo.stats.edge`).
 
     Args:
         values: Any finite numbers.
         clusters: Each value's cluster; None when all are independent.
         unparsed: Items left out before, reported beside the estimate.
+        bounds: The least and the most that a value can be; None: not known.
+        zero_is_exact: Values that are all 0 have a mean of 0 for certain: log-ratios of a model and itself.
 
     Returns:
-        The estimate; without ends when there are fewer than two clusters.
+        The estimate; without ends when there are fewer than two clusters, or no variation within unknown bounds.
 
     Raises:
-        DataError: A value is not finite, or the clusters do not match the values.
+        DataError: A value is not finite or out of bounds, or the clusters do not match the values.
     """
     data = _finite(values)
     if data.size == 0:
         return _nothing(unparsed)
-    spread = _spread(data, cluster_codes(clusters, data.size))
+    codes = cluster_codes(clusters, data.size)
+    spread = _spread(data, codes)
     if spread.m < 2:
         return Estimate(spread.mean, None, None, data.size, spread.m, unparsed, "none: one cluster")
+    least, most = bounds or (-math.inf, math.inf)
+    if data.min() < least or data.max() > most:
+        raise DataError("a value lies out of its bounds", value=[data.min(), data.max()], allowed=f"{least} to {most}")
+    means = cluster_means(data, codes)
+    if bounds is not None and hardly_varies(means):
+        low, high = gaffke_ends(means, np.bincount(codes).astype(float), least, most)
+        return Estimate(spread.mean, low, high, data.size, spread.m, unparsed, "Gaffke: hardly any variation")
+    if (spread.variance == 0 or np.ptp(means) == 0) and not (zero_is_exact and np.abs(data).max() < SAME):
+        return Estimate(spread.mean, None, None, data.size, spread.m, unparsed, "none: no variation")
     half = _t(spread.m - 1) * math.sqrt(spread.variance)
-    return Estimate(spread.mean, spread.mean - half, spread.mean + half, data.size, spread.m, unparsed, "cluster t")
+    low, high = max(least, spread.mean - half), min(most, spread.mean + half)
+    return Estimate(spread.mean, low, high, data.size, spread.m, unparsed, "cluster t")
 
 
 def rate_interval(successes: int, n: int, *, unparsed: int = 0, level: float = LEVEL) -> Estimate:
@@ -197,6 +216,12 @@ def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> Ints:
         raise DataError("as many cluster labels as values are needed", value=len(clusters), allowed=n)
     seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(label, len(seen)) for label in clusters], dtype=np.int64)
+
+
+def cluster_means(data: Floats, codes: Ints) -> Floats:
+    """Return each cluster's mean, by its number; the items' order does not matter."""
+    order = np.lexsort((data, codes))
+    return np.bincount(codes[order], weights=data[order]) / np.bincount(codes)
 
 
 @dataclass(frozen=True, slots=True)

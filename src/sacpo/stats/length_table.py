@@ -9,16 +9,22 @@ from dataclasses import asdict
 from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
+from sacpo.errors import DataError
 from sacpo.stats.alpaca import leaderboard_row
 from sacpo.stats.intervals import OUTCOME_VALUES
 from sacpo.stats.length import length_controlled_win_rate
-from sacpo.stats.verdicts import pairwise_groups, prompt_values
+from sacpo.stats.verdicts import PromptValue, pairwise_groups, unique
 
 FEWEST = 2
 
 
 def length_rows(
-    verdicts: Iterable[Verdict], lengths: Mapping[str, int], *, draws: int = 200, seed: int = 0
+    verdicts: Iterable[Verdict],
+    lengths: Mapping[str, int],
+    *,
+    difficulty: Mapping[str, float] | None = None,
+    draws: int = 200,
+    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Return every group's length-controlled win rate; one item a prompt, as in the plain win rate.
 
@@ -28,12 +34,19 @@ def length_rows(
     Args:
         verdicts: In any order; duplicates count once.
         lengths: Each answer's length by its hash.
+        difficulty: How hard each prompt is, by its id; None leaves the term out of the fit.
         draws: Bootstrap resamples.
         seed: Of the resampling.
+
+    Raises:
+        DataError: A prompt's difficulty is not known.
     """
-    groups = pairwise_groups(verdicts)
+    if not lengths:
+        return []
+    distinct = unique(verdicts)
+    groups = distinct.groups
     rows = []
-    for group, prompts in prompt_values([v for members in groups.values() for v in members]).items():
+    for group, prompts in distinct.prompts.items():
         own, other = _mean_lengths(groups[group], lengths)
         known = [prompt.prompt_id in own for prompt in prompts]
         if group.model == group.baseline or not any(known):
@@ -42,12 +55,25 @@ def length_rows(
             [prompt.value if found else None for prompt, found in zip(prompts, known, strict=True)],
             [own.get(prompt.prompt_id, 0.0) for prompt in prompts],
             [other.get(prompt.prompt_id, 0.0) for prompt in prompts],
+            difficulty=None if not difficulty else _difficulties(prompts, difficulty),
             clusters=[prompt.cluster for prompt in prompts],
             draws=draws,
             seed=seed,
         )
         rows.append({**group._asdict(), **controlled.to_json()})
     return rows
+
+
+def _difficulties(prompts: Sequence[PromptValue], difficulty: Mapping[str, float]) -> list[float]:
+    unknown = [prompt.prompt_id for prompt in prompts if prompt.prompt_id not in difficulty]
+    if unknown:
+        raise DataError(
+            f"no difficulty of {len(unknown)} of {len(prompts)} prompts",
+            where="--difficulty",
+            value=unknown[:3],
+            do="give the difficulties of these instructions, or leave them out",
+        )
+    return [difficulty[prompt.prompt_id] for prompt in prompts]
 
 
 def leaderboard_rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:

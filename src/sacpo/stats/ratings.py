@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.stats.edge import SAME, hardly_varies
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import OUTCOME_VALUES
+from sacpo.stats.rating_table import LOSS, TIE, WIN, Comparison, Flags, Floats, Table
 from sacpo.stats.tie_models import TIE_MODELS, TieModel, fit
 
 ANCHOR = 1000.0
 PER_NAT = 400 / math.log(10)
 RIDGE = 0.01
-COLUMNS = {1.0: 0, 0.5: 1, 0.0: 2}
-
-Floats = NDArray[np.float64]
-
-
-class Comparison(NamedTuple):
-    """One verdict between two models; `value` is the first's: 1, .5 or 0; comparisons of a cluster are dependent."""
-
-    cluster: Hashable
-    first: str
-    second: str
-    value: float
+HALF = "half"
+"""The tie model in which a tie is half a win of either side."""
+TAIL, HEAD = 0.025, 0.975
+EDGE_BATCHES = 4
+"""Resamples at the edge, in multiples of the others: an exact end needs more of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +32,15 @@ class Ratings:
     """Bradley-Terry ratings: the baseline has 1000, and 400 more mean ten to one among decided comparisons.
 
     Attributes:
-        ratings: Each model's rating, the highest first; intervals by prompt bootstrap.
+        ratings: Each model's rating, the highest first; intervals by prompt bootstrap. See `_edge_ends` for a model
+            that hardly ever wins, or hardly ever loses.
         baseline: The anchor; its rating has no width.
-        tie_model: "Davidson" or "Rao-Kupper".
-        tie_parameter: `nu` of Davidson's model, `kappa` of Rao and Kupper's.
+        tie_model: "Davidson", "Rao-Kupper" or "half".
+        tie_parameter: `nu` of Davidson's model, `kappa` of Rao and Kupper's; 0 where ties are halves.
         regularised: The maximum likelihood does not exist; the ratings are those of a weak Gaussian prior.
         regularised_draws: Bootstrap resamples of which the same holds.
         draws: Bootstrap resamples.
+        reason: Why the maximum likelihood does not exist; "" where it does.
     """
 
     ratings: dict[str, Estimate]
@@ -56,6 +50,7 @@ class Ratings:
     regularised: bool
     regularised_draws: int
     draws: int
+    reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the ratings as a JSON-ready dictionary."""
@@ -74,12 +69,13 @@ def bradley_terry(
 ) -> Ratings:
     """Fit Bradley-Terry ratings with ties; the comparisons' order does not matter.
 
-    The maximum likelihood exists only if every model is reached from every other along wins and ties.
+    The maximum likelihood exists only if every model is reached from every other along wins and ties, and the tie
+    parameter is bounded: one pair of models with wins of both sides is enough.
 
     Args:
         comparisons: Verdicts between pairs of models.
         baseline: The model at 1000.
-        tie_model: "davidson" or "rao-kupper".
+        tie_model: "davidson", "rao-kupper", or "half": plain Bradley-Terry, a tie half a win of either side.
         regularise: Where the maximum does not exist, use a Gaussian prior of precision .01 instead of refusing.
         draws: Bootstrap resamples of clusters; a resample without a maximum gets that prior, and is counted.
         seed: Of the resampling.
@@ -88,30 +84,33 @@ def bradley_terry(
         DataError: Unknown baseline or tie model, a model compared with itself or not connected to the others by any
             comparison, a value other than 0, .5, 1; or no maximum likelihood, unless `regularise`.
     """
-    if tie_model not in TIE_MODELS:
-        raise DataError("unknown tie model", value=tie_model, allowed=sorted(TIE_MODELS))
-    model = TIE_MODELS[tie_model]
-    table = _Table.of(comparisons, baseline)
+    allowed = sorted([*TIE_MODELS, HALF])
+    if tie_model not in allowed:
+        raise DataError("unknown tie model", value=tie_model, allowed=allowed)
+    model = TIE_MODELS["davidson" if tie_model == HALF else tie_model]
+    table = Table.of(comparisons, baseline)
+    if tie_model == HALF:
+        table = table.with_ties_halved()
     total = table.counts.sum(axis=0, keepdims=True)
-    lost = _without_maximum(total, table)
-    if lost[0] and not regularise:
+    apart = table.apart(total)[0]
+    if apart.any() and not regularise:
         raise DataError(
             "Bradley-Terry ratings do not exist: some models only win, only lose, or no comparison was decided",
             value=table.names,
             allowed="every model reached from every other along wins and ties",
             do="add comparisons, or ask for regularised ratings (regularise=True)",
         )
-    point, tie = fit(total, table.design, model, np.where(lost, RIDGE, 0.0))
-    resampled, lost_draws = _bootstrap(table, model, draws, seed)
-    ratings = _estimates(table, point[0], resampled)
+    point, tie = fit(total, table.design, model, np.where([apart.any()], RIDGE, 0.0))
+    ratings, lost_draws = _estimates(table, model, point[0], draws, seed)
     return Ratings(
         dict(sorted(ratings.items(), key=lambda item: (-(item[1].value or 0.0), item[0]))),
         baseline,
-        model.name,
-        math.exp(tie[0]) if total[..., 1].sum() else float(tie_model == "rao-kupper"),
-        bool(lost[0]),
+        HALF if tie_model == HALF else model.name,
+        math.exp(tie[0]) if total[..., TIE].sum() else float(tie_model == "rao-kupper"),
+        bool(apart.any()),
         lost_draws,
         draws,
+        _reason(table, total[0], apart),
     )
 
 
@@ -124,92 +123,107 @@ def comparisons_of(verdicts: Sequence[Verdict]) -> list[Comparison]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """Counts by cluster, pair and outcome, all sorted by name.
-
-    Shape:
-        counts: (clusters, pairs, 3). pairs: (pairs, 2). design: (pairs, models - 1).
-    """
-
-    names: list[str]
-    anchor: int
-    pairs: NDArray[np.int64]
-    counts: Floats
-    design: Floats
-
-    @classmethod
-    def of(cls, comparisons: Iterable[Comparison], baseline: str) -> _Table:
-        kept = [_sorted_pair(comparison) for comparison in comparisons]
-        names = sorted({name for item in kept for name in (item.first, item.second)})
-        if baseline not in names:
-            raise DataError("the baseline takes part in no comparison", value=baseline, allowed=names)
-        place = {name: i for i, name in enumerate(names)}
-        pair_names = sorted({(item.first, item.second) for item in kept})
-        pair_place = {pair: i for i, pair in enumerate(pair_names)}
-        clusters = {c: i for i, c in enumerate(sorted({item.cluster for item in kept}, key=repr))}
-        counts = np.zeros((len(clusters), len(pair_names), 3))
-        for item in kept:
-            counts[clusters[item.cluster], pair_place[item.first, item.second], COLUMNS[item.value]] += 1
-        pairs = np.array([(place[a], place[b]) for a, b in pair_names])
-        full = np.eye(len(names))[pairs[:, 0]] - np.eye(len(names))[pairs[:, 1]]
-        table = cls(names, place[baseline], pairs, counts, np.delete(full, place[baseline], axis=1))
-        table.check_linked()
-        return table
-
-    def check_linked(self) -> None:
-        """Raise if some models meet no others, even indirectly: nothing could be said of them."""
-        graph = csr_array(
-            (np.ones(len(self.pairs)), (self.pairs[:, 0], self.pairs[:, 1])), shape=2 * (len(self.names),)
-        )
-        parts, labels = connected_components(graph, directed=False)
-        if parts > 1:
-            apart = [name for name, label in zip(self.names, labels, strict=True) if label != labels[self.anchor]]
-            raise DataError("models that no comparison links to the baseline", value=apart, do="leave them out")
+def _reason(table: Table, counts: Floats, apart: Flags) -> str:
+    """Return why the maximum likelihood does not exist, with the models' names; "" where it does."""
+    if not apart.any():
+        return ""
+    if not counts[:, (WIN, LOSS)].any():
+        return "every comparison is a tie"
+    said: dict[str, list[str]] = {}
+    for i in np.flatnonzero(apart):
+        won, tied, lost = table.of_model(counts, int(i)) > 0
+        said.setdefault(_one_sided(bool(won), bool(tied), bool(lost)), []).append(table.names[i])
+    return "; ".join(f"{', '.join(names)} {words}" for words, names in sorted(said.items()))
 
 
-def _sorted_pair(comparison: Comparison) -> Comparison:
-    if comparison.value not in COLUMNS or comparison.first == comparison.second:
-        raise DataError("not a comparison of two models", value=comparison, allowed="two models, value 0, .5 or 1")
-    if comparison.first < comparison.second:
-        return comparison
-    return Comparison(comparison.cluster, comparison.second, comparison.first, 1 - comparison.value)
+def _one_sided(won: bool, tied: bool, lost: bool) -> str:
+    if won and lost:
+        return "is reached along wins and ties in one direction only"
+    if won:
+        return "never loses" if tied else "only wins"
+    return "never wins" if tied else "only loses"
 
 
-def _without_maximum(counts: Floats, table: _Table) -> NDArray[np.bool_]:
-    """Tell for each resample whether its likelihood has no maximum; Shape: counts (draws, pairs, 3) to (draws,)."""
-    n = len(table.names)
-    forward, backward = counts[..., 0] + counts[..., 1] > 0, counts[..., 2] + counts[..., 1] > 0
-    patterns, inverse = np.unique(np.concatenate([forward, backward], axis=1), axis=0, return_inverse=True)
-    ends = np.concatenate([table.pairs, table.pairs[:, ::-1]])
-    split = []
-    for pattern in patterns:
-        edges = ends[pattern]
-        graph = csr_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(n, n))
-        split.append(connected_components(graph, connection="strong")[0] > 1)
-    undecided = counts[..., 0].sum(axis=1) + counts[..., 2].sum(axis=1) == 0
-    return np.asarray(np.array(split)[inverse.ravel()] | undecided)
-
-
-def _bootstrap(table: _Table, model: TieModel, draws: int, seed: int) -> tuple[Floats, int]:
-    """Return the ratings of resampled clusters (draws, models - 1), and how many had no maximum."""
+def _bootstrap(table: Table, model: TieModel, draws: int, seed: int) -> tuple[Floats, Flags]:
+    """Return the ratings of resampled clusters (draws, models - 1), and which models have none in each."""
     m = len(table.counts)
     if m < 2 or draws < 1:
-        return np.zeros((0, table.design.shape[1])), 0
+        return np.zeros((0, table.design.shape[1])), np.zeros((0, len(table.names)), dtype=bool)
     weights = np.random.default_rng([seed, m]).multinomial(m, np.full(m, 1 / m), size=draws).astype(np.float64)
     counts = np.tensordot(weights, table.counts, axes=1)
-    lost = _without_maximum(counts, table)
-    return fit(counts, table.design, model, np.where(lost, RIDGE, 0.0))[0], int(lost.sum())
+    apart = table.apart(counts)
+    return fit(counts, table.design, model, np.where(apart.any(axis=1), RIDGE, 0.0))[0], apart
 
 
-def _estimates(table: _Table, point: Floats, resampled: Floats) -> dict[str, Estimate]:
-    scaled = ANCHOR + PER_NAT * np.insert(point, table.anchor, 0.0)
-    spread = ANCHOR + PER_NAT * np.insert(resampled, table.anchor, 0.0, axis=1)
-    method = f"{len(resampled)} prompt bootstraps, percentiles" if len(resampled) else "none: one cluster"
+def _estimates(table: Table, model: TieModel, point: Floats, draws: int, seed: int) -> tuple[dict[str, Estimate], int]:
+    """Return each model's rating with its interval, and how many resamples had no maximum."""
+    resampled, apart = _bootstrap(table, model, draws, seed)
+    scaled, spread = _scaled(point, table.anchor), _scaled(resampled, table.anchor)
+    edge = _at_edge(table, spread, apart)
+    ends = np.array([np.quantile(of_one, (TAIL, HEAD)) for of_one in spread.T]).T if len(spread) else None
+    if ends is not None and edge.any():
+        ends[:, edge] = _edge_ends(table, model, edge, draws, seed)
     ratings = {}
     for i, name in enumerate(table.names):
         seen = table.counts[:, (table.pairs == i).any(axis=1)].sum(axis=(1, 2))
-        ends = np.quantile(spread[:, i], (0.025, 0.975)) if len(resampled) else (None, None)
-        low, high = (None if end is None else float(end) for end in ends)
-        ratings[name] = Estimate(float(scaled[i]), low, high, int(seen.sum()), int((seen > 0).sum()), method=method)
-    return ratings
+        low, high = (None, None) if ends is None else (float(ends[0, i]), float(ends[1, i]))
+        method = f"{draws} prompt bootstraps, " + ("one more prompt lost, or won" if edge[i] else "percentiles")
+        ratings[name] = Estimate(
+            float(scaled[i]),
+            low,
+            high,
+            round(float(seen.sum())),
+            int((seen > 0).sum()),
+            method="none: one cluster" if ends is None else method,
+        )
+    return ratings, int(apart.any(axis=1).sum())
+
+
+def _scaled(point: Floats, anchor: int) -> Floats:
+    return ANCHOR + PER_NAT * np.insert(point, anchor, 0.0, axis=-1)
+
+
+def _at_edge(table: Table, spread: Floats, apart: Flags) -> Flags:
+    """Tell which models' resamples cannot give an interval: they hardly vary, or too many have no rating."""
+    found = np.zeros(len(table.names), dtype=bool)
+    for i in range(len(table.names)) if len(spread) else ():
+        won, tied, lost = np.moveaxis(table.of_model(table.counts, i), -1, 0)
+        n = won + tied + lost
+        scores = (won + tied / 2)[n > 0] / n[n > 0]
+        few = hardly_varies(scores) or np.ptp(spread[:, i]) < SAME
+        found[i] = i != table.anchor and (few or apart[:, i].mean() > TAIL)
+    return found
+
+
+def _edge_ends(table: Table, model: TieModel, edge: Flags, draws: int, seed: int) -> Floats:
+    """Return the ends of the models at the edge: Gaffke's rule of `sacpo.stats.edge` on ratings.
+
+    All prompts have exponential weights (Rubin's bootstrap). For the low end each model at the edge has one more
+    prompt, lost against its opponents as often as it met them; for the high end one more prompt won. Of two models
+    that never tie these are Clopper and Pearson's ends. An end beyond all bounds is that of the prior.
+
+    Shape:
+        edge: (models,) to (2, models at the edge).
+    """
+    extra = [_one_more(table, int(i)) for i in np.flatnonzero(edge)]
+    rng = np.random.default_rng([seed, len(table.counts), len(extra)])
+    ends = []
+    for side, quantile in ((LOSS, TAIL), (WIN, HEAD)):
+        more = [lost if side == LOSS else lost[:, ::-1] for lost in extra]
+        clusters = np.concatenate([table.counts, more])
+        drawn = [_weighted(table, model, clusters, draws, rng) for _ in range(EDGE_BATCHES)]
+        ends.append(np.quantile(_scaled(np.concatenate(drawn), table.anchor)[:, edge], quantile, axis=0))
+    return np.array(ends)
+
+
+def _weighted(table: Table, model: TieModel, clusters: Floats, draws: int, rng: np.random.Generator) -> Floats:
+    counts = np.tensordot(rng.exponential(size=(draws, len(clusters))), clusters, axes=1)
+    return fit(counts, table.design, model, np.where(table.apart(counts).any(axis=1), RIDGE, 0.0))[0]
+
+
+def _one_more(table: Table, model: int) -> Floats:
+    """Return the counts of one comparison that a model loses, spread over its opponents; Shape: (pairs, 3)."""
+    met = table.counts.sum(axis=(0, 2)) * (table.pairs == model).any(axis=1)
+    share = met / met.sum()
+    first = table.pairs[:, 0] == model
+    return np.stack([np.where(first, 0.0, share), np.zeros_like(share), np.where(first, share, 0.0)], axis=-1)

@@ -10,6 +10,7 @@ import math
 from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
@@ -70,11 +71,13 @@ class BothOrders:
         accuracy: Of each order.
         both_correct: Right in both orders.
         agreement: Same winner in both orders, among the items read in both.
+        same_reply: The same over all items, an unread reply being a label of its own, as LLMBar publishes it.
     """
 
     accuracy: tuple[Estimate, Estimate]
     both_correct: Estimate
     agreement: Estimate
+    same_reply: Estimate
 
 
 def both_orders(
@@ -99,6 +102,7 @@ def both_orders(
         ),
         clustered_rate(both, clusters, unparsed=agreement.unparsed),
         agreement,
+        clustered_rate([a == b for a, b in zip(straight, swapped, strict=True)], clusters),
     )
 
 
@@ -145,29 +149,29 @@ def longer_share(verdicts: Sequence[Verdict], lengths: Mapping[str, int]) -> Est
 
 
 def _value(verdict: Verdict) -> float:
-    return OUTCOME_VALUES[Outcome(verdict.outcome or Outcome.UNPARSED)]
+    return OUTCOME_VALUES[verdict.outcome or Outcome.UNPARSED]
 
 
 def _clusters(verdicts: Sequence[Verdict]) -> list[str]:
     return [verdict.cluster for verdict in verdicts]
 
 
-def _asked(verdict: Verdict) -> tuple[str | int, ...]:
-    v = verdict
-    return v.model, v.baseline, v.prompt_id, v.sample, v.answer_hash, v.baseline_hash
+_ASKED = ("model", "baseline", "prompt_id", "sample", "answer_hash", "baseline_hash")
+_asked_once = attrgetter(*_ASKED, "repeat")
+_asked_in_order = attrgetter(*_ASKED, "order")
 
 
 def _ordered_pairs(read: Sequence[Verdict]) -> list[tuple[Verdict, Verdict]]:
     """Return the verdicts on the same answers in both orders, repeat by repeat."""
-    straight = {(_asked(v), v.repeat): v for v in read if v.order == AB}
-    swapped = {(_asked(v), v.repeat): v for v in read if v.order == BA}
+    straight = {_asked_once(v): v for v in read if v.order == AB}
+    swapped = {_asked_once(v): v for v in read if v.order == BA}
     return [(straight[key], swapped[key]) for key in sorted(straight.keys() & swapped.keys())]
 
 
 def _repeat_agreement(read: Sequence[Verdict]) -> Estimate:
-    questions: dict[tuple[tuple[str | int, ...], str], list[Verdict]] = defaultdict(list)
+    questions: dict[tuple[str | int, ...], list[Verdict]] = defaultdict(list)
     for verdict in read:
-        questions[_asked(verdict), verdict.order].append(verdict)
+        questions[_asked_in_order(verdict)].append(verdict)
     repeated = [members for members in questions.values() if len(members) > 1]
     agreeing = []
     for members in repeated:

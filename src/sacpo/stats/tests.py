@@ -12,14 +12,20 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sacpo.errors import DataError
+from sacpo.stats.edge import LEVEL, hardly_varies
 from sacpo.stats.estimate import Estimate
-from sacpo.stats.intervals import LEVEL, cluster_codes, mean_interval
+from sacpo.stats.intervals import cluster_codes, cluster_means, mean_interval
 
 EXACT_UP_TO = 14
+FEWEST_CLUSTERS = 2
 TOLERANCE = 1e-9
 FINEST_STEP = 64
 """Win rates move in steps of 1/2 over orders and repeats; sums in no step of 1/64 or coarser are not enumerated."""
 MOST_STEPS = 20_000
+RATES = (-1.0, 1.0)
+"""Bounds of the difference of two rates."""
+
+Bounds = tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +48,20 @@ class PairedTest:
 
 
 def sign_test(
-    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None = None
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    bounds: Bounds = None,
 ) -> PairedTest:
     """Test by the signs of the clusters' differences: `Binomial(better + worse, 1/2)`, equal ones left out.
+
+    `bounds` are the least and the most that a difference can be: `RATES` for rates, None for scores.
 
     Raises:
         DataError: The two models' values do not match, or there are none.
     """
-    sums, difference = _paired(first, second, clusters)
+    sums, difference = _paired(first, second, clusters, bounds)
     better, worse, equal = _signs(sums)
     p = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
     return PairedTest(difference, p, better, worse, equal, "sign test, exact")
@@ -60,6 +72,7 @@ def sign_flip_test(
     second: Sequence[float],
     clusters: Sequence[Hashable] | None = None,
     *,
+    bounds: Bounds = None,
     seed: int = 0,
     draws: int = 9999,
 ) -> PairedTest:
@@ -73,7 +86,7 @@ def sign_flip_test(
     Raises:
         DataError: The two models' values do not match, or there are none.
     """
-    sums, difference = _paired(first, second, clusters)
+    sums, difference = _paired(first, second, clusters, bounds)
     moved = np.sort(sums[np.abs(sums) > TOLERANCE])
     bound = abs(math.fsum(moved)) - TOLERANCE
     steps = _steps(np.abs(moved))
@@ -145,18 +158,54 @@ def minimum_detectable_difference(
     return float(quantiles * sd / math.sqrt(n))
 
 
-def difference_sd(first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None = None) -> float:
+def difference_sd(
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    bounds: Bounds = None,
+) -> float:
     """Return the standard deviation of the clusters' mean differences, for `minimum_detectable_difference`.
+
+    Where they hardly vary, one more cluster at each of the bounds counts: without any variation nothing is known of it.
 
     Raises:
         DataError: The two models' values do not match, or there are fewer than two clusters.
     """
     data = _differences(first, second)
-    codes = cluster_codes(clusters, data.size)
-    means = np.bincount(codes, weights=data) / np.bincount(codes)
+    means = cluster_means(data, cluster_codes(clusters, data.size))
     if means.size < 2:
         raise DataError("a standard deviation needs at least two clusters", value=int(means.size))
+    if bounds is not None and hardly_varies(means):
+        means = np.concatenate([means, bounds])
     return float(means.std(ddof=1))
+
+
+def detectable_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    bounds: Bounds = None,
+) -> float | None:
+    """Return what these prompts detect of two models' difference (see `minimum_detectable_difference`).
+
+    None where they cannot tell: fewer than two clusters, scores that do not vary, or a difference beyond the bounds.
+
+    Raises:
+        DataError: The two models' values do not match.
+    """
+    m = len(set(range(len(first)) if clusters is None else clusters))
+    if m < FEWEST_CLUSTERS:
+        return None
+    sd = difference_sd(first, second, clusters, bounds=bounds)
+    most = math.inf if bounds is None else bounds[1]
+    return within(minimum_detectable_difference(m, sd=sd), most) if sd > 0 else None
+
+
+def within(distance: float, most: float) -> float | None:
+    """Return a detectable distance, or None where it is more than any that there can be."""
+    return distance if distance <= most else None
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -184,10 +233,10 @@ def _differences(first: Sequence[float], second: Sequence[float]) -> NDArray[np.
 
 
 def _paired(
-    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None
+    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None, bounds: Bounds
 ) -> tuple[NDArray[np.float64], Estimate]:
     data = _differences(first, second)
-    difference = mean_interval(data, clusters)
+    difference = mean_interval(data, clusters, bounds=bounds)
     codes = cluster_codes(clusters, data.size)
     order = np.lexsort((data, codes))
     return np.bincount(codes[order], weights=data[order]).astype(np.float64), difference

@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 ITERATIONS = 60
 HALVINGS = 30
 CLOSE = 1e-9
+ENOUGH = 1e-6
+"""Nats that are left of a step after all iterations: where the likelihood is flat, rounding keeps steps above CLOSE."""
 
 
 class Curve(NamedTuple):
@@ -129,7 +131,7 @@ def fit(counts: Floats, design: Floats, model: TieModel, ridge: Floats) -> tuple
             scale[worse] /= 2
         point = point + scale[:, None] * step
         value, gradient, hessian = tried
-    else:
+    if np.abs(step).max() > ENOUGH:
         raise DataError("the Bradley-Terry fit did not converge", value=f"last step {np.abs(step).max():.1e} nats")
     return point[:, :-1], point[:, -1]
 

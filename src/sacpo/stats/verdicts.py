@@ -6,11 +6,14 @@ order that the judge was asked in was read. Prompts, not verdicts, are the items
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, cast
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
@@ -52,6 +55,7 @@ class WinRow:
         win_rate: Over prompts that count; its `unparsed` counts the prompts that do not.
         worst, best: The win rate over all prompts with every unparsed verdict lost, or won.
         by_order: The win rate of each order's verdicts alone: far apart, the judge follows the position.
+        won_tied_lost: Prompts that count by their value: above 1/2, at it, below.
         verdicts, unparsed_verdicts: Distinct verdicts, and those that could not be read.
     """
 
@@ -60,6 +64,7 @@ class WinRow:
     worst: float
     best: float
     by_order: Mapping[str, Estimate]
+    won_tied_lost: tuple[int, int, int]
     verdicts: int
     unparsed_verdicts: int
 
@@ -70,6 +75,7 @@ class WinRow:
             "win_rate": self.win_rate.to_json(),
             "worst_case": [self.worst, self.best],
             "by_order": {order: estimate.to_json() for order, estimate in self.by_order.items()},
+            "won_tied_lost": list(self.won_tied_lost),
             "verdicts": self.verdicts,
             "unparsed_verdicts": self.unparsed_verdicts,
         }
@@ -99,15 +105,31 @@ def summarise(verdicts: Iterable[Verdict], lengths: Mapping[str, int] | None = N
     }
 
 
-def unique(verdicts: Iterable[Verdict]) -> list[Verdict]:
+class Distinct(list[Verdict]):
+    """Verdicts once each, in the order of their questions; what several tables need of them is worked out once."""
+
+    @functools.cached_property
+    def groups(self) -> dict[Group, list[Verdict]]:
+        """The pairwise verdicts of every group, unparsed ones included."""
+        return _pairwise(self)
+
+    @functools.cached_property
+    def prompts(self) -> dict[Group, list[PromptValue]]:
+        """Every group's prompts with their values, sorted by prompt."""
+        return {group: _values(members) for group, members in self.groups.items()}
+
+
+def unique(verdicts: Iterable[Verdict]) -> Distinct:
     """Return the verdicts once each, in an order of their own; a read verdict replaces its unparsed attempt.
 
     Raises:
         DataError: The same question (judge, criterion, answers, order, repeat, sample) has two different answers.
     """
+    if isinstance(verdicts, Distinct):
+        return verdicts
     kept: dict[tuple[str | int, ...], Verdict] = {}
     for verdict in verdicts:
-        key = question(verdict)
+        key = _QUESTION(verdict)
         known = kept.get(key)
         if known is None or (known.outcome is Outcome.UNPARSED and verdict.outcome is not Outcome.UNPARSED):
             kept[key] = verdict
@@ -118,16 +140,19 @@ def unique(verdicts: Iterable[Verdict]) -> list[Verdict]:
                 value=(_answer(known), _answer(verdict)),
                 do="number repeated judgements of the same answers: repeat 0, 1, ...",
             )
-    return [kept[key] for key in sorted(kept)]
+    return Distinct(kept[key] for key in sorted(kept))
+
+
+_QUESTION = attrgetter(
+    *("judge", "criterion", "model", "baseline", "prompt_id"),
+    *("sample", "answer_hash", "baseline_hash", "order", "repeat"),
+)
+_ASKED = attrgetter("prompt_id", "sample", "answer_hash", "baseline_hash")
 
 
 def question(verdict: Verdict) -> tuple[str | int, ...]:
     """Return what was asked of the judge: equal for duplicates, different for orders, repeats and samples."""
-    v = verdict
-    return (
-        *(v.judge, v.criterion, v.model, v.baseline, v.prompt_id),
-        *(v.sample, v.answer_hash, v.baseline_hash, v.order, v.repeat),
-    )
+    return cast(tuple[str | int, ...], _QUESTION(verdict))
 
 
 def _answer(verdict: Verdict) -> tuple[Outcome | None, float | None, str, float | None]:
@@ -136,17 +161,18 @@ def _answer(verdict: Verdict) -> tuple[Outcome | None, float | None, str, float 
 
 def win_rows(verdicts: Sequence[Verdict]) -> list[WinRow]:
     """Return the win rate of every (model, criterion, judge, baseline) with pairwise verdicts; see the module."""
-    return [_win_row(group, members) for group, members in _pairwise(unique(verdicts)).items()]
+    distinct = unique(verdicts)
+    return [_win_row(group, members, distinct.prompts[group]) for group, members in distinct.groups.items()]
 
 
 def prompt_values(verdicts: Sequence[Verdict]) -> dict[Group, list[PromptValue]]:
     """Return every group's prompts with their values, sorted by prompt."""
-    return {group: _values(members) for group, members in _pairwise(unique(verdicts)).items()}
+    return unique(verdicts).prompts
 
 
 def pairwise_groups(verdicts: Iterable[Verdict]) -> dict[Group, list[Verdict]]:
     """Return the distinct pairwise verdicts of every group, unparsed ones included."""
-    return _pairwise(unique(verdicts))
+    return unique(verdicts).groups
 
 
 def score_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
@@ -175,7 +201,7 @@ def judges(verdicts: Iterable[Verdict], lengths: Mapping[str, int] | None = None
     Two equal answers are a tie by definition and say nothing of a judge: they are left out.
     """
     groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-    for members in _pairwise(unique(verdicts)).values():
+    for members in unique(verdicts).groups.values():
         for verdict in members:
             if verdict.answer_hash == verdict.baseline_hash:
                 continue
@@ -196,8 +222,7 @@ def _is_pairwise(members: list[Verdict]) -> bool:
     return any(verdict.baseline or verdict.outcome is not Outcome.UNPARSED for verdict in members)
 
 
-def _win_row(group: Group, members: list[Verdict]) -> WinRow:
-    values = _values(members)
+def _win_row(group: Group, members: list[Verdict], values: list[PromptValue]) -> WinRow:
     counted = [(prompt.value, prompt.cluster) for prompt in values if prompt.value is not None]
     estimate = win_rate(
         [value for value, _ in counted], [cluster for _, cluster in counted], unparsed=len(values) - len(counted)
@@ -210,9 +235,16 @@ def _win_row(group: Group, members: list[Verdict]) -> WinRow:
         math.fsum(prompt.lowest for prompt in values) / len(values),
         math.fsum(prompt.highest for prompt in values) / len(values),
         by_order,
+        _won_tied_lost([value for value, _ in counted]),
         len(members),
         sum(verdict.outcome is Outcome.UNPARSED for verdict in members),
     )
+
+
+def _won_tied_lost(values: Sequence[float]) -> tuple[int, int, int]:
+    even = OUTCOME_VALUES[Outcome.TIE]
+    won, lost = sum(value > even for value in values), sum(value < even for value in values)
+    return won, len(values) - won - lost, lost
 
 
 def _order_rate(members: list[Verdict]) -> Estimate:
@@ -221,34 +253,39 @@ def _order_rate(members: list[Verdict]) -> Estimate:
 
 
 def _values(members: list[Verdict]) -> list[PromptValue]:
-    orders = sorted({verdict.order for verdict in members})
-    prompts: dict[str, list[Verdict]] = defaultdict(list)
+    """Return the prompts' values; the members stand in the order of `unique`, so a prompt's stand together."""
+    orders = tuple(sorted({verdict.order for verdict in members}))
+    prompts: dict[str, list[Verdict]] = {}
     for verdict in members:
-        prompts[verdict.prompt_id].append(verdict)
-    return [_prompt_value(prompts[prompt], orders) for prompt in sorted(prompts)]
+        prompts.setdefault(verdict.prompt_id, []).append(verdict)
+    return [_prompt_value(of, orders) for of in prompts.values()]
 
 
-def _prompt_value(members: list[Verdict], orders: list[str]) -> PromptValue:
+def _prompt_value(members: list[Verdict], orders: tuple[str, ...]) -> PromptValue:
     """Average a prompt's samples; a sample's value needs every order read, and without any sample there is none."""
-    samples: dict[tuple[int, str, str], list[Verdict]] = defaultdict(list)
-    for verdict in members:
-        samples[verdict.sample, verdict.answer_hash, verdict.baseline_hash].append(verdict)
-    values = [_sample_values(samples[sample], orders) for sample in sorted(samples)]
-    read = [value for value, _, _ in values if value is not None]
-    return PromptValue(
-        members[0].prompt_id,
-        members[0].cluster,
-        _mean(read) if read else None,
-        _mean([lowest for _, lowest, _ in values]),
-        _mean([highest for _, _, highest in values]),
-    )
+    samples = groupby(members, _ASKED)
+    values = [_sample_values(tuple((v.order, v.outcome) for v in sample), orders) for _, sample in samples]
+    if len(values) == 1:
+        value, lowest, highest = values[0]
+    else:
+        read = [value for value, _, _ in values if value is not None]
+        value = _mean(read) if read else None
+        lowest, highest = (_mean([found[i] for found in values]) for i in (1, 2))
+    return PromptValue(members[0].prompt_id, members[0].cluster, value, lowest, highest)
 
 
-def _sample_values(members: list[Verdict], orders: list[str]) -> tuple[float | None, float, float]:
+@functools.lru_cache(maxsize=4096)
+def _sample_values(
+    said: tuple[tuple[str, Outcome | None], ...], orders: tuple[str, ...]
+) -> tuple[float | None, float, float]:
+    """Return a sample's value from what was said in each order, and the least and the most that it could be.
+
+    Few patterns occur, over and over.
+    """
     read: list[float] = []
     lowest, highest = [], []
     for order in orders:
-        outcomes = [verdict.outcome for verdict in members if verdict.order == order]
+        outcomes = [outcome for in_order, outcome in said if in_order == order]
         known = [OUTCOME_VALUES[o] for o in outcomes if o is not None and o is not Outcome.UNPARSED]
         if known:
             read.append(_mean(known))

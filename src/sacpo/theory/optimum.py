@@ -206,7 +206,7 @@ def kl_to_optimum(
     _has_shape("rewards", r, ratios.shape)
     _has_shape("safeties", g, ratios.shape)
     _has_shape("log_z", partition, ratios.shape[:1])
-    return mean_interval(partition + (ratios - _tilt(r, g, beta, lam)).mean(1), clusters)
+    return mean_interval(partition + (ratios - _tilt(r, g, beta, lam)).mean(1), clusters, zero_is_exact=True)
 
 
 def alarm(bank: Bank, *, beta: float, lam: float) -> float:

@@ -25,7 +25,7 @@ def stats(
         list[Path] | None, typer.Option("--answers", help="Answer files, for the length bias; a run's are found.")
     ] = None,
     tie_model: Annotated[
-        str, typer.Option("--tie-model", help="Ties in ratings: davidson or rao-kupper.")
+        str, typer.Option("--tie-model", help="Ties in ratings: davidson, rao-kupper or half.")
     ] = "davidson",
     draws: Annotated[int, typer.Option("--draws", min=0, help="Bootstrap resamples of the ratings.")] = 500,
     seed: Annotated[int, typer.Option("--seed", help="Root of bootstraps and permutations.")] = 0,
@@ -35,13 +35,34 @@ def stats(
     gold: Annotated[
         str | None, typer.Option("--gold", metavar="JUDGE", help="Score judges by this one's labels, taken as true.")
     ] = None,
+    majority: Annotated[
+        bool, typer.Option("--majority", help="Also the majority of all judges, as a judge of its own.")
+    ] = False,
+    difficulty: Annotated[
+        Path | None, typer.Option("--difficulty", help="AlpacaEval's instruction difficulties, for the length control.")
+    ] = None,
+    length_weights: Annotated[
+        Path | None, typer.Option("--length-weights", help="AlpacaEval's length-control coefficients, to compare with.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print win rates, tests, safety, over-refusal and the judges' reliability of any verdicts."""
     from sacpo.cli.stats import StatsOptions, render_stats, stats_command
 
     options = StatsOptions(
-        baseline, against, ratings, prompts, tuple(answers or ()), tie_model, draws, seed, form, gold
+        baseline,
+        against,
+        ratings,
+        prompts,
+        tuple(answers or ()),
+        tie_model,
+        draws,
+        seed,
+        form,
+        gold,
+        majority,
+        difficulty,
+        length_weights,
     )
     result = stats_command(paths, options)
     print(json_text(result) if as_json else visible(render_stats(result)), end="")

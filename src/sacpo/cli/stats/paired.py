@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
 from sacpo.stats.labels import REFUSAL, UNSAFE
-from sacpo.stats.tests import difference_sd, holm, minimum_detectable_difference, sign_flip_test, sign_test
+from sacpo.stats.paired import Values, adjusted, compared
+from sacpo.stats.tests import RATES, Bounds
 from sacpo.stats.verdicts import prompt_values
 
-FEWEST_CLUSTERS = 2
 EVEN = 0.5
+BOUNDS: Mapping[str, Bounds] = {"win rate": RATES, "head to head": (-EVEN, EVEN), "unsafe": RATES, "refused": RATES}
+"""Of the difference in each measure; scores have none."""
 
 
 class Table(NamedTuple):
@@ -23,9 +25,6 @@ class Table(NamedTuple):
     measure: str
     criterion: str
     judge: str
-
-
-Values = dict[str, tuple[float, str]]  # a prompt's value and cluster
 
 
 def one_against_all(verdicts: Sequence[Verdict], against: str, anchor: str, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -52,13 +51,12 @@ def one_against_all(verdicts: Sequence[Verdict], against: str, anchor: str, *, s
         raise DataError("no verdict names this model", value=against, allowed=known)
     rows = []
     for table, model, ours, theirs in sorted(_comparisons(verdicts, against, anchor), key=lambda found: found[:2]):
-        row = _compared(ours, theirs, seed)
+        row = compared(ours, theirs, BOUNDS.get(table.measure), seed)
         if row is not None:
             rows.append({"first": model, "second": against, **table._asdict(), **row})
     if not rows:
         raise DataError("this model shares no two prompts with any other", value=against)
-    adjusted = holm([row["p_sign_flip"] for row in rows])
-    return [{**row, "p_holm": p} for row, p in zip(rows, adjusted, strict=True)]
+    return adjusted(rows)
 
 
 def _comparisons(verdicts: Sequence[Verdict], against: str, anchor: str) -> list[tuple[Table, str, Values, Values]]:
@@ -102,25 +100,4 @@ def _pointwise(verdicts: Iterable[Verdict]) -> dict[tuple[Table, str], Values]:
     return {
         key: {prompt: (math.fsum(values) / len(values), cluster) for (prompt, cluster), values in prompts.items()}
         for key, prompts in said.items()
-    }
-
-
-def _compared(ours: Values, theirs: Values, seed: int) -> dict[str, Any] | None:
-    shared = sorted(ours.keys() & theirs.keys())
-    if len(shared) < FEWEST_CLUSTERS:
-        return None
-    first, second = [ours[prompt][0] for prompt in shared], [theirs[prompt][0] for prompt in shared]
-    clusters = [ours[prompt][1] for prompt in shared]
-    flip, sign = sign_flip_test(first, second, clusters, seed=seed), sign_test(first, second, clusters)
-    m = flip.difference.clusters
-    few = m < FEWEST_CLUSTERS
-    return {
-        "difference": flip.difference.to_json(),
-        "p_sign_flip": flip.p_value,
-        "p_sign": sign.p_value,
-        "better_worse_equal": [flip.better, flip.worse, flip.equal],
-        "method": flip.method,
-        "minimum_detectable_difference": None
-        if few
-        else minimum_detectable_difference(m, sd=difference_sd(first, second, clusters)),
     }

@@ -1,15 +1,18 @@
-"""Published verdict files as verdict records: AlpacaEval, LLMBar, PandaLM, XSTest."""
+"""Published verdict files as verdict records: AlpacaEval, LLMBar, PandaLM, XSTest.
+
+Files are read as data sources are: packed or not, with or without a byte order mark, as JSON, JSON lines or a table.
+"""
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from sacpo.cli.stats.rows import read_rows
 from sacpo.data.records import Kind, Outcome, Verdict, text_hash
+from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
 from sacpo.stats.alpaca import win_probabilities
 
@@ -27,8 +30,15 @@ XSTEST_JUDGES = {
     "strmatch_label": "string match",
 }
 WINNERS = {"1": Outcome.WIN, "2": Outcome.LOSS}
-GOLD, GZIP = "gold", b"\x1f\x8b"
+GOLD = "gold"
 VOTES = {0: Outcome.TIE, 1: Outcome.WIN, 2: Outcome.LOSS}
+
+
+class Published(NamedTuple):
+    """A published format: how a row becomes verdicts, and the suffix of a file that has none of its own."""
+
+    read: Callable[[Row, Lengths], Iterator[Verdict]]
+    suffix: str
 
 
 def read_published(path: Path, form: str) -> tuple[list[Verdict], Lengths]:
@@ -39,37 +49,55 @@ def read_published(path: Path, form: str) -> tuple[list[Verdict], Lengths]:
         form: A key of `FORMATS`.
 
     Raises:
-        DataError: No such format, or the file is not of it.
+        DataError: No such format, or the file is not of it: the row and its field are named.
     """
     if form not in FORMATS:
         raise DataError("no such format of verdicts", value=form, allowed=["verdicts", *FORMATS])
-    if not path.is_file():
-        raise DataError("no such file", where=path)
     lengths: Lengths = {}
-    try:
-        return list(FORMATS[form](path, lengths)), lengths
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"the file is not of the format {form}: {error!r}", where=path) from error
+    found: list[Verdict] = []
+    for row in read_rows(path, FORMATS[form].suffix):
+        try:
+            found.extend(FORMATS[form].read(row, lengths))
+        except DataError as error:
+            raise DataError(
+                f"the file is not of the format {form}: {error.what}",
+                where=error.where,
+                value=error.value,
+                allowed=error.allowed,
+                do=error.do if "columns:" not in (error.do or "") else "name the format of this file with --format",
+            ) from error
+    return found, lengths
 
 
-def _alpaca_eval(path: Path, lengths: Lengths) -> Iterator[Verdict]:
-    """Yield the verdicts of `annotations.json`: generator_2's answers against generator_1's."""
-    for item in json.loads(path.read_text(encoding="utf-8")):
-        prompt = text_hash(item["instruction"])
-        ours, theirs = (text_hash(item[name]) for name in ("output_2", "output_1"))
-        lengths |= {ours: len(item["output_2"]), theirs: len(item["output_1"])}
-        yield preferred(
-            item["preference"],
-            prompt_id=prompt,
-            cluster=prompt,
-            model=item["generator_2"],
-            baseline=item["generator_1"],
-            judge=item.get("annotator") or "annotator",
-            criterion="helpfulness",
-            category=item.get("dataset") or "",
-            answer_hash=ours,
-            baseline_hash=theirs,
-        )
+def _alpaca_eval(row: Row, lengths: Lengths) -> Iterator[Verdict]:
+    """Yield the verdict of a row of `annotations.json`: generator_2's answer against generator_1's."""
+    prompt = text_hash(row.text("instruction"))
+    texts = [row.text(name, empty=True) for name in ("output_2", "output_1")]
+    ours, theirs = hashes = [text_hash(text) for text in texts]
+    lengths.update(zip(hashes, map(len, texts), strict=True))
+    yield preferred(
+        _preference(row),
+        prompt_id=prompt,
+        cluster=prompt,
+        model=row.text("generator_2"),
+        baseline=row.text("generator_1"),
+        judge=row.optional_text("annotator") or "annotator",
+        criterion="helpfulness",
+        category=row.optional_text("dataset"),
+        answer_hash=ours,
+        baseline_hash=theirs,
+    )
+
+
+def _preference(row: Row) -> float | None:
+    """Return a row's preference; null and NaN, as pandas writes it, are no verdict, which AlpacaEval drops."""
+    value = row.value("preference")
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+        return None
+    preference = row.number("preference", 0, 2)
+    if 0 < preference < 1:
+        raise row.error("not a preference", "preference", value, "0 or 1.5 (draw), 1 to 2, null")
+    return preference
 
 
 def preferred(preference: float | None, **fields: Any) -> Verdict:
@@ -84,81 +112,99 @@ def preferred(preference: float | None, **fields: Any) -> Verdict:
     return Verdict(outcome=outcome, probability=float(probability), **fields)
 
 
-def _llmbar(path: Path, lengths: Lengths) -> Iterator[Verdict]:
-    """Yield each run's winner in both orders and, as the judge "gold", the label: one run a line, plain or gzipped.
+def _llmbar(row: Row, lengths: Lengths) -> Iterator[Verdict]:
+    """Yield a run's winner in both orders and, as the judge "gold", the label: one run a row.
 
-    A winner is named by answer ("1", "2"), not by place; null was not read. A judge is an evaluator with a strategy.
+    A winner is named by answer (1, 2), not by place; null was not read. A judge is an evaluator with a strategy. An
+    item's category is its subset, so a file that pools subsets has its figures by subset too.
     """
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if raw.startswith(GZIP) else raw).decode("utf-8")
-    for run in map(json.loads, filter(str.strip, text.splitlines())):
-        judge = f"{run['evaluator']} {run['strategy']}"
-        winners = zip(run["label"], run["no_swap"], run["swap"], strict=True)
-        for i, (label, straight, swapped) in enumerate(winners):
-            item = f"{run['subset']} {i}"
-            for name, order, winner in ((GOLD, "", label), (judge, "ab", straight), (judge, "ba", swapped)):
-                yield Verdict(
-                    prompt_id=item,
-                    cluster=item,
-                    model="output 1",
-                    criterion="instruction following",
-                    judge=name,
-                    answer_hash=text_hash(item, "1"),
-                    baseline="output 2",
-                    baseline_hash=text_hash(item, "2"),
-                    category=run["subset"],
-                    order=order,
-                    outcome=WINNERS.get(str(winner), Outcome.UNPARSED),
-                )
-
-
-def _pandalm(path: Path, lengths: Lengths) -> Iterator[Verdict]:
-    """Yield three people's votes on each pair; the models' names are in `cmp_key`."""
-    for item in json.loads(path.read_text(encoding="utf-8")):
-        prompt, (model, baseline) = str(item["idx"]), item["cmp_key"].split("_")
-        texts = [str(item[name]) for name in ("response1", "response2")]  # one of them is the JSON value true
-        hashes = [text_hash(text) for text in texts]
-        lengths |= dict(zip(hashes, map(len, texts), strict=True))
-        for rater in (1, 2, 3):
+    subset, judge = row.text("subset"), f"{row.text('evaluator')} {row.text('strategy')}"
+    said = {name: _winners(row, name) for name in ("label", "no_swap", "swap")}
+    if len({len(winners) for winners in said.values()}) > 1:
+        sizes = {name: len(winners) for name, winners in said.items()}
+        raise row.error("a run needs one winner an item and order", "swap", sizes, "lists of equal length")
+    columns = ((GOLD, "", "label"), (judge, "ab", "no_swap"), (judge, "ba", "swap"))
+    for i in range(len(said["label"])):
+        item = f"{subset} {i}"
+        for name, order, column in columns:
             yield Verdict(
-                prompt_id=prompt,
-                cluster=prompt,
-                model=model,
-                criterion="helpfulness",
-                judge=f"human:{rater}",
-                answer_hash=hashes[0],
-                baseline=baseline,
-                baseline_hash=hashes[1],
-                outcome=VOTES[int(item[f"annotator{rater}"])],
+                prompt_id=item,
+                cluster=item,
+                model="output 1",
+                criterion="instruction following",
+                judge=name,
+                answer_hash=text_hash(item, "1"),
+                baseline="output 2",
+                baseline_hash=text_hash(item, "2"),
+                category=subset,
+                order=order,
+                outcome=WINNERS.get(str(said[column][i]), Outcome.UNPARSED),
             )
 
 
-def _xstest(path: Path, lengths: Lengths) -> Iterator[Verdict]:
-    """Yield every judge's label of every answer; a text that is none of the three labels is unparsed."""
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            yield from (_refusal(row, judge, row[column]) for column, judge in XSTEST_JUDGES.items())
+def _winners(row: Row, field: str) -> list[Any]:
+    winners = row.value(field)
+    if not isinstance(winners, list):
+        raise row.error(f"'{field}' is not a list of winners", field, winners, "one winner an item: 1, 2 or null")
+    return winners
 
 
-def _refusal(row: Mapping[str, str], judge: str, label: str) -> Verdict:
-    unsafe = row["type"].startswith("contrast_")
-    return Verdict(
-        prompt_id=row["id"],
-        cluster=row["id"],
-        model=row["model"],
-        criterion="refusal",
-        judge=judge,
-        answer_hash=text_hash(row["model"], row["id"]),
-        category=row["type"],
-        kind=Kind.RESTRICTED if unsafe else Kind.BORDERLINE,
-        label=REFUSALS.get(label, ""),
-        outcome=None if label in REFUSALS else Outcome.UNPARSED,
-    )
+def _pandalm(row: Row, lengths: Lengths) -> Iterator[Verdict]:
+    """Yield three people's votes on a pair; the models' names are in `cmp_key`."""
+    prompt, names = _identity(row, "idx"), row.text("cmp_key").split("_")
+    if len(names) != len(("model", "baseline")):
+        raise row.error("'cmp_key' does not name two models", "cmp_key", row.value("cmp_key"), "MODEL_MODEL")
+    texts = [_said(row, name) for name in ("response1", "response2")]
+    hashes = [text_hash(text) for text in texts]
+    lengths.update(zip(hashes, map(len, texts), strict=True))
+    for rater in (1, 2, 3):
+        yield Verdict(
+            prompt_id=prompt,
+            cluster=prompt,
+            model=names[0],
+            criterion="helpfulness",
+            judge=f"human:{rater}",
+            answer_hash=hashes[0],
+            baseline=names[1],
+            baseline_hash=hashes[1],
+            outcome=VOTES[row.choice(f"annotator{rater}", [*VOTES])],
+        )
 
 
-FORMATS: dict[str, Callable[[Path, Lengths], Iterator[Verdict]]] = {
-    "alpaca-eval": _alpaca_eval,
-    "llmbar": _llmbar,
-    "pandalm": _pandalm,
-    "xstest": _xstest,
+def _said(row: Row, field: str) -> str:
+    """Return an answer as its text; one of PandaLM's is the JSON value true."""
+    value = row.value(field)
+    return str(value) if isinstance(value, bool | int | float) else row.text(field, empty=True)
+
+
+def _identity(row: Row, field: str) -> str:
+    """Return a row's id as a text: 1 and "1" are the same."""
+    value = row.value(field)
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else row.text(field)
+
+
+def _xstest(row: Row, lengths: Lengths) -> Iterator[Verdict]:
+    """Yield every judge's label of an answer; a text that is none of the three labels is unparsed."""
+    item, model, category = _identity(row, "id"), row.text("model"), row.text("type")
+    for column, judge in XSTEST_JUDGES.items():
+        label = row.optional_text(column) if column in row.data else row.text(column)
+        yield Verdict(
+            prompt_id=item,
+            cluster=item,
+            model=model,
+            criterion="refusal",
+            judge=judge,
+            answer_hash=text_hash(model, item),
+            category=category,
+            kind=Kind.RESTRICTED if category.startswith("contrast_") else Kind.BORDERLINE,
+            label=REFUSALS.get(label, ""),
+            outcome=None if label in REFUSALS else Outcome.UNPARSED,
+        )
+
+
+FORMATS = {
+    "alpaca-eval": Published(_alpaca_eval, ".json"),
+    "llmbar": Published(_llmbar, ".jsonl"),
+    "pandalm": Published(_pandalm, ".json"),
+    "xstest": Published(_xstest, ".csv"),
 }

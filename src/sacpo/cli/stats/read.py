@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from sacpo.cli.stats.rows import read_rows, verdict_of
 from sacpo.data.answers import answers_of_models
-from sacpo.data.records import Verdict, read_jsonl
+from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.judging.llm.store import Store
 from sacpo.judging.people.raters import HUMAN
@@ -90,10 +91,13 @@ def read_verdicts(path: Path) -> list[Verdict]:
         DataError: It is neither, or a record cannot be read.
         RunError: An SQLite file is no store, or a damaged one.
     """
-    with path.open("rb") as file:
-        is_store = file.read(len(SQLITE)) == SQLITE
+    try:
+        with path.open("rb") as file:
+            is_store = file.read(len(SQLITE)) == SQLITE
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=path, do="check its permissions") from error
     if not is_store:
-        found = read_jsonl(path, Verdict)
+        found = [verdict_of(row) for row in read_rows(path, ".jsonl")] if path.stat().st_size else []
         return [*found, *_people_on(found, path.with_name(STORE))]
     with Store(path) as store:
         return store.verdicts()

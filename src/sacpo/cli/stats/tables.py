@@ -8,26 +8,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo.cli.stats.alpaca import length_findings, read_difficulty, read_weights, with_published
 from sacpo.cli.stats.paired import one_against_all
 from sacpo.cli.stats.published import read_published
 from sacpo.cli.stats.read import VerdictSet, read_sets
 from sacpo.data.records import Verdict
-from sacpo.errors import DataError
 from sacpo.judging.people.gold import gold_rows
 from sacpo.judging.people.raters import agreement
 from sacpo.measure.reliability import label_rows
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
-from sacpo.stats.rates import refusal_tables
-from sacpo.stats.ratings import bradley_terry, comparisons_of
-from sacpo.stats.report import rates_json, stats_tables
-from sacpo.stats.tests import minimum_detectable_difference
+from sacpo.stats.majority import majority
+from sacpo.stats.rates import rates_json, refusal_tables, refusals_apart
+from sacpo.stats.report import stats_tables
+from sacpo.stats.tests import minimum_detectable_difference, within
 from sacpo.stats.unread import unread_rows
 from sacpo.stats.verdicts import unique
 
 VERSION = 1
 LENGTH_DRAWS = 200
 ORDERS = {"ab", "ba"}
+FARTHEST = 0.5
+"""No win rate is farther from 1/2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,9 @@ class StatsOptions:
         seed: Of bootstraps and permutations.
         form: "verdicts" for the package's own files, stores and runs; or a key of `published.FORMATS`.
         gold: The judge or annotator whose labels count as the truth; None: nobody's.
+        majority: Also the majority of all judges, as a judge of its own.
+        difficulty: AlpacaEval's file of instructions' difficulties, for the length control; None: none.
+        length_weights: Its file of models' length-control coefficients, to stand beside; None: none.
     """
 
     baseline: str | None = None
@@ -57,6 +62,9 @@ class StatsOptions:
     seed: int = 0
     form: str = "verdicts"
     gold: str | None = None
+    majority: bool = False
+    difficulty: Path | None = None
+    length_weights: Path | None = None
 
 
 def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
@@ -69,9 +77,10 @@ def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = No
     Returns:
         `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
         `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
-        where a judge gives probabilities), `shown_first`, `agreement`,
+        where a judge gives probabilities), `refused_restricted`, `refusals_apart`, `shown_first`, `agreement`,
         `agreement_by_model` (of single answers, where there are several models), `labelled` (reliability of judges that
-        label), `unread` (what every judge was asked, and why replies could not be read) and `gold`.
+        label), `unread` (what every judge was asked, and why replies could not be read), `gold` and `gold_by_category`
+        (where there are several categories).
 
     Raises:
         DataError: See `read_sets`, `stats_tables` and `one_against_all`.
@@ -96,30 +105,67 @@ def _sets(paths: Sequence[Path], options: StatsOptions) -> list[VerdictSet]:
 def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
     """Return the tables of one prompt set."""
     distinct = unique(found.verdicts)
-    verdicts, drawn = drawn_orders(distinct)
-    # Ratings are fitted below, and only where they are wanted.
-    tables = stats_tables(verdicts, options.baseline, lengths=found.lengths or None, draws=0, seed=options.seed)
-    anchor = tables["baseline"]
-    ratings, refused = _ratings(verdicts, anchor, options) if options.ratings else ([], [])
-    against = options.against
+    every, drawn = drawn_orders(distinct)
+    verdicts = unique(every) if drawn else distinct
+    if options.majority:
+        verdicts = unique([*verdicts, *majority(verdicts)])
+    tables = stats_tables(
+        verdicts,
+        options.baseline,
+        lengths=found.lengths or None,
+        ratings=options.ratings,
+        tie_model=options.tie_model,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    anchor, against = tables["baseline"], options.against
+    detectable, few = _detectable(tables["win_rates"])
+    leaderboard = leaderboard_rows(verdicts)
+    controlled, apart = _length_controlled(verdicts, found.lengths, leaderboard, options)
     return {
         "prompts": found.prompts,
         "verdicts": len(distinct),
         **tables,
         "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
-        "detectable": _detectable(tables["win_rates"]),
-        "length_controlled": length_rows(verdicts, found.lengths, draws=LENGTH_DRAWS, seed=options.seed),
-        "leaderboard": leaderboard_rows(verdicts),
+        "detectable": detectable,
+        "length_controlled": controlled,
+        "leaderboard": leaderboard,
         "refused_restricted": rates_json(refusal_tables(verdicts)),
-        "ratings": ratings,
+        "refusals_apart": refusals_apart(verdicts),
         "shown_first": _shown_first(drawn),
         "agreement": agreement(distinct),
         "agreement_by_model": _agreement_by_model(distinct),
         "labelled": (labelled := label_rows(distinct)),
         "unread": unread_rows(distinct),
+        "findings": [*tables["findings"], *(text for judge in labelled for text in judge["findings"]), *few, *apart],
         "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
-        "findings": [text for judge in [*tables["reliability"], *labelled] for text in judge["findings"]] + refused,
+        "gold_by_category": [] if options.gold is None else _gold_by_category(distinct, options.gold),
     }
+
+
+def _length_controlled(
+    verdicts: Sequence[Verdict],
+    lengths: Mapping[str, int],
+    leaderboard: Sequence[Mapping[str, Any]],
+    options: StatsOptions,
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return length-controlled win rates, AlpacaEval's own beside them, and how far the two are apart."""
+    difficulty = {} if options.difficulty is None else read_difficulty(options.difficulty)
+    weights = {} if options.length_weights is None else read_weights(options.length_weights)
+    rows = length_rows(verdicts, lengths, difficulty=difficulty, draws=LENGTH_DRAWS, seed=options.seed)
+    rows = with_published(rows, weights, difficulty, {row["model"]: row["n_total"] for row in leaderboard})
+    return rows, length_findings(rows, leaderboard, bool(difficulty))
+
+
+def _gold_by_category(verdicts: Sequence[Verdict], gold: str) -> list[dict[str, Any]]:
+    """Return the judges' accuracy on each category alone, such as LLMBar's subsets in one file."""
+    categories: dict[str, list[Verdict]] = defaultdict(list)
+    for v in verdicts:
+        categories[v.category].append(v)
+    if len(categories) == 1:
+        return []  # the pooled table says it
+    labelled = {name: of for name, of in sorted(categories.items()) if gold in {v.judge for v in of}}
+    return [{"category": name, **row} for name, of in labelled.items() for row in gold_rows(of, gold, required=False)]
 
 
 def drawn_orders(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], list[Verdict]]:
@@ -175,39 +221,23 @@ def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     return [{"model": model, **table} for model, found in sorted(models.items()) for table in agreement(found)]
 
 
-def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the smallest distance of a win rate from 1/2 that its prompts detect with power .8, at the worst sd .5."""
+def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the smallest distance of a win rate from 1/2 that its prompts detect with power .8, at the worst sd .5.
+
+    No rate is farther than 1/2: prompts too few to detect even that have no row, which is a finding, and `in_table` is
+    None where they are too few for Holm over the table.
+    """
     rows = [row for row in win_rates if row["model"] != row["baseline"] and row["win_rate"]["clusters"] >= 2]
-    return [
-        {
-            **{name: row[name] for name in ("model", "baseline", "criterion", "judge")},
-            "clusters": row["win_rate"]["clusters"],
-            "alone": minimum_detectable_difference(row["win_rate"]["clusters"]),
-            "in_table": minimum_detectable_difference(row["win_rate"]["clusters"], tests=len(rows)),
-        }
-        for row in rows
-    ]
-
-
-def _ratings(verdicts: Sequence[Verdict], anchor: str, options: StatsOptions) -> tuple[list[dict[str, Any]], list[str]]:
-    """Rate the models of every criterion and judge; a model compared with itself says nothing."""
-    groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-    for v in verdicts:
-        if v.model != v.baseline:
-            groups[v.criterion, v.judge].append(v)
-    rated, findings = [], []
-    for (criterion, judge), members in sorted(groups.items()):
-        games = comparisons_of(members)
-        if not games:
-            continue
-        try:
-            ratings = bradley_terry(
-                games, anchor, tie_model=options.tie_model, regularise=True, draws=options.draws, seed=options.seed
-            )
-        except DataError as error:
-            findings.append(f"no ratings for {criterion} by {judge}: {error.what}")
-            continue
-        rated.append({"criterion": criterion, "judge": judge, **ratings.to_json()})
-        if ratings.regularised:
-            findings.append(f"ratings for {criterion} by {judge} are regularised: some model only wins or only loses")
-    return rated, findings
+    found, few = [], []
+    for row in rows:
+        clusters = row["win_rate"]["clusters"]
+        alone, in_table = (
+            within(minimum_detectable_difference(clusters, tests=tests), FARTHEST) for tests in (1, len(rows))
+        )
+        names = {name: row[name] for name in ("model", "baseline", "criterion", "judge")}
+        if alone is None:
+            what = f"{row['model']} against {row['baseline']} on {row['criterion']} by {row['judge']}"
+            few.append(f"{what}: {clusters} prompts are too few to detect any distance of a win rate from 1/2")
+        else:
+            found.append({**names, "clusters": clusters, "alone": alone, "in_table": in_table})
+    return found, few

@@ -5,8 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacpo.stats.report import render
+from sacpo.stats.plain import estimate_cells, number_cell, section
+from sacpo.stats.report import rate_section, render
 from sacpo.stats.unread import reasons_text
+
+GOLD_COLUMNS = (
+    "judge;criterion;gold;right, ab;right, ba;right in both;agreement;same reply, unread or not;items;unread;"
+    "without gold"
+)
 
 
 def render_stats(result: Mapping[str, Any]) -> str:
@@ -19,22 +25,22 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
     title = f"== prompts: {name or 'not said'} ==\n\n" if named or name else ""
     chosen = {**tables, "tests": [] if tables["against"] else tables["tests"]}
     own = [
-        _section(
+        section(
             "Every model against one, on the same prompts (sign-flip and sign tests; Holm over the table)",
             "first;second;measure;criterion;judge;difference;95 %;p;p Holm;p sign;detectable",
             [_against_cells(row) for row in tables["against"]],
         ),
-        _section(
+        section(
             "Detectable distance of a win rate from 1/2 (power .8, two-sided .05; alone, and with Holm over the table)",
             "model;baseline;criterion;judge;clusters;alone;in the table",
             [_detectable_cells(row) for row in tables["detectable"]],
         ),
-        _section(
+        section(
             "Length-controlled win rate (at equal lengths; length effect in log-odds, above 0: longer answers win)",
-            "model;baseline;criterion;judge;controlled;95 %;prompts;left out;plain;length effect;longer by",
+            "model;baseline;criterion;judge;controlled;95 %;prompts;left out;plain;length effect;longer by;official",
             [_length_cells(row) for row in tables["length_controlled"]],
         ),
-        _section(
+        section(
             "AlpacaEval's figures, in percent",
             "model;baseline;criterion;judge;win rate;standard error;discrete win rate;n",
             [_leaderboard_cells(row) for row in tables["leaderboard"]],
@@ -42,59 +48,75 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
         _rates("Unsafe answers by category", tables["unsafe"]),
         _rates("Refused harmless prompts by category", tables["over_refusal"]),
         _rates("Refused restricted prompts by category", tables["refused_restricted"]),
-        _section(
+        *(
+            rate_section(
+                f"{degree.capitalize()} refusals alone, {prompts} prompts",
+                [row for row in tables["refusals_apart"] if (row["degree"], row["prompts"]) == (degree, prompts)],
+            )
+            for prompts in ("borderline", "restricted")
+            for degree in ("full", "partial")
+        ),
+        section(
             "Share of the longer answer (ties half; .5 without length bias)",
             "judge;criterion;share;95 %;verdicts;unknown lengths",
             [
-                [row["judge"], row["criterion"], *_cells(row["longer_share"])]
+                [row["judge"], row["criterion"], *estimate_cells(row["longer_share"])]
                 for row in tables["reliability"]
                 if row["longer_share"] is not None
             ],
         ),
-        _section(
+        section(
             "Share of the answer shown first, orders drawn at random (ties half; .5 without bias)",
             "judge;criterion;share;95 %;verdicts",
-            [[row["judge"], row["criterion"], *_cells(row["first_share"])[:3]] for row in tables["shown_first"]],
+            [
+                [row["judge"], row["criterion"], *estimate_cells(row["first_share"])[:3]]
+                for row in tables["shown_first"]
+            ],
         ),
-        _section(
+        section(
             "Judges that label single answers",
             "judge;criterion;labels and unread replies;unparsed;repeats agree",
             [_labelled_cells(row) for row in tables["labelled"]],
         ),
-        _section(
+        section(
             "What judges were asked, and why replies could not be read",
             "judge;criterion;asked;read;unparsed;why",
             [_unread_cells(row) for row in tables["unread"]] if any(row["reasons"] for row in tables["unread"]) else [],
         ),
         *(_agreement(table) for table in [*tables["agreement"], *tables["agreement_by_model"]]),
-        _section(
+        section(
             "Judges against gold labels (a reply that could not be read is wrong; agreement is of the two orders)",
-            "judge;criterion;gold;right, ab;right, ba;right in both;agreement;items;unread;without gold",
+            GOLD_COLUMNS,
             [_gold_cells(row) for row in tables["gold"]],
+        ),
+        section(
+            "Judges against gold labels, each category alone",
+            f"category;{GOLD_COLUMNS}",
+            [[row["category"] or "-", *_gold_cells(row)] for row in tables["gold_by_category"]],
         ),
     ]
     return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
 
 
 def _against_cells(row: Mapping[str, Any]) -> list[str]:
-    least = row["minimum_detectable_difference"]
     return [
         *(row[name] for name in ("first", "second", "measure", "criterion", "judge")),
-        *_cells(row["difference"])[:2],
+        *estimate_cells(row["difference"])[:2],
         *(f"{row[name]:.4f}" for name in ("p_sign_flip", "p_holm", "p_sign")),
-        "-" if least is None else f"{least:.3f}",
+        number_cell(row["minimum_detectable_difference"]),
     ]
 
 
 def _detectable_cells(row: Mapping[str, Any]) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
-    return [*names, str(row["clusters"]), f"{row['alone']:.3f}", f"{row['in_table']:.3f}"]
+    return [*names, str(row["clusters"]), number_cell(row["alone"]), number_cell(row["in_table"])]
 
 
 def _length_cells(row: Mapping[str, Any]) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
     slope, difference = f"{row['length_slope']:+.2f}", f"{row['mean_length_difference']:+.0f}"
-    return [*names, *_cells(row["controlled"]), _cells(row["raw"])[0], slope, difference]
+    theirs = "-" if row["alpaca_eval"] is None else f"{row['alpaca_eval']['length_controlled_winrate']:.2f} %"
+    return [*names, *estimate_cells(row["controlled"]), estimate_cells(row["raw"])[0], slope, difference, theirs]
 
 
 def _leaderboard_cells(row: Mapping[str, Any]) -> list[str]:
@@ -108,16 +130,15 @@ def _rates(title: str, tables: Sequence[Mapping[str, Any]]) -> str:
     for table in tables:
         named = [rate for rate in table["categories"] if rate["category"]]
         for rate in named:
-            upper = rate["upper95_one_sided"]
             rows.append(
                 [
                     *(table[name] for name in ("model", "criterion", "judge")),
                     *(rate["category"], str(rate["events"])),
-                    *_cells(rate["rate"]),
-                    "-" if upper is None else f"{upper:.3f}",
+                    *estimate_cells(rate["rate"]),
+                    number_cell(rate["upper95_one_sided"]),
                 ]
             )
-    return _section(
+    return section(
         title, "model;criterion;judge;category;events;rate;95 %;answers;unparsed;at most (one-sided 95 %)", rows
     )
 
@@ -126,13 +147,13 @@ def _agreement(table: Mapping[str, Any]) -> str:
     rows = [
         [
             *(pair["first"], pair["second"]),
-            *_cells(pair["cohen_kappa"])[:3],
-            " ".join(_cells(pair["agreement"])[:2]),
+            *estimate_cells(pair["cohen_kappa"])[:3],
+            " ".join(estimate_cells(pair["agreement"])[:2]),
             str(pair["agreement"]["unparsed"]),
         ]
         for pair in table["pairs"]
     ]
-    text = _section(
+    text = section(
         f"Agreement of judges on {table['criterion']}, {table['kind']}"
         + (f", answers of {table['model']}" if "model" in table else ""),
         "first;second;Cohen's kappa;95 %;items;same label;unread",
@@ -141,12 +162,12 @@ def _agreement(table: Mapping[str, Any]) -> str:
     for name, title in (("fleiss_kappa", "all"), ("fleiss_kappa_people", "people")):
         kappa = table[name]
         if kappa is not None and kappa["value"] is not None:
-            text += f"\nFleiss' kappa, {title}: {' '.join(_cells(kappa)[:2])} ({kappa['n']} items)"
+            text += f"\nFleiss' kappa, {title}: {' '.join(estimate_cells(kappa)[:2])} ({kappa['n']} items)"
     return text
 
 
 def _labelled_cells(row: Mapping[str, Any]) -> list[str]:
-    shares = (" ".join(_cells(row[name])[:2]) for name in ("unparsed_rate", "repeat_agreement"))
+    shares = (" ".join(estimate_cells(row[name])[:2]) for name in ("unparsed_rate", "repeat_agreement"))
     return [row["judge"], row["criterion"], str(row["verdicts"]), *shares]
 
 
@@ -158,27 +179,11 @@ def _unread_cells(row: Mapping[str, Any]) -> list[str]:
 def _gold_cells(row: Mapping[str, Any]) -> list[str]:
     said = row["accuracy"]
     orders = [said.get(order, said.get("") if order == "ab" else None) for order in ("ab", "ba")]
-    shares = [*orders, row["both_correct"], row["positional_agreement"]]
+    shares = [*orders, row["both_correct"], row["positional_agreement"], row["same_reply"]]
     return [
         *(row[name] for name in ("judge", "criterion", "gold")),
-        *("-" if share is None else " ".join(_cells(share)[:2]) for share in shares),
+        *("-" if share is None else " ".join(estimate_cells(share)[:2]) for share in shares),
         str(max(share["n"] for share in said.values())),
         str(sum(share["unparsed"] for share in said.values())),
         str(row["without_gold"]),
     ]
-
-
-def _cells(estimate: Mapping[str, Any]) -> list[str]:
-    low, high = estimate["ci95"]
-    value = "-" if estimate["value"] is None else f"{estimate['value']:.3f}"
-    ends = "-" if low is None or high is None else f"[{low:.3f}, {high:.3f}]"
-    return [value, ends, str(estimate["n"]), str(estimate["unparsed"])]
-
-
-def _section(title: str, header: str, rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [header.split(";"), *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    cells = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
-    return "\n".join([title, *cells])

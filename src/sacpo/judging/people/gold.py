@@ -14,7 +14,7 @@ from sacpo.stats.reliability import AB, BA, both_orders
 from sacpo.stats.verdicts import unique
 
 
-def gold_rows(verdicts: Iterable[Verdict], gold: str) -> list[dict[str, Any]]:
+def gold_rows(verdicts: Iterable[Verdict], gold: str, *, required: bool = True) -> list[dict[str, Any]]:
     """Score every judge against the labels of one of them, by criterion and kind.
 
     Items and labels are those of `sacpo.judging.people.agreement`. Items without a gold label are left out and counted;
@@ -23,11 +23,13 @@ def gold_rows(verdicts: Iterable[Verdict], gold: str) -> list[dict[str, Any]]:
     Args:
         verdicts: Of the judges and of the gold.
         gold: The judge or annotator whose labels are the truth.
+        required: Refuse a gold that shares no item with another judge; else there are no rows.
 
     Returns:
         Sorted rows: `judge`, `criterion`, `kind`, `gold`, `accuracy` by order ("ab", "ba", or "" where a judge does not
-        say), `both_correct` and `positional_agreement` over the items asked in both orders (None without any), and
-        `without_gold`, the items that the judge labelled and the gold did not.
+        say), over the items asked in both orders (None without any) `both_correct`, `positional_agreement` (of those
+        read in both) and `same_reply` (of all, an unread reply being a label of its own), and `without_gold`, the
+        items that the judge labelled and the gold did not.
 
     Raises:
         DataError: No judge is called so, or it labelled no item that another judge labelled.
@@ -49,7 +51,7 @@ def gold_rows(verdicts: Iterable[Verdict], gold: str) -> list[dict[str, Any]]:
         _row((judge, criterion, kind, gold), said, truths.get((criterion, kind), {}), clusters)
         for (judge, criterion, kind), said in sorted(found.items())
     ]
-    if not any(row is not None for row in rows):
+    if required and not any(row is not None for row in rows):
         raise DataError("this judge labelled no item that another one labelled", where="--gold", value=gold)
     return [row for row in rows if row is not None]
 
@@ -74,6 +76,7 @@ def _row(
         "accuracy": {order: _accuracy(items, truth, clusters) for order, items in sorted(said.items())},
         "both_correct": None if scored is None else scored.both_correct.to_json(),
         "positional_agreement": None if scored is None else scored.agreement.to_json(),
+        "same_reply": None if scored is None else scored.same_reply.to_json(),
         "without_gold": len(every - truth.keys()),
     }
 
