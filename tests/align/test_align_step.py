@@ -56,9 +56,19 @@ def test_bf16_autocast_starts_at_ln_2_and_keeps_float32_weights(base: Path, tmp_
     assert len(list((tmp_path / "c").iterdir())) == 2  # another precision is another reference
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "options", "promised"),
+    [("dpo", {}, "ln 2"), ("kto", {"desirable_weight": 1.5}, "0.625, half the mean weight")],
+)
 def test_a_reference_that_is_not_the_policy_stops_before_the_first_update(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    algorithm: str,
+    options: dict[str, Any],
+    promised: str,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """KTO with w+ = 1.5 and w- = 1 on as many of both: half of 1.25."""
     compute = step_module.reference_logps
 
     def wrong(*args: object, **kwargs: object) -> torch.Tensor:
@@ -67,8 +77,8 @@ def test_a_reference_that_is_not_the_policy_stops_before_the_first_update(
         return logps
 
     monkeypatch.setattr(step_module, "reference_logps", wrong)
-    with pytest.raises(ModelError, match=r"ln 2") as caught:
-        run_align(job(base), step(), 0.5, toy_pairs(16), tmp_path / "a", tmp_path / "c")
+    with pytest.raises(ModelError, match=f"would not be {promised}\n") as caught:
+        run_align(job(base), step(algorithm, **options), 0.5, toy_pairs(16), tmp_path / "a", tmp_path / "c")
     assert float(str(caught.value.value).split()[0]) == pytest.approx(0.01, abs=1e-4)
     assert not (tmp_path / "a" / "model").exists()
 

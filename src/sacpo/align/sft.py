@@ -30,7 +30,7 @@ class SftObjective:
 
     def __init__(self, demonstrations: Sequence[TokenDemo], layout: Layout) -> None:
         self.ids = [demonstration.id for demonstration in demonstrations]
-        self.together = None
+        self.together = self.first_loss = None
         self.trees = [Tree(demo.prompt, (demo.completion,)) for demo in demonstrations]
         self.layout = layout
 

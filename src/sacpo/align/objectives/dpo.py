@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Layout, Metrics
 from sacpo.data.packing import Rows, Tree
 from sacpo.data.tokenize import TokenPair
 from sacpo.losses.dpo import dpo_loss
@@ -58,6 +59,7 @@ class DpoObjective:
         self.reference = reference.view(-1, 2)
         self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)
         self.beta, self.layout, self.statistics = beta, layout, statistics
+        self.first_loss = FirstLoss(math.log(2), "ln 2")
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the pairs at these positions; the units are pairs."""

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sacpo.align.objectives.dpo import real_tokens, token_metrics
-from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Layout, Metrics
 from sacpo.data.packing import Rows, Tree
 from sacpo.data.records import Labelled, Pair
 from sacpo.data.tokenize import TokenLabelled
@@ -148,6 +148,9 @@ class KtoObjective:
         self.reference, self.ref_mismatched = reference.reshape(2, -1)
         self.labels = torch.tensor([record.label for record in records])
         self.beta, self.weights, self.layout, self.statistics = beta, weights, layout, statistics
+        share = float(self.labels.double().mean())
+        mean = weights[0] * share + weights[1] * (1 - share)
+        self.first_loss = FirstLoss(mean / 2, f"{mean / 2:.6g}, half the mean weight")
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the completions at these positions; the units are completions."""
