@@ -13,7 +13,7 @@ from align_toys import PREFERENCE, config, history, labelled_rows, pair_rows, tr
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-import sacpo.align.step as step_module
+import sacpo.align.objectives.kto as kto_module
 from sacpo import PreferenceTrainer
 from sacpo.align.engine.order import EpochShuffle
 from sacpo.data.rows import Tree
@@ -84,7 +84,7 @@ def test_kto_equals_trl_step_by_step(
 
     Ours are scored behind the batch's own prompts, or in rows of their own.
     """
-    monkeypatch.setattr(step_module, "LONG_PROMPT", long_prompt)
+    monkeypatch.setattr(kto_module, "LONG_PROMPT", long_prompt)
     arguments = {"train_sampling_strategy": "sequential", "desirable_weight": 1.5, "undesirable_weight": 0.7}
     arguments["gradient_checkpointing"] = long_prompt > 0  # TRL's default, which keeps no keys and values
     made: dict[str, Any] = {}

@@ -13,8 +13,8 @@ from sacpo.align.adapters import initial_policy
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.layout import Layouts, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.dpo import real_tokens
 from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.pairs import real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.trainer import train
 from sacpo.data.packing import Tree

@@ -23,6 +23,7 @@ from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import Align, FineTune
 from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import DataSpec, Recipe, TokenizerSpec
 from sacpo.world import World
@@ -92,8 +93,9 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
         if not isinstance(stage, Align | FineTune):
             continue
         size = sizes.of_records(stage.records)
-        if isinstance(stage, Align) and stage.step.algorithm == "kto" and size.records is not None:
-            size = Size(2 * size.records, size.tokens and size.tokens / 2)
+        if isinstance(stage, Align) and size.records is not None:
+            units = ALGORITHMS[stage.step.algorithm].units
+            size = Size(units * size.records, size.tokens and size.tokens / units)
         options = dict(stage.training)
         lora = (stage.step if isinstance(stage, Align) else stage.spec).lora is not None
         steps = None if size.records is None else optimiser_steps(max(size.records, 1), options)

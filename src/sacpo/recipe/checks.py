@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import METRICS, DataSpec, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
@@ -320,11 +321,10 @@ def _check_kinds(recipe: Recipe) -> None:
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
             continue
-        what, kinds = {
-            "dpo": ("DPO learns from pairs", ("pairs",)),
-            "kto": ("KTO learns from pairs or from unpaired records", ("pairs", "unpaired")),
-        }[step.algorithm]
-        uses.append((what, f"steps.{index}.dataset", step.dataset, kinds))
+        known = ALGORITHMS[step.algorithm]
+        uses.append(
+            (f"{known.title} learns from {known.learns_from}", f"steps.{index}.dataset", step.dataset, known.records)
+        )
     for criterion, judge in recipe.evaluate.judges.items():
         if judge.dataset is not None:
             uses.append(

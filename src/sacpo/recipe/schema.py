@@ -21,6 +21,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
 from sacpo.recipe.section import Fraction, Name, Names, Positive, Section
 
@@ -257,22 +258,24 @@ class SampledSpec(Section):
         return value
 
 
-class StepSpec(Section):
+class StepStart(Section):
+    """What a step trains, on what, from where and how strongly."""
+
+    name: Name
+    criterion: Name
+    algorithm: AlgorithmName = Field("dpo", description=algorithms_and_records())
+    dataset: str | Names | SampledSpec
+    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
+    from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
+
+
+class StepSpec(AlgorithmOptions, StepStart):
     """One alignment step: its reference is the model it starts from.
 
     `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
     stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`.
     """
 
-    name: Name
-    criterion: Name
-    algorithm: Literal["dpo", "kto"] = "dpo"
-    dataset: str | Names | SampledSpec
-    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
-    from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
-    soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
-    desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
-    undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
     max_length: int = Field(512, ge=2, description="tokens of prompt and completion together")
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
@@ -280,11 +283,8 @@ class StepSpec(Section):
     lora: LoraSpec | None = None
 
     @model_validator(mode="after")
-    def _one_balance(self) -> StepSpec:
-        if self.desirable_weight == "balanced" and self.undesirable_weight == "balanced":
-            raise ValueError("only one of 'desirable_weight' and 'undesirable_weight' can be 'balanced'")
-        if self.algorithm == "dpo" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
-            raise ValueError("'desirable_weight' and 'undesirable_weight' are KTO's: DPO would ignore them")
+    def _own_options(self) -> StepSpec:
+        self.refuse_options_of_others(self.algorithm)
         return self
 
     @property

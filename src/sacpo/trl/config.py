@@ -7,15 +7,15 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.algorithms import ALGORITHMS, Weight
 
 UNLIMITED = sys.maxsize
-Weight = float | Literal["balanced"]
 
 
 @dataclass
@@ -23,7 +23,7 @@ class PreferenceConfig(TrainingArguments):
     """`transformers.TrainingArguments`, with the options of a preference training under TRL's names.
 
     Attributes:
-        algorithm: "dpo" or "kto".
+        algorithm: "dpo" or "kto", as in a recipe's step (`sacpo.recipe.algorithms`).
         beta: The strength of the pull to the reference.
         max_length: Tokens of prompt and completion together; None: no limit. Completions are cut there.
         desirable_weight: KTO's w+; "balanced" makes w+ n+ = w- n-.
@@ -143,7 +143,7 @@ def _translated(args: TrainingArguments) -> PreferenceConfig:
 
 def _algorithm(loss: Any) -> str:
     name = loss[0] if isinstance(loss, list) and len(loss) == 1 else loss
-    known = {"sigmoid": "dpo", "kto": "kto"}
+    known = {algorithm.trl: name for name, algorithm in ALGORITHMS.items() if algorithm.trl is not None}
     if not isinstance(name, str) or name not in known:
         raise RecipeError(
             "no such loss here", where="args.loss_type", value=loss, allowed=[*known], do="use TRL for this loss"
@@ -162,7 +162,7 @@ def _check(config: PreferenceConfig) -> None:
                 do=advice,
             )
     choices = {
-        "algorithm": ("dpo", "kto"),
+        "algorithm": tuple(ALGORITHMS),
         "layout": ("auto", "packed", "padded"),
         "train_sampling_strategy": ("random", "sequential", "group_by_length"),
         "save_strategy": ("no", "steps", "epoch"),
