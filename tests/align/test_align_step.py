@@ -164,7 +164,7 @@ def test_the_model_is_a_standard_folder(base: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(out).items())
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ipo", "kto"])
 def test_batch_times_accumulation_is_one_number(kind: str, base: Path, tmp_path: Path) -> None:
     """20 pairs in batches of 8 as 8x1, 4x2 and 1x8 (the last batch is short): the same losses and weights."""
     runs = []

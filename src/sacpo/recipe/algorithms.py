@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from sacpo.recipe.section import Positive, Section
 
-AlgorithmName = Literal["dpo", "kto"]
+AlgorithmName = Literal["dpo", "ipo", "kto"]
 RecordKind = Literal["pairs", "unpaired"]
 Weight = float | Literal["balanced"]
 
@@ -40,6 +40,7 @@ class Algorithm:
 
 ALGORITHMS: dict[AlgorithmName, Algorithm] = {
     "dpo": Algorithm("DPO", "pairs", ("pairs",), ("soft_labels",), trl="sigmoid"),
+    "ipo": Algorithm("IPO", "pairs", ("pairs",), ("soft_labels",), trl="ipo"),
     "kto": Algorithm(
         "KTO",
         "pairs or from unpaired records",
@@ -54,7 +55,7 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
 class AlgorithmOptions(Section):
     """The options of a step that belong to some algorithms only."""
 
-    soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
+    soft_labels: bool = Field(True, description="DPO, IPO: use preference probabilities; false rounds them")
     desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
 

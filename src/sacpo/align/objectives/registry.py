@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
 
@@ -79,5 +78,5 @@ def make_objective(parts: Parts) -> Made:
 
 def algorithms() -> list[str]:
     """Return the names of the modules here that make an objective."""
-    names = [module.name for module in iter_modules([str(Path(__file__).parent)])]
+    names = [module.name for module in iter_modules(import_module(PACKAGE).__path__)]
     return sorted(name for name in names if hasattr(import_module(f"{PACKAGE}.{name}"), "make"))
