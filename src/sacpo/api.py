@@ -96,11 +96,11 @@ def align(
         data: Pairs, or other records that the algorithm takes: KTO learns from labelled completions too.
         out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` holds the adapters
             and names their base; `export` writes merged weights.
-        algorithm: "dpo", "ipo" or "kto", as in a recipe's step.
+        algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
         beta: The step's strength; for a constraint's criterion the paper's beta/lambda.
         criterion: What the preferences are about, for the records.
         format: The format of sources that are given by path or id.
-        soft_labels: DPO, IPO: use preference probabilities; false rounds them.
+        soft_labels: Of pairs: use preference probabilities; false rounds them.
         desirable_weight: KTO's w+.
         undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
         training: Options under the names of `transformers.TrainingArguments`.

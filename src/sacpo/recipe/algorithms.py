@@ -10,10 +10,10 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from sacpo.recipe.formats import RecordKind
 from sacpo.recipe.section import Positive, Section
 
 AlgorithmName = Literal["dpo", "ipo", "kto"]
-RecordKind = Literal["pairs", "unpaired"]
 Weight = float | Literal["balanced"]
 
 

@@ -9,19 +9,9 @@ from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.models import model_graph
-from sacpo.recipe.schema import METRICS, DataSpec, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import METRICS, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
 
 ORACLES = ("helpfulness", "harmlessness", "refusal")
-KIND_OF_FORMAT = {
-    "unpaired": "unpaired",
-    "demonstrations": "demonstrations",
-    "alpaca": "demonstrations",
-    "sharegpt": "",
-    "prompts": "prompts",
-    "xstest": "prompts",
-    "world": "prompts",
-}
-"""What a format's records are where the recipe does not say 'as', "" where its rows tell; others hold pairs."""
 
 
 def check_references(recipe: Recipe) -> None:
@@ -331,14 +321,14 @@ def _check_kinds(recipe: Recipe) -> None:
                 ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
             )
     for what, where, dataset, kinds in uses:
-        given = {name: _kind(recipe.data[name]) for name in _names(dataset) if _kind(recipe.data[name])}
+        given = {name: kind for name in _names(dataset) if (kind := recipe.data[name].holds)}
         wrong = next((name for name, kind in given.items() if kind not in kinds), None)
         if wrong is not None:
             raise RecipeError(
                 what,
                 where=where,
                 value=f"{wrong} (holds {given[wrong]})",
-                allowed=[name for name, spec in recipe.data.items() if _kind(spec) in kinds] or "none is defined",
+                allowed=[name for name, spec in recipe.data.items() if spec.holds in kinds] or "none is defined",
                 do=f"name such a data source, or give this one 'as: {kinds[0]}' where its format allows it",
             )
         heldout = next((name for name in _names(dataset) if recipe.data[name].holdout == 1), None)
@@ -356,10 +346,6 @@ def _check_kinds(recipe: Recipe) -> None:
                 value=", ".join(f"{name} (holds {kind})" for name, kind in given.items()),
                 do="give them the same kind with 'as'",
             )
-
-
-def _kind(spec: DataSpec) -> str:
-    return spec.as_ or KIND_OF_FORMAT.get(spec.format, "pairs")
 
 
 def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:

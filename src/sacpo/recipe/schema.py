@@ -22,6 +22,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
+from sacpo.recipe.formats import KIND_OF_FORMAT, FormatName, RecordKind
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
 from sacpo.recipe.section import Fraction, Name, Names, Positive, Section
 
@@ -90,20 +91,7 @@ class BaseSpec(Section):
 class SourceSpec(Section):
     """Where records come from: a hub id, local files, or the world."""
 
-    format: Literal[
-        "pku-safe-rlhf",
-        "hh-rlhf",
-        "ultrafeedback",
-        "preference",
-        "unpaired",
-        "demonstrations",
-        "prompts",
-        "sharegpt",
-        "alpaca",
-        "pandalm",
-        "xstest",
-        "world",
-    ]
+    format: FormatName
     path: str | Names | None = Field(None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet")
     revision: str | None = Field(None, description="hub revision")
     split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
@@ -137,12 +125,17 @@ class SourceSpec(Section):
 class DataSpec(SourceSpec):
     """A named source of training records."""
 
-    as_: Literal["pairs", "unpaired", "demonstrations", "prompts"] | None = Field(
+    as_: RecordKind | None = Field(
         None, alias="as", description="what the records are used as; the format's own kind by default"
     )
     soft_labels: Literal["keep", "harden"] = Field("keep", description="keep preference probabilities, or round them")
     ties: Literal["keep", "drop"] = Field("keep", description="pairs whose probability is exactly one half")
     holdout: Fraction = Field(0.0, description="share of the prompts held out for implicit-reward accuracy")
+
+    @property
+    def holds(self) -> RecordKind | None:
+        """What its records are; None where only its rows tell."""
+        return self.as_ or KIND_OF_FORMAT[self.format]
 
 
 class PromptsSpec(SourceSpec):

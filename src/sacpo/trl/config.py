@@ -23,12 +23,12 @@ class PreferenceConfig(TrainingArguments):
     """`transformers.TrainingArguments`, with the options of a preference training under TRL's names.
 
     Attributes:
-        algorithm: "dpo", "ipo" or "kto", as in a recipe's step (`sacpo.recipe.algorithms`).
+        algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
         beta: The strength of the pull to the reference.
         max_length: Tokens of prompt and completion together; None: no limit. Completions are cut there.
         desirable_weight: KTO's w+; "balanced" makes w+ n+ = w- n-.
         undesirable_weight: KTO's w-.
-        soft_labels: DPO, IPO: use the column `p` as the probability that `chosen` is preferred; false rounds it.
+        soft_labels: Of pairs: use the column `p` as the probability that `chosen` is preferred; false rounds it.
         disable_dropout: Train without dropout.
         layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
         reference_cache: Folder of reference log-probs; None: `reference_logps` in the output folder; "": in memory.
