@@ -45,7 +45,7 @@ def _line(found: dict[str, float]) -> str:
 
 def trees_of(records: Sequence[Any], base: Path) -> list[Any]:
     """Return the pairs as prompts with two branches, cut at 1024 tokens."""
-    from sacpo.align.objectives.dpo import oriented, pair_trees
+    from sacpo.align.objectives.pairs import oriented, pair_trees
     from sacpo.data.templates import make_template
     from sacpo.data.tokenize import tokenize_pairs
     from sacpo.models.loading import load_tokenizer

@@ -21,6 +21,7 @@ from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.stages.verdicts import MEASURES
 from sacpo.pipeline.verbs import Data
+from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.system.progress import QUIET, Progress
 
 __all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
@@ -72,7 +73,7 @@ def align(
     data: Data,
     out: str | Path,
     *,
-    algorithm: Literal["dpo", "kto"] = "dpo",
+    algorithm: AlgorithmName = "dpo",
     beta: float = 0.1,
     criterion: str = "preference",
     format: str = "preference",
@@ -92,14 +93,14 @@ def align(
 
     Args:
         model: Hub id or folder, of weights or of adapters: the initial policy and the reference.
-        data: Pairs; for KTO also labelled completions.
+        data: Pairs, or other records that the algorithm takes: KTO learns from labelled completions too.
         out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` holds the adapters
             and names their base; `export` writes merged weights.
-        algorithm: "dpo" or "kto".
+        algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
         beta: The step's strength; for a constraint's criterion the paper's beta/lambda.
         criterion: What the preferences are about, for the records.
         format: The format of sources that are given by path or id.
-        soft_labels: DPO: use preference probabilities; false rounds them.
+        soft_labels: Of pairs: use preference probabilities; false rounds them.
         desirable_weight: KTO's w+.
         undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
         training: Options under the names of `transformers.TrainingArguments`.

@@ -14,7 +14,8 @@ from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import sacpo.align.step as step_module
+import sacpo.align.objectives.kto as kto_module
+import sacpo.align.reference.source as source_module
 from sacpo.align.heldout import preferences, score_heldout
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
@@ -56,19 +57,29 @@ def test_bf16_autocast_starts_at_ln_2_and_keeps_float32_weights(base: Path, tmp_
     assert len(list((tmp_path / "c").iterdir())) == 2  # another precision is another reference
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "options", "promised"),
+    [("dpo", {}, "ln 2"), ("kto", {"desirable_weight": 1.5}, "0.625, half the mean weight")],
+)
 def test_a_reference_that_is_not_the_policy_stops_before_the_first_update(
-    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    algorithm: str,
+    options: dict[str, Any],
+    promised: str,
+    base: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    compute = step_module.reference_logps
+    """KTO with w+ = 1.5 and w- = 1 on as many of both: half of 1.25."""
+    compute = source_module.reference_logps
 
     def wrong(*args: object, **kwargs: object) -> torch.Tensor:
         logps = compute(*args, **kwargs)  # type: ignore[arg-type]
         logps[0::2] += 0.01
         return logps
 
-    monkeypatch.setattr(step_module, "reference_logps", wrong)
-    with pytest.raises(ModelError, match=r"ln 2") as caught:
-        run_align(job(base), step(), 0.5, toy_pairs(16), tmp_path / "a", tmp_path / "c")
+    monkeypatch.setattr(source_module, "reference_logps", wrong)
+    with pytest.raises(ModelError, match=f"would not be {promised}\n") as caught:
+        run_align(job(base), step(algorithm, **options), 0.5, toy_pairs(16), tmp_path / "a", tmp_path / "c")
     assert float(str(caught.value.value).split()[0]) == pytest.approx(0.01, abs=1e-4)
     assert not (tmp_path / "a" / "model").exists()
 
@@ -130,14 +141,14 @@ def test_z0_needs_no_second_pass_over_prompts_where_that_changes_nothing(
 ) -> None:
     base = write_base(tmp_path / "base", **model)
     made, runs = [], []
-    real = step_module.KtoObjective
-    monkeypatch.setattr(step_module, "KtoObjective", lambda *a, **k: made.append(real(*a, **k)) or made[-1])
+    real = kto_module.make
+    monkeypatch.setattr(kto_module, "make", lambda parts: made.append(real(parts)) or made[-1])
     for long_prompt in (0, 1000):
-        monkeypatch.setattr(step_module, "LONG_PROMPT", long_prompt)
+        monkeypatch.setattr(kto_module, "LONG_PROMPT", long_prompt)
         out = tmp_path / f"{long_prompt}"
         run_align(job(base, **changed), step("kto"), 0.5, toy_pairs(24), out, tmp_path / "c", layout=layout)
         runs.append(metrics(out))
-    assert [objective.continuing is not None for objective in made] == [continues, False]
+    assert [objective.continuing is not None for objective, _ in made] == [continues, False]
     for one, other in zip(*runs, strict=True):
         assert one == pytest.approx(other, abs=1e-5)
     assert max(entry["kl"] for entry in runs[0]) > 1e-3
@@ -153,7 +164,7 @@ def test_the_model_is_a_standard_folder(base: Path, tmp_path: Path) -> None:
     assert any(not torch.equal(before[name], tensor) for name, tensor in weights(out).items())
 
 
-@pytest.mark.parametrize("kind", ["sft", "dpo", "kto"])
+@pytest.mark.parametrize("kind", ["sft", "dpo", "ipo", "kto"])
 def test_batch_times_accumulation_is_one_number(kind: str, base: Path, tmp_path: Path) -> None:
     """20 pairs in batches of 8 as 8x1, 4x2 and 1x8 (the last batch is short): the same losses and weights."""
     runs = []

@@ -153,6 +153,18 @@ KEYS = [
     Case("ignored-scale", {"merge.0.scale": 2}, what="'scale' is for method 'task-vectors'", where="merge.0"),
     Case("ignored-weight", {"steps.0.desirable_weight": 2}, what="are KTO's", where="steps.0"),
     Case(
+        "ignored-weight-of-ipo",
+        {"steps.0.algorithm": "ipo", "steps.0.undesirable_weight": "balanced"},
+        what="IPO would ignore them",
+        where="steps.0",
+    ),
+    Case(
+        "ignored-rounding",
+        {"steps.0.algorithm": "kto", "steps.0.soft_labels": False},
+        what="'soft_labels' is DPO's and IPO's: KTO would ignore it",
+        where="steps.0",
+    ),
+    Case(
         "headline-of-tuning-prompts",
         {"report.prompts": {"unsafe_rate": "tuning"}},
         what="unknown prompt set of role report",
@@ -189,7 +201,7 @@ KEYS = [
         what="no such choice",
         where="steps.0.algorithm",
         value="'ppo'",
-        allowed="dpo, kto",
+        allowed="dpo, ipo, kto",
     ),
     Case(
         "format-nearly-right",

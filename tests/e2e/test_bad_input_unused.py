@@ -67,7 +67,6 @@ UNUSED = [
         ),
         ("ties-of-demonstrations", "ties", "data.demos", {"data.demos.ties": "drop"}),
         ("hard-demonstrations", "soft_labels", "data.demos", {"data.demos.soft_labels": "harden"}),
-        ("soft-labels-of-kto", "soft_labels", "steps.0", {"steps.0.algorithm": "kto", "steps.0.soft_labels": False}),
         (
             "scale-of-hard-labels",
             "score_scale",

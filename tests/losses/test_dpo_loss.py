@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo.losses.dpo import DpoTerms, dpo_loss
+from sacpo.losses.dpo import dpo_loss
+from sacpo.losses.pair_terms import PairTerms
 
 LN2 = math.log(2)
 LOGPS = st.floats(-50, 0)
@@ -20,7 +21,7 @@ def column(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 
-def one(chosen: float, rejected: float, ref: tuple[float, float] = (0, 0), beta: float = 1, p: float = 1) -> DpoTerms:
+def one(chosen: float, rejected: float, ref: tuple[float, float] = (0, 0), beta: float = 1, p: float = 1) -> PairTerms:
     given_p = column(p)
     return dpo_loss(column(chosen), column(rejected), column(ref[0]), column(ref[1]), beta=beta, p=given_p)
 

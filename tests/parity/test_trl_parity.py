@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from sacpo.data.packing import packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
 from sacpo.losses.dpo import dpo_loss
+from sacpo.losses.ipo import ipo_loss
 from sacpo.losses.kto import kl_estimate, kto_loss
 from sacpo.losses.logps import completion_logps
 
@@ -108,20 +109,22 @@ def ids(row: dict[str, Any], *names: str) -> list[tuple[int, ...]]:
     return [tuple(row[name]) for name in names]
 
 
+@pytest.mark.parametrize("loss_type", ["sigmoid", "ipo"])
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_dpo_equals_trl(kind: str, tmp_path: Path) -> None:
+def test_losses_of_pairs_equal_trls(kind: str, loss_type: str, tmp_path: Path) -> None:
     policy, reference = models(kind)
     trainer = trl.DPOTrainer(
         model=policy,
         ref_model=reference,
-        args=trl.DPOConfig(**options(tmp_path)),
+        args=trl.DPOConfig(**options(tmp_path, loss_type=[loss_type])),
         train_dataset=Dataset.from_list(PAIRS),
         processing_class=tokenizer(),
     )
     rows = list(trainer.train_dataset)
     batch = trainer.data_collator(rows)
     loss = trainer.compute_loss(policy, batch)
-    assert abs(loss.item() - math.log(2)) > 1e-3  # the policy has left the reference
+    first = {"sigmoid": math.log(2), "ipo": 1 / (4 * BETA**2)}[loss_type]
+    assert abs(loss.item() - first) > 1e-3  # the policy has left the reference
     loss.backward()
     theirs = gradients(policy)
     chosen, rejected = trainer.compute_ref_log_probs(policy, batch)
@@ -137,7 +140,9 @@ def test_dpo_equals_trl(kind: str, tmp_path: Path) -> None:
             ref = completion_logps(reference, laid, chunk=5).view(-1, 2)
         for found, wanted in ((ours, (chosen, rejected)), (ref, (ref_chosen, ref_rejected))):
             assert torch.allclose(found, torch.stack(wanted, 1), rtol=1e-5, atol=1e-5)
-        terms = dpo_loss(*ours.unbind(1), *ref.unbind(1), beta=BETA)
+        logps = (*ours.unbind(1), *ref.unbind(1))
+        lengths = torch.tensor([[len(completion) for completion in tree.completions] for tree in trees])
+        terms = ipo_loss(*logps, *lengths.unbind(1), beta=BETA) if loss_type == "ipo" else dpo_loss(*logps, beta=BETA)
         terms.losses.mean().backward()
         assert terms.losses.mean().item() == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
         assert terms.chosen_rewards.mean().item() == pytest.approx(metrics["rewards/chosen"], rel=1e-5, abs=1e-5)

@@ -27,7 +27,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
-import sacpo.align.step as step_module
+import sacpo.align.objectives.kto as kto_module
 from sacpo import PreferenceConfig, PreferenceTrainer
 from sacpo.align.engine import checkpoints
 from sacpo.align.step import run_align
@@ -320,7 +320,7 @@ def test_a_training_goes_on_when_train_is_called_again(base: Path, tmp_path: Pat
 def test_kto_runs_where_the_model_itself_was_told_to_checkpoint(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step_module, "LONG_PROMPT", 0)
+    monkeypatch.setattr(kto_module, "LONG_PROMPT", 0)
     losses = []
     for checkpointing in (False, True):
         model = AutoModelForCausalLM.from_pretrained(base)

@@ -13,7 +13,7 @@ from align_toys import PREFERENCE, config, history, labelled_rows, pair_rows, tr
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, TrainingArguments
 
-import sacpo.align.step as step_module
+import sacpo.align.objectives.kto as kto_module
 from sacpo import PreferenceTrainer
 from sacpo.align.engine.order import EpochShuffle
 from sacpo.data.rows import Tree
@@ -53,13 +53,19 @@ def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) ->
                 assert mine[name] == pytest.approx(other[name], abs=1e-4, rel=1e-4), name
 
 
-def test_dpo_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:
-    """The same DPOConfig for both, 18 pairs in batches of 4 over two epochs: 10 steps, the last of an epoch short."""
+@pytest.mark.parametrize(("loss", "first", "last"), [("sigmoid", math.log(2), 0.6), ("ipo", 1.0, 0.9)])
+def test_losses_of_pairs_equal_trls_step_by_step(
+    loss: str, first: float, last: float, base: Path, tmp_path: Path
+) -> None:
+    """The same DPOConfig for both, 18 pairs in batches of 4 over two epochs: 10 steps, the last of an epoch short.
+
+    beta = .5: IPO starts at 1 / (4 x .25) = 1.
+    """
     runs = []
     for kind in (Ordered, PreferenceTrainer):
         trainer = kind(
             model=str(base),
-            args=trl.DPOConfig(output_dir=str(tmp_path / kind.__name__), **PREFERENCE),
+            args=trl.DPOConfig(output_dir=str(tmp_path / kind.__name__), loss_type=[loss], **PREFERENCE),
             train_dataset=Dataset.from_list(pair_rows()),
             eval_dataset=Dataset.from_list(pair_rows()[:6]),
             processing_class=word_tokenizer(),
@@ -71,8 +77,8 @@ def test_dpo_equals_trl_step_by_step(base: Path, tmp_path: Path) -> None:
     assert len(history(ours)) == 10
     assert_same(history(ours), history(theirs))
     assert_same([e for e in ours.state.log_history if "eval_loss" in e], [theirs.state.log_history[-1]])
-    assert math.isclose(history(ours)[0]["loss"], math.log(2), abs_tol=1e-6)
-    assert history(ours)[-1]["loss"] < 0.6
+    assert math.isclose(history(ours)[0]["loss"], first, abs_tol=1e-6)
+    assert history(ours)[-1]["loss"] < last
     assert ours._reference.chosen.name == "flat"
 
 
@@ -84,7 +90,7 @@ def test_kto_equals_trl_step_by_step(
 
     Ours are scored behind the batch's own prompts, or in rows of their own.
     """
-    monkeypatch.setattr(step_module, "LONG_PROMPT", long_prompt)
+    monkeypatch.setattr(kto_module, "LONG_PROMPT", long_prompt)
     arguments = {"train_sampling_strategy": "sequential", "desirable_weight": 1.5, "undesirable_weight": 0.7}
     arguments["gradient_checkpointing"] = long_prompt > 0  # TRL's default, which keeps no keys and values
     made: dict[str, Any] = {}
@@ -222,7 +228,7 @@ def test_bf16_errs_at_most_half_as_much_again_as_trl(tmp_path: Path) -> None:
 
 def test_what_is_not_done_is_refused(base: Path, tmp_path: Path) -> None:
     for options in (
-        {"loss_type": ["ipo"]},
+        {"loss_type": ["hinge"]},
         {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.1]},
         {"sync_ref_model": True},
         {"f_divergence_type": "js_divergence"},

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sacpo.align.engine.layout import choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.dpo import oriented, pair_trees
+from sacpo.align.objectives.pairs import oriented, pair_trees
 from sacpo.align.reference.score import score_all, scorer
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair

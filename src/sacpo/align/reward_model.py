@@ -20,8 +20,8 @@ from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.layout import require_context
 from sacpo.align.heldout import heldout_trees, preferences
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.dpo import oriented, pair_trees, real_tokens
 from sacpo.align.objectives.objective import Batch, Forward, Gather, Metrics
+from sacpo.align.objectives.pairs import oriented, pair_trees, real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.score import score_all
 from sacpo.align.trainer import train
@@ -43,7 +43,7 @@ class RewardObjective:
 
     def __init__(self, pairs: Sequence[TokenPair], pad_id: int) -> None:
         self.ids = [pair.id for pair in pairs]
-        self.together = None
+        self.together = self.first_loss = None
         self.trees = pair_trees(pairs)
         self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)
         self.pad_id = pad_id

@@ -13,8 +13,8 @@ from sacpo.align.adapters import initial_policy
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.layout import Layouts, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.dpo import real_tokens
 from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.pairs import real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.score import autocast_type
 from sacpo.align.trainer import train
@@ -31,7 +31,7 @@ class SftObjective:
 
     def __init__(self, demonstrations: Sequence[TokenDemo], layout: Layout) -> None:
         self.ids = [demonstration.id for demonstration in demonstrations]
-        self.together = None
+        self.together = self.first_loss = None
         self.trees = [Tree(demo.prompt, (demo.completion,)) for demo in demonstrations]
         self.layout = layout
 

@@ -14,6 +14,7 @@ from sacpo.cli.label import label
 from sacpo.cli.options import parse_options
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
+from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.system.visible import visible
 
 Out = Annotated[Path, typer.Option("--out", help="Output folder; it appears when it is complete.", show_default=False)]
@@ -81,7 +82,7 @@ def align(
     model: Model,
     data: Data,
     out: Out,
-    algorithm: Annotated[str, typer.Option(help="dpo or kto.")] = "dpo",
+    algorithm: Annotated[str, typer.Option(help=f"{' or '.join(ALGORITHMS)}.")] = "dpo",
     beta: Annotated[float, typer.Option(help="The step's strength; for a constraint beta/lambda.")] = 0.1,
     criterion: Annotated[str, typer.Option(help="What the preferences are about.")] = "preference",
     format: Annotated[str, typer.Option(help="Format of the data.")] = "preference",
@@ -95,7 +96,7 @@ def align(
     layout: LayoutOption = "auto",
     as_json: Json = False,
 ) -> None:
-    """Train one alignment step, DPO or KTO; MODEL is where it starts and its reference."""
+    """Train one alignment step; MODEL is where it starts and its reference."""
     from sacpo import api
 
     with _progress(as_json) as progress:

@@ -2,25 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch.nn.functional import logsigmoid
 
-
-@dataclass(frozen=True)
-class DpoTerms:
-    """The terms of a batch of pairs.
-
-    Attributes:
-        losses: Each pair's loss. Shape: (pairs,).
-        chosen_rewards: beta log pi/pi_ref of the chosen completions, without gradient. Shape: (pairs,).
-        rejected_rewards: The same of the rejected ones. Shape: (pairs,).
-    """
-
-    losses: torch.Tensor
-    chosen_rewards: torch.Tensor
-    rejected_rewards: torch.Tensor
+from sacpo.losses.pair_terms import PairTerms
 
 
 def dpo_loss(
@@ -31,7 +16,7 @@ def dpo_loss(
     *,
     beta: float,
     p: torch.Tensor | None = None,
-) -> DpoTerms:
+) -> PairTerms:
     """Compute each pair's loss, `-p log sigmoid(d) - (1 - p) log sigmoid(-d)`.
 
     `d = beta [log pi/pi_ref (chosen) - log pi/pi_ref (rejected)]`. It is least where sigmoid(d) = p.
@@ -51,4 +36,4 @@ def dpo_loss(
     # the difference of logratios, not of rewards: one rounding less
     d = beta * ((policy_chosen_logps - ref_chosen_logps) - (policy_rejected_logps - ref_rejected_logps))
     losses = -logsigmoid(d) if p is None else -p * logsigmoid(d) - (1 - p) * logsigmoid(-d)
-    return DpoTerms(losses, chosen.detach(), rejected.detach())
+    return PairTerms(losses, chosen.detach(), rejected.detach())

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from sacpo.align.defaults import optimiser_steps, with_defaults
 from sacpo.data.prepare import prepare
+from sacpo.data.records import Pair
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
@@ -23,6 +24,7 @@ from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import Align, FineTune
 from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import DataSpec, Recipe, TokenizerSpec
 from sacpo.world import World
@@ -75,10 +77,11 @@ class Judging:
 
 @dataclass(frozen=True)
 class Size:
-    """How many records a source has and how many tokens one of them takes, as far as known."""
+    """How many records a source has, how many tokens one of them takes, and whether they are pairs; as far as known."""
 
     records: int | None
     tokens: float | None
+    pairs: bool = False
 
 
 def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
@@ -92,8 +95,9 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
         if not isinstance(stage, Align | FineTune):
             continue
         size = sizes.of_records(stage.records)
-        if isinstance(stage, Align) and stage.step.algorithm == "kto" and size.records is not None:
-            size = Size(2 * size.records, size.tokens and size.tokens / 2)
+        if isinstance(stage, Align) and size.records is not None and size.pairs:
+            units = ALGORITHMS[stage.step.algorithm].units
+            size = Size(units * size.records, size.tokens and size.tokens / units)
         options = dict(stage.training)
         lora = (stage.step if isinstance(stage, Align) else stage.spec).lora is not None
         steps = None if size.records is None else optimiser_steps(max(size.records, 1), options)
@@ -199,7 +203,7 @@ class _Sizes:
         sizes = []
         for stage in stages:
             if isinstance(stage, Pairs):
-                sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens)))
+                sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens), True))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)
@@ -212,17 +216,18 @@ class _Sizes:
     def _of_data(self, stage: Data) -> Size:
         if stage.name in self.done:
             report = report_of(self.folder.final(stage.name))
-            return Size(report["train"], _words(report["words"]))
+            return Size(report["train"], _words(report["words"]), report["kind"] == "pairs")
         name, spec = stage.source.name, stage.source.spec
         assert isinstance(spec, DataSpec)
         if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
-            return Size(spec.limit, None)
+            return Size(spec.limit, None, spec.holds == "pairs")
         try:
             records = read_source(spec, name=name, seed=stage.seed, as_=spec.as_).records
             prepared = prepare(records, spec, name=name, seed=stage.holdout_seed)
         except DataError:
             return Size(None, None)  # the run will say what is wrong, where it matters
-        return Size(len(prepared.train), _words(data_report(name, prepared.train)["words"]))
+        words = _words(data_report(name, prepared.train)["words"])
+        return Size(len(prepared.train), words, any(isinstance(record, Pair) for record in prepared.train))
 
 
 def _words(words: dict[str, dict[str, float]]) -> float:
@@ -233,10 +238,11 @@ def _together(sizes: Iterable[Size]) -> Size:
     sizes = list(sizes)
     if any(size.records is None for size in sizes):
         return Size(None, None)
-    records = sum(size.records or 0 for size in sizes)
+    records, pairs = sum(size.records or 0 for size in sizes), any(size.pairs for size in sizes)
     if any(size.tokens is None for size in sizes):
-        return Size(records, None)
-    return Size(records, sum((size.records or 0) * (size.tokens or 0) for size in sizes) / max(records, 1))
+        return Size(records, None, pairs)
+    tokens = sum((size.records or 0) * (size.tokens or 0) for size in sizes) / max(records, 1)
+    return Size(records, tokens, pairs)
 
 
 def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: Sequence[Judging]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import METRICS, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
@@ -350,18 +351,17 @@ def _check_kinds(recipe: Recipe) -> None:
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
             continue
-        what, kinds = {
-            "dpo": ("DPO learns from pairs", ("pairs",)),
-            "kto": ("KTO learns from pairs or from unpaired records", ("pairs", "unpaired")),
-        }[step.algorithm]
-        uses.append((what, f"steps.{index}.dataset", step.dataset, kinds))
+        known = ALGORITHMS[step.algorithm]
+        uses.append(
+            (f"{known.title} learns from {known.learns_from}", f"steps.{index}.dataset", step.dataset, known.records)
+        )
     for criterion, judge in recipe.evaluate.judges.items():
         if judge.dataset is not None:
             uses.append(
                 ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
             )
     for what, where, dataset, kinds in uses:
-        given = {name: recipe.data[name].holds for name in _names(dataset) if recipe.data[name].holds}
+        given = {name: kind for name in _names(dataset) if (kind := recipe.data[name].holds)}
         wrong = next((name for name, kind in given.items() if kind not in kinds), None)
         if wrong is not None:
             raise RecipeError(

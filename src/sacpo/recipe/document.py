@@ -65,7 +65,6 @@ MEANINGS = {
     "SampledSpec.max_new_tokens": "longest answer, in tokens",
     "StepSpec.name": "the model's name; a sweep's models are `NAME@VALUE`",
     "StepSpec.criterion": "what the preferences are about",
-    "StepSpec.algorithm": "DPO on pairs, or KTO on labelled completions",
     "StepSpec.dataset": "a data source, or several, or pairs sampled from models",
     "StepSpec.beta": "strength; a list is a sweep",
     "MergeSpec.name": "the models' name; with a list of q they are `NAME@qVALUE`",

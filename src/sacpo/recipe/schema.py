@@ -21,6 +21,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
+from sacpo.recipe.formats import KIND_OF_FORMAT, FormatName, RecordKind
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
 from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
@@ -31,16 +33,6 @@ LAYOUT = (
 )
 RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
 METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
-KIND_OF_FORMAT = {
-    "unpaired": "unpaired",
-    "demonstrations": "demonstrations",
-    "alpaca": "demonstrations",
-    "sharegpt": "",
-    "prompts": "prompts",
-    "xstest": "prompts",
-    "world": "prompts",
-}
-"""What a format's records are where the recipe does not say 'as', "" where its rows tell; others hold pairs."""
 
 
 class TokenizerSpec(Section):
@@ -119,20 +111,7 @@ class BaseSpec(Section):
 class SourceSpec(Section):
     """Where records come from: a hub id, local files, or the world."""
 
-    format: Literal[
-        "pku-safe-rlhf",
-        "hh-rlhf",
-        "ultrafeedback",
-        "preference",
-        "unpaired",
-        "demonstrations",
-        "prompts",
-        "sharegpt",
-        "alpaca",
-        "pandalm",
-        "xstest",
-        "world",
-    ]
+    format: FormatName
     path: str | Names | None = Field(None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet")
     revision: str | None = Field(None, description="hub revision")
     split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
@@ -172,7 +151,7 @@ class SourceSpec(Section):
 class DataSpec(SourceSpec):
     """A named source of training records."""
 
-    as_: Literal["pairs", "unpaired", "demonstrations", "prompts"] | None = Field(
+    as_: RecordKind | None = Field(
         None, alias="as", description="what the records are used as; the format's own kind by default"
     )
     soft_labels: Literal["keep", "harden"] = Field("keep", description="keep preference probabilities, or round them")
@@ -181,14 +160,14 @@ class DataSpec(SourceSpec):
 
     @model_validator(mode="after")
     def _used(self) -> DataSpec:
-        if self.holds not in ("pairs", ""):
+        if self.holds not in ("pairs", None):
             self.unused(("soft_labels", "ties"), f"it is about pairs, and this source gives {self.holds}")
         return self
 
     @property
-    def holds(self) -> str:
-        """What kind of records it gives: "pairs", ...; "" where only its rows tell."""
-        return self.as_ or KIND_OF_FORMAT.get(self.format, "pairs")
+    def holds(self) -> RecordKind | None:
+        """What its records are; None where only its rows tell."""
+        return self.as_ or KIND_OF_FORMAT[self.format]
 
 
 class PromptsSpec(SourceSpec):
@@ -316,22 +295,24 @@ class SampledSpec(Section):
         return self
 
 
-class StepSpec(Section):
+class StepStart(Section):
+    """What a step trains, on what, from where and how strongly."""
+
+    name: Name
+    criterion: Name
+    algorithm: AlgorithmName = Field("dpo", description=algorithms_and_records())
+    dataset: str | Names | SampledSpec
+    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
+    from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
+
+
+class StepSpec(AlgorithmOptions, StepStart):
     """One alignment step: its reference is the model it starts from.
 
     `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
     stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`.
     """
 
-    name: Name
-    criterion: Name
-    algorithm: Literal["dpo", "kto"] = "dpo"
-    dataset: str | Names | SampledSpec
-    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
-    from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
-    soft_labels: bool = Field(True, description="DPO: use preference probabilities; false rounds them")
-    desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
-    undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
     max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
@@ -339,13 +320,8 @@ class StepSpec(Section):
     lora: LoraSpec | None = None
 
     @model_validator(mode="after")
-    def _one_balance(self) -> StepSpec:
-        if self.desirable_weight == "balanced" and self.undesirable_weight == "balanced":
-            raise ValueError("only one of 'desirable_weight' and 'undesirable_weight' can be 'balanced'")
-        if self.algorithm == "dpo" and (self.desirable_weight, self.undesirable_weight) != (1.0, 1.0):
-            raise ValueError("'desirable_weight' and 'undesirable_weight' are KTO's: DPO would ignore them")
-        if self.algorithm == "kto":
-            self.unused(("soft_labels",), "KTO's labels are never soft ('soft_labels: harden' of a data source rounds)")
+    def _own_options(self) -> StepSpec:
+        self.refuse_options_of_others(self.algorithm)
         return self
 
     @property

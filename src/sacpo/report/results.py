@@ -51,7 +51,7 @@ class ModelInfo(Part):
     kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
     parents: tuple[str, ...] = Field((), description="step: the model it starts from; merge: the two, later one last")
     criterion: str | None = Field(None, description="step: what its preferences are about")
-    algorithm: str | None = Field(None, description="step: dpo or kto")
+    algorithm: str | None = Field(None, description="step: its algorithm")
     beta: float | None = Field(None, description="step: its own KL strength; for a constraint criterion beta/lambda")
     strengths: tuple[tuple[str, float], ...] = Field(
         (), description="(criterion, strength) of every step from the SFT model to this one, in order"

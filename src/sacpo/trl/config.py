@@ -7,15 +7,15 @@ import dataclasses
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.algorithms import ALGORITHMS, Weight
 
 UNLIMITED = sys.maxsize
-Weight = float | Literal["balanced"]
 
 
 @dataclass
@@ -23,12 +23,12 @@ class PreferenceConfig(TrainingArguments):
     """`transformers.TrainingArguments`, with the options of a preference training under TRL's names.
 
     Attributes:
-        algorithm: "dpo" or "kto".
+        algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
         beta: The strength of the pull to the reference.
         max_length: Tokens of prompt and completion together; None: no limit. Completions are cut there.
         desirable_weight: KTO's w+; "balanced" makes w+ n+ = w- n-.
         undesirable_weight: KTO's w-.
-        soft_labels: DPO: use the column `p` as the probability that `chosen` is preferred; false rounds it.
+        soft_labels: Of pairs: use the column `p` as the probability that `chosen` is preferred; false rounds it.
         disable_dropout: Train without dropout.
         layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
         reference_cache: Folder of reference log-probs; None: `reference_logps` in the output folder; "": in memory.
@@ -146,7 +146,7 @@ def _translated(args: TrainingArguments) -> PreferenceConfig:
 
 def _algorithm(loss: Any) -> str:
     name = loss[0] if isinstance(loss, list) and len(loss) == 1 else loss
-    known = {"sigmoid": "dpo", "kto": "kto"}
+    known = {algorithm.trl: name for name, algorithm in ALGORITHMS.items() if algorithm.trl is not None}
     if not isinstance(name, str) or name not in known:
         raise RecipeError(
             "no such loss here", where="args.loss_type", value=loss, allowed=[*known], do="use TRL for this loss"
@@ -165,7 +165,7 @@ def _check(config: PreferenceConfig) -> None:
                 do=advice,
             )
     choices = {
-        "algorithm": ("dpo", "kto"),
+        "algorithm": tuple(ALGORITHMS),
         "layout": ("auto", "packed", "padded"),
         "train_sampling_strategy": ("random", "sequential", "group_by_length"),
         "save_strategy": ("no", "steps", "epoch"),

@@ -19,15 +19,17 @@ from transformers.trainer_utils import speed_metrics
 from sacpo.align.engine.arguments import check_optimizer
 from sacpo.align.engine.meter import Meter
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.kto import KtoObjective
 from sacpo.align.objectives.objective import Objective
-from sacpo.align.step import Reference, make_objective
+from sacpo.align.objectives.registry import Parts, make_objective
+from sacpo.align.reference.source import Reference
 from sacpo.align.trainer import AlignTrainer, with_margin
 from sacpo.data.ends import listed_ends
 from sacpo.errors import DataError, RecipeError
 from sacpo.losses.logps import bare
 from sacpo.models.adapters.folder import moves_base
 from sacpo.models.tokens import padding_token
+from sacpo.recipe.algorithms import AlgorithmOptions
+from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import BaseSpec, StepSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
@@ -47,7 +49,7 @@ __all__ = ["PreferenceConfig", "PreferenceTrainer"]
 
 
 class PreferenceTrainer(AlignTrainer):
-    """Train on preferences, DPO or KTO, with packed rows and a reference that is computed once.
+    """Train on preferences by a step's algorithm, with packed rows and a reference that is computed once.
 
     Args:
         model: The initial policy: a hub id, a folder, a loaded model or a peft model.
@@ -108,7 +110,7 @@ class PreferenceTrainer(AlignTrainer):
         self._restorable = self._adapter and getattr(peft_config, "bias", "none") == "none"
         self._progress, self._made = progress, False
         self._reference: Reference | None = None
-        self._weights: tuple[float, float] | None = None
+        self._training: Objective | None = None
         objective = self._objective(train_dataset, "train_dataset")
         self.eval_objectives = None if eval_dataset is None else self._objectives(eval_dataset, "eval_dataset")
         self._drop_other()
@@ -198,22 +200,13 @@ class PreferenceTrainer(AlignTrainer):
             )
         records, chat, unusable = read_columns(rows, name)
         job = self._job("chat" if chat else "plain", name)
-        step = StepSpec(
-            name="preference",
-            criterion="preference",
-            dataset="rows",
-            beta=self.config.beta,
-            algorithm=self.config.algorithm,
-            soft_labels=self.config.soft_labels,
-            desirable_weight=self.config.desirable_weight,
-            undesirable_weight=self.config.undesirable_weight,
-        )
-        reference = self._reference_for(job)
-        objective, counts = make_objective(
-            job, step, self.config.beta, records, self._start.tokenizer, reference, weights=self._weights
-        )
-        if isinstance(objective, KtoObjective):
-            self._weights = objective.weights  # of the training, which comes first
+        named = ("algorithm", "beta", *AlgorithmOptions.model_fields)
+        options = {name: getattr(self.config, name) for name in named}
+        step = checked(StepSpec, name="preference", criterion="preference", dataset="rows", **options)
+        reference, tokenizer = self._reference_for(job), self._start.tokenizer
+        parts = Parts(job, step, self.config.beta, records, tokenizer, reference, training=self._training)
+        objective, counts = make_objective(parts)
+        self._training = self._training or objective  # which comes first
         if dropped := {**unusable, **counts["records"]["dropped"]}:
             self._progress.notice(f"{name}: rows left out: {dropped}")
         if altered := {what: counts["records"][what] for what in ("rewritten", "quoted") if counts["records"][what]}:

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Literal
+from functools import partial
 
 import numpy as np
 import torch
 
-from sacpo.align.objectives.dpo import real_tokens, token_metrics
-from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
-from sacpo.data.packing import Rows, Tree
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.pairs import real_tokens, token_metrics
+from sacpo.align.objectives.registry import Made, Parts
+from sacpo.align.reference.source import Reference
+from sacpo.align.reference.start import has_dropout
+from sacpo.data.packing import Rows, Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
-from sacpo.data.tokenize import TokenLabelled
+from sacpo.data.tokenize import TokenLabelled, tokenize_labelled
 from sacpo.errors import DataError
+from sacpo.losses.agreement import check_continuation
 from sacpo.losses.head import TokenStatistics
 from sacpo.losses.kto import kl_estimate, kto_loss
-from sacpo.losses.logps import completion_logps
+from sacpo.losses.logps import bare, completion_logps
 from sacpo.losses.past import ContinuedRow, KeptRow
+from sacpo.recipe.algorithms import Weight
+from sacpo.system import processes
 
-Weight = float | Literal["balanced"]
+LONG_PROMPT = 32
+"""Mean tokens of prompts from which on mismatches continue the batch's own row."""
 Continuing = Callable[[Sequence[Tree], Sequence[Tree]], Rows]
 """Lays out other completions of the prompts of a flat row in a row that continues it."""
 
@@ -148,6 +155,9 @@ class KtoObjective:
         self.reference, self.ref_mismatched = reference.reshape(2, -1)
         self.labels = torch.tensor([record.label for record in records])
         self.beta, self.weights, self.layout, self.statistics = beta, weights, layout, statistics
+        share = float(self.labels.double().mean())
+        mean = weights[0] * share + weights[1] * (1 - share)
+        self.first_loss = FirstLoss(mean / 2, f"{mean / 2:.6g}, half the mean weight")
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the completions at these positions; the units are completions."""
@@ -215,3 +225,66 @@ class KtoObjective:
         """Return each completion's logratio."""
         logps = forward(lambda model: completion_logps(model, batch.rows))
         return logps - batch.tensors["reference"], logps
+
+
+def make(parts: Parts) -> Made:
+    """Return the objective of a step, and counts for the summary.
+
+    The weights of held-out records are those of the training.
+
+    Raises:
+        DataError: The records are neither pairs nor labelled completions, or they do not do for KTO.
+    """
+    records, job, step, reference = parts.records, parts.job, parts.step, parts.reference
+    ties = sum(isinstance(record, Pair) and record.p == 0.5 for record in records)
+    if records and isinstance(records[0], Pair):
+        parts.require(Pair, "KTO that began with pairs", "pairs only")
+        records = unpaired(records)
+    else:
+        parts.require(Labelled, "KTO", "pairs, or labelled completions")
+    tokens, report = tokenize_labelled(
+        records, parts.tokenizer, parts.template, max_length=job.max_length, too_long=job.too_long
+    )
+    report.require_some(job.name)
+    labels = [record.label for record in tokens]
+    if isinstance(parts.training, KtoObjective):
+        weights = parts.training.weights
+    else:
+        weights = class_weights(labels, step.desirable_weight, step.undesirable_weight)
+    mismatches = mismatched_trees(tokens, job.seed, job.max_length)
+    # both completions of a prompt as branches, so that the reference pass computes it once
+    trees = [Tree(r.prompt, (r.completion, m.completions[0])) for r, m in zip(tokens, mismatches, strict=True)]
+    logps = reference.logps(trees, [record.id for record in tokens], pairing_seed=job.seed)
+    objective = KtoObjective(
+        tokens,
+        mismatches,
+        logps.view(-1, 2).T,
+        beta=parts.beta,
+        weights=weights,
+        layout=reference.layout(trees),
+        continuing=continuing(reference, [Tree(r.prompt, (r.completion,)) for r in tokens], mismatches),
+        statistics=reference.statistics,
+    )
+    return objective, {
+        "records": report.to_json(),
+        "completions": len(tokens),
+        "ties_dropped": ties,
+        "desirable_weight": weights[0],
+        "undesirable_weight": weights[1],
+    }
+
+
+def continuing(reference: Reference, trees: Sequence[Tree], others: Sequence[Tree]) -> Continuing | None:
+    """Return the layout of other completions behind a batch's own row, where that is right and saves work.
+
+    Keys and values of the prompts are kept for it, which neither dropout nor checkpointing allows; short prompts are
+    not worth a part of attention each. Several processes average z0 before their passes.
+    """
+    assert reference.chosen is not None
+    if reference.chosen.name != "flat" or processes.size() > 1 or reference.checkpointing:
+        return None
+    short = sum(len(tree.prompt) for tree in trees) < LONG_PROMPT * len(trees)
+    if short or has_dropout(reference.policy):
+        return None
+    agrees = check_continuation(bare(reference.policy), trees, others, pad_id=reference.pad_id)
+    return partial(continuing_row, pad_id=reference.pad_id) if agrees else None

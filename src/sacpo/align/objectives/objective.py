@@ -50,6 +50,19 @@ class Batch:
         return len(self.indices)
 
 
+@dataclass(frozen=True)
+class FirstLoss:
+    """What the mean loss over all records is while the policy is its reference.
+
+    Attributes:
+        value: The number.
+        text: How a formula writes it.
+    """
+
+    value: float
+    text: str
+
+
 class Objective(Protocol):
     """A loss over records; its mean over units is minimised."""
 
@@ -64,6 +77,10 @@ class Objective(Protocol):
     @property
     def together(self) -> Sequence[int] | None:
         """Which neighbours stay neighbours in a random order, see `EpochShuffle`; None: none do."""
+
+    @property
+    def first_loss(self) -> FirstLoss | None:
+        """The loss while the policy is its reference; None: there is no reference."""
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay the records at these positions out as a batch on the CPU."""

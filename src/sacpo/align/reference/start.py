@@ -1,4 +1,4 @@
-"""The check before the first update: policy and reference are the same model, so DPO's loss is ln 2."""
+"""The check before the first update: policy and reference are the same model, which fixes the first loss."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def check_start(objective: Objective, batch: Batch, forward: Forward[torch.Tenso
     found = objective.start_gaps(batch, forward)
     if found is None:
         return
+    assert objective.first_loss is not None
     gaps, logps = found
     absolute, relative = TOLERANCE.get(precision, TOLERANCE_LOW)
     limit = absolute + relative * float(logps.abs().max())
@@ -66,7 +67,8 @@ def check_start(objective: Objective, batch: Batch, forward: Forward[torch.Tenso
         return
     record = objective.ids[batch.indices[int(gaps.abs().nan_to_num(math.inf).argmax())]]
     raise ModelError(
-        "the policy differs from its reference before the first update, so the first loss would not be ln 2",
+        "the policy differs from its reference before the first update, so the first loss would not be "
+        f"{objective.first_loss.text}",
         where=f"record {record}",
         value=f"{worst:.6g} nats",
         allowed=f"at most {limit:.3g} nats in {str(precision).removeprefix('torch.')}",

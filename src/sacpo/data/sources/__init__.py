@@ -13,9 +13,10 @@ from sacpo.data.records import Record, text_hash
 from sacpo.data.sources.chat import check_context
 from sacpo.data.sources.convert import KIND_NAMES, convert, unique_prompts, usable_as
 from sacpo.data.sources.files import local, looks_local, read_file
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.hub import read_hub
 from sacpo.data.sources.key import source_key
-from sacpo.data.sources.registry import FORMATS, Format
+from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row, Skip, nearest
 from sacpo.errors import DataError
 from sacpo.recipe.schema import DataSpec, SourceSpec

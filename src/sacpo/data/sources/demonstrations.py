@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sacpo.data.records import Demonstration, Message, Record
 from sacpo.data.sources.chat import agreed, completion_field, messages_of, prompt_field, prompt_of, split_last
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import EMPTY, Row, Skip
 from sacpo.recipe.schema import SourceSpec
 
@@ -60,3 +61,9 @@ def instruction_text(row: Row) -> str:
             raise Skip(EMPTY)
         raise row.error("'instruction' is empty", "instruction", parts[0], "a text that is not empty")
     return text
+
+
+FORMATS = {
+    "demonstrations": Format("demonstrations", read, COLUMNS),
+    "alpaca": Format("demonstrations", read_alpaca, ALPACA_COLUMNS),
+}

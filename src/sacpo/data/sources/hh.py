@@ -9,6 +9,7 @@ import re
 
 from sacpo.data.records import Message, Pair, Record
 from sacpo.data.sources.chat import prompt_of
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import EMPTY, Row, Skip
 from sacpo.recipe.schema import SourceSpec
 
@@ -75,3 +76,6 @@ def _joined(turns: list[Message]) -> list[Message]:
         else:
             joined.append(turn)
     return joined
+
+
+FORMATS = {"hh-rlhf": Format("pairs", read, COLUMNS)}

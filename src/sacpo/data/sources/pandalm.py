@@ -8,6 +8,7 @@ from __future__ import annotations
 from sacpo.data.records import Message, Pair, Record
 from sacpo.data.sources.chat import prompt_of
 from sacpo.data.sources.demonstrations import instruction_text
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row
 from sacpo.recipe.schema import SourceSpec
 
@@ -47,3 +48,6 @@ def _answer(row: Row, field: str) -> str:
     if row.value(field) is True:
         return "True"
     return row.text(field, empty=True)
+
+
+FORMATS = {"pandalm": Format("pairs", read, COLUMNS)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sacpo.data.records import Labelled, Pair, Prompt, Record
 from sacpo.data.sources.chat import prompt_field
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
@@ -71,3 +72,6 @@ def _reshaped(row: Row, prompt: Prompt, spec: SourceSpec, as_: str | None) -> li
             Labelled(prompt, rejected, False, row.source, CRITERIA["safer"]),
         ]
     return [Pair(prompt, chosen, rejected, 1.0, row.source, CRITERIA["safer"])]
+
+
+FORMATS = {"pku-safe-rlhf": Format("pairs", read, COLUMNS)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sacpo.data.records import Pair, Record
 from sacpo.data.sources.chat import agreed, completion_field, messages_of, prompt_field, prompt_of, split_last
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row, Skip
 from sacpo.recipe.schema import SourceSpec
 
@@ -62,3 +63,9 @@ def _whole_dialogues(row: Row, spec: SourceSpec, p: float, criterion: str) -> Pa
         raise Skip(NOT_SHARED)
     prompt = prompt_of(row, agreed(row, before, "chosen"), spec, "chosen")
     return Pair(prompt, chosen, rejected, p, row.source, criterion)
+
+
+FORMATS = {
+    "preference": Format("pairs", read, COLUMNS),
+    "ultrafeedback": Format("pairs", read_ultrafeedback, ULTRAFEEDBACK_COLUMNS),
+}

@@ -10,6 +10,7 @@ from typing import Any
 
 from sacpo.data.records import Kind, Message, Record
 from sacpo.data.sources.chat import messages_of, prompt_of, with_system
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row, missing_column
 from sacpo.recipe.schema import SourceSpec
 
@@ -84,3 +85,9 @@ def _text(row: Row, canonical: str) -> str:
 def _meta(row: Row) -> dict[str, Any]:
     name = _known_name(row, "id")
     return {"source": row.source, **({"id": str(row.value(name))} if name else {})}
+
+
+FORMATS = {
+    "prompts": Format("prompts", read, COLUMNS),
+    "xstest": Format("prompts", read_xstest, XSTEST_COLUMNS),
+}

@@ -1,39 +1,28 @@
-"""The formats by name: what each reads a row with, and the columns it knows."""
+"""The formats by name. A format is a module of this package with `FORMATS = {NAME: Format(...)}`.
+
+What a recipe knows of them (names, kinds of records) is in `sacpo.recipe.formats`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
 
-from sacpo.data.records import Record
-from sacpo.data.sources import demonstrations, hh, pandalm, pku, preference, prompts, sharegpt, unpaired
-from sacpo.data.sources.rows import Row
-from sacpo.recipe.schema import SourceSpec
+from sacpo.data.sources.format import Format
+from sacpo.recipe.formats import KIND_OF_FORMAT
 
-
-@dataclass(frozen=True)
-class Format:
-    """A format of data files.
-
-    Attributes:
-        read: Turns a row into records; it is told what they will be used as (None: the format's own kind).
-        columns: The canonical columns, which a recipe's `columns` may map to a file's own.
-    """
-
-    read: Callable[[Row, SourceSpec, str | None], list[Record]]
-    columns: tuple[str, ...]
+PACKAGE = "sacpo.data.sources"
 
 
-FORMATS: dict[str, Format] = {
-    "pku-safe-rlhf": Format(pku.read, pku.COLUMNS),
-    "hh-rlhf": Format(hh.read, hh.COLUMNS),
-    "ultrafeedback": Format(preference.read_ultrafeedback, preference.ULTRAFEEDBACK_COLUMNS),
-    "preference": Format(preference.read, preference.COLUMNS),
-    "unpaired": Format(unpaired.read, unpaired.COLUMNS),
-    "demonstrations": Format(demonstrations.read, demonstrations.COLUMNS),
-    "prompts": Format(prompts.read, prompts.COLUMNS),
-    "sharegpt": Format(sharegpt.read, sharegpt.COLUMNS),
-    "alpaca": Format(demonstrations.read_alpaca, demonstrations.ALPACA_COLUMNS),
-    "pandalm": Format(pandalm.read, pandalm.COLUMNS),
-    "xstest": Format(prompts.read_xstest, prompts.XSTEST_COLUMNS),
-}
+def formats_found() -> dict[str, Format]:
+    """Return the formats that the modules of this package name."""
+    modules = [module.name for module in iter_modules(import_module(PACKAGE).__path__) if module.name != "registry"]
+    found: dict[str, Format] = {}
+    for module in modules:
+        found |= getattr(import_module(f"{PACKAGE}.{module}"), "FORMATS", {})
+    return found
+
+
+_FOUND = formats_found()
+FORMATS: dict[str, Format] = {name: _FOUND[name] for name in KIND_OF_FORMAT if name in _FOUND}
+"""Those that a recipe can name, in its order."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sacpo.data.records import Demonstration, Labelled, Message, Pair, Record
 from sacpo.data.sources.chat import completion_field, messages_of, prompt_of, split_last
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row
 from sacpo.recipe.schema import SourceSpec
 
@@ -34,3 +35,6 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     if row.has("label"):
         return [Labelled(prompt, completion, row.boolean("label"), row.source)]
     return [Demonstration(prompt, completion, row.source)]
+
+
+FORMATS = {"sharegpt": Format(None, read, COLUMNS)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from sacpo.data.records import Labelled, Record
 from sacpo.data.sources.chat import completion_field, prompt_field
+from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row
 from sacpo.recipe.schema import SourceSpec
 
@@ -22,3 +23,6 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     label = row.boolean("label")
     completion = completion_field(row, "completion")
     return [Labelled(prompt_field(row, spec), completion, label, row.source, row.optional_text("criterion"))]
+
+
+FORMATS = {"unpaired": Format("unpaired", read, COLUMNS)}

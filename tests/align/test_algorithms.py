@@ -1,0 +1,142 @@
+"""The registry of algorithms: what a recipe knows of one and its module fit together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from align_toys import job, step, toy_pairs
+from typer.testing import CliRunner
+
+import sacpo.align.objectives as package
+import sacpo.align.reference.source as source_module
+import sacpo.align.step as step_module
+from sacpo.align.objectives.kto import unpaired
+from sacpo.align.objectives.objective import Objective
+from sacpo.align.objectives.registry import Parts, algorithms, make_objective
+from sacpo.cli import app
+from sacpo.errors import DataError, ModelError
+from sacpo.recipe.algorithms import ALGORITHMS, AlgorithmName, AlgorithmOptions
+from sacpo.recipe.schema import LoraSpec
+
+NAMES = sorted(ALGORITHMS)
+UNLIKE: dict[str, dict[str, Any]] = {"kto": {"desirable_weight": 1.5, "undesirable_weight": 0.7}}
+"""Options with which a first loss is not what it would be without them."""
+
+
+def trained(
+    name: str, base: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, **training: Any
+) -> tuple[Objective, dict[str, Any]]:
+    """Return the objective and the summary of a short training on soft labels and completions of unlike lengths."""
+    made: list[Objective] = []
+
+    def kept(parts: Parts) -> Any:
+        objective, counts = make_objective(parts)
+        made.append(objective)
+        return objective, counts
+
+    monkeypatch.setattr(step_module, "make_objective", kept)
+    lora = training.pop("lora", None)
+    records = toy_pairs(16, p=(1.0, 0.7, 0.2))
+    summary = step_module.run_align(
+        job(base, lora=lora, **training), step(name, **UNLIKE.get(name, {})), 0.2, records, folder, folder / "cache"
+    )
+    return made[0], summary
+
+
+def test_every_algorithm_is_a_module_and_in_the_recipes_table() -> None:
+    """A module without its line, and a line without its module, are forgotten registrations."""
+    assert algorithms() == sorted(ALGORITHMS) == sorted(get_args(AlgorithmName)) == ["dpo", "ipo", "kto"]
+
+
+def test_every_option_belongs_to_an_algorithm_and_says_to_which() -> None:
+    owned = {option for known in ALGORITHMS.values() for option in known.options}
+    assert owned == set(AlgorithmOptions.model_fields)
+    for name, field in AlgorithmOptions.model_fields.items():
+        owners = ", ".join(known.title for known in ALGORITHMS.values() if name in known.options)
+        assert (field.description or "").startswith(f"{owners}: "), name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_first_loss_is_the_promised_one(
+    name: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One batch holds all records. beta = .2: ln 2, 1 / (4 x .04) = 6.25, and (1.5 + .7) / 4 = .55."""
+    objective, summary = trained(name, base, tmp_path, monkeypatch, per_device_train_batch_size=32)
+    assert objective.first_loss is not None
+    assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5)
+    assert summary["first_loss"] == pytest.approx({"dpo": 0.693147, "ipo": 6.25, "kto": 0.55}[name], rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["pairs", "unpaired"])
+def test_a_step_takes_the_records_of_the_table_and_no_other(name: str, kind: str, base: Path, tmp_path: Path) -> None:
+    records: Any = toy_pairs(8) if kind == "pairs" else unpaired(toy_pairs(8))
+    run = (job(base), step(name), 0.5, records, tmp_path / "out", tmp_path / "cache")
+    if kind in ALGORITHMS[name].records:  # type: ignore[index]
+        assert step_module.run_align(*run)["kind"] == name
+        return
+    with pytest.raises(DataError, match=f"{ALGORITHMS[name].title} cannot learn") as caught:  # type: ignore[index]
+        step_module.run_align(*run)
+    assert caught.value.allowed == "pairs; labelled completions train with algorithm: kto"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_adapter_starts_at_its_reference(
+    name: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lora = LoraSpec(r=4, lora_alpha=8)
+    options = {"per_device_train_batch_size": 32, "num_train_epochs": 8, "learning_rate": 0.05}
+    objective, summary = trained(name, base, tmp_path, monkeypatch, lora=lora, **options)
+    assert objective.first_loss is not None
+    assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5)
+    assert summary["last_loss"] < 0.99 * summary["first_loss"]
+
+
+def test_ipo_sees_a_foreign_reference_that_shifts_both_completions_alike(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sums off by .01 on both sides cancel in DPO's loss; over 2 and 5 tokens they do not in IPO's."""
+    compute = source_module.reference_logps
+    monkeypatch.setattr(source_module, "reference_logps", lambda *a, **k: compute(*a, **k) + 0.01)
+    step_module.run_align(job(base), step("dpo"), 0.5, toy_pairs(8), tmp_path / "dpo", tmp_path / "a")
+    with pytest.raises(ModelError, match=r"would not be 1/\(4 beta\^2\) = 1\n"):
+        step_module.run_align(job(base), step("ipo"), 0.5, toy_pairs(8), tmp_path / "ipo", tmp_path / "b")
+
+
+def test_packed_and_padded_rows_and_a_cached_reference_give_one_ipo_curve(base: Path, tmp_path: Path) -> None:
+    curves = []
+    for layout, cache in (("packed", "a"), ("padded", "b"), ("packed", "a")):
+        out = tmp_path / f"{len(curves)}"
+        step_module.run_align(
+            job(base), step("ipo"), 0.5, toy_pairs(24, p=(1.0, 0.3)), out, tmp_path / cache, layout=layout
+        )
+        curves.append((out / "metrics.jsonl").read_text().splitlines())
+    assert curves[0] == curves[2]
+    assert len(list((tmp_path / "a").iterdir())) == 1
+    for packed, padded in zip(curves[0], curves[1], strict=True):
+        assert json.loads(packed)["loss"] == pytest.approx(json.loads(padded)["loss"], rel=1e-5)
+
+
+def test_a_forgotten_line_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module that makes an objective is an algorithm, whether or not a recipe knows it."""
+    (tmp_path / "slic.py").write_text("def make(parts):\n    raise NotImplementedError\n")
+    monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+    assert algorithms() == ["dpo", "ipo", "kto", "slic"]
+
+
+def test_the_command_line_trains_every_algorithm(base: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": p.prompt.text, "chosen": p.chosen, "rejected": p.rejected, "p": p.p} for p in toy_pairs(8)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name in NAMES:
+        line = ["align", str(base), "--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / name)]
+        options = ["--algorithm", name, "--beta", "0.2", "--base", "template=plain", "--base", "device=cpu"]
+        done = CliRunner().invoke(app, [*line, *options])
+        assert done.exit_code == 0, done.output
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert (summary["kind"], round(summary["first_loss"], 4)) == (
+            name,
+            {"dpo": 0.6931, "ipo": 6.25, "kto": 0.5}[name],
+        )

@@ -1,0 +1,36 @@
+"""A plan counts what a training's loss is a mean over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sacpo import parse_recipe
+from sacpo.pipeline.plan import trainings
+from sacpo.pipeline.run import plan
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "format", "records"),
+    [("dpo", "preference", 6), ("ipo", "preference", 6), ("kto", "preference", 12), ("kto", "unpaired", 6)],
+)
+def test_a_pair_is_two_completions_for_kto_and_a_completion_is_one(
+    algorithm: str, format: str, records: int, base: Path, tmp_path: Path
+) -> None:
+    """6 rows in batches of 2: 3 steps, 6 where every row becomes two completions."""
+    answers = {"preference": {"chosen": "w1", "rejected": "w2"}, "unpaired": {"completion": "w1", "label": True}}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"w5 w{i}", **answers[format]}) + "\n" for i in range(6, 12)))
+    recipe = parse_recipe(
+        {
+            "name": "planned",
+            "base": {"model": str(base), "template": "plain"},
+            "data": {"rows": {"format": format, "path": str(path)}},
+            "training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "num_train_epochs": 1},
+            "steps": [{"name": "H", "criterion": "help", "algorithm": algorithm, "dataset": "rows", "beta": 0.1}],
+        }
+    )
+    (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
+    assert (training.records, training.steps) == (records, records // 2)
