@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 import torch
 from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
+from transformers import TrainingArguments
 
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.engine import checkpoints
+from sacpo.align.engine.arguments import fork_workers
 from sacpo.align.engine.meter import Meter
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
-from sacpo.errors import RunError
+from sacpo.errors import RecipeError, RunError
 from sacpo.recipe.schema import LoraSpec
 from sacpo.system import processes
 from sacpo.system.runs import file_hash
@@ -164,6 +166,37 @@ def test_a_corrupted_checkpoint_is_named_and_not_used(wet: Path, tmp_path: Path)
     with pytest.raises(RunError, match="corrupted") as caught:
         run("dpo", wet, out, cache)
     assert caught.value.where == path
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"a": 3}', "null", "[" * 100_000, "\x00"])
+def test_hashes_of_a_checkpoint_that_cannot_be_read_are_no_checkpoint(text: str, tmp_path: Path) -> None:
+    (tmp_path / checkpoints.STAGING / "checkpoint-3").mkdir(parents=True)
+    (tmp_path / checkpoints.STAGING / "checkpoint-3" / "a").write_text("x")
+    checkpoints.publish(tmp_path, 3, 2)
+    checkpoints.check(tmp_path / "checkpoint-3")
+    path = tmp_path / "checkpoint-3" / checkpoints.HASHES
+    path.write_text(text)
+    with pytest.raises(RunError, match=r"hashes of a checkpoint(.|\n)*delete") as caught:
+        checkpoints.check(tmp_path / "checkpoint-3")
+    assert caught.value.where == path
+
+
+def test_workers_lay_out_batches_whatever_way_python_starts_processes(wet: Path, tmp_path: Path) -> None:
+    """Python 3.14 starts them anew, and then nothing of the records is there: same log as without workers."""
+    before = multiprocessing.get_start_method(allow_none=True)
+    alone = run_align(job(wet), step(), 0.5, toy_pairs(16), tmp_path / "alone", tmp_path / "c")
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        start = job(wet, dataloader_num_workers=2)
+        several = run_align(start, step(), 0.5, toy_pairs(16), tmp_path / "several", tmp_path / "c")
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+    assert (several["first_loss"], several["last_loss"]) == (alone["first_loss"], alone["last_loss"])
+    arguments = TrainingArguments(
+        str(tmp_path), dataloader_num_workers=1, dataloader_multiprocessing_context="spawn", use_cpu=True
+    )
+    with pytest.raises(RecipeError, match=r"started by fork(.|\n)*'spawn'"):
+        fork_workers(arguments)
 
 
 @pytest.mark.parametrize(("wrote", "reads"), [(2, 3), (3, 2), (2, 1)])

@@ -152,6 +152,11 @@ def whole_numbers(folder: Path) -> None:
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
+def holding(name: str, value: Any) -> Edit:
+    """Let a JSON file hold something else."""
+    return lambda folder: (folder / name).write_text(json.dumps(value)) and None
+
+
 MERGE = ("merge", "base", "twin", "--q", "0.5", "--out", "out")
 RUN_MODELS = [
     ModelCase(
@@ -250,6 +255,34 @@ RUN_MODELS = [
         what="not finite",
         where="base",
         value="model.norm.weight holds NaN",
+        do="again",
+    ),
+    *(
+        ModelCase(f"wrong-{name}", edits={"base": edit}, what=what, where="base", do="again")
+        for name, edit, what in (
+            ("config", holding("config.json", [1]), "cannot be loaded"),
+            ("config-text", holding("config.json", "llama"), "cannot be loaded"),
+            ("size", settings("config.json", hidden_size="wide"), "cannot be loaded"),
+            ("no-size", settings("config.json", hidden_size=None), "cannot be loaded"),
+            ("heads", settings("config.json", num_attention_heads=0, head_dim=None), "cannot be loaded"),
+            ("rope", settings("config.json", rope_parameters=[3]), "cannot be loaded"),
+            ("dtype", settings("config.json", dtype="float99"), "cannot be loaded"),
+            ("kind", settings("config.json", model_type=7), "cannot be loaded"),
+            ("generation", holding("generation_config.json", [1]), "cannot be loaded"),
+            ("tokenizer", holding("tokenizer.json", [1]), "the tokenizer cannot"),
+            ("tokenizer-model", settings("tokenizer.json", model=3), "the tokenizer cannot"),
+            ("tokenizer-words", settings("tokenizer.json", added_tokens={"a": 1}), "the tokenizer cannot"),
+            ("tokenizer-settings", holding("tokenizer_config.json", [1]), "the tokenizer cannot"),
+            ("tokenizer-end", settings("tokenizer_config.json", eos_token=3), "the tokenizer cannot"),
+        )
+    ),
+    ModelCase(
+        "whole-numbers",
+        edits={"base": whole_numbers},
+        what="holds whole numbers",
+        where="base",
+        value="lm_head.weight: I32",
+        allowed="floating-point",
         do="again",
     ),
     ModelCase(
@@ -401,6 +434,30 @@ CONFIGS = [
     ModelCase(
         "impossible-size",
         {"base.config.num_attention_heads": 3},
+        what="cannot be built",
+        where="base.config",
+        do="correct",
+        kept=("data/demos", "data/pairs", "prompts/tuning", "prompts/report", "overlap"),
+    ),
+    ModelCase(
+        "no-heads",
+        {"base.config.num_attention_heads": 0},
+        what="cannot be built",
+        where="base.config",
+        do="correct",
+        kept=("data/demos", "data/pairs", "prompts/tuning", "prompts/report", "overlap"),
+    ),
+    ModelCase(
+        "size-of-a-wrong-type",
+        {"base.config.hidden_size": [8]},
+        what="cannot be built",
+        where="base.config",
+        do="correct",
+        kept=("data/demos", "data/pairs", "prompts/tuning", "prompts/report", "overlap"),
+    ),
+    ModelCase(
+        "dtype-of-a-configuration",
+        {"base.config.dtype": "float99"},
         what="cannot be built",
         where="base.config",
         do="correct",

@@ -192,7 +192,7 @@ def test_consent_to_code_is_given_per_model(
     (folder / "config.json").write_text(json.dumps(changed))
     spec = JudgeSpec(kind="reward-model", model=str(folder), trust_remote_code=own)
     trusted = BaseSpec(model="another/model", template="plain", device="cpu", trust_remote_code=not own)
-    with pytest.raises(ModelError, match="" if own else r"code of its own(.|\n)*the judge's own"):
+    with pytest.raises(ModelError, match="." if own else r"code of its own(.|\n)*the judge's own"):
         make_scores(Parts("helpfulness", spec, trusted, str(folder)))
     assert marker.exists() is own
 

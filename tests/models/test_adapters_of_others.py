@@ -248,3 +248,9 @@ def test_files_without_the_models_prefix_take_an_adapter(tmp_path: Path) -> None
     save_file(tensors, base / "model.safetensors", {"format": "pt"})
     check_everywhere(tmp_path / "a", logits(theirs), tmp_path)
     assert math.isfinite(float(logits(load_model(base)).sum()))
+
+
+def test_a_dtype_that_is_none_is_refused(tmp_path: Path) -> None:
+    base = write_base(tmp_path / "base")
+    with pytest.raises(ModelError, match=r"no dtype(.|\n)*'float99'(.|\n)*bfloat16"):
+        load_model(base, dtype="float99")

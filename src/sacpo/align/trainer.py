@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from sacpo.align.adapters import adapters_kept
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.engine import checkpoints
+from sacpo.align.engine.arguments import fork_workers
 from sacpo.align.engine.compiled import compile_as_asked
 from sacpo.align.engine.meter import Meter
 from sacpo.align.engine.order import EpochShuffle, Positions
@@ -87,7 +88,7 @@ class AlignTrainer(Trainer):
         self.objective: Objective = objective
         self.folder = Path(str(args.output_dir))
         self.policy = bare(model)
-        args = compile_as_asked(self.policy, args)
+        args = compile_as_asked(self.policy, fork_workers(args))
         self.order = epoch_order(objective, args)
         self.meter = Meter(args.device)
         self.starts_at_reference = starts_at_reference

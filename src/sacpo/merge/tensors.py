@@ -152,7 +152,7 @@ def read_header(file: Path) -> Shard:
             raise ValueError(f"the header speaks of {end} bytes, the file has {size}")
     except FileNotFoundError as error:
         raise ModelError("a weights file is missing", where=file, do="copy the whole checkpoint again") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f"this is not an intact safetensors file: {error}", where=file, do="copy the checkpoint again"
         ) from error
@@ -269,7 +269,7 @@ def _shard_names(folder: Path) -> list[str]:
     try:
         weight_map = json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"]
         return sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             "the index of a sharded checkpoint cannot be read", where=folder / INDEX, do="copy the checkpoint again"
         ) from error

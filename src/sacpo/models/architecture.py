@@ -141,7 +141,7 @@ def raw_config(folder: Path) -> dict[str, Any]:
         raise ModelError(
             "the model folder has no config.json", where=folder, do="copy the whole checkpoint again"
         ) from error
-    except ValueError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError("a config.json cannot be read", where=path, do="copy the checkpoint again") from error
     if not isinstance(data, dict):
         raise ModelError("a config.json is not a JSON object", where=path, do="copy the checkpoint again")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
@@ -21,11 +21,13 @@ from transformers.utils import logging as transformers_logging
 from sacpo.errors import MachineError, ModelError
 from sacpo.recipe.explain import did_you_mean
 
-FAILURES = (
-    *(OSError, ValueError, ImportError, KeyError, RuntimeError, SafetensorError, StrictDataclassError),
-    AssertionError,  # torch's, of a padding token beyond the embeddings
-)
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+LIBRARY_ERRORS = (
+    *(OSError, ValueError, ImportError, LookupError, RuntimeError, TypeError, AttributeError, ArithmeticError),
+    *(AssertionError, SafetensorError, StrictDataclassError),
+)
+"""What the libraries raise for files and configurations that they cannot use; tokenizers raises bare `Exception`s."""
+WHOLE = ("I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL")
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt", "pytorch_model.pt")
 
 
@@ -107,6 +109,26 @@ def refuse_nan(model: PreTrainedModel, path: str | Path) -> None:
                 )
 
 
+def refuse_whole_numbers(model: PreTrainedModel, files: Collection[Path], path: str | Path) -> None:
+    """Refuse weights that are stored as whole numbers, which loading would make floating-point numbers of."""
+    if getattr(model.config, "quantization_config", None) is not None:
+        return
+    weights = {name for name, parameter in model.named_parameters() if parameter.is_floating_point()}
+    weights |= {name.partition(".")[2] for name in weights}  # files may leave out the model's prefix
+    for file in files:
+        with safe_open(file, framework="pt") as stored:
+            for name in stored.keys():  # noqa: SIM118
+                kind = stored.get_slice(name).get_dtype()
+                if kind in WHOLE and name in weights:
+                    raise ModelError(
+                        "a tensor of weights holds whole numbers",
+                        where=path,
+                        value=f"{name}: {kind}",
+                        allowed="floating-point numbers, or a quantization_config in config.json",
+                        do="make or copy the model again",
+                    )
+
+
 def refuse_pickles(path: str | Path) -> None:
     """Refuse a folder whose weights are pickles."""
     folder = Path(path)
@@ -132,7 +154,9 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
         raise MachineError(
             "not enough memory for the model", where=path, do="take a smaller model or dtype, or another device"
         ) from error
-    except FAILURES as error:
+    except Exception as error:
+        if type(error) is not Exception and not isinstance(error, LIBRARY_ERRORS):
+            raise
         text = str(error)
         if "trust_remote_code" in text:
             raise ModelError(

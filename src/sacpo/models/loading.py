@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import try_to_load_from_cache
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -32,6 +32,7 @@ from sacpo.models.adapters.loading import merged, on_base, on_stack, shared
 from sacpo.models.adapters.quantization import quantized
 from sacpo.models.adapters.stack import read_stack
 from sacpo.models.checks import (
+    LIBRARY_ERRORS,
     check_config,
     check_place,
     first_line,
@@ -40,6 +41,7 @@ from sacpo.models.checks import (
     refuse_gaps,
     refuse_nan,
     refuse_pickles,
+    refuse_whole_numbers,
 )
 from sacpo.models.keys import PLACES
 from sacpo.models.keys import weights_key as weights_key
@@ -48,6 +50,7 @@ from sacpo.system.runs import machine_errors, write_json
 
 transformers_logging.disable_progress_bar()  # this package shows its own
 Adapters = Literal["on", "off", "merged"]
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 def resolve_device(name: str) -> torch.device:
@@ -139,6 +142,10 @@ def load_weights(
             value=ADAPTER,
             do="move the adapter's files, or the model's, into a folder of their own",
         )
+    if dtype not in DTYPES:
+        raise ModelError(
+            "no dtype that a model can be computed in", where="dtype", value=dtype, allowed=DTYPES, do="choose another"
+        )
     options: dict[str, Any] = {"dtype": dtype if dtype == "auto" else getattr(torch, dtype)}
     if attn_implementation:
         options["attn_implementation"] = attn_implementation
@@ -158,8 +165,17 @@ def load_weights(
             )
             if model_class is AutoModelForCausalLM:  # a classifier's head may be new: it is then trained
                 refuse_gaps(found["missing_keys"], path)
+    if weights is None:
+        refuse_whole_numbers(model, _files(path, revision), path)
     refuse_nan(model, path)
     return (model if quantization is not None else model.to(device)).eval()
+
+
+def _files(path: str | Path, revision: str | None) -> list[Path]:
+    """Return a model's files of weights, those in the cache where it is a hub id."""
+    cached = None if Path(path).is_dir() else try_to_load_from_cache(str(path), "config.json", revision=revision)
+    folder = Path(cached).parent if isinstance(cached, str) else Path(path)
+    return sorted(folder.glob("*.safetensors"))
 
 
 def _other_adapter(folder: Path, adapters: Adapters, options: dict[str, Any]) -> PreTrainedModel:
@@ -230,7 +246,7 @@ def build_model(config: dict[str, Any], tokenizer: PreTrainedTokenizerBase, seed
         with torch.random.fork_rng(devices=[]), machine_errors(Path("base.config")):
             torch.manual_seed(seed)
             model = AutoModelForCausalLM.from_config(built)
-    except (ValueError, TypeError, KeyError, ImportError, RuntimeError, StrictDataclassError) as error:
+    except LIBRARY_ERRORS as error:
         raise ModelError(
             f"the model cannot be built: {first_line(str(error.__cause__ or error))}",
             where="base.config",

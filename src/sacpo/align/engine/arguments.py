@@ -49,6 +49,27 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     return arguments
 
 
+def fork_workers(arguments: TrainingArguments) -> TrainingArguments:
+    """Return arguments whose data loader starts workers by fork, whatever Python's default is: they share memory.
+
+    Raises:
+        RecipeError: The arguments ask for another way.
+    """
+    if not arguments.dataloader_num_workers:
+        return arguments
+    way = getattr(arguments, "dataloader_multiprocessing_context", None)
+    if way not in (None, "fork"):
+        raise RecipeError(
+            "workers of the data loader are started by fork: they share the records in memory",
+            where="dataloader_multiprocessing_context",
+            value=way,
+            allowed="fork",
+            do="leave it out, or set dataloader_num_workers: 0",
+        )
+    arguments.dataloader_multiprocessing_context = "fork"
+    return arguments
+
+
 def _try_parts(arguments: TrainingArguments) -> None:
     """Make optimiser, schedule and trackers once: what refuses its options does so before any model is loaded."""
     for tracker in get_reporting_integration_callbacks(arguments.report_to):

@@ -42,9 +42,9 @@ def check(checkpoint: Path) -> None:
     """Compare a checkpoint's files with the hashes noted when it was written.
 
     Raises:
-        RunError: A file is missing or differs; the message names it.
+        RunError: A file is missing or differs, or the hashes cannot be read; the message names the file.
     """
-    for name, noted in json.loads((checkpoint / HASHES).read_text()).items():
+    for name, noted in _noted(checkpoint).items():
         path = checkpoint / name
         if not path.is_file() or file_hash(path) != noted:
             raise RunError(
@@ -52,6 +52,22 @@ def check(checkpoint: Path) -> None:
                 where=path,
                 do=f"delete {checkpoint}; the training then resumes from an older one or starts again",
             )
+
+
+def _noted(checkpoint: Path) -> dict[str, str]:
+    """Return the hashes of a checkpoint's files; a checkpoint that has none is not whole."""
+    path = checkpoint / HASHES
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not found or not all(isinstance(value, str) for value in found.values()):
+        raise RunError(
+            "the hashes of a checkpoint's files cannot be read",
+            where=path,
+            do=f"delete {checkpoint}; the training then resumes from an older one or starts again",
+        )
+    return found
 
 
 def clear_staging(folder: Path) -> None:

@@ -124,8 +124,8 @@ def _fit_vocabulary(model: PreTrainedModel, folder: Path) -> None:
             if name.endswith(f".{end}") and module in layers and "lora_" not in module:
                 rows[module] = shape[axis]
                 whole |= {module} if end == "weight" else set()
-    wanted = {*rows.values()}
-    if not wanted or wanted == {model.get_input_embeddings().weight.shape[0]}:
+    wanted, own = {*rows.values()}, int(cast(Any, model.get_input_embeddings()).weight.shape[0])
+    if not wanted or wanted == {own}:
         return
     tied = len({id(module.weight) for module in layers.values()}) == 1
     if len(wanted) > 1 or not whole or not (tied or whole >= layers.keys()):
@@ -133,7 +133,7 @@ def _fit_vocabulary(model: PreTrainedModel, folder: Path) -> None:
             "an adapter was trained after the vocabulary was resized, and does not hold the resized embeddings",
             where=folder,
             value={name: f"{n} rows" for name, n in sorted(rows.items())},
-            allowed=f"{model.get_input_embeddings().weight.shape[0]} rows, or all of {', '.join(sorted(layers))}",
+            allowed=f"{own} rows, or all of {', '.join(sorted(layers))}",
             do="where it was trained, save it with save_embedding_layers=True",
         )
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # every new row is then loaded
