@@ -19,15 +19,13 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
         where: The option that they were given with, for messages.
 
     Raises:
-        RecipeError: One is no NAME=VALUE, its value is not valid YAML, or a name is given twice.
+        RecipeError: One is no NAME=VALUE, or its value is not valid YAML.
     """
     found: dict[str, Any] = {}
     for item in items or ():
         name, sign, text = item.partition("=")
         if not sign:
             raise RecipeError("an option is NAME=VALUE", where=where, value=item, do="write NAME=VALUE without spaces")
-        if name in found:
-            raise RecipeError("an option is given twice", where=where, value=item, do="leave one of them out")
         try:
             found[name] = read_yaml(text)
         except yaml.YAMLError as error:

@@ -15,7 +15,7 @@ from sacpo.judging.llm.judge import LlmJudge
 from sacpo.recipe.address import ALLOWED, OPENAI, URL_VARIABLE, fault_of, is_local
 from sacpo.recipe.llm import plain_key
 
-DEFAULT_KEY = "OPENAI_API_KEY"
+DEFAULT_KEY, NO_KEY = "OPENAI_API_KEY", "none"
 HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 PROXIES = ("http", "https", "all")
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -64,18 +64,25 @@ def proxy_of(address: str) -> str:
     return next((_variable(scheme) for scheme in (parts.scheme, "all") if known.get(scheme)), "")
 
 
-def client_of(judge: LlmJudge, key: str) -> Any:
+def client_of(judge: LlmJudge, key: str, *, blocking: bool = False) -> Any:
     """Return the client that asks; `check_access` has passed.
+
+    Args:
+        judge: Who is asked.
+        key: The endpoint's key.
+        blocking: A client for callers without an event loop.
 
     Raises:
         RunError: The environment keeps it from being made.
     """
     import openai  # takes most of a second, so only who judges pays for it
 
-    http = openai.DefaultAsyncHttpxClient(trust_env=False) if is_direct(judge.address) else None
+    client: Any = openai.OpenAI if blocking else openai.AsyncOpenAI
+    local: Any = openai.DefaultHttpxClient if blocking else openai.DefaultAsyncHttpxClient
+    http = local(trust_env=False) if is_direct(judge.address) else None
     try:
-        return openai.AsyncOpenAI(
-            api_key=key or "none", base_url=judge.address, max_retries=0, timeout=judge.timeout, http_client=http
+        return client(
+            api_key=key or NO_KEY, base_url=judge.address, max_retries=0, timeout=judge.timeout, http_client=http
         )
     except (ValueError, ImportError, OSError, openai.OpenAIError) as error:
         raise RunError(
