@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint, Fault, honest, judge, qualities, questions
+from endpoint import Endpoint, Fault, completion, honest, judge, qualities, questions
 
-from sacpo.judging import Store, judge_llm
+from sacpo.judging import Budget, Store, judge_llm
 from sacpo.judging.llm.files import judge_files
+from sacpo.judging.llm.panel import Panel
 
 Body = dict[str, Any]
 
@@ -134,6 +135,32 @@ def test_rubrics_of_one_judge_share_what_its_endpoint_refuses(tmp_path: Path) ->
         found = judge_files(answers, baseline, tmp_path / "out", panel, concurrency=1)
     assert [(one["refused"], one["instead"]) for one in found["adaptations"]] == [("temperature", "left out")]
     assert found["complete"]
+
+
+def test_a_panel_remembers_from_one_set_of_answers_to_the_next(tmp_path: Path) -> None:
+    """Two sets of one question: three requests for the first one's two orders, two for the second's."""
+    script = refusing(400, "no temperature", lambda body: "temperature" in body)
+    with Endpoint(script) as server:
+        how = {"orders": ["ab", "ba"], "repeats": 1, "concurrency": 1, "budget": Budget(), "spent": []}
+        panel = Panel([judge(server.url)], tmp_path / "v", **how)
+        for question in questions(2):
+            assert len(panel.judge([question])) == 2
+        assert len(server.bodies) == 3 + 2
+
+
+def test_a_longer_reply_that_has_no_room_is_one_questions_matter(tmp_path: Path) -> None:
+    """Cut at 1,024 tokens the judge is asked for 2,048, for which the context has no room: one question is left."""
+
+    def script(asked: Body, attempt: int) -> Any:
+        if "answer 1 " not in asked["messages"][1]["content"]:
+            return honest(asked, attempt)
+        if asked["max_tokens"] > 1024:
+            return Fault(400, body='{"error": {"message": "maximum context length is 2000 tokens"}}')
+        return completion("so", "length")
+
+    with Endpoint(script) as server, Store(tmp_path / "v") as store:
+        run = judge_llm([judge(server.url)], questions(3), store)
+    assert (len(run.verdicts), run.missing, run.unparsed) == (6, [], {"too_long": 2})
 
 
 def test_what_a_server_repeats_of_a_prompt_is_no_complaint(tmp_path: Path) -> None:
