@@ -40,7 +40,7 @@ def check_access(judge: LlmJudge) -> str:
             allowed=ALLOWED,
             do="correct this environment variable, unset it, or set base_url",
         )
-    key = _key(judge, where)
+    key = key_of(judge)
     if key and not judge.send_key_anyway and judge.address.startswith("http:") and not is_local(judge.address):
         raise plain_key(judge.api_key_env, where)
     _check_headers(where)
@@ -92,8 +92,13 @@ def client_of(judge: LlmJudge, key: str, *, blocking: bool = False) -> Any:
         ) from error
 
 
-def _key(judge: LlmJudge, where: str) -> str:
-    name = judge.api_key_env
+def key_of(judge: LlmJudge) -> str:
+    """Return the key of a judge's endpoint, "" where it needs none.
+
+    Raises:
+        RunError: The environment variable is not set, or no header can carry what it holds.
+    """
+    name, where = judge.api_key_env, f"judge {judge.name}"
     if not name:
         return ""
     key = os.environ.get(name, "")
