@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import KEY_VARIABLE, Endpoint, Fault, sign_of
+from endpoint import KEY_VARIABLE, Endpoint, Fault, completion, sign_of
 
 from sacpo import api
 from sacpo.cli import main
@@ -191,6 +191,13 @@ def test_a_wrong_key_stops_at_once_and_is_printed_nowhere(
         (("--llm", "m", "--order", "ac"), "no such choice"),
         (("--llm", "m", "--price", "3"), "PROMPT/COMPLETION"),
         (("--llm", "m", "--model", "x"), "one command judges in one way"),
+        (("--llm", "m", "--setting", "model=x"), "one setting is said twice"),
+        (("--llm", "m", "--setting", "base_url=http://localhost:1"), "one setting is said twice"),
+        (("--llm", "m", "--cost"), "this kind of judge would ignore an option"),
+        (("--llm", "m", "--unsafe-below", "0"), "--unsafe-below"),
+        (("--model", "x", "--criterion", "helpfulness"), "this kind of judge would ignore an option"),
+        (("--llm", "m", "--setting", "structured=null"), "a key has no value"),
+        (("--llm", "m", "--setting", "extra={model: x}"), "not its own"),
         ((), "nothing says what to judge by"),
     ],
 )
@@ -200,6 +207,60 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
     code, _, said = command(*asked_of("http://127.0.0.1:9/v1", *more))
     assert (code, message in said, SECRET in said) == (2, True, False), said
     assert not (files / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--criterion", "harmlessness"), "without a model only refusals are judged"),
+        (("--criterion", "refusal", "--estimate"), "would ignore an option"),
+        (("--criterion", "refusal", "--max-requests", "3"), "--max-requests"),
+        (("--criterion", "refusal", "--rubric", "refusal"), "--rubric"),
+    ],
+)
+def test_the_refusal_detector_files_refusals_only_and_ignores_no_option(
+    more: tuple[str, ...], message: str, command: Command, files: Path
+) -> None:
+    code, _, said = command("judge", "new.json", "--out", "out", *more)
+    assert (code, message in said) == (2, True), said
+    assert not (files / "out").exists()
+    assert command("judge", "new.json", "--out", "out", "--criterion", "refusal")[0] == 0
+
+
+def test_a_settings_null_is_sent_as_none_and_a_refused_one_is_told(command: Command, files: Path) -> None:
+    def fussy(body: dict[str, Any], attempt: int) -> str | Fault:
+        if "temperature" in body:
+            return Fault(400, body='{"error": {"message": "temperature is fixed here"}}')
+        return judging(body, attempt)
+
+    with Endpoint(fussy) as server:
+        line = asked_of(server.url, "--llm", "good", "--concurrency", "1")
+        code, _, said = command(*line)
+        assert (code, len(server.bodies)) == (0, 2 * N + 1)
+        assert "the endpoint refuses temperature; left out from now on (temperature is fixed here)" in said
+        told = json.loads((files / "out" / "judging.json").read_text())["adaptations"]
+        assert [(one["refused"], one["words"]) for one in told] == [("temperature", "temperature is fixed here")]
+        server.bodies.clear()
+        assert command(*line, "--setting", "temperature=null")[0] == 0
+        assert len(server.bodies) == 2 * N
+        assert not any("temperature" in body for body in server.bodies)
+
+
+def test_a_judge_of_whom_nothing_could_be_read_has_its_rows_and_reasons(command: Command, files: Path) -> None:
+    """Every reply of the label judge is cut: 12 asked for, none read, and the unsafe rate counts none of them."""
+    with Endpoint(lambda body, n: completion(None, "length", reasoning_content="hm")) as server:
+        line = ("judge", "new.json", "--llm", "m", "--base-url", server.url, "--api-key-env", "", "--rubric", "safety")
+        code, out, _ = command(*line, "--out", "out")
+    assert code == 0
+    assert "no answer could be counted as unsafe or not (12 unparsed)" in out
+    assert re.search(r"m +safety +12 +0 +12 +12 truncated \(raise max_tokens\)", out)
+    rate = json.loads((files / "out" / "measures.json").read_text())["new"]["metrics"]["unsafe_rate"]
+    assert (rate["value"], rate["n"], rate["unparsed"]) == (None, 0, N)
+    (found,) = stats_command([files / "out"])["sets"]
+    assert found["unread"] == [
+        {"judge": "m", "criterion": "safety", "asked": N, "read": 0, "reasons": {"truncated": N}}
+    ]
+    assert found["labelled"][0]["unparsed_rate"]["value"] == 1
 
 
 def test_a_panels_file_and_the_python_function_say_the_same(command: Command, files: Path) -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import json
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -309,3 +313,35 @@ def test_the_command_stores_the_last_label_when_it_is_ended(tmp_path: Path, end:
         rest = process.stdout.read()
     assert process.returncode == 0 and "1 of 2 labelled in s.sqlite" in rest
     assert [v.outcome for v in stored(tmp_path / "s.sqlite")] == [Outcome.TIE]
+
+
+def test_a_client_that_goes_away_says_nothing_and_half_a_request_is_no_label(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A reset while the reply is written, and a body that ends before its length, though it is whole JSON."""
+    session = pair_session(tmp_path / "s.sqlite")
+    with served(session) as browser:
+        port = int(browser.address.rsplit(":", 1)[1])
+        body = json.dumps({"id": session.current, "label": "tie"}).encode()
+        head = f"Host: 127.0.0.1:{port}\r\nX-Sacpo-Token: {browser.token}\r\nContent-Type: application/json\r\n"
+        half = f"POST /label HTTP/1.1\r\n{head}Content-Length: {len(body) + 9}\r\n\r\n".encode() + body
+        for request in (half, f"GET /item HTTP/1.1\r\n{head}\r\n".encode() * 50):
+            client = socket.create_connection(("127.0.0.1", port))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close means reset
+            client.sendall(request)
+            if request is half:
+                client.shutdown(socket.SHUT_WR)
+                time.sleep(0.2)
+            client.close()
+        time.sleep(0.3)
+        assert browser.state()["done"] == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", ["z\udc80", " ", "a\nb", "\u202ea", "x" * 101])
+def test_names_that_no_table_can_show_are_refused(name: str, tmp_path: Path) -> None:
+    items = items_of(answers("tuned", 1), answers("sft", 1), annotator="a")
+    with pytest.raises(DataError, match="an annotator needs a name"):
+        Session(items, lambda: Store(tmp_path / "s"), name, "helpfulness")
+    with pytest.raises(DataError, match="a criterion needs a name"):
+        Session(items, lambda: Store(tmp_path / "s"), "ann", name)

@@ -119,3 +119,18 @@ def test_a_killed_writer_loses_no_verdict_that_was_put(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (-signal.SIGKILL, "put\n"), done.stderr
     with Store(tmp_path / "v.sqlite") as store:
         assert sorted(store.keys()) == [f"k{i:02}" for i in range(50)]
+
+
+def test_why_a_reply_could_not_be_read_stays_with_the_verdict(tmp_path: Path) -> None:
+    """Also in stores that keep the reason beside the verdict alone; a read verdict's JSON has no such field."""
+    one, two, read = (replace(VERDICT, prompt_id=name, outcome=Outcome.UNPARSED) for name in ("a", "b", "c"))
+    read = replace(read, outcome=Outcome.WIN)
+    with Store(tmp_path / "s") as store:
+        store.put("a", replace(one, reason="truncated"))
+        store.put("b", two, question={"reason": "filtered"})
+        store.put("c", read)
+        assert [v.reason for v in store.verdicts()] == ["truncated", "filtered", ""]
+        store.put("a", replace(one, model="another"))
+        assert [v.reason for v in store.verdicts() if v.prompt_id == "a"] == ["truncated"] * 2
+    assert "reason" not in read.to_json()
+    assert Verdict.from_json(replace(one, reason="truncated").to_json()).reason == "truncated"

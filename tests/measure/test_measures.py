@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -228,3 +230,41 @@ def test_refusals_on_prompts_of_unknown_kind_count_where_none_is_restricted() ->
     judge = WordJudge("refusal")
     verdicts = [verdict_on(Question(a.prompt, a), judge, label=a.text) for a in answers]
     assert measure(answers, verdicts)["metrics"]["refusal_rate"] == rate_interval(1, 2).to_json()
+
+
+def test_a_label_judge_of_whom_nothing_was_read_counts_no_answer_and_is_named() -> None:
+    """Three restricted prompts. Nothing read: n = 0, 3 unparsed. In a panel the other judge's labels count neither.
+
+    What the labels would have meant, the other judge tells, or the criterion's name; a pairwise judge's unread replies
+    are no labels.
+    """
+    places = [prompt(f"p{i}", Kind.RESTRICTED) for i in range(3)]
+    answers = [answer(place, "unsafe") for place in places]
+
+    class Unread(WordJudge):
+        name = "unread"
+
+        def judge(self, questions: Sequence[Question]) -> list[Verdict]:
+            unread = {"outcome": Outcome.UNPARSED, "reason": "truncated"}
+            return [verdict_on(q, self, compared=False, **unread) for q in questions]
+
+    def rates(criterion: str, *judges: type[WordJudge]) -> dict[str, Any]:
+        verdicts = [v for judge in judges for v in judge_answers(judge(criterion), answers, None)]
+        return measure(answers, verdicts)
+
+    for criterion in ("safety", "harmlessness"):
+        alone = rates(criterion, Unread)["metrics"]["unsafe_rate"]
+        assert (alone["value"], alone["n"], alone["unparsed"]) == (None, 0, 3)
+    assert "refusal_rate" in rates("refusal", Unread)["metrics"]
+    assert rates("politeness", Unread)["metrics"] == {}
+    panel = rates("politeness", Unread, WordJudge)
+    assert (panel["metrics"]["unsafe_rate"]["n"], panel["metrics"]["unsafe_rate"]["unparsed"]) == (0, 3)
+    assert panel["judges"]["politeness"]["unread"]["metrics"]["unsafe_rate"]["unparsed"] == 3
+    assert panel["judges"]["politeness"]["words"]["metrics"]["unsafe_rate"]["value"] == 1
+    baseline = [answer(place, "safe", "sft") for place in places]
+    both = judge_answers(WordJudge("safety"), answers, None)
+    pairwise = [
+        replace(v, judge="p", outcome=Outcome.UNPARSED, label="", baseline="sft", baseline_hash=baseline[0].hash)
+        for v in both
+    ]
+    assert measure(answers, pairwise)["metrics"].keys() == {"win_rate/safety"}

@@ -154,3 +154,15 @@ def test_one_judges_labels_by_another_criterion_are_not_unparsed() -> None:
     records += [dataclasses.replace(labelled(prompt, refusal), criterion="refusal") for prompt, _, refusal in answers]
     overall = unsafe_tables(records)["policy", "grader", "harmlessness"].overall
     assert (overall.events, overall.rate.n, overall.rate.unparsed) == (1, 2, 0)
+
+
+def test_a_label_judge_of_whom_nothing_was_read_has_its_table() -> None:
+    unread = [labelled(name, "", outcome=Outcome.UNPARSED, judge="mute") for name in "abc"]
+    table = unsafe_tables([*unread, labelled("a", "safe"), labelled("d", "unsafe")])
+    assert {key[1]: (one.overall.rate.n, one.overall.rate.unparsed) for key, one in table.items()} == {
+        "mute": (0, 3),
+        "grader": (2, 0),
+    }
+    assert (
+        describe(table["policy", "mute", "harmlessness"]) == "no answer could be counted as unsafe or not (3 unparsed)"
+    )

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sacpo.data.records import Message, read_jsonl, write_jsonl
 from sacpo.errors import DataError, MachineError, RunError, UserError
 from sacpo.system.runs import (
     MANIFEST,
@@ -272,3 +273,14 @@ def test_other_errors_pass() -> None:
     with pytest.raises(OSError, match="bad") as caught, machine_errors(Path("runs/x")):
         raise OSError(errno.ENOENT, "bad")
     assert not isinstance(caught.value, MachineError)
+
+
+def test_half_of_a_surrogate_pair_is_written_in_escapes_and_all_else_as_it_is(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"ü": "m\ud83d"})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"ü": "m\ud83d"}
+    assert (tmp_path / "a.json").read_text() == '{\n  "\\u00fc": "m\\ud83d"\n}\n'
+    write_json(tmp_path / "b.json", {"ü": "😀"})
+    assert (tmp_path / "b.json").read_text() == '{\n  "ü": "😀"\n}\n'
+    record = Message("user", "half \udc00")
+    assert write_jsonl(tmp_path / "c.jsonl", [record]) == 1
+    assert read_jsonl(tmp_path / "c.jsonl", Message) == [record]

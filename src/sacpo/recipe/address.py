@@ -9,6 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 
 ALLOWED = "http(s)://HOST:PORT/PATH, without a user, a password or a query"
 URL_VARIABLE = "OPENAI_BASE_URL"
+NO_HOST = "its host is malformed"
 OPENAI = "https://api.openai.com/v1"
 _HOST = re.compile(r"[\w.~-]+|[0-9a-f:.]+(?:%\w+)?", re.IGNORECASE)
 
@@ -19,13 +20,18 @@ def fault_of(url: str) -> str | None:
         return "it holds a space, a line end or another character that no address has"
     try:
         parts = urlsplit(url)
+    except ValueError:
+        return NO_HOST
+    try:
         port = parts.port
     except ValueError:
-        return "its host or its port is malformed; ports go from 1 to 65535"
+        port = 0
     if parts.scheme not in ("http", "https") or "@" in parts.netloc or parts.query or parts.fragment:
         return "it is not of the form that is allowed"
-    if port == 0 or not _is_host(parts):
-        return "its host or its port is malformed; ports go from 1 to 65535"
+    if port == 0:
+        return "it has a port that no machine has; ports go from 1 to 65535"
+    if not _is_host(parts):
+        return NO_HOST
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return "it goes on beyond the endpoint's root, behind /v1"
     return None

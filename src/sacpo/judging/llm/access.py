@@ -15,7 +15,7 @@ from sacpo.judging.llm.judge import LlmJudge
 from sacpo.recipe.address import ALLOWED, OPENAI, URL_VARIABLE, fault_of, is_local
 from sacpo.recipe.llm import plain_key
 
-DEFAULT_KEY = "OPENAI_API_KEY"
+DEFAULT_KEY, NO_KEY = "OPENAI_API_KEY", "none"
 HEADERS = ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID", "OPENAI_CUSTOM_HEADERS")
 PROXIES = ("http", "https", "all")
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
@@ -40,7 +40,7 @@ def check_access(judge: LlmJudge) -> str:
             allowed=ALLOWED,
             do="correct this environment variable, unset it, or set base_url",
         )
-    key = _key(judge, where)
+    key = key_of(judge)
     if key and not judge.send_key_anyway and judge.address.startswith("http:") and not is_local(judge.address):
         raise plain_key(judge.api_key_env, where)
     _check_headers(where)
@@ -64,18 +64,25 @@ def proxy_of(address: str) -> str:
     return next((_variable(scheme) for scheme in (parts.scheme, "all") if known.get(scheme)), "")
 
 
-def client_of(judge: LlmJudge, key: str) -> Any:
+def client_of(judge: LlmJudge, key: str, *, blocking: bool = False) -> Any:
     """Return the client that asks; `check_access` has passed.
+
+    Args:
+        judge: Who is asked.
+        key: The endpoint's key.
+        blocking: A client for callers without an event loop.
 
     Raises:
         RunError: The environment keeps it from being made.
     """
     import openai  # takes most of a second, so only who judges pays for it
 
-    http = openai.DefaultAsyncHttpxClient(trust_env=False) if is_direct(judge.address) else None
+    client: Any = openai.OpenAI if blocking else openai.AsyncOpenAI
+    local: Any = openai.DefaultHttpxClient if blocking else openai.DefaultAsyncHttpxClient
+    http = local(trust_env=False) if is_direct(judge.address) else None
     try:
-        return openai.AsyncOpenAI(
-            api_key=key or "none", base_url=judge.address, max_retries=0, timeout=judge.timeout, http_client=http
+        return client(
+            api_key=key or NO_KEY, base_url=judge.address, max_retries=0, timeout=judge.timeout, http_client=http
         )
     except (ValueError, ImportError, OSError, openai.OpenAIError) as error:
         raise RunError(
@@ -85,8 +92,13 @@ def client_of(judge: LlmJudge, key: str) -> Any:
         ) from error
 
 
-def _key(judge: LlmJudge, where: str) -> str:
-    name = judge.api_key_env
+def key_of(judge: LlmJudge) -> str:
+    """Return the key of a judge's endpoint, "" where it needs none.
+
+    Raises:
+        RunError: The environment variable is not set, or no header can carry what it holds.
+    """
+    name, where = judge.api_key_env, f"judge {judge.name}"
     if not name:
         return ""
     key = os.environ.get(name, "")

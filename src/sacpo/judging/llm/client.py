@@ -109,7 +109,6 @@ class _Sent:
     shape: Shape
     body: dict[str, Any]
     prompt_tokens: int
-    max_tokens: int
 
 
 class Endpoint:
@@ -184,7 +183,7 @@ class Endpoint:
         shape = self.manner.shape
         messages = chat(shape.form != TEXT)
         body = shape.body(self.judge, messages, max_tokens, repeat)
-        return _Sent(shape, body, estimated_tokens(messages), max_tokens)
+        return _Sent(shape, body, estimated_tokens(messages))
 
     def _wait(self, fault: _Fault, attempt: int, salt: str) -> float:
         """Return how long to wait after a fault; the endpoint's own wish holds for all its requests."""
@@ -247,7 +246,7 @@ class Endpoint:
 
     def _refuse(self, said: Said, sent: _Sent, headers: Mapping[str, str]) -> NoReturn:
         """Raise what a status that is no success means."""
-        if (reason := about_one_question(said, sent.max_tokens)) is not None:
+        if (reason := about_one_question(said, self.judge.max_tokens)) is not None:
             raise QuestionRefused(reason, f"status {said.status}{said.shown}") from None
         self._adapt(said, sent)
         if said.status == 403 and self._answers:  # other requests pass: this one's text, or a limit, is the reason

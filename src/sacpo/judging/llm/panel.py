@@ -9,6 +9,7 @@ from pathlib import Path
 from sacpo.data.records import Verdict
 from sacpo.errors import RunError
 from sacpo.judging.llm.budget import Budget, Usage
+from sacpo.judging.llm.client import Manner
 from sacpo.judging.llm.judge import LlmJudge
 from sacpo.judging.llm.run import BUDGET, Missing, judge_llm
 from sacpo.judging.llm.store import Store
@@ -45,6 +46,7 @@ class Panel:
         self.judges, self.store = list(judges), store
         self.orders, self.repeats, self.concurrency = orders, repeats, concurrency
         self.budget, self.spent, self.progress = budget, spent, progress
+        self._manners: dict[str, Manner] = {}
 
     @property
     def name(self) -> str:
@@ -72,6 +74,7 @@ class Panel:
                 concurrency=self.concurrency,
                 budget=self.budget.after(self.spent),
                 progress=self.progress,
+                manners=self._manners,
             )
         self.spent += run.usage.values()
         if run.missing:

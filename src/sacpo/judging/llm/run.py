@@ -78,6 +78,7 @@ def judge_llm(
     budget: Budget | None = None,
     progress: Progress = QUIET,
     on_estimate: Callable[[Sequence[CostEstimate]], None] | None = None,
+    manners: dict[str, Manner] | None = None,
 ) -> JudgeRun:
     """Ask every judge every question, in both orders and with repeats; verdicts that the store knows cost nothing.
 
@@ -95,6 +96,7 @@ def judge_llm(
         budget: Limits on this call.
         progress: Where to report.
         on_estimate: Called before the first request; what it raises stops the call before anything is paid.
+        manners: Keeps what endpoints refuse from one call to the next; None: for this call alone.
 
     Raises:
         DataError: The arguments do not fit together.
@@ -112,7 +114,7 @@ def judge_llm(
     known = store.keys()
     todo = {key: members for key, members in groups.items() if key not in known}
     with progress.task("judging", len(todo), "requests") as task:
-        asking = _Asking(store, Ledger(budget), concurrency, task, lambda change: progress.notice(change.text()))
+        asking = _Asking(store, Ledger(budget), concurrency, task, progress, {} if manners is None else manners)
         missing = asyncio.run(asking.all(judges, todo)) if todo else {}
     return _result(asks, store, missing, expected, asking)
 
@@ -207,12 +209,17 @@ class _Asking:
     """One call's requests: what judges of one endpoint share, and what comes of all of them."""
 
     def __init__(
-        self, store: Store, ledger: Ledger, concurrency: int, task: Task, tell: Callable[[Adaptation], object]
+        self,
+        store: Store,
+        ledger: Ledger,
+        concurrency: int,
+        task: Task,
+        progress: Progress,
+        manners: dict[str, Manner],
     ) -> None:
         self.store, self.ledger, self.concurrency, self.task = store, ledger, concurrency, task
-        self._tell = tell
+        self._progress, self._manners = progress, manners
         self._paces: dict[tuple[Any, ...], Pace] = {}
-        self._manners: dict[str, Manner] = {}
 
     @property
     def adaptations(self) -> list[Adaptation]:
@@ -247,7 +254,7 @@ class _Asking:
         limits = judge.requests_per_minute, judge.tokens_per_minute
         pace = self._paces.setdefault((judge.endpoint, judge.model, judge.api_key_env, *limits), Pace(*limits))
         same = content_key({"settings": judge.settings(), "key": judge.api_key_env})
-        manner = self._manners.setdefault(same, Manner(judge, self._tell))
+        manner = self._manners.setdefault(same, Manner(judge, lambda change: self._progress.notice(change.text())))
         return Endpoint(judge, self.ledger, pace, manner)
 
 

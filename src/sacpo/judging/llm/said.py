@@ -127,7 +127,7 @@ def _words(body: object) -> str:
     return f"{words}: {raw}" if isinstance(raw, str) and raw else words
 
 
-def about_one_question(said: Said, max_tokens: object) -> str | None:
+def about_one_question(said: Said, max_tokens: int) -> str | None:
     """Return why the endpoint will not judge this question, "filtered" or "too_long"; None: it says no such thing.
 
     Raises:
@@ -140,7 +140,7 @@ def about_one_question(said: Said, max_tokens: object) -> str | None:
     if not _LONG.search(said.text) and said.status != 413:
         return None
     longest = _CONTEXT.search(said.text)
-    if longest and isinstance(max_tokens, int) and max_tokens >= int(longest[1]):
+    if longest and max_tokens >= int(longest[1]):
         raise RunError(
             f"max_tokens leaves no room in the model's context of {longest[1]} tokens",
             where="max_tokens",
