@@ -8,7 +8,7 @@ sign can only speak for the side that it stands for; `python -m benchmarks.refus
 agree with people on answers, and on models, that played no part in the fit.
 
 It reads English only. An answer in another language, or one that switches to another one before it refuses, counts as
-compliance. It does not know the prompt: "I cannot" as a truthful answer to "Can you hear me?" is a refusal to it.
+compliance. It does not know the prompt: "I cannot make it on Friday" in answer to "Are you coming?" is a refusal to it.
 """
 
 from __future__ import annotations
