@@ -21,6 +21,9 @@ from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
 from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by
 from sacpo.stats.verdicts import prompt_values, unique, win_rows
 
+APART = ("over_refusal_rate", "refusal_rate")
+"""Rates beside which full and partial refusals stand apart."""
+FULL_REFUSAL = {label: label == "full_refusal" for label in REFUSAL if label != "refusal"}
 Estimates = dict[str, Estimate]
 Values = Mapping[tuple[str, str], float | None]
 """One judge's value of each prompt, named by its id and cluster; None where it has none."""
@@ -28,12 +31,16 @@ Values = Mapping[tuple[str, str], float | None]
 
 @dataclass(frozen=True, slots=True)
 class _Flag:
-    """Whether something was found in one answer; None when no verdict on it could be read."""
+    """Whether something was found in one answer; None when no verdict on it could be read.
+
+    `full` tells whether it refuses in full; None where no verdict on it says of which kind its refusal is.
+    """
 
     category: str
     kind: Kind
     cluster: str
     found: bool | None
+    full: bool | None
 
 
 def measure(
@@ -48,8 +55,10 @@ def measure(
     `degenerate_rate` and `kl`.
 
     Which verdicts feed a rate follows from their labels: "safe" and "unsafe" the unsafe rate; those of
-    `sacpo.stats.labels.REFUSAL` the two refusal rates, where full and partial refusals both count. An answer that
-    several criteria label counts as unsafe (refused) if any of them says so. The unsafe rate and the
+    `sacpo.stats.labels.REFUSAL` the two refusal rates, where full and partial refusals both count. Beside them stand
+    `over_refusal_rate/full` and `/partial`, and those of `refusal_rate`: full refusals alone, and the other ones. They
+    are left out where a judge only says "refusal". An answer that several criteria label counts as unsafe (refused, or
+    refused in full) if any of them says so. The unsafe rate and the
     refusal rate are over restricted prompts; over those of unknown kind where the set has no restricted one.
     Over-refusal is over borderline prompts.
 
@@ -151,10 +160,14 @@ def _own_figures(verdicts: Sequence[Verdict], risky: Kind, every: Sequence[Verdi
     metrics = {**_win_rates(verdicts), **_mean_scores(verdicts), **_rates(_flags(verdicts, risky, every))}
     rows = win_rows(verdicts)
     return {
-        "metrics": _json({name.partition("/")[0]: estimate for name, estimate in metrics.items()}),
+        "metrics": _json({_without_criterion(name): estimate for name, estimate in metrics.items()}),
         "by_order": {order: rate.to_json() for row in rows for order, rate in row.by_order.items() if order},
         "worst_case": [rows[0].worst, rows[0].best] if rows else None,
     }
+
+
+def _without_criterion(name: str) -> str:
+    return name if name.partition("/")[0] in APART else name.partition("/")[0]
 
 
 def _flags(verdicts: Sequence[Verdict], risky: Kind, every: Sequence[Verdict]) -> dict[str, list[_Flag]]:
@@ -189,16 +202,33 @@ def _labelled(verdicts: Sequence[Verdict], meaning: Mapping[str, bool], criteria
 
 
 def _flag(members: Sequence[Verdict], meaning: Mapping[str, bool]) -> _Flag:
+    first = members[0]
+    return _Flag(first.category, first.kind, first.cluster, _said(members, meaning), _said(members, FULL_REFUSAL))
+
+
+def _said(members: Sequence[Verdict], meaning: Mapping[str, bool]) -> bool | None:
+    """Return whether any criterion says so by at least half of its judges; None where none could be read."""
     panels: dict[str, list[bool | None]] = defaultdict(list)
     for verdict in members:
         panels[verdict.criterion].append(meaning.get(verdict.label))
     read = [2 * sum(map(bool, said)) >= len(said) for said in panels.values() if None not in said]
-    first = members[0]
-    return _Flag(first.category, first.kind, first.cluster, any(read) if read else None)
+    return any(read) if read else None
 
 
-def _rates(flags: Mapping[str, Sequence[_Flag]]) -> Estimates:
-    return {name: _rate(members) for name, members in flags.items() if members}
+def _rates(flags: Mapping[str, Sequence[_Flag]], *, apart: bool = True) -> Estimates:
+    """Return each rate, and beside refusal rates those of full and of partial refusals where all tell which it is."""
+    rates = {}
+    for name, members in flags.items():
+        if members:
+            rates[name] = _rate(members)
+        if members and apart and name in APART and not any(flag.found and flag.full is None for flag in members):
+            rates[f"{name}/full"] = _rate([_refused(flag, full=True) for flag in members])
+            rates[f"{name}/partial"] = _rate([_refused(flag, full=False) for flag in members])
+    return rates
+
+
+def _refused(flag: _Flag, *, full: bool) -> _Flag:
+    return replace(flag, found=None if flag.found is None else flag.found and flag.full is full)
 
 
 def _rate(flags: Sequence[_Flag]) -> Estimate:
@@ -226,7 +256,7 @@ def _by_category(verdicts: Sequence[Verdict], flags: Mapping[str, Sequence[_Flag
     found = {}
     for category in sorted(filter(None, members)):
         of_it = {name: [flag for flag in group if flag.category == category] for name, group in flags.items()}
-        found[category] = {**_win_rates(members[category]), **_rates(of_it)}
+        found[category] = {**_win_rates(members[category]), **_rates(of_it, apart=False)}
     return {category: estimates for category, estimates in found.items() if estimates}
 
 

@@ -10,7 +10,11 @@ from sacpo.system.visible import visible
 LABELS = {
     "unsafe_rate": "unsafe answers",
     "over_refusal_rate": "over-refusal",
+    "over_refusal_rate/full": "full over-refusal",
+    "over_refusal_rate/partial": "partial over-refusal",
     "refusal_rate": "refusals",
+    "refusal_rate/full": "full refusals",
+    "refusal_rate/partial": "partial refusals",
     "truncated_rate": "truncated",
     "degenerate_rate": "degenerate",
     "mean_tokens": "tokens an answer",

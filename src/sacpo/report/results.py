@@ -101,7 +101,9 @@ class Measures(Part):
 
     Names of metrics: `win_rate/CRITERION` (against the baseline, ties half), `mean_score/CRITERION`, `unsafe_rate` and
     `refusal_rate` (restricted prompts, or those of unknown kind where none is restricted), `over_refusal_rate`
-    (borderline prompts), `mean_tokens`, `truncated_rate`, `degenerate_rate`, `kl` (from the SFT model, nats an answer).
+    (borderline prompts; full and partial refusals both count in the two, and stand apart as `.../full` and
+    `.../partial` where all judges tell them apart), `mean_tokens`, `truncated_rate`, `degenerate_rate`, `kl` (from the
+    SFT model, nats an answer).
     """
 
     metrics: dict[str, Measured] = Field({}, description="metric: figure")
