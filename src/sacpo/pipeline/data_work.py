@@ -93,7 +93,7 @@ def read_prompts(study: Study, name: str, spec: PromptsSpec, out: Path) -> None:
         population = study.world.population(spec.split, spec.unseen_tasks)
     else:
         prompts = [p for p in read_source(spec, name=name, seed=seed, as_="prompts").records if isinstance(p, Prompt)]
-        population = f"{', '.join(spec.paths)} ({spec.format})"
+        population = f"{', '.join(map(study.recipe.hidden, spec.paths))} ({spec.format})"
     distinct = list({prompt.id: prompt for prompt in prompts}.values())
     write_jsonl(out / PROMPTS, distinct)
     kinds = {kind: sum(p.kind == kind for p in distinct) for kind in sorted({str(p.kind) for p in distinct})}

@@ -143,7 +143,7 @@ def do_stage(recipe: Recipe, runs: Path, command: str, name: str, gpu: str | Non
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    folder = RunFolder(runs / recipe.name)
+    folder = RunFolder(runs / recipe.name, hidden=recipe.hidden)
     try:
         stages = stages_of(Study(recipe, folder.path / CACHE), command)
         with (folder.path / FOLDER / f".{name.replace('/', '~')}.lock").open("a+") as lock:

@@ -52,7 +52,7 @@ def results_of(
     return {
         "format": FORMAT,
         "name": recipe.name,
-        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "recipe": recipe.written(),
         "versions": versions(),
         "seed": recipe.seed,
         "command": command,

@@ -88,7 +88,7 @@ def run(
         if state == "done":
             redo.done(stage)
 
-    folder.redo, folder.on_stage = redo.holds, tell
+    folder.redo, folder.on_stage, folder.hidden = redo.holds, tell, recipe.hidden
     with folder:
         if processes.is_first():
             write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
@@ -114,8 +114,8 @@ def plan(
 
 
 def resolved_yaml(recipe: Recipe) -> str:
-    """Return the recipe with all its defaults as YAML."""
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    """Return the recipe with all its defaults as YAML, environment variables by their names."""
+    text: str = yaml.safe_dump(recipe.written(), sort_keys=False, allow_unicode=True)
     return text
 
 

@@ -65,7 +65,7 @@ def notices(recipe: Recipe) -> list[str]:
         found.append("without 'prompts' nothing is evaluated: judges only label the pairs that steps sample")
     if recipe.evaluate.generation.engine == "vllm" and recipe.evaluate.generation.batch_size != 16:
         found.append("vLLM fills its batches itself: evaluate.generation.batch_size has no effect")
-    return found
+    return found + recipe.published()
 
 
 def _uses_world(recipe: Recipe) -> bool:

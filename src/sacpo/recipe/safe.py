@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
+        if self.check_event(yaml.AliasEvent):
             if event.anchor in self._inside:
                 raise Unbounded(None, None, "a section refers to itself", event.start_mark)
             node = super().compose_node(parent, index)

@@ -103,11 +103,13 @@ class RunFolder:
         path: The folder, `runs/NAME`.
         redo: A predicate on stage names: those stages are done again although they are finished.
         on_stage: Called with (stage, state) where state is "start", "resume", "done" or "kept".
+        hidden: What a manifest shows of a stage's configuration and inputs: names of variables for their values.
     """
 
     path: Path
     redo: Callable[[str], bool] = lambda stage: False
     on_stage: Callable[[str, str], None] = lambda stage, state: None
+    hidden: Callable[[Any], Any] = lambda data: data
     _verified: set[str] = field(default_factory=set)
     _lock: Any = None
 
@@ -246,7 +248,7 @@ class RunFolder:
             raise
         if shared:
             processes.wait()
-        _complete(stage, key, config, inputs, partial, time.monotonic() - started)
+        _complete(stage, key, self.hidden(dict(config)), self.hidden(dict(inputs)), partial, time.monotonic() - started)
         return partial
 
     def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
