@@ -136,6 +136,12 @@ def run(
         typer.Option("--job", metavar="NAME=VALUE", help="A job's gpus_per_node, slurm_partition, ..."),
     ] = None,
     at_once: Annotated[int | None, typer.Option("--at-once", min=1, help="Most local jobs at a time.")] = None,
+    preflight: Annotated[
+        bool,
+        typer.Option(
+            "--preflight/--no-preflight", help="Look at judges, endpoints, models and files before the first stage."
+        ),
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
@@ -152,7 +158,9 @@ def run(
 
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
-        done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
+        done = pipeline.run(
+            loaded, runs=runs, start=start, command=command, jobs=how, preflight=preflight, progress=progress
+        )
         for text in notices(loaded):  # beside the results: an error stands alone
             progress.notice(text)
     _show_run(done, as_json)
@@ -163,15 +171,17 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
     """Check a recipe without doing anything."""
     from sacpo.judging.llm.specs import check_judges
     from sacpo.recipe import load_recipe, model_graph
-    from sacpo.recipe.checks import notices
+    from sacpo.recipe.checks import notices, unchecked
 
     loaded = load_recipe(recipe, overrides or [])
     check_judges(loaded)
     models = list(model_graph(loaded))
+    said = {"notices": notices(loaded), "not_checked": unchecked(loaded)}
     if as_json:
-        print(json.dumps({"name": loaded.name, "models": models, "valid": True, "notices": notices(loaded)}))
+        print(json.dumps({"name": loaded.name, "models": models, "valid": True, **said}))
         return
-    print("\n".join([f"{recipe}: valid; {len(models)} models: {', '.join(models)}", *notices(loaded)]))
+    print("\n".join([f"{recipe}: valid; {len(models)} models: {', '.join(models)}", *said["notices"]]))
+    _say_unchecked(said["not_checked"])
 
 
 @app.command()
@@ -214,15 +224,22 @@ def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json
     from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
+    from sacpo.recipe.checks import unchecked
     from sacpo.system.runs import RunFolder
 
     study, statuses = plan(recipe, runs=runs, start=start, command=command)
     folder = RunFolder(runs / recipe.name)
     found, judged = trainings(study, statuses, folder), judgings(study, statuses, folder)
     if as_json:
-        print(json.dumps(plan_json(study, statuses, found, judged)))
+        print(json.dumps({**plan_json(study, statuses, found, judged), "not_checked": unchecked(recipe)}))
         return
     plan_tables(study, statuses, found, judged)
+    _say_unchecked(unchecked(recipe))
+
+
+def _say_unchecked(found: Sequence[str]) -> None:
+    for text in found:
+        print(f"not checked here, but before the first stage of a run: {text}")
 
 
 def _show_run(done: Any, as_json: bool) -> None:

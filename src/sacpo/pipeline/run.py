@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from sacpo.errors import RunError
+from sacpo.judging.preflight import preflight as check_ahead
 from sacpo.pipeline.build import stages_of
 from sacpo.pipeline.jobs import CACHE, Jobs
 from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
@@ -60,6 +61,7 @@ def run(
     start: str | None = None,
     command: str = "",
     jobs: Jobs | None = None,
+    preflight: bool = True,
     progress: Progress = QUIET,
 ) -> Run:
     """Do every stage of a recipe that is not done yet, resuming what a killed run left.
@@ -70,6 +72,7 @@ def run(
         start: Do this stage, and all that depend on it, again.
         command: How the run was started, for the report.
         jobs: Do trainings that do not wait for each other as jobs, at the same time; None: one after the other.
+        preflight: Look at judges, endpoints, models and files before the first stage.
         progress: Where to show what is going on.
 
     Raises:
@@ -89,6 +92,8 @@ def run(
             redo.done(stage)
 
     folder.redo, folder.on_stage, folder.hidden = redo.holds, tell, recipe.hidden
+    if preflight and processes.is_first():
+        _look_ahead(recipe, Runner(folder).plan(stages), progress)
     with folder:
         if processes.is_first():
             write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
@@ -117,6 +122,15 @@ def resolved_yaml(recipe: Recipe) -> str:
     """Return the recipe with all its defaults as YAML, environment variables by their names."""
     text: str = yaml.safe_dump(recipe.written(), sort_keys=False, allow_unicode=True)
     return text
+
+
+def _look_ahead(recipe: Recipe, statuses: list[Status], progress: Progress) -> None:
+    """Check what the open stages will need; what cannot be checked is said."""
+    waiting = {status.stage.name.partition("/")[0] for status in statuses if status.state != "done"}
+    if waiting:
+        judged = None if waiting & {"judge", "pairs"} else ()
+        for text in check_ahead(recipe, progress, judges=judged):
+            progress.notice(f"not checked: {text}")
 
 
 class _Redo:

@@ -68,6 +68,22 @@ def notices(recipe: Recipe) -> list[str]:
     return found + recipe.published()
 
 
+def unchecked(recipe: Recipe) -> list[str]:
+    """Return what a look at the recipe alone cannot tell; a run looks at it before its first stage."""
+    found = []
+    sources = {**recipe.data, **recipe.prompts}
+    if any(spec.paths for spec in sources.values()):
+        found.append("whether data and prompts are there: " + ", ".join(n for n, s in sources.items() if s.paths))
+    models = [recipe.base.model, *(judge.model for judge in recipe.evaluate.judges.values())]
+    if any(models):
+        found.append("models: " + ", ".join(dict.fromkeys(filter(None, recipe.hidden(models)))))
+    asked = [judge for spec in recipe.evaluate.judges.values() for judge in spec.judges]
+    if asked:
+        places = dict.fromkeys(f"{judge.title} at {judge.base_url or 'OpenAI'}" for judge in asked)
+        found.append("keys and endpoints: " + ", ".join(recipe.hidden([*places])))
+    return found
+
+
 def _uses_world(recipe: Recipe) -> bool:
     tokenizer = recipe.base.tokenizer
     return (

@@ -70,6 +70,16 @@ class LlmSpec(Section):
                 allowed="http(s)://HOST:PORT/PATH, without a user, a password or a query",
                 do="write the address up to /v1; a key goes into the variable that api_key_env names",
             )
+        try:
+            _ = parts.port
+        except ValueError as error:
+            raise RecipeError(
+                "base_url has a port that no machine has",
+                where="base_url",
+                value=value,
+                allowed="0 to 65535",
+                do="correct the port",
+            ) from error
         return value
 
     @property

@@ -80,7 +80,7 @@ class Endpoint:
         self.judge, self.ledger = judge, ledger
         self.structured = judge.structured
         self._tokens_field = "max_tokens"
-        self._key = _key(judge)
+        self._key = key_of(judge)
         self._openai = openai
         self._client = openai.AsyncOpenAI(
             api_key=self._key or NO_KEY, base_url=judge.base_url or None, max_retries=0, timeout=judge.timeout
@@ -246,7 +246,12 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def _key(judge: LlmJudge) -> str:
+def key_of(judge: LlmJudge) -> str:
+    """Return the key of a judge's endpoint, "" where it needs none.
+
+    Raises:
+        RunError: The environment variable that holds it is not set.
+    """
     if not judge.api_key_env:
         return ""
     key = os.environ.get(judge.api_key_env, "")
