@@ -244,9 +244,12 @@ def test_judges_whose_verdicts_are_there_are_not_asked() -> None:
 
 
 @pytest.mark.skipif(os.environ.get("HF_HUB_OFFLINE") != "1", reason="the hub may be asked")
-def test_where_the_hub_cannot_be_asked_that_is_said() -> None:
-    found = preflight(recipe(base={"model": "some-owner/some-model", "device": "cpu", "revision": "v2"}))
-    assert found == ["base.model: whether the hub has some-owner/some-model at v2 (OfflineModeIsEnabled)"]
+def test_where_the_hub_cannot_be_asked() -> None:
+    data = {"pairs": {"format": "preference", "path": "owner/pairs"}}
+    assert preflight(recipe(data=data)) == ["data.pairs: whether the hub has owner/pairs (OfflineModeIsEnabled)"]
+    with pytest.raises(ModelError, match="the hub did not answer") as caught:
+        preflight(recipe(base={"model": "some-owner/some-model", "device": "cpu", "revision": "v2"}))
+    assert caught.value.where == "base.model, some-owner/some-model at v2"
 
 
 def test_a_run_stops_before_its_first_stage_unless_told_otherwise(tmp_path: Path) -> None:
@@ -257,9 +260,10 @@ def test_a_run_stops_before_its_first_stage_unless_told_otherwise(tmp_path: Path
 
 
 def test_a_look_at_the_recipe_alone_says_what_it_did_not_check() -> None:
-    found = unchecked(recipe(llm("http://127.0.0.1:1/v1"), base={"model": "owner/base"}))
-    assert found == [
-        "whether data and prompts are there: pairs, tuning",
+    judged = recipe(llm("http://127.0.0.1:1/v1"), base={"model": "owner/base"})
+    Path("tuning.jsonl").unlink()
+    assert unchecked(judged) == [
+        "data, which is not here as files: tuning.jsonl",
         "models: owner/base",
         "keys and endpoints: wise at http://127.0.0.1:1/v1",
     ]

@@ -142,6 +142,9 @@ def run(
             "--preflight/--no-preflight", help="Look at judges, endpoints, models and files before the first stage."
         ),
     ] = True,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove unfinished stages that this recipe cannot go on from.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
@@ -159,7 +162,14 @@ def run(
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
         done = pipeline.run(
-            loaded, runs=runs, start=start, command=command, jobs=how, preflight=preflight, progress=progress
+            loaded,
+            runs=runs,
+            start=start,
+            command=command,
+            jobs=how,
+            preflight=preflight,
+            clean=clean,
+            progress=progress,
         )
         for text in notices(loaded):  # beside the results: an error stands alone
             progress.notice(text)
@@ -243,9 +253,12 @@ def _say_unchecked(found: Sequence[str]) -> None:
 
 
 def _show_run(done: Any, as_json: bool) -> None:
-    page = done.report / "report.html"
+    from sacpo.system.runs import disk_use
+
+    page, used = done.report / "report.html", disk_use(done.folder)
     if as_json:
-        print(json.dumps({"event": "done", "folder": str(done.folder), "chosen": done.chosen, "report": str(page)}))
+        said = {"folder": str(done.folder), "chosen": done.chosen, "report": str(page), "disk": used}
+        print(json.dumps({"event": "done", **said}))
         return
     if done.results:
         from sacpo.report.headline import headline
@@ -255,7 +268,7 @@ def _show_run(done: Any, as_json: bool) -> None:
         print(f"report:  {page}")
     if done.chosen is not None:
         print(f"model:   {done.model()}")
-    print(f"run:     {done.folder}")
+    print(f"run:     {done.folder} ({used / 1e6:,.1f} MB of disk)")
 
 
 verbs.add_to(app)

@@ -119,7 +119,7 @@ def _model(model: str, revision: str | None, where: str) -> Iterator[str]:
 
 
 def _on_hub(repo: str, kind: str, revision: str | None, where: str, error: type[UserError]) -> Iterator[str]:
-    """Ask the hub once whether it has something; who cannot ask says so."""
+    """Ask the hub once whether it has something; a data set may be on the disk although the hub cannot be asked."""
     from huggingface_hub import HfApi, errors
 
     value = repo if revision is None else f"{repo} at {revision}"
@@ -128,11 +128,16 @@ def _on_hub(repo: str, kind: str, revision: str | None, where: str, error: type[
     except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as refused:
         raise error(
             f"the hub has no such {kind}, or shows it to members only",
-            where=where,
-            value=value,
+            where=f"{where}, {value}",
             do="check the id and the revision; for one that needs an account: huggingface-cli login",
         ) from refused
     except OSError as refused:
+        if kind == "model":
+            raise error(
+                f"no such folder, and the hub did not answer with a model ({type(refused).__name__})",
+                where=f"{where}, {value}",
+                do="check the id and the network, or give a folder",
+            ) from refused
         yield f"{where}: whether the hub has {value} ({type(refused).__name__})"
 
 

@@ -19,7 +19,7 @@ from sacpo.pipeline.study import Study
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
+from sacpo.system.runs import RunFolder, clear_temporary, disk_use, machine_errors, remove, write_atomic, write_json
 
 RECIPE, REDO = "recipe.yaml", "redo.json"
 
@@ -62,6 +62,7 @@ def run(
     command: str = "",
     jobs: Jobs | None = None,
     preflight: bool = True,
+    clean: bool = False,
     progress: Progress = QUIET,
 ) -> Run:
     """Do every stage of a recipe that is not done yet, resuming what a killed run left.
@@ -73,6 +74,7 @@ def run(
         command: How the run was started, for the report.
         jobs: Do trainings that do not wait for each other as jobs, at the same time; None: one after the other.
         preflight: Look at judges, endpoints, models and files before the first stage.
+        clean: Remove what was begun by earlier forms of the recipe and cannot be gone on with.
         progress: Where to show what is going on.
 
     Raises:
@@ -96,6 +98,7 @@ def run(
         _look_ahead(recipe, Runner(folder).plan(stages), progress)
     with folder:
         if processes.is_first():
+            _clear(folder, Runner(folder).plan(stages), clean, progress)
             write_atomic(folder.path / RECIPE, resolved_yaml(recipe))
             with machine_errors(study.cache):
                 study.cache.mkdir(exist_ok=True)
@@ -131,6 +134,19 @@ def _look_ahead(recipe: Recipe, statuses: list[Status], progress: Progress) -> N
         judged = None if waiting & {"judge", "pairs"} else ()
         for text in check_ahead(recipe, progress, judges=judged):
             progress.notice(f"not checked: {text}")
+
+
+def _clear(folder: RunFolder, statuses: list[Status], clean: bool, progress: Progress) -> None:
+    """Remove what no stage of the recipe can go on from, or say how."""
+    left = folder.leftovers((status.stage.name, status.key) for status in statuses)
+    size = disk_use(*left)
+    if clean:
+        remove(left)
+    elif left:
+        progress.notice(
+            f"{folder.path / 'partial'} holds {len(left)} unfinished stages of earlier forms of this recipe "
+            f"({size:,} bytes): --clean removes them"
+        )
 
 
 class _Redo:

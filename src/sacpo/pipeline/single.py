@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sacpo.errors import RunError
 from sacpo.system import processes
 from sacpo.system.progress import Progress
-from sacpo.system.runs import MANIFEST, Artefact, RunFolder
+from sacpo.system.runs import KEY_SHOWN, MANIFEST, Artefact, RunFolder, disk_use, leftovers
 
 
 class OutFolder(RunFolder):
@@ -37,7 +37,12 @@ class OutFolder(RunFolder):
 
     def partial(self, stage: str, key: str) -> Path:
         """Return where the stage works until it is finished: beside the output."""
-        return self.path / f".{self.out.name}-{key[:12]}"
+        return self.path / f".{self.out.name}-{key[:KEY_SHOWN]}"
+
+    def leftovers(self, live: Iterable[tuple[str, str]]) -> list[Path]:
+        """Return what calls with other arguments left unfinished beside the output."""
+        names = {self.partial(stage, key).name for stage, key in live}
+        return leftovers(self.path, names, f".{self.out.name}-")
 
     def discarded(self) -> list[Path]:
         """Return nothing: the folder beside the output is not this package's."""
@@ -64,7 +69,10 @@ def do_single(
     with OutFolder(out, progress) as folder:
         try:
             if processes.is_first():
-                _check_free(folder, stage, folder.key(stage, config, inputs))
+                key = folder.key(stage, config, inputs)
+                _check_free(folder, stage, key)
+                for left in folder.leftovers([(stage, key)]):
+                    progress.notice(f"{left} ({disk_use(left):,} bytes) is of a call with other arguments: delete it")
             return folder.do(stage, config, inputs, work, shared=shared)
         finally:
             if processes.is_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -71,9 +72,10 @@ def notices(recipe: Recipe) -> list[str]:
 def unchecked(recipe: Recipe) -> list[str]:
     """Return what a look at the recipe alone cannot tell; a run looks at it before its first stage."""
     found = []
-    sources = {**recipe.data, **recipe.prompts}
-    if any(spec.paths for spec in sources.values()):
-        found.append("whether data and prompts are there: " + ", ".join(n for n, s in sources.items() if s.paths))
+    paths = [path for spec in (*recipe.data.values(), *recipe.prompts.values()) for path in spec.paths]
+    absent = [path for path in dict.fromkeys(paths) if not os.path.exists(os.path.expanduser(path))]  # noqa: PTH110, PTH111 - any text
+    if absent:
+        found.append("data, which is not here as files: " + ", ".join(recipe.hidden(absent)))
     models = [recipe.base.model, *(judge.model for judge in recipe.evaluate.judges.values())]
     if any(models):
         found.append("models: " + ", ".join(dict.fromkeys(filter(None, recipe.hidden(models)))))

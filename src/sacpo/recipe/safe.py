@@ -29,7 +29,7 @@ LARGEST_NUMBER = 2**63 - 1
 CORE = ("null", "bool", "int", "float", "str", "seq", "map")
 """YAML's types that a recipe may use; others (sets, dates, bytes) are no JSON."""
 MERGE = "tag:yaml.org,2002:merge"
-TOO_DEEP = f"lists or mappings are nested too deep: more than {DEEPEST} levels"
+TOO_DEEP = f"recursion of more than {DEEPEST} levels: lists or mappings are nested too deep"
 
 
 class Unbounded(yaml.MarkedYAMLError):
