@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,11 @@ def test_no_file_of_a_run_holds_the_value_of_a_variable(
     files = [path for path in Path("runs/tiny").rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"recipe.yaml", "results.json", "report.html", "manifest.json"}
     assert [str(path) for path in files if VALUE.encode() in path.read_bytes()] == []
+    disk = json.loads(Path("runs/tiny/stages/report/results.json").read_text())["disk"]
+    models = [
+        path for path in Path("runs/tiny/stages/sft").rglob("*") if path.is_file() and path.name != "manifest.json"
+    ]
+    assert disk["models"] == sum(path.stat().st_size for path in models)
     written = yaml.safe_load(Path("runs/tiny/recipe.yaml").read_text())
     assert written["data"]["pairs"]["path"] == "${MY_TOKEN}/pairs.jsonl"
     assert "${MY_TOKEN}/pairs.jsonl" in Path("runs/tiny/stages/report/report.html").read_text()

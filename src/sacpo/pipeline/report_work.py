@@ -25,7 +25,7 @@ from sacpo.report.build import build_report
 from sacpo.report.card import model_card
 from sacpo.report.results import FORMAT, parse_results
 from sacpo.stats.intervals import mean_interval, win_rate
-from sacpo.system.runs import machine_errors, versions, write_atomic
+from sacpo.system.runs import finished_size, machine_errors, versions, write_atomic
 
 RESULTS = "results.json"
 HARMLESS = ("safe", "compliance", "full_compliance")
@@ -56,6 +56,7 @@ def results_of(
         "versions": versions(),
         "seed": recipe.seed,
         "command": command,
+        "disk": _disk(study, at),
         "warnings": report_of(at("overlap"))["warnings"],
         "baseline": recipe.evaluate.baseline,
         "data": data,
@@ -66,6 +67,22 @@ def results_of(
         "selection": _json(at("select") / SELECTION) if recipe.objective else None,
         "theory": _json(at("theory") / THEORY) if recipe.theory else None,
     }
+
+
+def _disk(study: Study, at: At) -> dict[str, int]:
+    """Return the bytes of the finished stages by what they hold; checkpoints and caches lie beside them."""
+    recipe = study.recipe
+    made = dict.fromkeys(stage for name in study.nodes for stage in study.made_by(name) if stage != "base")
+    judged = [f"{name}/{prompts}" for name in study.evaluated for prompts in recipe.prompts]
+    stages = {
+        "data and prompts": [
+            *(f"data/{name}" for name in recipe.data),
+            *(f"prompts/{name}" for name in recipe.prompts),
+        ],
+        "models": [*made],
+        "answers and verdicts": [f"{part}/{name}" for name in judged for part in ("generate", "judge")],
+    }
+    return {what: sum(finished_size(at(name)) for name in names) for what, names in stages.items()}
 
 
 def _reliability(study: Study, prompts: str, at: At) -> list[dict[str, Any]]:

@@ -301,6 +301,11 @@ def leftovers(folder: Path, live: Collection[str], before: str = "") -> list[Pat
     return [path for path in found if path.name not in live]
 
 
+def finished_size(folder: Path) -> int:
+    """Return the bytes of a finished stage's files, its manifest aside: the same for the same result."""
+    return sum(entry["bytes"] for entry in _read_manifest(folder / MANIFEST)["files"].values())
+
+
 def disk_use(*folders: Path) -> int:
     """Return the bytes of all files in folders."""
     return sum(path.lstat().st_size for folder in folders for path in folder.rglob("*") if not path.is_dir())
