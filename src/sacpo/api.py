@@ -6,7 +6,6 @@ killed process left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from sacpo.pipeline.merge_single import export, merge
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.recipe.explain import checked
+from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import (
     BaseSpec,
     DataSpec,
@@ -257,7 +257,7 @@ def _results(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json_value(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(
             "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
