@@ -104,6 +104,10 @@ class Endpoint:
 
     async def _exchange(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if head.startswith("GET "):  # of its models: it lists none
+            writer.write(b'HTTP/1.1 200 X\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{"data": []}')
+            await writer.drain()
+            return True
         size = next(int(line.split(":")[1]) for line in head.split("\r\n") if line.lower().startswith("content-length"))
         raw = await reader.readexactly(size)
         body = json.loads(raw)

@@ -55,7 +55,7 @@ class FakeExecutor:
     def submit(self, function: Any, *arguments: Any) -> Any:
         stage, *rest = pickle.loads(pickle.dumps(arguments))
         self.seen.append(stage.name)
-        self.gpus += rest[2:]
+        self.gpus += rest[3:]
         job = types.SimpleNamespace(job_id="7", done=lambda: True, cancel=lambda: None)
         value = None if self.fault else function(stage, *rest)
 
@@ -153,7 +153,7 @@ def test_what_a_job_says_is_said(tmp_path: Path, submitit: type[FakeExecutor], m
         run(recipe, runs=tmp_path, jobs=Jobs("local", at_once=3))
     monkeypatch.undo()
     (stage,) = [status.stage for status in plan(recipe, runs=tmp_path).statuses if status.stage.name == "align/K"]
-    assert do_stage(stage, tmp_path / "failing", tmp_path / "failing" / "cache") is None
+    assert do_stage(stage, tmp_path / "failing", tmp_path / "failing" / "cache", recipe.hidden) is None
     partial = next((tmp_path / "failing" / "partial").glob("align~K-*"))
     assert (partial / MANIFEST).is_file() and not (tmp_path / "failing" / "stages" / "align" / "K").exists()
 

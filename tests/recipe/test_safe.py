@@ -169,3 +169,12 @@ def test_a_file_larger_than_any_recipe_is_not_read(tmp_path: Path) -> None:
     path.write_text("# " + "x" * 300_000)
     with pytest.raises(RecipeError, match="too large"):
         load_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"name": "a", "name": "b"}', '{"seed": ' + "9" * 6000 + "}"])
+def test_results_that_are_no_json_are_refused(text: str, tmp_path: Path) -> None:
+    from sacpo import api
+
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(DataError, match="not JSON"):
+        api.report(tmp_path / "results.json", tmp_path / "out")

@@ -144,6 +144,11 @@ def test_a_data_report_shows_what_is_known_and_no_empty_rows() -> None:
     assert not {"tokens", "truncated"} & set(said)
 
 
+def test_provenance_says_how_much_disk_a_run_holds() -> None:
+    text = page_of({**made_up(), "disk": {"models": 1_234_567_890}}, drawn=False)
+    assert "<dt>disk: models</dt><dd>1,234.6 MB</dd>" in text
+
+
 def test_provenance_has_recipe_versions_seed_and_command(text: str, page: Page) -> None:
     assert "<dt>seed</dt><dd>0</dd>" in text
     assert "<dt>torch</dt><dd>2.13.0</dd>" in text

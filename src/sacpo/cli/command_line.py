@@ -136,6 +136,15 @@ def run(
         typer.Option("--job", metavar="NAME=VALUE", help="A job's gpus_per_node, slurm_partition, ..."),
     ] = None,
     at_once: Annotated[int | None, typer.Option("--at-once", min=1, help="Most local jobs at a time.")] = None,
+    preflight: Annotated[
+        bool,
+        typer.Option(
+            "--preflight/--no-preflight", help="Look at judges, endpoints, models and files before the first stage."
+        ),
+    ] = True,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Remove unfinished stages that this recipe cannot go on from.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
@@ -152,7 +161,16 @@ def run(
 
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
-        done = pipeline.run(loaded, runs=runs, start=start, command=command, jobs=how, progress=progress)
+        done = pipeline.run(
+            loaded,
+            runs=runs,
+            start=start,
+            command=command,
+            jobs=how,
+            preflight=preflight,
+            clean=clean,
+            progress=progress,
+        )
         for text in notices(loaded):  # beside the results: an error stands alone
             progress.notice(text)
     _show_run(done, as_json)
@@ -162,16 +180,20 @@ def run(
 def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check a recipe without doing anything."""
     from sacpo.judging.llm.specs import check_judges
+    from sacpo.judging.preflight import check_merges
     from sacpo.recipe import load_recipe, model_graph
-    from sacpo.recipe.checks import notices
+    from sacpo.recipe.checks import notices, unchecked
 
     loaded = load_recipe(recipe, overrides or [])
     check_judges(loaded)
+    check_merges(loaded)
     models = list(model_graph(loaded))
+    said = {"notices": notices(loaded), "not_checked": unchecked(loaded)}
     if as_json:
-        print(json.dumps({"name": loaded.name, "models": models, "valid": True, "notices": notices(loaded)}))
+        print(json.dumps({"name": loaded.name, "models": models, "valid": True, **said}))
         return
-    print("\n".join([f"{recipe}: valid; {len(models)} models: {', '.join(models)}", *notices(loaded)]))
+    print("\n".join([f"{recipe}: valid; {len(models)} models: {', '.join(models)}", *said["notices"]]))
+    _say_unchecked(said["not_checked"])
 
 
 @app.command()
@@ -210,23 +232,35 @@ def _progress(as_json: bool) -> Any:
 
 
 def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json: bool) -> None:
+    from sacpo.judging.preflight import check_merges
     from sacpo.pipeline.plan import as_json as plan_json
     from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
+    from sacpo.recipe.checks import unchecked
 
+    check_merges(recipe)
     planned = plan(recipe, runs=runs, start=start, command=command)
     found, judged = trainings(recipe, planned), judgings(recipe, planned)
     if as_json:
-        print(json.dumps(plan_json(recipe, planned, found, judged)))
+        print(json.dumps({**plan_json(recipe, planned, found, judged), "not_checked": unchecked(recipe)}))
         return
     plan_tables(recipe, planned, found, judged)
+    _say_unchecked(unchecked(recipe))
+
+
+def _say_unchecked(found: Sequence[str]) -> None:
+    for text in found:
+        print(f"not checked here, but before the first stage of a run: {text}")
 
 
 def _show_run(done: Any, as_json: bool) -> None:
-    page = done.report / "report.html"
+    from sacpo.system.runs import disk_use
+
+    page, used = done.report / "report.html", disk_use(done.folder)
     if as_json:
-        print(json.dumps({"event": "done", "folder": str(done.folder), "chosen": done.chosen, "report": str(page)}))
+        said = {"folder": str(done.folder), "chosen": done.chosen, "report": str(page), "disk": used}
+        print(json.dumps({"event": "done", **said}))
         return
     if done.results:
         from sacpo.report.headline import headline
@@ -236,7 +270,7 @@ def _show_run(done: Any, as_json: bool) -> None:
         print(f"report:  {page}")
     if done.chosen is not None:
         print(f"model:   {done.model()}")
-    print(f"run:     {done.folder}")
+    print(f"run:     {done.folder} ({used / 1e6:,.1f} MB of disk)")
 
 
 verbs.add_to(app)

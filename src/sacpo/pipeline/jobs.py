@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,9 +87,9 @@ class Jobs:
             if self.cluster == "slurm":
                 with executor.batch():  # one array
                     for stage in stages:
-                        jobs[stage.name] = executor.submit(do_stage, stage, run, tools.cache)
+                        jobs[stage.name] = executor.submit(do_stage, stage, run, tools.cache, tools.folder.hidden)
             else:
-                self._locally(executor, jobs, run, tools.cache, stages)
+                self._locally(executor, jobs, tools, stages)
             failures = [failure for name, job in jobs.items() if (failure := _result(name, job)) is not None]
         finally:
             for job in jobs.values():
@@ -98,9 +98,7 @@ class Jobs:
         if failures:
             raise failures[0]
 
-    def _locally(
-        self, executor: Any, jobs: dict[str, Job], run: Path, cache: Path | None, stages: Sequence[Stage[Any]]
-    ) -> None:
+    def _locally(self, executor: Any, jobs: dict[str, Job], tools: Tools, stages: Sequence[Stage[Any]]) -> None:
         gpus = _gpus()
         free = list(range(self.at_once or max(len(gpus), 1)))
         busy: dict[int, Job] = {}
@@ -110,7 +108,10 @@ class Jobs:
                 time.sleep(0 if free else LOOK)
             place = free.pop(0)
             gpu = gpus[place % len(gpus)] if gpus else None
-            busy[place] = jobs[stage.name] = executor.submit(do_stage, stage, run, cache, gpu)
+            run, cache, hidden = tools.folder.path, tools.cache, tools.folder.hidden
+            busy[place] = jobs[stage.name] = executor.submit(do_stage, stage, run, cache, hidden, gpu)
+                do_stage, stage, tools.folder.path, tools.cache, tools.folder.hidden, gpu
+            )
 
     def _executor(self, folder: Path) -> Any:
         try:
@@ -135,18 +136,21 @@ class Jobs:
         return executor
 
 
-def do_stage(stage: Stage[Any], run: Path, cache: Path | None, gpu: str | None = None) -> SacpoError | None:
+def do_stage(
+    stage: Stage[Any], run: Path, cache: Path | None, hidden: Callable[[Any], Any], gpu: str | None = None
+) -> SacpoError | None:
     """Do one stage of a run into its partial folder, and return what went wrong; called in a process of its own.
 
     Args:
         stage: The stage; all that it reads is finished.
         run: The run's folder.
         cache: The run's folder of reference log-probs.
+        hidden: What the manifest shows of the stage's fields.
         gpu: The GPU to use, as CUDA_VISIBLE_DEVICES names it; None: what the scheduler gave.
     """
     if gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-    folder = RunFolder(run)
+    folder = RunFolder(run, hidden=hidden)
     try:
         with (run / FOLDER / f".{stage.name.replace('/', '~')}.lock").open("a+") as lock:
             try:

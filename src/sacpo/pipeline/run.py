@@ -13,6 +13,7 @@ import yaml
 
 from sacpo.errors import RunError
 from sacpo.judging.llm.specs import budget_of
+from sacpo.judging.preflight import preflight as check_ahead
 from sacpo.pipeline.jobs import Jobs
 from sacpo.pipeline.order import experiment
 from sacpo.pipeline.outside import Outside
@@ -22,7 +23,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
+from sacpo.system.runs import RunFolder, clear_temporary, disk_use, machine_errors, remove, write_atomic, write_json
 
 RECIPE, REDO, CACHE = "recipe.yaml", "redo.json", "cache"
 Program = Callable[[Do], None]
@@ -66,6 +67,8 @@ def run(
     start: str | None = None,
     command: str = "",
     jobs: Jobs | None = None,
+    preflight: bool = True,
+    clean: bool = False,
     progress: Progress = QUIET,
 ) -> Run:
     """Do every stage of a recipe that is not done yet, resuming what a killed run left.
@@ -76,6 +79,8 @@ def run(
         start: Do this stage, and all that depend on it, again.
         command: How the run was started, for the report.
         jobs: Do trainings that do not wait for each other as jobs, at the same time; None: one after the other.
+        preflight: Look at judges, endpoints, models and files before the first stage.
+        clean: Remove what was begun by earlier forms of the recipe and cannot be gone on with.
         progress: Where to show what is going on.
 
     Raises:
@@ -84,9 +89,16 @@ def run(
     """
     if jobs is not None and processes.size() > 1:
         raise RunError("jobs are started by one process", where="--jobs", do="start sacpo run without a launcher")
-    folder = RunFolder(Path(runs) / recipe.name)
+    folder = RunFolder(Path(runs) / recipe.name, hidden=recipe.hidden)
     tools = tools_of(recipe, folder, progress)
-    run_program(program_of(recipe, command), folder, tools, start=start, jobs=jobs, recipe=resolved_yaml(recipe))
+
+    def look(planned: Plan) -> None:
+        if preflight and processes.is_first():
+            _look_ahead(recipe, planned, progress)
+
+    text = resolved_yaml(recipe)
+    program = program_of(recipe, command)
+    run_program(program, folder, tools, start=start, jobs=jobs, recipe=text, ahead=look, clean=clean)
     return Run(folder.path, _results(folder.path))
 
 
@@ -122,6 +134,8 @@ def run_program(
     start: str | None = None,
     jobs: Jobs | None = None,
     recipe: str | None = None,
+    ahead: Callable[[Plan], None] = lambda planned: None,
+    clean: bool = False,
 ) -> None:
     """Execute a program of stages in a run's folder.
 
@@ -132,9 +146,13 @@ def run_program(
         start: Do this stage, and all that depend on it, again.
         jobs: Does stages that do not wait for each other at the same time.
         recipe: The text of recipe.yaml; None: none is written.
+        ahead: Called with the plan before anything is done or written.
+        clean: Remove what no stage of the program can go on from; else it is told.
     """
     redo = _Redo(folder.path / REDO, start)
-    redo.check(Plan(folder).of(program))  # before the folder is made: a missing file leaves no trace
+    planned = Plan(folder, redo.holds).of(program)  # before the folder is made: a missing file leaves no trace
+    redo.check(planned)
+    ahead(planned)
 
     def tell(stage: str, state: str) -> None:
         tools.progress.event("stage", stage=stage, state=state)
@@ -144,6 +162,7 @@ def run_program(
     folder.on_stage = tell
     with folder:
         if processes.is_first():
+            _clear(planned, clean, tools.progress)
             if recipe is not None:
                 write_atomic(folder.path / RECIPE, recipe)
             assert tools.cache is not None
@@ -164,9 +183,31 @@ def plan_program(program: Program, folder: RunFolder, start: str | None = None) 
 
 
 def resolved_yaml(recipe: Recipe) -> str:
-    """Return the recipe with all its defaults as YAML."""
-    text: str = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    """Return the recipe with all its defaults as YAML, environment variables by their names."""
+    text: str = yaml.safe_dump(recipe.written(), sort_keys=False, allow_unicode=True)
     return text
+
+
+def _look_ahead(recipe: Recipe, planned: Plan, progress: Progress) -> None:
+    """Check what the open stages will need; what cannot be checked is said."""
+    waiting = {status.stage.name.partition("/")[0] for status in planned.statuses if status.state != "done"}
+    if waiting:
+        judged = None if waiting & {"judge", "pairs"} or planned.later else ()
+        for text in check_ahead(recipe, progress, judges=judged):
+            progress.notice(f"not checked: {text}")
+
+
+def _clear(planned: Plan, clean: bool, progress: Progress) -> None:
+    """Remove what no stage of the program can go on from, or say how; a program that is not known whole keeps all."""
+    folder = planned.folder
+    left = [] if planned.later else folder.leftovers((status.stage.name, status.key) for status in planned.statuses)
+    if clean:
+        remove(left)
+    elif left:
+        progress.notice(
+            f"{folder.path / 'partial'} holds {len(left)} unfinished stages of earlier forms of this recipe "
+            f"({disk_use(*left):,} bytes): --clean removes them"
+        )
 
 
 class _Redo:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.pipeline.stages.verdicts import MEASURES
 from sacpo.recipe.explain import checked
+from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
 from sacpo.select.causes import why_unmeasured
@@ -55,7 +55,7 @@ def _measures(folder: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         raise RunError("no measures in this folder", where=folder, do="give folders that 'judge' wrote")
     try:
-        found = {name: of["metrics"] for name, of in json.loads(path.read_text(encoding="utf-8")).items()}
+        found = {name: of["metrics"] for name, of in json_value(path.read_text(encoding="utf-8")).items()}
         for estimates in found.values():
             for estimate in estimates.values():
                 _check_numbers(Estimate.from_json(estimate))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,7 +11,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.system import processes
 from sacpo.system.progress import Progress
-from sacpo.system.runs import MANIFEST, RunFolder
+from sacpo.system.runs import KEY_SHOWN, MANIFEST, RunFolder, disk_use, leftovers
 
 S = TypeVar("S", bound=Stage[Any])
 
@@ -41,7 +42,12 @@ class OutFolder(RunFolder):
 
     def partial(self, stage: str, key: str) -> Path:
         """Return where the stage works until it is finished: beside the output."""
-        return self.path / f".{self.out.name}-{key[:12]}"
+        return self.path / f".{self.out.name}-{key[:KEY_SHOWN]}"
+
+    def leftovers(self, live: Iterable[tuple[str, str]]) -> list[Path]:
+        """Return what calls with other arguments left unfinished beside the output."""
+        names = {self.partial(stage, key).name for stage, key in live}
+        return leftovers(self.path, names, f".{self.out.name}-")
 
     def discarded(self) -> list[Path]:
         """Return nothing: the folder beside the output is not this package's."""
@@ -61,6 +67,8 @@ def do_single(verb: str, stage: Stage[Any], out: str | Path, progress: Progress)
         try:
             if processes.is_first():
                 _check_free(folder, stage)
+                for left in folder.leftovers([(stage.name, stage.key)]):
+                    progress.notice(f"{left} ({disk_use(left):,} bytes) is of a call with other arguments: delete it")
             work = stage.work
             done = folder.do(stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared)
             return done.path

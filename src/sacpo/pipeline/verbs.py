@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from sacpo.pipeline.stages.single import Exported, Merged, ReportAlone
 from sacpo.pipeline.stages.train import Align, FineTune, sft_options, step_options
 from sacpo.pipeline.stages.verdicts import JudgedAlone
 from sacpo.recipe.explain import checked, did_you_mean
+from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import (
     BaseSpec,
     DataSpec,
@@ -227,7 +227,7 @@ def _results(path: Path) -> dict[str, Any]:
     if not file.is_file():
         raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
     try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json_value(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(
             "the results are not JSON", where=file, do="give results.json, or a finished run's folder"

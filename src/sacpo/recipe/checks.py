@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -66,6 +67,23 @@ def notices(recipe: Recipe) -> list[str]:
         found.append("without 'prompts' nothing is evaluated: judges only label the pairs that steps sample")
     if recipe.evaluate.generation.engine == "vllm" and recipe.evaluate.generation.batch_size != 16:
         found.append("vLLM fills its batches itself: evaluate.generation.batch_size has no effect")
+    return found + recipe.published()
+
+
+def unchecked(recipe: Recipe) -> list[str]:
+    """Return what a look at the recipe alone cannot tell; a run looks at it before its first stage."""
+    found = []
+    paths = [path for spec in (*recipe.data.values(), *recipe.prompts.values()) for path in spec.paths]
+    absent = [path for path in dict.fromkeys(paths) if not os.path.exists(os.path.expanduser(path))]  # noqa: PTH110, PTH111 - any text
+    if absent:
+        found.append("data, which is not here as files: " + ", ".join(recipe.hidden(absent)))
+    models = [recipe.base.model, *(judge.model for judge in recipe.evaluate.judges.values())]
+    if any(models):
+        found.append("models: " + ", ".join(dict.fromkeys(filter(None, recipe.hidden(models)))))
+    asked = [judge for spec in recipe.evaluate.judges.values() for judge in spec.judges]
+    if asked:
+        places = dict.fromkeys(f"{judge.title} at {judge.base_url or 'OpenAI'}" for judge in asked)
+        found.append("keys and endpoints: " + ", ".join(recipe.hidden([*places])))
     return found
 
 

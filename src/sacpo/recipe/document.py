@@ -20,7 +20,8 @@ INTRODUCTION = """\
 One YAML file is one experiment. This page lists every key. `sacpo validate RECIPE` checks a file without doing
 anything, `sacpo schema recipe` prints the JSON schema for an editor, and `--set KEY.PATH=VALUE` changes one value on
 the command line. Unknown keys are refused, and so are keys that have no effect where they stand. `${NAME}` in a text
-is the environment variable NAME. Numbers may be written as `1e-4`.
+is the value of the environment variable NAME; what a run writes and publishes (its recipe.yaml, manifests, results and
+report) keeps the name. Numbers may be written as `1e-4`.
 
 This page is written by `python scripts/write_docs.py` from the schema; do not edit it by hand.
 

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 from sacpo.errors import RecipeError
 from sacpo.recipe.checks import check_references, placed
 from sacpo.recipe.explain import did_you_mean, explain
+from sacpo.recipe.published import Place, Written
 from sacpo.recipe.safe import DEEPEST, yaml_file, yaml_option
 from sacpo.recipe.schema import Recipe
 
-Place = tuple[str | int, ...]
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -48,7 +48,8 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
     data = _changed(data, source, lambda leaf, at: leaf)  # the caller's own stays as it is
     for override in overrides:
         _override(data, override)
-    data = _changed(data, source, partial(_expanded, source))
+    written = Written()
+    data = _changed(data, source, partial(_expanded, source, written))
     try:
         recipe = Recipe.model_validate(data)
     except ValidationError as error:
@@ -57,6 +58,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
         check_references(recipe)
     except RecipeError as error:
         raise placed(error, source) from error.__cause__
+    recipe.note(written)
     return recipe
 
 
@@ -122,7 +124,7 @@ def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Pla
     return leaf(value, at)
 
 
-def _expanded(source: str, value: Any, at: Place) -> Any:
+def _expanded(source: str, written: Written, value: Any, at: Place) -> Any:
     """Return a text with the values of the environment variables that it names."""
     if not isinstance(value, str):
         return value
@@ -135,7 +137,12 @@ def _expanded(source: str, value: Any, at: Place) -> Any:
                 value=match[0],
                 do=f"export {match[1]}=..., then run again",
             )
-        return os.environ[match[1]]
+        variables[match[1]] = os.environ[match[1]]
+        return variables[match[1]]
 
+    variables: dict[str, str] = {}
     expanded = VARIABLE.sub(replace, value)
-    return str(Path(expanded).expanduser()) if expanded.startswith("~/") else expanded
+    expanded = str(Path(expanded).expanduser()) if expanded.startswith("~/") else expanded
+    if variables:
+        written.note(at, value, expanded, variables)
+    return expanded

@@ -29,7 +29,7 @@ LARGEST_NUMBER = 2**63 - 1
 CORE = ("null", "bool", "int", "float", "str", "seq", "map")
 """YAML's types that a recipe may use; others (sets, dates, bytes) are no JSON."""
 MERGE = "tag:yaml.org,2002:merge"
-TOO_DEEP = f"lists or mappings are nested too deep: more than {DEEPEST} levels"
+TOO_DEEP = f"recursion of more than {DEEPEST} levels: lists or mappings are nested too deep"
 
 
 class Unbounded(yaml.MarkedYAMLError):
@@ -56,7 +56,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent):
+        if self.check_event(yaml.AliasEvent):
             if event.anchor in self._inside:
                 raise Unbounded(None, None, "a section refers to itself", event.start_mark)
             node = super().compose_node(parent, index)

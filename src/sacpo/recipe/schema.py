@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
 from sacpo.recipe.formats import KIND_OF_FORMAT, FormatName, RecordKind
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
+from sacpo.recipe.published import Written, published
 from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
 SFT = "sft"
@@ -542,3 +543,21 @@ class Recipe(Section):
     objective: ObjectiveSpec | None = None
     theory: TheorySpec | None = None
     report: ReportSpec = ReportSpec()
+    _written: Written = PrivateAttr(default_factory=Written)
+
+    def note(self, written: Written) -> None:
+        """Note how the recipe was written before its environment variables got their values."""
+        self._written = written
+
+    def written(self) -> dict[str, Any]:
+        """Return the recipe as plain data that may be published: environment variables by their names."""
+        found: dict[str, Any] = self._written.restored(self.model_dump(mode="json", by_alias=True))
+        return found
+
+    def hidden(self, data: Any) -> Any:
+        """Return data that were made from the recipe with environment variables by their names."""
+        return self._written.hidden(data)
+
+    def published(self) -> list[str]:
+        """Return what the user should know of what a run publishes."""
+        return published(self.written(), self._written)

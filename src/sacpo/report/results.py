@@ -249,6 +249,7 @@ class Results(Part):
     versions: dict[str, str] = Field({}, description="this package, Python and the libraries that make the numbers")
     seed: int
     command: str = Field("", description="how the run was started")
+    disk: dict[str, int] = Field({}, description="bytes of the run's finished stages, by what they hold")
     warnings: tuple[str, ...] = ()
     baseline: str = Field("sft", description="the model that win rates are against")
     data: dict[str, dict[str, Any]] = Field({}, description="source: data report")

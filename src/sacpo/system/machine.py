@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import tempfile
 import traceback
 from pathlib import Path
@@ -43,6 +44,7 @@ UNFORESEEN = 70
 """The exit code of an error that nobody foresaw (EX_SOFTWARE of sysexits.h)."""
 RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors and tokenizers tell of an error of the system, which they raise without its number."""
+COPY_ERROR = re.compile(r"\[Errno (\d+)\]")
 TORCH_WRITER = ("PytorchStreamWriter failed", "inline_container.cc")
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 
@@ -67,10 +69,18 @@ def machine_error(error: Exception, path: Path | None = None) -> MachineError | 
     advice = _advice(error)
     if advice is None:
         return None
-    where = getattr(error, "filename", None) or path
+    where = _target(error) or getattr(error, "filename", None) or path
     if advice[0] == NOT_WRITABLE and where is not None and _unreadable(Path(str(where))):
         advice = (NOT_READABLE, "mend its permissions (chmod), or give another")
     return MachineError(advice[0], where=where, do=advice[1])
+
+
+def _target(error: Exception) -> str | None:
+    """Return where a copy was to be written, if that is what has no room; the system's error names its source first."""
+    if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
+        return str(error.args[0][0][1])
+    number = error.errno if isinstance(error, OSError) else None
+    return getattr(error, "filename2", None) if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else None
 
 
 def _unreadable(path: Path) -> bool:
@@ -107,6 +117,9 @@ def unforeseen(error: BaseException) -> str:
 def _advice(error: Exception) -> tuple[str, str] | None:
     """Return what the machine refuses and what to do, or None for an error of another kind."""
     text = str(error)
+    if isinstance(error, shutil.Error):  # of a whole folder: texts only
+        number = COPY_ERROR.search(text)
+        return ADVICE.get(int(number[1])) if number else None
     if isinstance(error, OSError):
         return ADVICE.get(error.errno or 0)
     if isinstance(error, RuntimeError) and text.startswith(("Could not determine home", "Symlink loop")):  # pathlib's

@@ -20,9 +20,10 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +38,8 @@ from sacpo.system.visible import json_text
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
 TEMPORARY = ".tmp"
+KEY_SHOWN = 12
+"""Letters of a key in the name of a working folder."""
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
 
 
@@ -101,6 +104,11 @@ class Artefact:
         return _read_manifest(self.path / MANIFEST)
 
 
+def as_it_is(data: Any) -> Any:
+    """Return data as they are: nothing in them is hidden."""
+    return data
+
+
 @dataclass
 class RunFolder:
     """One run's folder; use it as a context manager, which takes the lock.
@@ -108,10 +116,12 @@ class RunFolder:
     Args:
         path: The folder, `runs/NAME`.
         on_stage: Called with (stage, state) where state is "start", "resume", "done" or "kept".
+        hidden: What a manifest shows of a stage's configuration and inputs: names of variables for their values.
     """
 
     path: Path
     on_stage: Callable[[str, str], None] = lambda stage, state: None
+    hidden: Callable[[Any], Any] = as_it_is
     _verified: set[str] = field(default_factory=set)
     _lock: Any = None
 
@@ -155,11 +165,19 @@ class RunFolder:
 
     def partial(self, stage: str, key: str) -> Path:
         """Return where a stage with this key works until it is finished."""
-        return self.path / "partial" / f"{stage.replace('/', '~')}-{key[:12]}"
+        return self.path / "partial" / f"{stage.replace('/', '~')}-{key[:KEY_SHOWN]}"
 
     def discarded(self) -> list[Path]:
         """Return the replaced stages that a killed process had no time to remove."""
         return sorted((self.path / "partial").glob(".old-*"))
+
+    def leftovers(self, live: Iterable[tuple[str, str]]) -> list[Path]:
+        """Return the working folders that no stage can go on from: those of other keys than these.
+
+        Args:
+            live: Name and key of every stage that may still be done here.
+        """
+        return leftovers(self.path / "partial", {self.partial(stage, key).name for stage, key in live})
 
     def is_done(self, stage: str, key: str) -> bool:
         """Tell whether a finished stage with this key is in place (its files are not read)."""
@@ -252,7 +270,7 @@ class RunFolder:
             raise
         if shared:
             processes.wait()
-        _complete(stage, key, config, inputs, partial, time.monotonic() - started)
+        _complete(stage, key, self.hidden(dict(config)), self.hidden(dict(inputs)), partial, time.monotonic() - started)
         return partial
 
     def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -277,6 +295,42 @@ class RunFolder:
             return
         verify(self.final(stage))
         self._verified.add(stage)
+
+
+def leftovers(folder: Path, live: Collection[str], before: str = "") -> list[Path]:
+    """Return the working folders in a folder that are none of the live ones.
+
+    Args:
+        folder: Where stages work.
+        live: Names of the working folders that somebody can go on from.
+        before: What stands in front of the key in the names to look at; "": all names that end with a key.
+    """
+    if not folder.is_dir():
+        return []
+    name = re.compile(rf"{re.escape(before) or '.*-'}[0-9a-f]{{{KEY_SHOWN}}}")
+    found = sorted(path for path in folder.iterdir() if name.fullmatch(path.name) and path.is_dir())
+    return [path for path in found if path.name not in live]
+
+
+def finished_size(folder: Path) -> int:
+    """Return the bytes of a finished stage's files, its manifest aside: the same for the same result."""
+    return sum(entry["bytes"] for entry in _read_manifest(folder / MANIFEST)["files"].values())
+
+
+def disk_use(*folders: Path) -> int:
+    """Return the bytes of all files in folders."""
+    return sum(path.lstat().st_size for folder in folders for path in folder.rglob("*") if not path.is_dir())
+
+
+def remove(folders: Iterable[Path]) -> None:
+    """Remove folders and all that is in them.
+
+    Raises:
+        MachineError: One may not be removed.
+    """
+    for folder in folders:
+        with machine_errors(folder):
+            shutil.rmtree(folder)
 
 
 def _complete(

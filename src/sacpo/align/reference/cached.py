@@ -25,6 +25,9 @@ from sacpo.system import processes
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import content_key, machine_errors
 
+NOTE = "key and sha256"
+"""The one entry of a cached file's metadata."""
+
 
 def reference_key(trees: Sequence[Tree], settings: Mapping[str, Any]) -> str:
     """Return the content key of reference log-probs.
@@ -91,7 +94,7 @@ def _write(path: Path, key: str, values: torch.Tensor) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with machine_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"logps": values}, temporary, metadata={"key": key, "sha256": _hash(values)})
+        save_file({"logps": values}, temporary, metadata={NOTE: _note(key, values)})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -103,13 +106,19 @@ def _read(path: Path, key: str) -> torch.Tensor:
             noted, values = file.metadata() or {}, file.get_tensor("logps")
     except SafetensorError as error:
         raise _corrupted(path) from error
-    if noted.get("key") != key or noted.get("sha256") != _hash(values):
+    older = f"{noted.get('key')} {noted.get('sha256')}"  # as two entries, whose order in the file is not fixed
+    if noted.get(NOTE, older) != _note(key, values):
         raise _corrupted(path)
     return values
 
 
 def _corrupted(path: Path) -> RunError:
     return RunError("cached reference log-probs are corrupted", where=path, do="delete the file; it is computed again")
+
+
+def _note(key: str, values: torch.Tensor) -> str:
+    """Return what a file notes beside its values, in one entry: the same values are the same bytes."""
+    return f"{key} {_hash(values)}"
 
 
 def _hash(values: torch.Tensor) -> str:

@@ -183,7 +183,7 @@ class Prompts(Stage[list[Prompt]]):
         else:
             found = read_source(spec, name=name, seed=self.seed, as_="prompts").records
             prompts = [prompt for prompt in found if isinstance(prompt, Prompt)]
-            population = f"{', '.join(spec.paths)} ({spec.format})"
+            population = f"{', '.join(map(tools.folder.hidden, spec.paths))} ({spec.format})"
         distinct = list({prompt.id: prompt for prompt in prompts}.values())
         kinds = {kind: sum(p.kind == kind for p in distinct) for kind in sorted({str(p.kind) for p in distinct})}
         write_jsonl(out / PROMPTS, distinct)

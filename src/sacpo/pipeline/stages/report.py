@@ -26,7 +26,7 @@ from sacpo.recipe.schema import SFT, Recipe
 from sacpo.report.build import build_report
 from sacpo.report.results import FORMAT
 from sacpo.stats.intervals import mean_interval, win_rate
-from sacpo.system.runs import versions
+from sacpo.system.runs import finished_size, versions
 
 RESULTS = "results.json"
 HARMLESS = ("safe", "compliance", "full_compliance")
@@ -96,10 +96,11 @@ class Report(Stage[dict[str, Any]]):
         return {
             "format": FORMAT,
             "name": recipe.name,
-            "recipe": recipe.model_dump(mode="json", by_alias=True),
+            "recipe": recipe.written(),
             "versions": versions(),
             "seed": recipe.seed,
             "command": self.command,
+            "disk": self._disk(tools),
             "warnings": tools.read(self.overlap),
             "baseline": recipe.evaluate.baseline,
             "data": data,
@@ -110,6 +111,16 @@ class Report(Stage[dict[str, Any]]):
             "selection": tools.read(self.selection) if self.selection is not None else None,
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
         }
+
+    def _disk(self, tools: Tools) -> dict[str, int]:
+        """Return the bytes of the finished stages by what they hold; checkpoints and caches lie beside them."""
+        judged = [stage for of in (self.answers, self.verdicts) for by_set in of.values() for stage in by_set.values()]
+        stages: dict[str, list[Stage[Any]]] = {
+            "data and prompts": [*self.data, *self.prompts],
+            "models": [*self.trained.values()],
+            "answers and verdicts": [*judged],
+        }
+        return {what: sum(finished_size(tools.at(stage)) for stage in members) for what, members in stages.items()}
 
     def _reliability(self, prompts: str, tools: Tools) -> list[dict[str, Any]]:
         """Return the reliability of a prompt set's judges, over all models."""
