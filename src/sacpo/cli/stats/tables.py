@@ -130,7 +130,7 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
         "refused_restricted": rates_json(refusal_tables(verdicts)),
         "refusals_apart": refusals_apart(verdicts),
         "shown_first": _shown_first(drawn),
-        "agreement": agreement(distinct),
+        "agreement": agreement(distinct) if len({v.judge for v in distinct}) > 1 else [],
         "agreement_by_model": _agreement_by_model(distinct),
         "findings": tables["findings"] + few + apart,
         "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
