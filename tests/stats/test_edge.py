@@ -11,7 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from benchmarks.coverage_edge import covered, difference, kappa, rating
+from sacpo.cli.stats import StatsOptions
+from sacpo.cli.stats.read import VerdictSet
+from sacpo.cli.stats.tables import set_tables
 from sacpo.data.records import Outcome, Verdict
+from sacpo.stats import ratings, verdicts
 from sacpo.stats.agreement import cohen_kappa, fleiss_kappa
 from sacpo.stats.edge import gaffke_ends, hardly_varies
 from sacpo.stats.intervals import mean_interval, rate_interval
@@ -119,9 +124,9 @@ def test_a_model_that_resamples_lack_has_its_own_interval_and_moves_no_other() -
 def test_a_judge_that_names_a_place_gives_no_certain_rating() -> None:
     """Every prompt is won once and lost once: no resample varies, yet 1000 is not known to a point."""
     games = [Comparison(i, "m", "base", value) for i in range(8) for value in (1.0, 0.0)]
-    rating = bradley_terry(games, "base").ratings["m"]
-    assert rating.value == pytest.approx(1000)
-    assert rating.low < 950 and rating.high > 1050
+    m = bradley_terry(games, "base").ratings["m"]
+    assert m.value == pytest.approx(1000)
+    assert m.low < 950 and m.high > 1050
 
 
 @pytest.mark.parametrize("tie_model", ["davidson", "rao-kupper"])
@@ -130,10 +135,10 @@ def test_ties_without_wins_of_both_sides_have_no_maximum(tie_model: str, counts:
     """With wins of one side alone the tie parameter grows without end: the fit is regularised, and converges."""
     found = bradley_terry(duel(*counts), "base", regularise=True, tie_model=tie_model, draws=100)
     assert found.regularised == (min(counts[0], counts[2]) == 0)
-    rating = found.ratings["m"]
-    assert -500 < rating.low < rating.value < rating.high < 2500
+    m = found.ratings["m"]
+    assert -500 < m.low < m.value < m.high < 2500
     if counts[0] != counts[2]:
-        assert (rating.value > 1000) == (counts[0] > counts[2])
+        assert (m.value > 1000) == (counts[0] > counts[2])
 
 
 def test_ties_bound_a_rating_where_another_pair_bounds_the_ties() -> None:
@@ -190,7 +195,36 @@ def test_kappa_without_variation_has_a_width() -> None:
 
 
 def test_fleiss_kappa_without_variation_has_a_width() -> None:
-    for ratings in ([["a", "b"]] * 6, [["a", "a"]] * 3 + [["b", "b"]] * 3, [["a", "a", "b"], ["b", "b", "a"]] * 3):
-        found = fleiss_kappa(ratings)
+    for labels in ([["a", "b"]] * 6, [["a", "a"]] * 3 + [["b", "b"]] * 3, [["a", "a", "b"], ["b", "b", "a"]] * 3):
+        found = fleiss_kappa(labels)
         assert found.low <= found.value <= found.high
         assert found.high - found.low > 0.2
+
+
+@pytest.mark.parametrize(("prompts", "better", "worse"), [(5, 0.05, 0), (60, 0.03, 0), (60, 0.03, 0.03), (60, 0.97, 0)])
+def test_differences_that_are_rare_are_covered(prompts: int, better: float, worse: float) -> None:
+    cell = difference(prompts, better, worse)
+    assert covered(cell, 300, 3, 0) >= 0.95
+
+
+def test_edge_cells_know_their_truth() -> None:
+    assert kappa(20, 0.5, 0.1).truth == pytest.approx(0.8)
+    assert difference(20, 0.05, 0.01).truth == pytest.approx(0.04)
+    assert rating(20, 0.6, 0.34).truth == pytest.approx(1400)
+    assert covered(kappa(20, 0.5, 0.97), 100, 3, 0) >= 0.95
+
+
+def test_ratings_are_fitted_once_and_prompts_valued_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    fit, values = ratings.fit, verdicts._values
+    monkeypatch.setattr(ratings, "fit", lambda *args: calls.append("fit") or fit(*args))
+    monkeypatch.setattr(verdicts, "_values", lambda *args: calls.append("values") or values(*args))
+    records = [
+        Verdict(f"p{i}", f"p{i}", "m", "help", "j", f"m{i}", baseline="base", baseline_hash=f"b{i}",
+                outcome=(Outcome.WIN, Outcome.LOSS)[i % 2])
+        for i in range(30)
+    ]  # fmt: skip
+    for wanted, fits in ((True, 2), (False, 0)):  # the ratings and their resamples
+        calls.clear()
+        set_tables(VerdictSet("", tuple(records), {"m0": 3}), StatsOptions(ratings=wanted, draws=10, against="base"))
+        assert (calls.count("fit"), calls.count("values")) == (fits, 1)

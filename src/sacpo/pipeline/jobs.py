@@ -110,8 +110,6 @@ class Jobs:
             gpu = gpus[place % len(gpus)] if gpus else None
             run, cache, hidden = tools.folder.path, tools.cache, tools.folder.hidden
             busy[place] = jobs[stage.name] = executor.submit(do_stage, stage, run, cache, hidden, gpu)
-                do_stage, stage, tools.folder.path, tools.cache, tools.folder.hidden, gpu
-            )
 
     def _executor(self, folder: Path) -> Any:
         try:

@@ -9,8 +9,9 @@ from typing import Any
 
 from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.stats.edge import LEVEL
 from sacpo.stats.estimate import Estimate
-from sacpo.stats.intervals import LEVEL, clustered_rate
+from sacpo.stats.intervals import clustered_rate
 from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by
 from sacpo.stats.verdicts import unique
 

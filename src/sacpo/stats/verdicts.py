@@ -270,7 +270,7 @@ def _prompt_value(members: list[Verdict], orders: tuple[str, ...]) -> PromptValu
     else:
         read = [value for value, _, _ in values if value is not None]
         value = _mean(read) if read else None
-        lowest, highest = (_mean([found[i] for found in values]) for i in (1, 2))
+        lowest, highest = _mean([low for _, low, _ in values]), _mean([high for _, _, high in values])
     return PromptValue(members[0].prompt_id, members[0].cluster, value, lowest, highest)
 
 

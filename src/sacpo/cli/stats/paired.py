@@ -27,7 +27,9 @@ class Table(NamedTuple):
     judge: str
 
 
-def one_against_all(verdicts: Sequence[Verdict], against: str, anchor: str, *, seed: int = 0) -> list[dict[str, Any]]:
+def one_against_all(
+    verdicts: Sequence[Verdict], against: str, anchor: str | None, *, seed: int = 0
+) -> list[dict[str, Any]]:
     """Compare every model with one on the prompts that count for both.
 
     Measures: "win rate" against the anchor, or head to head where one of the two was the other's baseline (then the
@@ -37,7 +39,7 @@ def one_against_all(verdicts: Sequence[Verdict], against: str, anchor: str, *, s
     Args:
         verdicts: Distinct verdicts.
         against: The model that all others are compared with; it may be the anchor.
-        anchor: The baseline of the win rates.
+        anchor: The baseline of the win rates; None: only head to head.
         seed: Of the permutations.
 
     Returns:
@@ -59,7 +61,9 @@ def one_against_all(verdicts: Sequence[Verdict], against: str, anchor: str, *, s
     return adjusted(rows)
 
 
-def _comparisons(verdicts: Sequence[Verdict], against: str, anchor: str) -> list[tuple[Table, str, Values, Values]]:
+def _comparisons(
+    verdicts: Sequence[Verdict], against: str, anchor: str | None
+) -> list[tuple[Table, str, Values, Values]]:
     """Return (table, other model, its values, the values of `against`)."""
     found: dict[Table, dict[str, Values]] = defaultdict(dict)
     comparisons: list[tuple[Table, str, Values, Values]] = []

@@ -133,7 +133,7 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
         "refused_restricted": rates_json(refusal_tables(verdicts)),
         "refusals_apart": refusals_apart(verdicts),
         "shown_first": _shown_first(drawn),
-        "agreement": agreement(distinct),
+        "agreement": agreement(distinct) if len({v.judge for v in distinct}) > 1 else [],
         "agreement_by_model": _agreement_by_model(distinct),
         "labelled": (labelled := label_rows(distinct)),
         "unread": unread_rows(distinct),
