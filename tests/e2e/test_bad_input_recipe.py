@@ -201,7 +201,7 @@ KEYS = [
         what="no such choice",
         where="steps.0.algorithm",
         value="'ppo'",
-        allowed="dpo, kto",
+        allowed="dpo, ipo, kto",
     ),
     Case(
         "format-nearly-right",

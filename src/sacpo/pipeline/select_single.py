@@ -11,6 +11,7 @@ from typing import Any
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.pipeline.stages.verdicts import MEASURES
 from sacpo.recipe.explain import checked, did_you_mean
+from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
 from sacpo.stats.estimate import Estimate
@@ -80,8 +81,7 @@ def _check_alike(
 
 
 def _key(spec: Spec) -> str:
-    by_criterion = spec.metric in ("win_rate", "mean_score")
-    return f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+    return metric_key(spec.metric, spec.criterion or "CRITERION")
 
 
 def _check_measured(wanted: Sequence[Spec], measured: Collection[str]) -> None:
