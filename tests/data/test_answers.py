@@ -21,7 +21,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def test_our_own_records_come_back_whole_from_a_file_or_its_folder(tmp_path: Path) -> None:
     prompt = Prompt.from_text("how ?", kind=Kind.RESTRICTED, category="c", meta={"task": 3})
-    answers = [Answer(prompt, "m", "so .", n_tokens=3, sample=1, logp=-1.5, tokens=(1, 2, 3))]
+    answers = [Answer(prompt, "m", "so .", n_tokens=3, sample=1, tokens=(1, 2, 3))]
     write_jsonl(tmp_path / "answers.jsonl", answers)
     assert read_answers(tmp_path) == read_answers(tmp_path / "answers.jsonl") == answers
     assert read_answers(tmp_path)[0].prompt.meta == {"task": 3}

@@ -71,6 +71,24 @@ def test_architecture_names_every_part_of_the_package_and_no_other() -> None:
     assert named == folders | files
 
 
+@pytest.mark.parametrize(
+    ("what", "files"),
+    [
+        ("An algorithm", ["align/objectives/", "losses/", "recipe/algorithms.py"]),
+        ("A data format", ["data/sources/", "recipe/formats.py"]),
+        ("A judge", ["judging/kinds/", "recipe/schema.py"]),
+        ("A metric", ["measure/measures.py", "recipe/metrics.py"]),
+    ],
+)
+def test_architecture_says_where_users_extend(what: str, files: list[str]) -> None:
+    """The registries' own tests hold that these files do: a forgotten one of them fails there."""
+    bullets = re.split(r"^- ", section(ARCHITECTURE, "Where to add what"), flags=re.M)
+    (text,) = [bullet for bullet in bullets if bullet.startswith(f"**{what}**")]
+    named = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_]+\.py)?)(?:NAME\.py)?`", text)
+    assert named[: len(files)] == files
+    assert all((ROOT / "src" / "sacpo" / path).exists() for path in named)
+
+
 def test_architecture_gives_the_reason_of_every_dependency_and_of_no_other() -> None:
     named = re.findall(r"^\| `([\w-]+)` \|", section(ARCHITECTURE, "Dependencies"), re.M)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -18,7 +18,9 @@ def share(*parts: object) -> float:
 
 def verdict(body: dict[str, Any]) -> str:
     """Return the reply to a request: a label by the rubric that is shown, or two scores."""
-    text: str = body["messages"][1]["content"]
+    text: str = body["messages"][-1]["content"]
+    if "carry the mark " not in text:
+        return "yes"  # the request by which a run looks whether somebody is there
     sign = text.split("carry the mark ")[1].split(" ")[0]
     model = body["model"]
     if "full_refusal" in text:

@@ -179,8 +179,6 @@ class Answer(Record):
         truncated: The answer reached max_new_tokens without an end token.
         degenerate: "" or what is wrong with it: "empty" or "repeating".
         sample: Which of several samples of the prompt this is (0, 1, ...).
-        logp: log pi(answer | prompt) in nats under the model that wrote it; None when not scored.
-        base_logp: The same under the run's base (SFT) model; None when not scored.
         tokens: The completion's token ids as they were decoded, the end token included; () when not known. The text
             tokenised again may give others.
     """
@@ -192,8 +190,6 @@ class Answer(Record):
     truncated: bool = False
     degenerate: str = ""
     sample: int = 0
-    logp: float | None = None
-    base_logp: float | None = None
     tokens: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:

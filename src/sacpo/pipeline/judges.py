@@ -15,9 +15,13 @@ from sacpo.judging.scored import ScoreFunction
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import UNCOUNTED, content_of
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.llm import AskingSpec
 from sacpo.recipe.schema import BaseSpec, JudgeSpec, WorldSpec
 from sacpo.system.runs import content_key
 from sacpo.world import World
+
+ELSEWHERE = ("model", "revision", "dataset", "training", "too_long", "rubric", "prompts")
+"""Options of a judge that count with its model, its rubric or its stage; any other is one that verdicts depend on."""
 
 
 @dataclass(frozen=True)
@@ -69,4 +73,4 @@ def options_of(spec: JudgeSpec) -> dict[str, Any]:
     if spec.kind == "llm":
         panel = [{**asked_of(judge), "name": judge.name} for judge in spec.judges]
         return {"kind": spec.kind, "panel": panel, "orders": spec.orders, "repeats": spec.repeats}
-    return spec.model_dump(mode="json", include={"kind", "max_length", "sign", "unsafe_below", "batch_size"})
+    return spec.model_dump(mode="json", exclude={*ELSEWHERE, *AskingSpec.model_fields})

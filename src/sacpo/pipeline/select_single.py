@@ -10,6 +10,7 @@ from typing import Any
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.pipeline.stages.verdicts import MEASURES
 from sacpo.recipe.explain import checked
+from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
@@ -85,8 +86,7 @@ def _check_alike(
 
 
 def _key(spec: Spec) -> str:
-    by_criterion = spec.metric in ("win_rate", "mean_score")
-    return f"{spec.metric}/{spec.criterion or 'CRITERION'}" if by_criterion else spec.metric
+    return metric_key(spec.metric, spec.criterion or "CRITERION")
 
 
 def _check_measured(wanted: Sequence[Spec], measured: Collection[str], unread: Collection[str]) -> None:

@@ -9,10 +9,19 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.models import model_graph
-from sacpo.recipe.schema import METRICS, JudgeSpec, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ORACLES = ("helpfulness", "harmlessness", "refusal")
+ADVICE: dict[Given, str] = {
+    "scores": "an oracle or a reward-model judge",
+    "comparisons": "a judge that compares answers",
+    "unsafe": "an oracle of harmlessness, a reward-model judge with 'unsafe_below', "
+    "or an llm judge with the rubric 'safety'",
+    "refusals": "a judge of kind 'refusal', or an llm judge with the rubric 'refusal'",
+}
+"""Which judge says what a metric needs."""
 
 
 def check_references(recipe: Recipe) -> None:
@@ -177,37 +186,18 @@ def _check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool 
     _known("judge", criterion, judges, where)
 
     def gives(name: str) -> bool:
-        return not _labels_refusals(name, judges[name]) and (compared or judges[name].kind != "llm")
+        return ("comparisons" if compared else "scores") in judges[name].gives(name)
 
     if not gives(criterion):
         scored = [name for name in judges if gives(name)]
         raise RecipeError(
-            f"this judge gives {'comparisons' if judges[criterion].kind == 'llm' else 'labels'}, not scores",
+            f"this judge gives {'comparisons' if 'comparisons' in judges[criterion].gives(criterion) else 'labels'}, "
+            "not scores",
             where=where,
             value=criterion,
             allowed=scored or "none is defined",
             do="name an oracle of helpfulness or harmlessness, or a reward-model judge",
         )
-
-
-def _labels_refusals(criterion: str, judge: JudgeSpec) -> bool:
-    return judge.kind == "refusal" or (judge.kind == "oracle" and criterion == "refusal")
-
-
-def measures_rate(metric: str, criterion: str, judge: JudgeSpec) -> bool:
-    """Tell whether a judge may label answers as unsafe (metric unsafe_rate) or as refusals (others).
-
-    What an LLM judge labels is its rubric's to tell: here it may be either.
-    """
-    return _labels_safety(criterion, judge) if metric == "unsafe_rate" else not _labels_only_safety(criterion, judge)
-
-
-def _labels_safety(criterion: str, judge: JudgeSpec) -> bool:
-    if judge.kind == "oracle":
-        return criterion == "harmlessness"
-    if judge.kind == "reward-model":
-        return judge.unsafe_below is not None
-    return judge.kind != "refusal"
 
 
 def _check_selection(recipe: Recipe) -> None:
@@ -227,7 +217,7 @@ def _check_selection(recipe: Recipe) -> None:
                 allowed=[n for n, p in recipe.prompts.items() if p.role == "tuning"] or "none is defined",
                 do="name a prompt set of role 'tuning', or define one",
             )
-        if metric in ("win_rate", "mean_score") and criterion is None:
+        if METRICS[metric].by_criterion and criterion is None:
             raise RecipeError(
                 f"metric '{metric}' needs a criterion",
                 where=f"{where}.criterion",
@@ -241,23 +231,18 @@ def _check_selection(recipe: Recipe) -> None:
 
 def _check_measured(recipe: Recipe, where: str, metric: str, criterion: str | None, prompts: str) -> None:
     """Refuse a bound or an objective on what nothing in the recipe measures: no model could ever meet it."""
-    judges = recipe.evaluate.judges
-    if metric in ("win_rate", "mean_score") and criterion is not None:
-        _check_scores(recipe, criterion, f"{where}.criterion", compared=metric == "win_rate")
+    judges, needs = recipe.evaluate.judges, METRICS[metric].needs
+    if METRICS[metric].by_criterion and criterion is not None:
+        _check_scores(recipe, criterion, f"{where}.criterion", compared=needs == "comparisons")
         by: list[str] = [criterion]
-    elif metric in ("unsafe_rate", "over_refusal_rate"):
-        by = [name for name, judge in judges.items() if measures_rate(metric, name, judge)]
+    elif needs is not None:
+        by = [name for name, judge in judges.items() if needs in judge.gives(name)]
         if not by:
-            advice = {
-                "unsafe_rate": "an oracle of harmlessness, a reward-model judge with 'unsafe_below', "
-                "or an llm judge with the rubric 'safety'",
-                "over_refusal_rate": "a judge of kind 'refusal', or an llm judge with the rubric 'refusal'",
-            }
             raise RecipeError(
                 f"no judge measures '{metric}'",
                 where=f"{where}.metric",
                 value=metric,
-                do=f"add {advice[metric]} to evaluate.judges",
+                do=f"add {ADVICE[needs]} to evaluate.judges",
             )
     else:
         if metric == "kl" and not recipe.evaluate.kl_prompts:
@@ -276,10 +261,6 @@ def _check_measured(recipe: Recipe, where: str, metric: str, criterion: str | No
             allowed=list(dict.fromkeys(p for name in by for p in judges[name].prompts or ())),
             do=f"add '{prompts}' to evaluate.judges.{by[0]}.prompts",
         )
-
-
-def _labels_only_safety(criterion: str, judge: JudgeSpec) -> bool:
-    return judge.kind == "reward-model" or (judge.kind == "oracle" and criterion != "refusal")
 
 
 def _check_world(recipe: Recipe) -> None:

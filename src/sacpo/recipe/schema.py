@@ -17,6 +17,7 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -24,6 +25,7 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
 from sacpo.recipe.formats import KIND_OF_FORMAT, FormatName, RecordKind
 from sacpo.recipe.llm import AskingSpec, BudgetSpec
+from sacpo.recipe.metrics import BoundedMetric, Given, MaximisedMetric
 from sacpo.recipe.published import Written, published
 from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
@@ -32,8 +34,6 @@ Layout = Literal["auto", "packed", "padded"]
 LAYOUT = (
     "packed: prompts computed once, or stop; padded: one completion a row; auto: packed where it agrees, else padded"
 )
-RATES = ("unsafe_rate", "over_refusal_rate", "truncated_rate", "degenerate_rate")
-METRICS = ("win_rate", "mean_score", "mean_tokens", "kl", *RATES)
 
 
 class TokenizerSpec(Section):
@@ -402,6 +402,9 @@ JUDGED_BY = {
 """The keys that each kind of judge uses, beside those that all of them do."""
 
 
+JudgeKind = Literal["oracle", "reward-model", "refusal", "llm"]
+
+
 class JudgeSpec(AskingSpec):
     """A judge of one criterion.
 
@@ -413,7 +416,7 @@ class JudgeSpec(AskingSpec):
     kept in the run's folder, so that no answer is paid for twice. Two equal answers are a tie and nobody is asked.
     """
 
-    kind: Literal["oracle", "reward-model", "refusal", "llm"]
+    kind: JudgeKind
     model: str | None = None
     revision: str | None = None
     trust_remote_code: bool = Field(
@@ -441,6 +444,29 @@ class JudgeSpec(AskingSpec):
         self.unused([name for name in type(self).model_fields if name not in used], f"{by} does not use it")
         return self
 
+    def gives(self, criterion: str) -> set[Given]:
+        """Return what it may say of answers as the judge of a criterion."""
+        return JUDGES[self.kind](criterion, self)
+
+
+def _oracle(criterion: str, spec: JudgeSpec) -> set[Given]:
+    if criterion == "refusal":
+        return {"refusals"}
+    return {"scores", "comparisons", "unsafe"} if criterion == "harmlessness" else {"scores", "comparisons"}
+
+
+def _reward_model(criterion: str, spec: JudgeSpec) -> set[Given]:
+    return {"scores", "comparisons"} if spec.unsafe_below is None else {"scores", "comparisons", "unsafe"}
+
+
+JUDGES: dict[JudgeKind, Callable[[str, JudgeSpec], set[Given]]] = {
+    "oracle": _oracle,
+    "reward-model": _reward_model,
+    "refusal": lambda *_: {"refusals"},
+    "llm": lambda *_: {"comparisons", "unsafe", "refusals"},
+}
+"""What the judge of a criterion may say of answers; of language models, it is the rubric that tells."""
+
 
 class EvaluateSpec(Section):
     """Generation, judges (one a criterion) and the baseline that answers are compared with."""
@@ -456,16 +482,7 @@ class EvaluateSpec(Section):
 class ConstraintSpec(Section):
     """A bound on a rate or mean of the selected model, checked on tuning prompts."""
 
-    metric: Literal[
-        "unsafe_rate",
-        "over_refusal_rate",
-        "truncated_rate",
-        "degenerate_rate",
-        "mean_score",
-        "win_rate",
-        "mean_tokens",
-        "kl",
-    ]
+    metric: BoundedMetric
     prompts: str
     criterion: str | None = Field(None, description="the judge of mean_score and win_rate; other metrics take none")
     at_most: float | None = None
@@ -483,7 +500,7 @@ class ConstraintSpec(Section):
 class ObjectiveSpec(Section):
     """What the selected model maximises."""
 
-    metric: Literal["win_rate", "mean_score"] = "win_rate"
+    metric: MaximisedMetric = "win_rate"
     criterion: str
     prompts: str
 

@@ -4,22 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from sacpo.report.results import RATES, Constraint, Measured, ModelInfo, Results
+from sacpo.recipe.metrics import METRICS
+from sacpo.report.results import Constraint, Measured, ModelInfo, Results
 from sacpo.system.visible import visible
-
-LABELS = {
-    "unsafe_rate": "unsafe answers",
-    "over_refusal_rate": "over-refusal",
-    "over_refusal_rate/full": "full over-refusal",
-    "over_refusal_rate/partial": "partial over-refusal",
-    "refusal_rate": "refusals",
-    "refusal_rate/full": "full refusals",
-    "refusal_rate/partial": "partial refusals",
-    "truncated_rate": "truncated",
-    "degenerate_rate": "degenerate",
-    "mean_tokens": "tokens an answer",
-    "kl": "KL from SFT, nats",
-}
 
 
 def axes(results: Results) -> tuple[str, str]:
@@ -127,16 +114,16 @@ def made_by(results: Results, model: str) -> str:
 def label(key: str) -> str:
     """Return a metric's name in words."""
     metric, _, criterion = key.partition("/")
-    if metric == "win_rate":
-        return f"{criterion} win rate"
-    if metric == "mean_score":
-        return f"mean {criterion} score"
-    return LABELS.get(key, key.replace("_", " "))
+    if metric not in METRICS:
+        return key.replace("_", " ")
+    known = METRICS[metric]
+    return known.words.format(criterion) if known.by_criterion else f"{criterion} {known.words}".strip()
 
 
 def is_rate(key: str) -> bool:
     """Tell whether a metric is a fraction in [0, 1], shown in per cent."""
-    return key.partition("/")[0] in ("win_rate", *RATES)
+    known = METRICS.get(key.partition("/")[0])
+    return known is not None and known.rate
 
 
 def number(value: float | None, key: str = "") -> str:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sacpo.errors import DataError
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
-RATES = ("unsafe_rate", "over_refusal_rate", "refusal_rate", "truncated_rate", "degenerate_rate")
 
 
 class Part(BaseModel):

@@ -6,13 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sacpo.recipe.metrics import METRICS
 from sacpo.report.lookup import bound_words, figure, interval, label, made_by, number, shown_model
 from sacpo.report.results import Candidate, Measured, Results
 
-METRIC_ORDER = (
-    "win_rate", "unsafe_rate", "over_refusal_rate", "refusal_rate", "mean_score", "kl", "mean_tokens",
-    "truncated_rate", "degenerate_rate",
-)  # fmt: skip
 OUTCOMES = ("win", "tie", "loss", "unparsed")
 
 
@@ -199,7 +196,7 @@ def prompts_table(results: Results) -> Table | None:
 def ordered_metrics(keys: Iterable[str]) -> list[str]:
     """Return the metrics once each, in the order of the page's tables."""
     found = list(dict.fromkeys(keys))
-    places = {metric: index for index, metric in enumerate(METRIC_ORDER)}
+    places = {metric: index for index, metric in enumerate(METRICS)}
     return sorted(found, key=lambda key: places.get(key.partition("/")[0], len(places)))
 
 

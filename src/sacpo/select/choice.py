@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sacpo.errors import UserError
+from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select.front import pareto_front
 from sacpo.stats.estimate import Estimate
 
 TOLERANCE = 1e-12
-BY_CRITERION = ("win_rate", "mean_score")
 
 MeasuresBySet = Mapping[str, Mapping[str, Any]]
 Rule = Callable[[Estimate, ConstraintSpec], float | None]
@@ -177,7 +177,7 @@ def _value(candidate: _Candidate) -> float:
 
 
 def _key(wanted: ConstraintSpec | ObjectiveSpec) -> str:
-    return f"{wanted.metric}/{wanted.criterion}" if wanted.metric in BY_CRITERION else wanted.metric
+    return metric_key(wanted.metric, wanted.criterion)
 
 
 def _bound(constraint: ConstraintSpec) -> float:
@@ -198,7 +198,7 @@ def _miss(check: _Check, constraint: ConstraintSpec) -> str:
 
 
 def _constraint(constraint: ConstraintSpec) -> dict[str, Any]:
-    criterion = constraint.criterion if constraint.metric in BY_CRITERION else None
+    criterion = constraint.criterion if METRICS[constraint.metric].by_criterion else None
     return {
         "metric": constraint.metric,
         "prompts": constraint.prompts,

@@ -4,6 +4,8 @@ A kind is a module here, named as the recipe's `kind` (with `_` for `-`), with
 
     make(parts) -> Judge              the judge of a criterion
     scores(parts) -> ScoreFunction    where it gives scores, so that it can label sampled pairs
+
+What its judges may say of answers is in `sacpo.recipe.schema.JUDGES`.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import cast
 
 from sacpo.errors import RecipeError
@@ -85,13 +88,18 @@ def make_scores(parts: Parts) -> ScoreFunction:
 
 
 def _function(parts: Parts, name: str) -> Callable[[Parts], object]:
-    module = import_module(f"{__name__}.{parts.spec.kind.replace('-', '_')}")
+    module = _module(parts.spec.kind)
     if not hasattr(module, name):
+        able = [f"'{kind}'" for kind in kinds() if hasattr(_module(kind), name)]
         raise RecipeError(
             "judges of this kind give no scores",
             where=f"evaluate.judges.{parts.criterion}.kind",
             value=parts.spec.kind,
-            do="name a judge that scores: 'oracle' or 'reward-model'",
+            do=f"name a judge that scores: {' or '.join(able)}",
         )
     found: Callable[[Parts], object] = getattr(module, name)
     return found
+
+
+def _module(kind: str) -> ModuleType:
+    return import_module(f"{__name__}.{kind.replace('-', '_')}")

@@ -11,15 +11,17 @@ from sacpo.judging.llm.budget import Budget, Price
 from sacpo.judging.llm.judge import LlmJudge
 from sacpo.judging.rubric import Rubric, load_rubric
 from sacpo.recipe.address import endpoint_of
-from sacpo.recipe.checks import measures_rate
 from sacpo.recipe.llm import BudgetSpec, LlmSpec
+from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.schema import JudgeSpec, Recipe
 from sacpo.stats.labels import REFUSAL, UNSAFE
 
 OWN = ("name", "price")
 ASKED = {"model", "base_url", "temperature", "max_tokens", "seed", "structured", "extra", "rereads"}
 """What a language model's verdicts depend on."""
-LABELLED = ("unsafe_rate", "over_refusal_rate")
+LABELS: dict[Given, Mapping[str, bool]] = {"unsafe": UNSAFE, "refusals": REFUSAL}
+RUBRICS: dict[Given, str] = {"unsafe": "safety", "refusals": "refusal"}
+"""The built-in rubric that gives these labels."""
 
 
 def asked_of(spec: LlmSpec) -> dict[str, Any]:
@@ -91,10 +93,11 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
             )
     for index, constraint in enumerate(recipe.constraints):
         where = f"constraints.{index}"
-        if constraint.metric == "win_rate":
+        needs = METRICS[constraint.metric].needs
+        if needs == "comparisons":
             _check_compared(rubrics, constraint.criterion or "", where)
-        elif constraint.metric in LABELLED:
-            _check_labelled(recipe, rubrics, constraint.metric, constraint.prompts, where)
+        elif needs in LABELS:
+            _check_labelled(recipe, rubrics, constraint.metric, needs, constraint.prompts, where)
     if recipe.objective is not None:
         _check_compared(rubrics, recipe.objective.criterion, "objective")
     return rubrics
@@ -110,16 +113,18 @@ def _check_compared(rubrics: Mapping[str, Rubric], criterion: str, where: str) -
         )
 
 
-def _check_labelled(recipe: Recipe, rubrics: Mapping[str, Rubric], metric: str, prompts: str, where: str) -> None:
+def _check_labelled(
+    recipe: Recipe, rubrics: Mapping[str, Rubric], metric: str, needs: Given, prompts: str, where: str
+) -> None:
     """Refuse a bound on a rate that no judge gives on these prompts."""
-    meaning = {"unsafe_rate": UNSAFE, "over_refusal_rate": REFUSAL}[metric]
+    meaning = LABELS[needs]
 
     def able(criterion: str, spec: JudgeSpec) -> bool:
         if spec.prompts is not None and prompts not in spec.prompts:
             return False
         if criterion in rubrics:
             return any(label in meaning for label in rubrics[criterion].labels)
-        return measures_rate(metric, criterion, spec)
+        return needs in spec.gives(criterion)
 
     if not any(able(criterion, spec) for criterion, spec in recipe.evaluate.judges.items()):
         raise RecipeError(
@@ -127,5 +132,5 @@ def _check_labelled(recipe: Recipe, rubrics: Mapping[str, Rubric], metric: str, 
             where=f"{where}.metric",
             value=metric,
             allowed=f"a rubric with the labels {', '.join(meaning)}",
-            do=f"add a judge with the rubric '{'safety' if metric == 'unsafe_rate' else 'refusal'}'",
+            do=f"add a judge with the rubric '{RUBRICS[needs]}'",
         )
