@@ -18,8 +18,9 @@ from sacpo.pipeline.stages import Runner, Stage, Status, depending_on
 from sacpo.pipeline.study import Study
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
+from sacpo.system.leftovers import disk_use, remove
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import RunFolder, clear_temporary, disk_use, machine_errors, remove, write_atomic, write_json
+from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
 
 RECIPE, REDO = "recipe.yaml", "redo.json"
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from sacpo.pipeline.plan import Judging, Training
 from sacpo.pipeline.stages import Status
 from sacpo.pipeline.study import Study
-from sacpo.recipe.checks import notices
+from sacpo.recipe.notices import notices
 
 
 def plan_tables(

@@ -8,8 +8,9 @@ from typing import Any
 
 from sacpo.errors import RunError
 from sacpo.system import processes
+from sacpo.system.leftovers import KEY_SHOWN, disk_use, leftovers
 from sacpo.system.progress import Progress
-from sacpo.system.runs import KEY_SHOWN, MANIFEST, Artefact, RunFolder, disk_use, leftovers
+from sacpo.system.runs import MANIFEST, Artefact, RunFolder
 
 
 class OutFolder(RunFolder):
