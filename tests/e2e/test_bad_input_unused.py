@@ -10,7 +10,7 @@ from bad_input_cases import ABSENT, Case, changed, check, lay_out, sacpo
 
 from sacpo.pipeline.run import resolved_yaml
 from sacpo.recipe import load_recipe, parse_recipe
-from sacpo.recipe.checks import notices
+from sacpo.recipe.notices import notices
 
 SAMPLED = {"prompts": "demos", "judge": "refusal"}
 LLM = {"kind": "llm", "panel": {"model": "m", "base_url": "http://127.0.0.1:1/v1", "api_key_env": ""}}

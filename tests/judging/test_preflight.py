@@ -19,7 +19,7 @@ from sacpo import run
 from sacpo.errors import DataError, MachineError, ModelError, RecipeError, RunError, UserError
 from sacpo.judging.preflight import preflight
 from sacpo.recipe import Recipe, parse_recipe
-from sacpo.recipe.checks import unchecked
+from sacpo.recipe.notices import unchecked
 
 KEY = "sk-the-key-of-this-test-0123456789"
 

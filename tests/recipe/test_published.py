@@ -11,7 +11,7 @@ import yaml
 
 from sacpo.pipeline.run import resolved_yaml
 from sacpo.recipe import Recipe, load_recipe, parse_recipe
-from sacpo.recipe.checks import notices
+from sacpo.recipe.notices import notices
 from sacpo.system.runs import RunFolder
 
 TOKEN = "correct-horse-battery-9"

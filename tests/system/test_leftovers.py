@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from sacpo.align.reference import cached
 from sacpo.errors import DataError, MachineError, RunError
 from sacpo.pipeline.single import do_single
+from sacpo.system.leftovers import disk_use, leftovers, remove
 from sacpo.system.machine import machine_error, machine_errors
 from sacpo.system.progress import Progress
-from sacpo.system.runs import RunFolder, disk_use, leftovers, remove
+from sacpo.system.runs import RunFolder
 
 
 def begin(out: Path) -> None:

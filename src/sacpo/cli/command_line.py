@@ -149,7 +149,7 @@ def run(
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
     from sacpo.recipe import load_recipe
-    from sacpo.recipe.checks import notices
+    from sacpo.recipe.notices import notices
 
     loaded = load_recipe(recipe, overrides or [])
     command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
@@ -182,7 +182,7 @@ def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json 
     from sacpo.judging.llm.specs import check_judges
     from sacpo.judging.preflight import check_merges
     from sacpo.recipe import load_recipe, model_graph
-    from sacpo.recipe.checks import notices, unchecked
+    from sacpo.recipe.notices import notices, unchecked
 
     loaded = load_recipe(recipe, overrides or [])
     check_judges(loaded)
@@ -237,7 +237,7 @@ def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json
     from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
-    from sacpo.recipe.checks import unchecked
+    from sacpo.recipe.notices import unchecked
 
     check_merges(recipe)
     planned = plan(recipe, runs=runs, start=start, command=command)
@@ -255,7 +255,7 @@ def _say_unchecked(found: Sequence[str]) -> None:
 
 
 def _show_run(done: Any, as_json: bool) -> None:
-    from sacpo.system.runs import disk_use
+    from sacpo.system.leftovers import disk_use
 
     page, used = done.report / "report.html", disk_use(done.folder)
     if as_json:

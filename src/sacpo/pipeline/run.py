@@ -22,8 +22,9 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
+from sacpo.system.leftovers import disk_use, remove
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import RunFolder, clear_temporary, disk_use, machine_errors, remove, write_atomic, write_json
+from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
 
 RECIPE, REDO, CACHE = "recipe.yaml", "redo.json", "cache"
 Program = Callable[[Do], None]

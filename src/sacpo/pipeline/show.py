@@ -11,8 +11,8 @@ from rich.text import Text
 
 from sacpo.pipeline.plan import Judging, TrainingPlan
 from sacpo.pipeline.runner import Plan, Status
-from sacpo.recipe.checks import notices
 from sacpo.recipe.models import model_graph
+from sacpo.recipe.notices import notices
 from sacpo.recipe.schema import Recipe
 
 

@@ -10,8 +10,9 @@ from sacpo.errors import RunError
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.system import processes
+from sacpo.system.leftovers import KEY_SHOWN, disk_use, leftovers
 from sacpo.system.progress import Progress
-from sacpo.system.runs import KEY_SHOWN, MANIFEST, RunFolder, disk_use, leftovers
+from sacpo.system.runs import MANIFEST, RunFolder
 
 S = TypeVar("S", bound=Stage[Any])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -32,7 +31,7 @@ def check_references(recipe: Recipe) -> None:
     """
     nodes = model_graph(recipe)
     named: set[tuple[str, str]] = set()
-    for where, name in _dataset_references(recipe):
+    for where, name in dataset_references(recipe):
         _known("data source", name, recipe.data, where)
         _once(where, name, named)
     _check_kinds(recipe)
@@ -59,50 +58,6 @@ def check_references(recipe: Recipe) -> None:
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
-
-
-def notices(recipe: Recipe) -> list[str]:
-    """Return what is valid in a recipe and probably not meant."""
-    found = []
-    if recipe.constraints and recipe.objective is None:
-        found.append("constraints without an objective choose nothing: add one, which the chosen model maximises")
-    named = {name for _, name in _dataset_references(recipe)}
-    for name, spec in recipe.data.items():
-        if name not in named and not spec.holdout:
-            found.append(f"nothing names the data source '{name}': it is read, and no model learns from it")
-    if recipe.world is not None and not _uses_world(recipe):
-        found.append("no part of the recipe uses the 'world'")
-    if not recipe.prompts and (recipe.evaluate.judges or recipe.evaluate.models):
-        found.append("without 'prompts' nothing is evaluated: judges only label the pairs that steps sample")
-    if recipe.evaluate.generation.engine == "vllm" and recipe.evaluate.generation.batch_size != 16:
-        found.append("vLLM fills its batches itself: evaluate.generation.batch_size has no effect")
-    return found + recipe.published()
-
-
-def unchecked(recipe: Recipe) -> list[str]:
-    """Return what a look at the recipe alone cannot tell; a run looks at it before its first stage."""
-    found = []
-    paths = [path for spec in (*recipe.data.values(), *recipe.prompts.values()) for path in spec.paths]
-    absent = [path for path in dict.fromkeys(paths) if not os.path.exists(os.path.expanduser(path))]  # noqa: PTH110, PTH111 - any text
-    if absent:
-        found.append("data, which is not here as files: " + ", ".join(recipe.hidden(absent)))
-    models = [recipe.base.model, *(judge.model for judge in recipe.evaluate.judges.values())]
-    if any(models):
-        found.append("models: " + ", ".join(dict.fromkeys(filter(None, recipe.hidden(models)))))
-    asked = [judge for spec in recipe.evaluate.judges.values() for judge in spec.judges]
-    if asked:
-        places = dict.fromkeys(f"{judge.title} at {judge.base_url or 'OpenAI'}" for judge in asked)
-        found.append("keys and endpoints: " + ", ".join(recipe.hidden([*places])))
-    return found
-
-
-def _uses_world(recipe: Recipe) -> bool:
-    tokenizer = recipe.base.tokenizer
-    return (
-        any(spec.format == "world" for spec in (*recipe.data.values(), *recipe.prompts.values()))
-        or any(judge.kind == "oracle" for judge in recipe.evaluate.judges.values())
-        or (isinstance(tokenizer, TokenizerSpec) and tokenizer.kind == "world")
-    )
 
 
 def _check_budget(recipe: Recipe) -> None:
@@ -302,7 +257,8 @@ def _check_theory(recipe: Recipe) -> None:
         )
 
 
-def _dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
+def dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    """Yield every place that names a data source, and the name."""
     if recipe.sft:
         for name in _names(recipe.sft.dataset):
             yield "sft.dataset", name

@@ -20,10 +20,9 @@ import hashlib
 import json
 import os
 import platform
-import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -32,14 +31,13 @@ from typing import Any, Self
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError, UserError
 from sacpo.system import processes
+from sacpo.system.leftovers import KEY_SHOWN, leftovers
 from sacpo.system.machine import ELSEWHERE
 from sacpo.system.machine import machine_errors as machine_errors
 from sacpo.system.visible import json_text
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
 TEMPORARY = ".tmp"
-KEY_SHOWN = 12
-"""Letters of a key in the name of a working folder."""
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
 
 
@@ -297,40 +295,9 @@ class RunFolder:
         self._verified.add(stage)
 
 
-def leftovers(folder: Path, live: Collection[str], before: str = "") -> list[Path]:
-    """Return the working folders in a folder that are none of the live ones.
-
-    Args:
-        folder: Where stages work.
-        live: Names of the working folders that somebody can go on from.
-        before: What stands in front of the key in the names to look at; "": all names that end with a key.
-    """
-    if not folder.is_dir():
-        return []
-    name = re.compile(rf"{re.escape(before) or '.*-'}[0-9a-f]{{{KEY_SHOWN}}}")
-    found = sorted(path for path in folder.iterdir() if name.fullmatch(path.name) and path.is_dir())
-    return [path for path in found if path.name not in live]
-
-
 def finished_size(folder: Path) -> int:
     """Return the bytes of a finished stage's files, its manifest aside: the same for the same result."""
     return sum(entry["bytes"] for entry in _read_manifest(folder / MANIFEST)["files"].values())
-
-
-def disk_use(*folders: Path) -> int:
-    """Return the bytes of all files in folders."""
-    return sum(path.lstat().st_size for folder in folders for path in folder.rglob("*") if not path.is_dir())
-
-
-def remove(folders: Iterable[Path]) -> None:
-    """Remove folders and all that is in them.
-
-    Raises:
-        MachineError: One may not be removed.
-    """
-    for folder in folders:
-        with machine_errors(folder):
-            shutil.rmtree(folder)
 
 
 def _complete(

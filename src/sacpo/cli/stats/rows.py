@@ -14,7 +14,7 @@ from sacpo.errors import DataError
 
 LARGEST = sys.float_info.max
 DO = "give a file that sacpo wrote, or make it again"
-OPTIONAL = ("category", "baseline", "baseline_hash", "label", "order")
+OPTIONAL = ("category", "baseline", "baseline_hash", "label", "order", "reason")
 KINDS = {kind.value: kind for kind in Kind}
 OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 REQUIRED = ("prompt_id", "cluster", "model", "criterion", "judge", "answer_hash")
