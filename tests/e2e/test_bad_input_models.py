@@ -542,7 +542,7 @@ VERBS = [
         "align-value", argv=(*ALIGN, "--training", "max_steps=" + "9" * 5000), what="not valid YAML", where="--training"
     ),
     ModelCase("align-beta", argv=(*ALIGN, "--beta", "-1"), what="outside", where="beta", value="-1", allowed="above 0"),
-    ModelCase("align-algorithm", argv=(*ALIGN, "--algorithm", "ppo"), where="algorithm", allowed="dpo, kto"),
+    ModelCase("align-algorithm", argv=(*ALIGN, "--algorithm", "ppo"), where="algorithm", allowed="dpo, ipo, kto"),
     ModelCase("align-training", argv=(*ALIGN, "--training", "learning_rte=1"), what="unknown key 'learning_rte'"),
     ModelCase("align-too-long", argv=(*ALIGN, "--too-long", "cut"), where="too_long", value="'cut'"),
     ModelCase("align-label", argv=(*ALIGN, "--label", "best"), what="no such label", allowed="better, safer"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from sacpo.pipeline import plan
+from sacpo.pipeline.run import plan
 from sacpo.pipeline.stage import Stage
 from sacpo.recipe import Recipe, parse_recipe
 

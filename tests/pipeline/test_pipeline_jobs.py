@@ -13,8 +13,8 @@ import pytest
 
 import sacpo.pipeline.jobs as jobs_module
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
-from sacpo.pipeline import plan, run
 from sacpo.pipeline.jobs import Jobs, do_stage
+from sacpo.pipeline.run import plan, run
 from sacpo.recipe import Recipe, parse_recipe
 from sacpo.system.runs import MANIFEST
 
