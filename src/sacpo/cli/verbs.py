@@ -11,6 +11,7 @@ import typer
 
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
+from sacpo.cli.new import new
 from sacpo.cli.options import parse_options
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
@@ -39,7 +40,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or res
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (sft, align, merge, export, generate, judge, label, stats, select, report):
+    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, report):
         app.command()(verb)
 
 
