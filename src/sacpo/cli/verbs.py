@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sacpo.cli.closing import closing_line, training_outcome
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.new import new
@@ -118,7 +119,10 @@ def align(
             base=parse_options(base, "--base"),
             progress=progress,
         )
-    _say(as_json, model=done)
+    found = training_outcome(done.parent)
+    _say(as_json, model=done, **({"training": found} if as_json else {}))
+    if not as_json:
+        print(closing_line(found))
 
 
 def merge(
