@@ -7,8 +7,6 @@ runner          doing the program's stages, or planning them
 tools           what stages work with: loaded models, judges, progress
 outside         what is read from outside, known by its content
 run, plan       a whole recipe; verbs, single: one stage by itself; jobs: trainings at the same time
+
+Nothing is imported here: the stage of a light verb must not wait for torch.
 """
-
-from sacpo.pipeline.run import Run, plan, run
-
-__all__ = ["Run", "plan", "run"]

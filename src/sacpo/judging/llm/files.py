@@ -20,13 +20,13 @@ from sacpo.judging.llm.run import JudgeRun, judge_llm
 from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Question
 from sacpo.judging.rubric import Rubric
-from sacpo.judging.verdicts import compared_questions
+from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
 from sacpo.measure.measures import measure
 from sacpo.stats.verdicts import summarise
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import MANIFEST, machine_errors, write_json
 
-STORE, VERDICTS, MEASURES, LOCK = "verdicts.sqlite", "verdicts.jsonl", "measures.json", ".lock"
+STORE, LOCK = "verdicts.sqlite", ".lock"
 ANSWERS, BASELINE, JUDGING = "answers.jsonl", "baseline.jsonl", "judging.json"
 
 
