@@ -33,8 +33,8 @@ from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.models.loading import context_length
 from sacpo.models.tokens import padding_token, require_embedded
 from sacpo.recipe.schema import GenerationSpec
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import machine_errors
 
 ANSWERS = "answers.jsonl"
 TOKEN_BUDGET = 32768  # prompt and answer tokens of a batch: bounds the cache, whatever the batch size

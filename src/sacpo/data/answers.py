@@ -21,7 +21,7 @@ from sacpo.data.sources.prompts import read as read_prompt
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
-from sacpo.system.runs import file_hash
+from sacpo.system.files import file_hash
 
 FILE = "answers.jsonl"
 PROMPTS = ("prompt", "instruction", "question", "Behavior")

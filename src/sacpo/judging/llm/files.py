@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,11 @@ from sacpo.judging.rubric import Rubric
 from sacpo.judging.verdicts import compared_questions
 from sacpo.measure.measures import measure
 from sacpo.stats.verdicts import summarise
+from sacpo.system.files import write_json
+from sacpo.system.locks import locked
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import MANIFEST, machine_errors, write_json
+from sacpo.system.runs import MANIFEST
 
 STORE, VERDICTS, MEASURES, LOCK = "verdicts.sqlite", "verdicts.jsonl", "measures.json", ".lock"
 ANSWERS, BASELINE, JUDGING = "answers.jsonl", "baseline.jsonl", "judging.json"
@@ -199,21 +201,13 @@ def _categories(run: JudgeRun, store: Store) -> dict[str, dict[str, int]]:
     return {judge: dict(sorted(counts[judge].items())) for judge in sorted(counts)}
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _locked(out: Path) -> AbstractContextManager[None]:
     """Hold the folder: two processes that judge into one would pay for everything twice."""
     if (out / MANIFEST).is_file():
         raise RunError("the output folder holds another stage's result", where=out, do="give a new folder")
-    with machine_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / LOCK).open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                "another process is judging into this folder",
-                where=out,
-                do="wait until it has finished, or name another folder",
-            ) from error
-        yield
+    return locked(
+        out / LOCK,
+        "another process is judging into this folder",
+        where=out,
+        do="wait until it has finished, or name another folder",
+    )

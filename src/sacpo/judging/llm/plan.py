@@ -14,7 +14,7 @@ from sacpo.judging.llm.render import messages
 from sacpo.judging.parse import Reading, Unparsed
 from sacpo.judging.question import Question
 from sacpo.judging.rubric import Form
-from sacpo.system.runs import content_key
+from sacpo.system.files import content_key
 
 AB, BA = "ab", "ba"
 KEY_VERSION = 1

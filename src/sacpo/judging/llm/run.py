@@ -20,8 +20,8 @@ from sacpo.judging.llm.store import Store, UnreadReply, said_of
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.question import Question
 from sacpo.stats.verdicts import question as asked_by
+from sacpo.system.files import content_key
 from sacpo.system.progress import QUIET, Progress, Task
-from sacpo.system.runs import content_key
 
 FAILURES_IN_A_ROW = 10
 BUDGET = "budget spent"

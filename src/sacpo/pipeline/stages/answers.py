@@ -20,7 +20,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
-from sacpo.system.runs import machine_errors
+from sacpo.system.machine import machine_errors
 
 SAMPLES = "samples.jsonl"
 SCORED = 64

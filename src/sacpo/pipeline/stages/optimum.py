@@ -20,7 +20,7 @@ from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import BaseSpec, TheorySpec, WorldSpec
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
 from sacpo.world import World
 
