@@ -18,9 +18,8 @@ from sacpo.align.objectives.pairs import real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.score import autocast_type
 from sacpo.align.trainer import train
-from sacpo.data.packing import Tree
 from sacpo.data.records import Demonstration
-from sacpo.data.tokenize import TokenDemo, tokenize_demonstrations
+from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrations
 from sacpo.losses.logps import bare, completion_token_logps
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
@@ -32,7 +31,7 @@ class SftObjective:
     def __init__(self, demonstrations: Sequence[TokenDemo], layout: Layout) -> None:
         self.ids = [demonstration.id for demonstration in demonstrations]
         self.together = self.first_loss = None
-        self.trees = [Tree(demo.prompt, (demo.completion,)) for demo in demonstrations]
+        self.trees = completion_trees(demonstrations)
         self.layout = layout
 
     def collate(self, indices: list[int]) -> Batch:
@@ -84,7 +83,7 @@ def run_sft(
         records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
     )
     report.require_some(job.name)
-    trees = [Tree(d.prompt, (d.completion,)) for d in demonstrations]
+    trees = completion_trees(demonstrations)
     compiled, precision = arguments.torch_compile, autocast_type(arguments)
     asked = job.base.attn_implementation
     choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)

@@ -15,7 +15,7 @@ from sacpo.align.reference.source import Reference
 from sacpo.align.reference.start import has_dropout
 from sacpo.data.packing import Rows, Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
-from sacpo.data.tokenize import TokenLabelled, tokenize_labelled
+from sacpo.data.tokenize import TokenLabelled, completion_trees, tokenize_labelled
 from sacpo.errors import DataError
 from sacpo.losses.agreement import check_continuation
 from sacpo.losses.head import TokenStatistics
@@ -149,7 +149,7 @@ class KtoObjective:
     ) -> None:
         self.continuing = continuing
         self.ids = [record.id for record in records]
-        self.trees = [Tree(record.prompt, (record.completion,)) for record in records]
+        self.trees = completion_trees(records)
         self.together = couples([record.prompt for record in records])
         self.mismatches = mismatches
         self.reference, self.ref_mismatched = reference.reshape(2, -1)
@@ -252,6 +252,7 @@ def make(parts: Parts) -> Made:
     else:
         weights = class_weights(labels, step.desirable_weight, step.undesirable_weight)
     mismatches = mismatched_trees(tokens, job.seed, job.max_length)
+    own = completion_trees(tokens)
     # both completions of a prompt as branches, so that the reference pass computes it once
     trees = [Tree(r.prompt, (r.completion, m.completions[0])) for r, m in zip(tokens, mismatches, strict=True)]
     logps = reference.logps(trees, [record.id for record in tokens], pairing_seed=job.seed)
@@ -262,7 +263,7 @@ def make(parts: Parts) -> Made:
         beta=parts.beta,
         weights=weights,
         layout=reference.layout(trees),
-        continuing=continuing(reference, [Tree(r.prompt, (r.completion,)) for r in tokens], mismatches),
+        continuing=continuing(reference, own, mismatches),
         statistics=reference.statistics,
     )
     return objective, {
