@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.answers import distinct_answers, read_answers
+from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers, read_answers
 from sacpo.data.records import Answer, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError
 from sacpo.judging.llm.budget import Budget, CostEstimate
@@ -29,7 +29,7 @@ from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import MANIFEST
 
 STORE, VERDICTS, MEASURES, LOCK = "verdicts.sqlite", "verdicts.jsonl", "measures.json", ".lock"
-ANSWERS, BASELINE, JUDGING = "answers.jsonl", "baseline.jsonl", "judging.json"
+JUDGING = "judging.json"
 
 
 def judge_files(

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sacpo.answer.generate import ANSWERS, generate_answers
+from sacpo.answer.generate import generate_answers
+from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, Kind
 from sacpo.judging.kinds.oracle import world_scores
 from sacpo.merge.source import Checkpoint
