@@ -88,3 +88,10 @@ def test_rows_that_are_no_answers_are_named(rows: list[dict[str, Any]], message:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file of answers"):
         read_answers(tmp_path)
+
+
+def test_answers_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    """They had two log-probs that nothing ever filled."""
+    answer = Answer(Prompt.from_text("q?"), "m", "a", n_tokens=2)
+    (tmp_path / "answers.jsonl").write_text(json.dumps({**answer.to_json(), "logp": None, "base_logp": None}) + "\n")
+    assert read_answers(tmp_path) == [answer]

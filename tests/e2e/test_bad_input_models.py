@@ -565,7 +565,7 @@ VERBS = [
         "align-yaml", argv=(*ALIGN, "--training", "optim={"), what="not valid YAML", where="--training", do="quo"
     ),
     ModelCase(
-        "judge-nothing", argv=("judge", "nowhere", "--criterion", "x", "--out", "out"), what="no such file of an"
+        "judge-nothing", argv=("judge", "nowhere", "--criterion", "refusal", "--out", "out"), what="no such file of an"
     ),
     ModelCase(
         "judge-something-else",
@@ -621,7 +621,7 @@ JUDGES = [
     ),
     ModelCase(
         "judge-criterion",
-        argv=("judge", "answers.jsonl", "--criterion", "a/b", "--out", "out"),
+        argv=("judge", "answers.jsonl", "--criterion", "a/b", "--model", "base", "--out", "out"),
         files={"answers.jsonl": rows(ANSWER)},
         what="a name is not valid",
         where="criterion",
@@ -653,7 +653,7 @@ JUDGES = [
     ),
     ModelCase(
         "judge-of-other-prompts",
-        argv=("judge", "answers.jsonl", "--criterion", "x", "--baseline", "other.jsonl", "--out", "out"),
+        argv=("judge", "answers.jsonl", "--criterion", "refusal", "--baseline", "other.jsonl", "--out", "out"),
         files={
             "answers.jsonl": rows(ANSWER),
             "other.jsonl": rows({**ANSWER, "prompt": {"messages": [{"role": "user", "content": "why"}]}}),

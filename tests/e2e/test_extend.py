@@ -77,7 +77,10 @@ CHANGED = {
     "recipe/schema.py": [
         ('"shortest", ', '"refusal", "llm"]'),
         ('    longest: int = Field(99, ge=1, description="shortest: l")\n', "    sign: Literal[1, -1]"),
-        ('    "shortest": lambda *_: {"scores", "comparisons"},\n', '    "refusal": lambda'),
+        (
+            '    "shortest": JudgeFacts(lambda *_: {"scores", "comparisons"}, ("longest",)),\n',
+            '    "refusal": JudgeFacts(',
+        ),
     ],
     "recipe/metrics.py": [
         ('    "some_rate": Metric("answers with text", rate=True),\n', '    "kl": Metric('),

@@ -170,7 +170,9 @@ def test_a_port_that_no_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RecipeError, match="port that no machine has"):
         recipe(llm("http://127.0.0.1:99999/v1"))
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:99999/v1")
-    with pytest.raises(RunError, match="OPENAI_BASE_URL has a port"):
+    with pytest.raises(
+        RunError, match="OPENAI_BASE_URL is no plain address of an endpoint: it has a port that no machine has"
+    ):
         preflight(recipe(llm("")))
 
 

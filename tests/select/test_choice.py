@@ -126,13 +126,6 @@ def test_a_rule_may_hold_an_interval_s_end_against_the_bound() -> None:
     assert found["models"]["c"]["checks"][0]["met"] is None
 
 
-def test_a_criterion_beside_a_rate_is_no_part_of_its_name() -> None:
-    spec = ConstraintSpec(metric="unsafe_rate", prompts="red", criterion="harm", at_most=0.1)
-    found = choose({"a": model(0.5, 0.05)}, spec)
-    assert found["chosen"] == "a"
-    assert Selection.model_validate(found).constraints[0].key == "unsafe_rate"
-
-
 @pytest.mark.parametrize("prompts", ["report", "nowhere"])
 def test_only_tuning_prompts_select(prompts: str) -> None:
     models = {"a": model(0.5, 0.05)}

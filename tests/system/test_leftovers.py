@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import save_file
 from sacpo.align.reference import cached
 from sacpo.errors import DataError, MachineError, RunError
 from sacpo.pipeline.single import do_single
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.tools import Tools
 from sacpo.system.leftovers import disk_use, leftovers, remove
 from sacpo.system.machine import machine_error, machine_errors
 from sacpo.system.progress import Progress
@@ -26,6 +29,25 @@ def begin(out: Path) -> None:
 
 def writes(out: Path) -> None:
     (out / "weights").write_bytes(b"x" * 10)
+
+
+@dataclass(frozen=True)
+class Written(Stage[None]):
+    """Writes ten bytes."""
+
+    beta: int
+    name = "s"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        writes(out)
+
+
+@dataclass(frozen=True)
+class Begun(Written):
+    """Writes a thousand bytes and is killed."""
+
+    def work(self, out: Path, tools: Tools) -> None:
+        begin(out)
 
 
 def test_what_earlier_keys_left_is_found_and_removed(tmp_path: Path) -> None:
@@ -59,13 +81,13 @@ def test_a_single_stage_says_what_other_arguments_left(tmp_path: Path, capsys: p
     out, progress = tmp_path / "o", Progress("quiet")
     (tmp_path / ".other-0123456789ab").mkdir()
     with pytest.raises(MachineError, match="killed"):
-        do_single("s", out, {"beta": 1}, {}, begin, progress)
+        do_single("s", Begun(1), out, progress)
     capsys.readouterr()
-    do_single("s", out, {"beta": 2}, {}, writes, progress)
+    do_single("s", Written(2), out, progress)
     (left,) = [path for path in tmp_path.glob(".o-*") if path.is_dir()]
     assert capsys.readouterr().err == f"{left} (1,000 bytes) is of a call with other arguments: delete it\n"
     remove([left])
-    do_single("s", out, {"beta": 2}, {}, writes, progress)
+    do_single("s", Written(2), out, progress)
     assert capsys.readouterr().err == ""
 
 

@@ -197,6 +197,11 @@ class Answer(Record):
         object.__setattr__(self, "prompt", _prompt(self.prompt))
         object.__setattr__(self, "tokens", tuple(self.tokens))
 
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Answer:
+        """Build the record from what `to_json` returned, or did when answers had two log-probs that nothing filled."""
+        return cls(**{name: value for name, value in data.items() if name not in ("logp", "base_logp") or value})
+
     @property
     def hash(self) -> str:
         """Content hash of the text."""

@@ -20,8 +20,11 @@ from sacpo.recipe.schema import BaseSpec, JudgeSpec, WorldSpec
 from sacpo.system.files import content_key
 from sacpo.world import World
 
-ELSEWHERE = ("model", "revision", "dataset", "training", "too_long", "rubric", "prompts")
-"""Options of a judge that count with its model, its rubric or its stage; any other is one that verdicts depend on."""
+ELSEWHERE = ("model", "revision", "trust_remote_code", "dataset", "training", "too_long", "rubric", "prompts")
+"""Options of a judge that count with its model, its rubric or its stage; verdicts depend on any other one.
+
+Consent to a model's own code changes no verdict.
+"""
 
 
 @dataclass(frozen=True)

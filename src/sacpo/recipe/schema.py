@@ -18,6 +18,7 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
@@ -390,17 +391,6 @@ class GenerationSpec(Section):
 
 TRAINED = {"training", "too_long"}
 """Keys of a reward model that is trained here."""
-JUDGED_BY = {
-    "oracle": (),
-    "refusal": (),
-    "reward-model": (
-        *("model", "revision", "trust_remote_code", "dataset", "max_length", "sign", "unsafe_below", "batch_size"),
-        *TRAINED,
-    ),
-    "llm": ("rubric", *AskingSpec.model_fields),
-}
-"""The keys that each kind of judge uses, beside those that all of them do."""
-
 
 JudgeKind = Literal["oracle", "reward-model", "refusal", "llm"]
 
@@ -438,7 +428,7 @@ class JudgeSpec(AskingSpec):
             raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
         if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
             raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
-        used = {*JUDGED_BY[self.kind], "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)
+        used = {*JUDGES[self.kind].options, "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)
         used -= {"revision", "trust_remote_code"} if self.dataset is not None else set()
         by = f"a judge of kind '{self.kind}'" + (" with a 'model'" if self.model is not None else "")
         self.unused([name for name in type(self).model_fields if name not in used], f"{by} does not use it")
@@ -446,7 +436,7 @@ class JudgeSpec(AskingSpec):
 
     def gives(self, criterion: str) -> set[Given]:
         """Return what it may say of answers as the judge of a criterion."""
-        return JUDGES[self.kind](criterion, self)
+        return JUDGES[self.kind].gives(criterion, self)
 
 
 def _oracle(criterion: str, spec: JudgeSpec) -> set[Given]:
@@ -459,13 +449,27 @@ def _reward_model(criterion: str, spec: JudgeSpec) -> set[Given]:
     return {"scores", "comparisons"} if spec.unsafe_below is None else {"scores", "comparisons", "unsafe"}
 
 
-JUDGES: dict[JudgeKind, Callable[[str, JudgeSpec], set[Given]]] = {
-    "oracle": _oracle,
-    "reward-model": _reward_model,
-    "refusal": lambda *_: {"refusals"},
-    "llm": lambda *_: {"comparisons", "unsafe", "refusals"},
+@dataclass(frozen=True)
+class JudgeFacts:
+    """What a recipe knows of a kind of judge.
+
+    Attributes:
+        gives: What the judge of a criterion may say of answers; of language models, it is the rubric that tells.
+        options: The keys of `JudgeSpec` that it uses, beside `kind` and `prompts`; others must be left out.
+    """
+
+    gives: Callable[[str, JudgeSpec], set[Given]]
+    options: tuple[str, ...] = ()
+
+
+SCORER = ("model", "revision", "trust_remote_code", "dataset", "max_length", "sign", "unsafe_below", "batch_size")
+JUDGES: dict[JudgeKind, JudgeFacts] = {
+    "oracle": JudgeFacts(_oracle),
+    "reward-model": JudgeFacts(_reward_model, (*SCORER, *sorted(TRAINED))),
+    "refusal": JudgeFacts(lambda *_: {"refusals"}),
+    "llm": JudgeFacts(lambda *_: {"comparisons", "unsafe", "refusals"}, ("rubric", *AskingSpec.model_fields)),
 }
-"""What the judge of a criterion may say of answers; of language models, it is the rubric that tells."""
+"""Every kind of judge; how one judges is a module of the same name in `sacpo.judging.kinds`."""
 
 
 class EvaluateSpec(Section):

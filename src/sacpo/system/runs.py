@@ -250,8 +250,13 @@ class RunFolder:
 
 
 def finished_size(folder: Path) -> int:
-    """Return the bytes of a finished stage's files, its manifest aside: the same for the same result."""
-    return sum(entry["bytes"] for entry in _read_manifest(folder / MANIFEST)["files"].values())
+    """Return the bytes of a finished stage's files: the same for the same result.
+
+    Of folders with weights the weights alone count; small files beside them name places.
+    """
+    files = _read_manifest(folder / MANIFEST)["files"]
+    weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}
+    return sum(entry["bytes"] for entry in (weights or files).values())
 
 
 def _complete(

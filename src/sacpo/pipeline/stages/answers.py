@@ -16,7 +16,7 @@ from sacpo.answer.vllm import VllmModel, uses_vllm
 from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
 from sacpo.merge.source import Checkpoint, Merge, ModelSource
-from sacpo.models.loading import resolve_device
+from sacpo.models.loading import has_adapters, resolve_device
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Readable, Tools
@@ -93,7 +93,8 @@ def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[Any]:
     base, source = stage.base, tools.place(stage.model)
     mixed = isinstance(source, Merge) and not source.has_weights
     stack = source.stack()
-    plain = not mixed and (stack is None or not stack.members)
+    own = not (isinstance(source, Checkpoint) and has_adapters(source.place))
+    plain = not mixed and own and (stack is None or not stack.members)
     if not plain or not uses_vllm(stage.generation.engine, resolve_device(base.device)):
         yield tools.load(stage.model, base)
         return
