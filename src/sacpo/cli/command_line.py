@@ -233,10 +233,10 @@ def _progress(as_json: bool) -> Any:
 
 def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json: bool) -> None:
     from sacpo.judging.preflight import check_merges
-    from sacpo.pipeline.plan import as_json as plan_json
-    from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
+    from sacpo.pipeline.sizes import as_json as plan_json
+    from sacpo.pipeline.sizes import judgings, trainings
     from sacpo.recipe.notices import unchecked
 
     check_merges(recipe)
