@@ -11,9 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
+from report.report_world import made_up
 
 import sacpo
 from sacpo import api
+from sacpo.data.records import Outcome, Verdict, write_jsonl
 
 ROOT = Path(sacpo.__file__).parent
 LAYERS: tuple[set[str], ...] = (
@@ -36,9 +38,12 @@ So the stages of the way (align, answer, measure, merge, select, report) never i
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",
+    "sacpo.api",
     "sacpo.cli",
     "sacpo.data.records",
     "sacpo.errors",
+    "sacpo.judging.llm.files",
+    "sacpo.judging.people",
     "sacpo.system.processes",
     "sacpo.system.progress",
     "sacpo.recipe",
@@ -111,14 +116,44 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
     assert loaded(f"import {module}")[0] == set()
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "schema", "schema results", "validate {recipe}"])
-def test_light_commands_do_not_import_torch(arguments: str, record_property: pytest.RecordProperty) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--help",
+        "run --help",
+        "schema",
+        "schema results",
+        "validate {recipe}",
+        "select {folder} {folder} --at-most unsafe_rate=0.1",
+        "stats {folder}/verdicts.jsonl",
+        "report {folder}/results.json --out {folder}/report",
+        "label --help",
+    ],
+)
+def test_light_commands_do_not_import_torch(
+    arguments: str, tmp_path: Path, record_property: pytest.RecordProperty
+) -> None:
     recipe = Path(__file__).parent / "e2e" / "tiny.yaml"
-    line = ["sacpo", *arguments.format(recipe=recipe).split()]
+    lay_out_judged(tmp_path)
+    line = ["sacpo", *arguments.format(recipe=recipe, folder=tmp_path).split()]
     code = f"import sys; sys.argv = {line!r}\nfrom sacpo.cli import main\ntry:\n    main()\nexcept SystemExit as e:\n"
     found, seconds = loaded(code + "    assert not e.code, e.code")
     assert found == set()
     record_property("seconds", round(seconds, 2))
+
+
+def lay_out_judged(folder: Path) -> None:
+    """Write what light verbs read: measures and verdicts of two models, and results of a run."""
+    rate = {"ci95": [0.0, 0.5], "n": 10, "clusters": 10, "unparsed": 0, "method": ""}
+    measures = {
+        name: {"metrics": {"unsafe_rate": {"value": 0.1, **rate}, "win_rate/helpfulness": {"value": won, **rate}}}
+        for name, won in (("H", 0.7), ("H-S", 0.6))
+    }
+    (folder / "measures.json").write_text(json.dumps(measures), encoding="utf-8")
+    verdict = {"criterion": "helpfulness", "judge": "j", "baseline": "sft", "outcome": Outcome.WIN}
+    verdicts = [Verdict(f"p{i}", f"p{i}", "H", answer_hash=f"a{i}", **verdict) for i in range(3)]  # type: ignore[arg-type]
+    write_jsonl(folder / "verdicts.jsonl", verdicts)
+    (folder / "results.json").write_text(json.dumps(made_up()), encoding="utf-8")
 
 
 def test_torch_is_seen_where_it_is_imported() -> None:

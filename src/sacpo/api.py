@@ -1,7 +1,7 @@
 """The stages as functions, each on files and folders of its own: enter anywhere, with any model.
 
 Every function writes a folder that appears when it is complete; the same call again keeps it, or resumes what a
-killed process left.
+killed process left. What needs torch imports it when it is called: `select` and `report` never do.
 """
 
 from __future__ import annotations
@@ -9,20 +9,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from sacpo.answer.generate import ANSWERS
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
-from sacpo.judging.llm.single import Panel, judge_by_llms, panel_of
-from sacpo.pipeline import verbs
 from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
-from sacpo.pipeline.stages.verdicts import MEASURES
-from sacpo.pipeline.verbs import Data
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.system.progress import QUIET, Progress
+
+if TYPE_CHECKING:
+    from sacpo.judging.llm.single import Panel
+    from sacpo.pipeline.verbs import Data
 
 __all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
 
@@ -62,6 +61,8 @@ def sft(
     Raises:
         UserError: The data, the model, an option or the machine does not allow it.
     """
+    from sacpo.pipeline import verbs
+
     stage = verbs.fine_tuning(
         model, data, format, base, training, seed, max_length=max_length, too_long=too_long, layout=layout, lora=lora
     )
@@ -117,6 +118,8 @@ def align(
         UserError: The data, the model, an option or the machine does not allow it.
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
     """
+    from sacpo.pipeline import verbs
+
     stage = verbs.alignment(
         model,
         data,
@@ -169,6 +172,8 @@ def merge(
     Raises:
         ModelError: The models do not fit together.
     """
+    from sacpo.pipeline import verbs
+
     stage = verbs.merging(first, later, q, method, base, scale, dtype)
     return stage.read(do_single("merge", stage, out, progress))
 
@@ -191,6 +196,8 @@ def export(
     Raises:
         ModelError: The model has no adapters to write as one, or the base is not what they were trained on.
     """
+    from sacpo.pipeline import verbs
+
     return do_single("export", verbs.exporting(model, adapter), out, progress)
 
 
@@ -225,6 +232,9 @@ def generate(
     Raises:
         UserError: The prompts, the model, an option or the machine does not allow it.
     """
+    from sacpo.answer.generate import ANSWERS
+    from sacpo.pipeline import verbs
+
     stage = verbs.answering(model, prompts, name, format, samples, generation, seed, base)
     return do_single("generate", stage, out, progress) / ANSWERS
 
@@ -293,9 +303,14 @@ def judge(
             do="give panel={'model': NAME} for kind 'llm' only",
         )
     if panel is not None:
+        from sacpo.judging.llm.single import judge_by_llms, panel_of
+
         files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
         spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
         return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
+    from sacpo.judging.verdicts import MEASURES
+    from sacpo.pipeline import verbs
+
     assert criterion is not None
     scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
     others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
@@ -323,4 +338,6 @@ def report(
     Raises:
         DataError: The results are not of their schema.
     """
-    return do_single("report", verbs.reporting(results, answers), out, progress) / "report.html"
+    from sacpo.pipeline.report_single import reporting
+
+    return do_single("report", reporting(results, answers), out, progress) / "report.html"

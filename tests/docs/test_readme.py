@@ -167,7 +167,7 @@ def test_python_names_exist_and_calls_fit(page: str, block: str) -> None:
 
 
 def test_what_the_readme_reads_of_a_run_is_there() -> None:
-    from sacpo.pipeline import Run
+    from sacpo.pipeline.run import Run
     from sacpo.report.results import Selection
 
     code = blocks("README.md", "python")[0]

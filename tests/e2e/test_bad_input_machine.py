@@ -252,7 +252,7 @@ def test_an_interrupt_says_how_to_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sacpo.pipeline.run", interrupted)
+    monkeypatch.setattr("sacpo.pipeline.run.run", interrupted)
     lay_out(Case("whole"))
     said = sacpo(("run", "recipe.yaml", "--json"), capsys, monkeypatch)
     assert (said.code, said.out) == (130, "")

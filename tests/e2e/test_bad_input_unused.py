@@ -67,6 +67,7 @@ UNUSED = [
         ),
         ("ties-of-demonstrations", "ties", "data.demos", {"data.demos.ties": "drop"}),
         ("hard-demonstrations", "soft_labels", "data.demos", {"data.demos.soft_labels": "harden"}),
+        ("held-out-demonstrations", "holdout", "data.demos", {"data.demos.holdout": 0.5}),
         (
             "scale-of-hard-labels",
             "score_scale",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tiny_run import RUN, Death, Process, artefacts, refused, run, stage, states
 
-from sacpo.pipeline import plan
+from sacpo.pipeline.run import plan
 from sacpo.recipe import load_recipe
 
 Again = Callable[..., Path]

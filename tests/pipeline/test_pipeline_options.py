@@ -8,7 +8,7 @@ import pytest
 from pipeline_toys import recipe
 
 from sacpo.errors import UserError
-from sacpo.pipeline import plan
+from sacpo.pipeline.run import plan
 
 TAKEN_AWAY = (
     "evaluate.kl_prompts=0",

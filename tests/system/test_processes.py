@@ -17,7 +17,7 @@ from align_toys import write_base
 from safetensors.torch import load_file
 from worker import prefer, train
 
-from sacpo import pipeline
+from sacpo.pipeline.run import run
 from sacpo.recipe import load_recipe
 from sacpo.system import processes
 from sacpo.system.runs import RunFolder
@@ -133,7 +133,7 @@ def test_a_recipe_is_run_by_two_processes_and_a_locked_folder_refused_once(tmp_p
     events = [json.loads(line) for line in done[0][1].splitlines()]
     assert [event["stage"] for event in events if event.get("state") == "done"] == ["data/pairs", "base", "align/H"]
     assert (done[1][1], events[-1]["event"]) == ("", "done")
-    pipeline.run(load_recipe(tmp_path / "one.yaml"), runs=tmp_path)
+    run(load_recipe(tmp_path / "one.yaml"), runs=tmp_path)
     ours, theirs = (load_file(tmp_path / n / "stages/align/H/model/model.safetensors") for n in ("two", "one"))
     for key, value in theirs.items():
         torch.testing.assert_close(ours[key], value, atol=1e-5, rtol=0)

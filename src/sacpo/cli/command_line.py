@@ -156,12 +156,12 @@ def run(
     if dry_run:
         _show_plan(loaded, runs, start, command, as_json)
         return
-    from sacpo import pipeline
     from sacpo.pipeline.jobs import Jobs
+    from sacpo.pipeline.run import run as run_recipe
 
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
-        done = pipeline.run(
+        done = run_recipe(
             loaded,
             runs=runs,
             start=start,

@@ -10,6 +10,8 @@ from sacpo.errors import DataError
 from sacpo.judging.question import Judge, Question
 
 NAMED = 5
+VERDICTS, MEASURES = "verdicts.jsonl", "measures.json"
+"""Files of a folder of `judge`."""
 
 
 def judge_answers(judge: Judge, answers: Sequence[Answer], baseline_answers: Sequence[Answer] | None) -> list[Verdict]:

@@ -3,7 +3,8 @@
     Checkpoint    a folder or hub id: weights of its own, or LoRA adapters on a base
     Merge         a linear combination of checkpoints (adapters again where they stand on one base), or mixed logits
 
-Either can be loaded, written as a standard folder, described as a stack, and named by its content.
+Either can be loaded, written as a standard folder, described as a stack, and named by its content. Methods import what
+they need: a stage has models among its fields, and not every stage loads one.
 """
 
 from __future__ import annotations
@@ -13,19 +14,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sacpo.errors import ModelError
-from sacpo.merge.locate import local_checkpoint
-from sacpo.merge.memory import merged_model
-from sacpo.merge.mixing import mixed_model
-from sacpo.merge.stacked import merge_checkpoints, write_merged
-from sacpo.merge.streamed import copy_companions
-from sacpo.merge.weights import Combination, linear, tabulate, task_vectors
 from sacpo.models.adapters.stack import Stack, blend, is_adapter, stack_of
-from sacpo.models.loading import load_model, weights_key
 from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
+
+if TYPE_CHECKING:
+    from sacpo.merge.weights import Combination
 
 Method = Literal["linear", "task-vectors", "token-level"]
 
@@ -45,6 +42,8 @@ class Checkpoint:
     @cached_property
     def content(self) -> str:
         """The content key of its weights; see `sacpo.models.loading.weights_key`."""
+        from sacpo.models.keys import weights_key
+
         return weights_key(self.place, self.revision)
 
     def at(self, where: Callable[[Any], str | Path]) -> Checkpoint:
@@ -54,6 +53,8 @@ class Checkpoint:
     @property
     def folder(self) -> Path:
         """Its folder; a hub model is downloaded."""
+        from sacpo.merge.locate import local_checkpoint
+
         return local_checkpoint(self.place, self.revision)
 
     @property
@@ -67,11 +68,16 @@ class Checkpoint:
 
     def load(self, *, quantization: Any = None, **options: Any) -> Any:
         """Return its base in memory; adapters are put on by `sacpo.models.adapters.loading.on_stack`."""
+        from sacpo.models.loading import load_model
+
         stack = self.stack()
         return load_model(stack.base, revision=stack.revision, quantization=quantization, **options)
 
     def write(self, out: Path, *, progress: Progress = QUIET) -> None:
         """Write it as a standard folder that needs nothing else: adapters are added to the base's weights."""
+        from sacpo.merge.stacked import write_merged
+        from sacpo.merge.streamed import copy_companions
+
         stack = self.stack()
         if stack.members or is_adapter(Path(stack.base)):
             write_merged(stack, out, self.companions, progress=progress)
@@ -123,12 +129,19 @@ class Merge:
 
     def combination(self) -> Combination:
         """Return it as a linear combination of folders."""
+        from sacpo.merge.weights import linear, task_vectors
+
         if self.origin is None:
             return linear(self.first.folder, self.later.folder, self.q)
         return task_vectors(self.first.folder, self.later.folder, self.origin.folder, self.q, self.scale)
 
     def load(self, *, quantization: Any = None, **options: Any) -> Any:
         """Return it in memory; of a merge of adapters the base, as `Checkpoint.load` does."""
+        from sacpo.merge.memory import merged_model
+        from sacpo.merge.mixing import mixed_model
+        from sacpo.merge.weights import tabulate
+        from sacpo.models.loading import load_model
+
         stack = self.stack()
         if stack is not None:
             return load_model(stack.base, revision=stack.revision, quantization=quantization, **options)
@@ -143,6 +156,9 @@ class Merge:
         Raises:
             ModelError: Mixed logits have no weights to write.
         """
+        from sacpo.merge.stacked import merge_checkpoints, write_merged
+        from sacpo.merge.weights import tabulate
+
         if not self.has_weights:
             raise ModelError("mixed logits have no weights to write", where=self.method, do="merge with 'linear'")
         stack = self.stack()

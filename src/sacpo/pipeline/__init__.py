@@ -8,8 +8,6 @@ tools           what stages work with: loaded models, judges, progress
 outside         what is read from outside, known by its content
 run             a whole recipe; verbs, single: one stage by itself; jobs: trainings at the same time
 sizes           how much the trainings are, and how many requests judges need
+
+Nothing is imported here: the stage of a light verb must not wait for torch.
 """
-
-from sacpo.pipeline.run import Run, plan, run
-
-__all__ = ["Run", "plan", "run"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.errors import DataError, RecipeError, RunError
-from sacpo.pipeline.stages.verdicts import MEASURES
+from sacpo.judging.verdicts import MEASURES
 from sacpo.recipe.explain import checked
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.safe import json_value

@@ -6,20 +6,19 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from sacpo.data.templates import Template, make_template
 from sacpo.judging.kinds import Bench
 from sacpo.judging.llm.budget import Budget, Usage
 from sacpo.judging.question import Judge
 from sacpo.merge.source import Checkpoint, ModelSource
-from sacpo.models.adapters.loading import on_stack
-from sacpo.models.loading import load_tokenizer, resolve_device
-from sacpo.models.tokens import generation_ends
 from sacpo.pipeline.stage import Stage
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import RunFolder
+
+if TYPE_CHECKING:
+    from sacpo.data.templates import Template
 
 KEPT_PARAMETERS = 100_000_000
 """Models stay loaded for the next stage while all of them together have at most this many parameters.
@@ -113,6 +112,9 @@ class Tools:
             model: The model.
             base: Its dtype, device, attention, quantization and consent to remote code.
         """
+        from sacpo.models.adapters.loading import on_stack
+        from sacpo.models.loading import resolve_device
+
         placed = self.place(model)
         stack = placed.stack()
         key = repr(placed) if stack is None else json.dumps(stack.place)
@@ -140,6 +142,10 @@ class Tools:
 
     def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[Any, Template]:
         """Return a model's tokenizer and the prompt template in it."""
+        from sacpo.data.templates import make_template
+        from sacpo.models.loading import load_tokenizer
+        from sacpo.models.tokens import generation_ends
+
         path = self.path(model)
         tokenizer = load_tokenizer(path, revision=model.revision, trust_remote_code=base.trust_remote_code)
         ends, allowed = generation_ends(path, model.revision), base.special_tokens_in_text

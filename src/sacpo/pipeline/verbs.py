@@ -7,17 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo.errors import DataError, RecipeError, RunError
+from sacpo.errors import RecipeError
 from sacpo.merge import check_dtype
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import FileAnswers, FilePrompts, FileRecords
 from sacpo.pipeline.stages.answers import Answers
-from sacpo.pipeline.stages.single import Exported, Merged, ReportAlone
+from sacpo.pipeline.stages.single import Exported, Merged
 from sacpo.pipeline.stages.train import Align, FineTune, sft_options, step_options
 from sacpo.pipeline.stages.verdicts import JudgedAlone
 from sacpo.recipe.explain import checked, did_you_mean
-from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import (
     BaseSpec,
     DataSpec,
@@ -134,11 +133,6 @@ def exporting(model: str | Path, adapter: bool) -> Exported:
     return Exported(found, adapter)
 
 
-def reporting(results: str | Path | Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> ReportAlone:
-    """Return the stage of `report`."""
-    return ReportAlone(results if isinstance(results, Mapping) else _results(Path(results)), answers)
-
-
 def _training(
     title: str, model: Any, data: Data, format: str, as_: str | None, base: Options, training: Options, seed: int
 ) -> dict[str, Any]:
@@ -220,18 +214,3 @@ def _check_merge(weights: Sequence[float], method: str, origin: Any, scale: floa
             value=scale,
             do="correct it, or leave it out",
         )
-
-
-def _results(path: Path) -> dict[str, Any]:
-    file = path / "stages" / "report" / "results.json" if path.is_dir() else path
-    if not file.is_file():
-        raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
-    try:
-        found: dict[str, Any] = json_value(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError("not results of a run", where=file, do="give results.json, or a finished run's folder")
-    return found

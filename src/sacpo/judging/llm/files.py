@@ -19,7 +19,7 @@ from sacpo.judging.llm.run import JudgeRun, judge_llm
 from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Question
 from sacpo.judging.rubric import Rubric
-from sacpo.judging.verdicts import compared_questions
+from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
 from sacpo.measure.measures import measure
 from sacpo.stats.verdicts import summarise
 from sacpo.system.files import write_json
@@ -28,8 +28,7 @@ from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import MANIFEST
 
-STORE, VERDICTS, MEASURES, LOCK = "verdicts.sqlite", "verdicts.jsonl", "measures.json", ".lock"
-JUDGING = "judging.json"
+STORE, JUDGING, LOCK = "verdicts.sqlite", "judging.json", ".lock"
 
 
 def judge_files(

@@ -1,11 +1,9 @@
-"""Stages that only single verbs have: merges and exports as folders, a report of results."""
+"""Stages that only single verbs have: merges and exports as folders."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.merge import copy_companions, merge_checkpoints, tabulate, write_one_adapter
@@ -15,7 +13,6 @@ from sacpo.models.adapters.factors import write_stack
 from sacpo.models.adapters.stack import Stack
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
-from sacpo.report.build import build_report
 
 
 @dataclass(frozen=True)
@@ -98,24 +95,3 @@ class Exported(Stage[Path]):
     def read(self, folder: Path) -> Path:
         """Return the folder."""
         return folder
-
-
-@dataclass(frozen=True)
-class ReportAlone(Stage[Path]):
-    """The report of results that are there."""
-
-    results: Mapping[str, Any]
-    answers: Sequence[Mapping[str, Any]]
-
-    @property
-    def name(self) -> str:
-        """`report`."""
-        return "report"
-
-    def work(self, out: Path, tools: Tools) -> None:
-        """Write results.json, the page and the figures."""
-        build_report(self.results, self.answers, out)
-
-    def read(self, folder: Path) -> Path:
-        """Return the page."""
-        return folder / "report.html"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
-from sacpo.judging.verdicts import judge_answers
+from sacpo.judging.verdicts import MEASURES, VERDICTS, judge_answers
 from sacpo.measure.measures import measure
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
@@ -17,7 +17,6 @@ from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.system.files import write_json
 
-VERDICTS, MEASURES = "verdicts.jsonl", "measures.json"
 AnswerSource = Answers | Readable[list[Answer]]
 """Where answers come from: a stage, or a file of a single verb."""
 
