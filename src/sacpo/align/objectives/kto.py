@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, LayRows, Metrics
 from sacpo.align.objectives.pairs import real_tokens, token_metrics
 from sacpo.align.objectives.registry import Made, Parts
 from sacpo.align.reference.source import Reference
@@ -20,7 +20,7 @@ from sacpo.errors import DataError
 from sacpo.losses.agreement import check_continuation
 from sacpo.losses.head import TokenStatistics
 from sacpo.losses.kto import kl_estimate, kto_loss
-from sacpo.losses.logps import bare, completion_logps
+from sacpo.losses.logps import completion_logps, unwrapped
 from sacpo.losses.past import ContinuedRow, KeptRow
 from sacpo.recipe.algorithms import Weight
 from sacpo.system import processes
@@ -143,14 +143,14 @@ class KtoObjective:
         *,
         beta: float,
         weights: tuple[float, float],
-        layout: Layout,
+        layout: LayRows,
         continuing: Continuing | None = None,
         statistics: bool = False,
     ) -> None:
         self.continuing = continuing
         self.ids = [record.id for record in records]
         self.trees = completion_trees(records)
-        self.together = couples([record.prompt for record in records])
+        self.pair_groups = couples([record.prompt for record in records])
         self.mismatches = mismatches
         self.reference, self.ref_mismatched = reference.reshape(2, -1)
         self.labels = torch.tensor([record.label for record in records])
@@ -287,5 +287,5 @@ def continuing(reference: Reference, trees: Sequence[Tree], others: Sequence[Tre
     short = sum(len(tree.prompt) for tree in trees) < LONG_PROMPT * len(trees)
     if short or has_dropout(reference.policy):
         return None
-    agrees = check_continuation(bare(reference.policy), trees, others, pad_id=reference.pad_id)
+    agrees = check_continuation(unwrapped(reference.policy), trees, others, pad_id=reference.pad_id)
     return partial(continuing_row, pad_id=reference.pad_id) if agrees else None

@@ -13,7 +13,7 @@ from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers, read_answers
 from sacpo.data.records import Answer, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError
 from sacpo.judging.llm.budget import Budget, CostEstimate
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import AB, BA, estimates, plan
 from sacpo.judging.llm.run import JudgeRun, judge_llm
 from sacpo.judging.llm.store import Store
@@ -35,7 +35,7 @@ def judge_files(
     answers: Path | Sequence[Answer],
     baseline: Path | Sequence[Answer] | None,
     out: Path,
-    judges: Sequence[LlmJudge],
+    judges: Sequence[LlmJudgeConfig],
     rubric: Rubric | Sequence[Rubric] | None = None,
     *,
     orders: Sequence[str] = (AB, BA),
@@ -104,7 +104,7 @@ def estimate_files(
     answers: Path | Sequence[Answer],
     baseline: Path | Sequence[Answer] | None,
     out: Path,
-    judges: Sequence[LlmJudge],
+    judges: Sequence[LlmJudgeConfig],
     rubric: Rubric | Sequence[Rubric] | None = None,
     *,
     orders: Sequence[str] = (AB, BA),
@@ -151,7 +151,7 @@ def _keep_answers(out: Path, questions: Sequence[Question]) -> None:
         (out / BASELINE).unlink(missing_ok=True)
 
 
-def _panel(judges: Sequence[LlmJudge], rubric: Rubric | Sequence[Rubric] | None) -> list[LlmJudge]:
+def _panel(judges: Sequence[LlmJudgeConfig], rubric: Rubric | Sequence[Rubric] | None) -> list[LlmJudgeConfig]:
     if rubric is None:
         return list(judges)
     rubrics = [rubric] if isinstance(rubric, Rubric) else list(rubric)

@@ -10,7 +10,7 @@ from typing import Any
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
 from sacpo.judging.llm.budget import Budget, CostEstimate, estimated_tokens
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.render import messages
 from sacpo.judging.parse import Reading, Unparsed
 from sacpo.judging.question import Question, verdict_on
@@ -25,7 +25,7 @@ KEY_VERSION = 1
 class Ask:
     """One thing to ask; those with the same key are asked once."""
 
-    judge: LlmJudge
+    judge: LlmJudgeConfig
     question: Question
     order: str
     repeat: int
@@ -52,7 +52,9 @@ class Ask:
         return verdict_on(self.question, self.judge, compared=self.judge.rubric.pairwise, **asked, **said)
 
 
-def plan(judges: Sequence[LlmJudge], questions: Sequence[Question], orders: Sequence[str], repeats: int) -> list[Ask]:
+def plan(
+    judges: Sequence[LlmJudgeConfig], questions: Sequence[Question], orders: Sequence[str], repeats: int
+) -> list[Ask]:
     """Return everything to ask, both orders of a question next to each other.
 
     Args:
@@ -105,7 +107,7 @@ def estimates(asks: Sequence[Ask], known: frozenset[str] | set[str], budget: Bud
     return found
 
 
-def _key(settings: dict[str, object], judge: LlmJudge, question: Question, order: str, repeat: int) -> str:
+def _key(settings: dict[str, object], judge: LlmJudgeConfig, question: Question, order: str, repeat: int) -> str:
     baseline = question.baseline if judge.rubric.pairwise else None
     return content_key(
         {
@@ -119,7 +121,9 @@ def _key(settings: dict[str, object], judge: LlmJudge, question: Question, order
     )
 
 
-def _check(judges: Sequence[LlmJudge], questions: Sequence[Question], orders: Sequence[str], repeats: int) -> None:
+def _check(
+    judges: Sequence[LlmJudgeConfig], questions: Sequence[Question], orders: Sequence[str], repeats: int
+) -> None:
     names = [(judge.name, judge.criterion) for judge in judges]
     if not judges or len(set(names)) < len(names):
         raise DataError(
