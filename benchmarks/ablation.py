@@ -83,11 +83,11 @@ VARIANTS: dict[str, tuple[Callable[[], None], str]] = {
 
 def _lay_out(name: str, rows: Any) -> None:
     from sacpo.align import step
-    from sacpo.align.engine.layout import Chosen
+    from sacpo.align.engine.layout import RowLayout
     from sacpo.data import packing
 
     layout = getattr(packing, rows) if isinstance(rows, str) else rows
-    step.choose_layout = lambda wanted, model, trees, pad_id, progress, **options: Chosen(  # type: ignore[assignment]
+    step.choose_layout = lambda wanted, model, trees, pad_id, progress, **options: RowLayout(  # type: ignore[assignment]
         name,  # type: ignore[arg-type]
         partial(layout, pad_id=pad_id),
     )

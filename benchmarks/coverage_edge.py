@@ -17,7 +17,7 @@ from sacpo.stats.agreement import cohen_kappa
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import mean_interval
 from sacpo.stats.ratings import ANCHOR, PER_NAT, Comparison, bradley_terry
-from sacpo.stats.tests import RATES
+from sacpo.stats.significance import RATES
 
 LEAST = 0.93
 DRAWS = 200

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.records import Answer, Outcome, Prompt
-from sacpo.judging import LlmJudge, Store, judge_llm, load_rubric
+from sacpo.judging import LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
 ATTACKS = {
@@ -156,7 +156,7 @@ def served(reply: Reply) -> Iterator[str]:
 
 def verdicts(url: str, attack: str, rubric: str, structured: bool) -> list[Outcome | None]:
     """Return the judge's verdicts on the attacked answers, shown first."""
-    judge = LlmJudge(
+    judge = LlmJudgeConfig(
         "m", load_rubric(rubric), base_url=url, api_key_env="", structured=structured, timeout=300, rereads=0
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "v.sqlite") as store:

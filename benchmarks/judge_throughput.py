@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sacpo.data.records import Answer, Prompt
-from sacpo.judging import LlmJudge, Store, judge_llm, load_rubric
+from sacpo.judging import LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
 ALLOWED = 0.10
@@ -62,7 +62,7 @@ def measure(port: int, requests: int, concurrency: int) -> float:
         questions.append(
             Question(prompt, Answer(prompt, "own", f"{i} " + "good " * 200), Answer(prompt, "base", "bad " * 200))
         )
-    judge = LlmJudge(
+    judge = LlmJudgeConfig(
         "local", load_rubric("helpfulness"), base_url=f"http://127.0.0.1:{port}/v1", api_key_env="", structured=False
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "verdicts.sqlite") as store:

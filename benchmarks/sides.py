@@ -153,7 +153,7 @@ def run_trl(base: Path, records: list[Any], folder: Path, case: Case) -> list[fl
         """TRL's trainer on the same batches."""
 
         def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-            return EpochShuffle(len(rows), SEED, together=together)
+            return EpochShuffle(len(rows), SEED, pair_groups=together)
 
     losses: list[float] = []
     for i, beta in enumerate(case.betas):

@@ -53,15 +53,15 @@ def test_neighbours_that_belong_together_stay_neighbours_in_every_epoch() -> Non
     assert together == [0, 0, 2, 3, 3, 5, 5, 7, 8]
     orders = set()
     for epoch in range(20):
-        order = EpochShuffle(9, 1, together=together)
+        order = EpochShuffle(9, 1, pair_groups=together)
         order.set_epoch(epoch)
         found = list(order)
         assert sorted(found) == list(range(9))
         assert all(found[found.index(first) + 1] == first + 1 for first in (0, 3, 5))
         orders.add(tuple(found))
     assert len(orders) > 10
-    assert list(EpochShuffle(9, 1, together=range(9))) == list(EpochShuffle(9, 1))
-    assert list(EpochShuffle(0, 1, together=[])) == []
+    assert list(EpochShuffle(9, 1, pair_groups=range(9))) == list(EpochShuffle(9, 1))
+    assert list(EpochShuffle(0, 1, pair_groups=[])) == []
 
 
 @given(st.integers(0, 60), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(0, 5))

@@ -22,7 +22,7 @@ from sacpo.align.step import run_align
 from sacpo.errors import RecipeError, RunError
 from sacpo.recipe.schema import LoraSpec
 from sacpo.system import processes
-from sacpo.system.runs import file_hash
+from sacpo.system.files import file_hash
 
 OPTIONS: dict[str, Any] = {
     "per_device_train_batch_size": 4,

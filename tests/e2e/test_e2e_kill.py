@@ -26,7 +26,7 @@ MOMENTS = {
     "pairs sampled, not labelled": ("pairs/H+H-S", "sacpo.pipeline.stages.pairs:label_pairs", 1),
     "KL half scored": ("kl/H-S@0.5/report", "sacpo.pipeline.stages.answers:score_answers", 2),
     "theory sampled": ("theory", "sacpo.pipeline.stages.optimum:make_bank", 1),
-    "a figure half written": ("report", "sacpo.report.build:os.fsync", 3),
+    "a figure half written": ("report", "sacpo.system.files:os.fsync", 3),
     "a merged model half written": ("chosen", "sacpo.merge.streamed:write_all", 4),
     "all written, no manifest": ("measure/sft", "sacpo.system.runs:_complete", 1),
     "complete, not in place": ("heldout/H", "sacpo.system.runs:RunFolder._publish", 1),

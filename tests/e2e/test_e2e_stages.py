@@ -13,7 +13,8 @@ from tiny_run import RUN
 from sacpo.pipeline.run import plan, tools_of
 from sacpo.pipeline.stage import Stage
 from sacpo.recipe import load_recipe
-from sacpo.system.runs import MANIFEST, RunFolder, file_hash
+from sacpo.system.files import file_hash
+from sacpo.system.runs import MANIFEST, RunFolder
 
 ONCE = ("generate", "judge", "measure", "kl", "heldout", "align")
 """Kinds of which one stage is enough."""

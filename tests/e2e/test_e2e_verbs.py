@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from sacpo.data.records import Answer, read_jsonl
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, save_model
-from sacpo.system.runs import file_hash
+from sacpo.system.files import file_hash
 
 LLAMA = {
     "model_type": "llama",

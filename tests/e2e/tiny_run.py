@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.recipe.schema import WorldSpec
-from sacpo.system.runs import MANIFEST, file_hash
+from sacpo.system.files import file_hash
+from sacpo.system.runs import MANIFEST
 from sacpo.world import World
 
 RECIPE = Path(__file__).with_name("tiny.yaml")

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sacpo.data.records import Answer, Kind, Prompt
-from sacpo.judging import LlmJudge, Store, judge_llm, load_rubric
+from sacpo.judging import LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
 KEY_VARIABLE = "SACPO_TEST_API_KEY"
@@ -206,9 +206,11 @@ def faulty(body: dict[str, Any], attempt: int) -> str | Fault | dict[str, Any]:
     return honest(body, attempt)
 
 
-def judge(url: str, rubric: str = "helpfulness", **settings: Any) -> LlmJudge:
+def judge(url: str, rubric: str = "helpfulness", **settings: Any) -> LlmJudgeConfig:
     quick: dict[str, Any] = {"backoff": 0.01, "timeout": 5.0, "structured": False, "api_key_env": ""}
-    return LlmJudge("m", load_rubric(rubric), name=settings.pop("name", "j"), base_url=url, **{**quick, **settings})
+    return LlmJudgeConfig(
+        "m", load_rubric(rubric), name=settings.pop("name", "j"), base_url=url, **{**quick, **settings}
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 from endpoint import KEY_VARIABLE, Endpoint, honest, judge, questions
 
 from sacpo.errors import RecipeError, RunError
-from sacpo.judging import LlmJudge, Store, judge_llm
+from sacpo.judging import LlmJudgeConfig, Store, judge_llm
 from sacpo.judging.llm.access import check_access, proxy_of
 from sacpo.judging.llm.specs import asked_of, check_panel
 from sacpo.recipe.address import endpoint_of, fault_of, is_local
@@ -178,7 +178,7 @@ def test_another_endpoint_of_the_environment_is_another_judge(tmp_path: Path, mo
 def test_the_endpoint_is_part_of_what_a_recipes_stage_is_known_by(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, named = LlmSpec(model="m"), LlmSpec(model="m", name="n", base_url=AWAY)
     before = asked_of(spec)
-    assert before["base_url"] == LlmJudge("m", judge("").rubric).settings()["base_url"] == ""
+    assert before["base_url"] == LlmJudgeConfig("m", judge("").rubric).settings()["base_url"] == ""
     check_panel([spec, named], "panel")
     monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1/")
     assert asked_of(spec) == before  # OpenAI's own, however it is said

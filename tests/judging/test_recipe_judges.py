@@ -22,7 +22,7 @@ from sacpo.cli import main
 from sacpo.data.records import Answer, Outcome, Verdict, read_jsonl
 from sacpo.errors import RunError
 from sacpo.judging import Store
-from sacpo.pipeline.plan import judgings
+from sacpo.pipeline.sizes import judgings
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.schema import Recipe, WorldSpec
 from sacpo.world import World

@@ -17,7 +17,7 @@ from sacpo.data.rows import Tree
 from sacpo.errors import ModelError
 from sacpo.losses import head as head_module
 from sacpo.losses.head import Split, bent, head_logps, split_model
-from sacpo.losses.logps import bare, completion_logps, completion_token_logps
+from sacpo.losses.logps import completion_logps, completion_token_logps, unwrapped
 
 EVERY_HEAD = {
     "llama": (1.0, None),
@@ -195,7 +195,7 @@ def test_a_head_with_an_adapter_is_met_in_chunks_too() -> None:
     torch.manual_seed(0)
     model = get_peft_model(tiny("llama"), LoraConfig(target_modules=["lm_head"], init_lora_weights=False))
     rows = padded_rows(trees(), pad_id=PAD)
-    split_model(bare(model))
+    split_model(unwrapped(model))
     with head_rows() as largest:
         completion_logps(model, rows, chunk=6).sum().backward()
     assert largest.logits == 6
@@ -266,7 +266,7 @@ def test_adapters_act_in_layers_and_head() -> None:
 def test_virtual_prompt_tokens_are_refused() -> None:
     model = get_peft_model(tiny("llama"), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     with pytest.raises(ModelError, match="virtual tokens"):
-        bare(model)
+        unwrapped(model)
 
 
 def test_token_log_probs_add_up_to_completions() -> None:

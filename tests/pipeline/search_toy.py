@@ -11,7 +11,8 @@ from sacpo.pipeline.run import run_program
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
-from sacpo.system.runs import RunFolder, write_atomic
+from sacpo.system.files import write_atomic
+from sacpo.system.runs import RunFolder
 
 STEPS = 8
 BOUND = 0.3

@@ -15,10 +15,10 @@ from sacpo.report.lookup import (
     axes,
     bound_words,
     chain,
-    figure,
     interval,
     lines,
     made_by,
+    measure_of,
     number,
     set_of,
     with_interval,
@@ -38,9 +38,11 @@ def test_a_figure_is_read_from_the_report_set_that_counts_most() -> None:
     results["measures"]["H"]["hard"] = {"metrics": {"unsafe_rate": measured(0.97, 700)}}
     found = parse_results(results)
     assert (set_of(found, "unsafe_rate"), set_of(found, "win_rate/helpfulness")) == ("hard", "report")
-    unsafe = figure(found, "H", "unsafe_rate")
+    unsafe = measure_of(found, "H", "unsafe_rate")
     assert unsafe is not None and unsafe.value == 0.97
-    assert figure(found, "S", "unsafe_rate") is None  # not measured there, and no other set's figure stands in for it
+    assert (
+        measure_of(found, "S", "unsafe_rate") is None
+    )  # not measured there, and no other set's figure stands in for it
     assert set_of(found, "no_such_rate") is None
 
 

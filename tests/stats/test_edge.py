@@ -22,7 +22,7 @@ from sacpo.stats.edge import gaffke_ends, hardly_varies
 from sacpo.stats.intervals import mean_interval, rate_interval
 from sacpo.stats.ratings import Comparison, Ratings, bradley_terry
 from sacpo.stats.report import stats_tables
-from sacpo.stats.tests import RATES, detectable_difference, difference_sd, sign_flip_test, sign_test
+from sacpo.stats.significance import RATES, detectable_difference, difference_sd, sign_flip_test, sign_test
 
 ONES = np.ones
 

@@ -15,17 +15,9 @@ from hypothesis import strategies as st
 
 from sacpo.data.records import Message, read_jsonl, write_jsonl
 from sacpo.errors import DataError, MachineError, RunError, UserError
-from sacpo.system.runs import (
-    MANIFEST,
-    RunFolder,
-    clear_temporary,
-    content_key,
-    file_hash,
-    machine_errors,
-    verify,
-    write_atomic,
-    write_json,
-)
+from sacpo.system.files import clear_temporary, content_key, file_hash, write_atomic, write_json
+from sacpo.system.machine import machine_errors
+from sacpo.system.runs import MANIFEST, RunFolder, verify
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),

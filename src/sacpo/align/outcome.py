@@ -15,7 +15,8 @@ from sacpo.align.engine.sharded import gather_weights
 from sacpo.align.job import TrainingJob
 from sacpo.data.records import write_jsonl
 from sacpo.system import processes
-from sacpo.system.runs import machine_errors, write_json
+from sacpo.system.files import write_json
+from sacpo.system.machine import machine_errors
 
 CHECKPOINTS = "checkpoints"
 FIRST = (

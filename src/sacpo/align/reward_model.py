@@ -43,7 +43,7 @@ class RewardObjective:
 
     def __init__(self, pairs: Sequence[TokenPair], pad_id: int) -> None:
         self.ids = [pair.id for pair in pairs]
-        self.together = self.first_loss = None
+        self.pair_groups = self.first_loss = None
         self.trees = pair_trees(pairs)
         self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)
         self.pad_id = pad_id

@@ -11,17 +11,16 @@ import torch
 
 from sacpo.align.adapters import initial_policy
 from sacpo.align.engine.arguments import training_arguments
-from sacpo.align.engine.layout import Layouts, choose_layout
+from sacpo.align.engine.layout import LayoutName, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.objective import Batch, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.objective import Batch, Forward, Gather, LayRows, Metrics
 from sacpo.align.objectives.pairs import real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.score import autocast_type
 from sacpo.align.trainer import train
-from sacpo.data.packing import Tree
 from sacpo.data.records import Demonstration
-from sacpo.data.tokenize import TokenDemo, tokenize_demonstrations
-from sacpo.losses.logps import bare, completion_token_logps
+from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrations
+from sacpo.losses.logps import completion_token_logps, unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
 
@@ -29,10 +28,10 @@ from sacpo.system.progress import QUIET, Progress
 class SftObjective:
     """-log pi(token | before), averaged over all completion tokens of a batch; prompts are not learnt."""
 
-    def __init__(self, demonstrations: Sequence[TokenDemo], layout: Layout) -> None:
+    def __init__(self, demonstrations: Sequence[TokenDemo], layout: LayRows) -> None:
         self.ids = [demonstration.id for demonstration in demonstrations]
-        self.together = self.first_loss = None
-        self.trees = [Tree(demo.prompt, (demo.completion,)) for demo in demonstrations]
+        self.pair_groups = self.first_loss = None
+        self.trees = completion_trees(demonstrations)
         self.layout = layout
 
     def collate(self, indices: list[int]) -> Batch:
@@ -58,7 +57,7 @@ def run_sft(
     records: Sequence[Demonstration],
     out: Path,
     *,
-    layout: Layouts = "auto",
+    layout: LayoutName = "auto",
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Fine-tune a model on demonstrations, resuming what a killed process left in `out`.
@@ -84,11 +83,11 @@ def run_sft(
         records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
     )
     report.require_some(job.name)
-    trees = [Tree(d.prompt, (d.completion,)) for d in demonstrations]
+    trees = completion_trees(demonstrations)
     compiled, precision = arguments.torch_compile, autocast_type(arguments)
     asked = job.base.attn_implementation
     choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
-    rows = choose(layout, bare(policy), trees, padding_token(tokenizer, policy), progress)
+    rows = choose(layout, unwrapped(policy), trees, padding_token(tokenizer, policy), progress)
     objective = SftObjective(demonstrations, rows.rows)
     log = train(policy, arguments, objective, progress=progress, description=job.name)
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}

@@ -8,14 +8,14 @@ from typing import Any
 
 from sacpo.align.adapters import initial_policy
 from sacpo.align.engine.arguments import training_arguments
-from sacpo.align.engine.layout import Layouts
+from sacpo.align.engine.layout import LayoutName
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.registry import Parts, make_objective
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.source import Reference
 from sacpo.align.trainer import train
 from sacpo.data.records import Labelled, Pair
-from sacpo.losses.logps import bare
+from sacpo.losses.logps import unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.recipe.schema import StepSpec
 from sacpo.system.memory import kept_memory
@@ -31,7 +31,7 @@ def run_align(
     out: Path,
     cache: Path,
     *,
-    layout: Layouts | None = None,
+    layout: LayoutName | None = None,
     progress: Progress = QUIET,
 ) -> dict[str, Any]:
     """Train one alignment step, resuming what a killed process left in `out`.
@@ -58,7 +58,7 @@ def run_align(
     """
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
-    pad_id = padding_token(tokenizer, bare(policy))
+    pad_id = padding_token(tokenizer, unwrapped(policy))
     reference = Reference(job, policy, arguments, cache, layout or step.layout, pad_id, progress)
     objective, counts = make_objective(Parts(job, step, beta, records, tokenizer, reference))
     log = train(policy, arguments, objective, progress=progress, description=job.name)

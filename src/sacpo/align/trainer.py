@@ -35,7 +35,7 @@ from sacpo.align.objectives.objective import Batch, Objective
 from sacpo.align.reference.start import Recorder, check_start, has_dropout
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
-from sacpo.losses.logps import bare
+from sacpo.losses.logps import unwrapped
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import Progress, Task
 
@@ -51,7 +51,7 @@ def train(
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
         ModelError: The policy does not start at its reference.
     """
-    config = bare(model).config
+    config = unwrapped(model).config
     use_cache = config.use_cache
     with _undisturbed():
         try:
@@ -87,7 +87,7 @@ class AlignTrainer(Trainer):
     ) -> None:
         self.objective: Objective = objective
         self.folder = Path(str(args.output_dir))
-        self.policy = bare(model)
+        self.policy = unwrapped(model)
         args = compile_as_asked(self.policy, fork_workers(args))
         self.order = epoch_order(objective, args)
         self.meter = Meter(args.device)
@@ -139,7 +139,7 @@ class AlignTrainer(Trainer):
     def forward(self, function: Any) -> torch.Tensor:
         """Call a function of the bare model through whatever wraps it (DDP, FSDP, compile), inside autocast."""
         with self.accelerator.autocast():
-            return through(self.model_wrapped, self.policy, function)
+            return call_wrapped(self.model_wrapped, self.policy, function)
 
     def forward_frozen(self, function: Any) -> torch.Tensor:
         """Do the same without gradient and without dropout."""
@@ -285,11 +285,11 @@ def epoch_order(objective: Objective, args: TrainingArguments) -> EpochShuffle:
         batch=args.per_device_train_batch_size,
         world=args.world_size,
         accumulation=args.gradient_accumulation_steps,
-        together=objective.together,
+        pair_groups=objective.pair_groups,
     )
 
 
-def through(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:
+def call_wrapped(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:
     """Call `function(policy)` so that the hooks of a wrapper (DDP, FSDP) see it as one forward pass."""
     inner = wrapper
     while isinstance(getattr(inner, "module", None), nn.Module):

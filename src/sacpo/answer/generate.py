@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from sacpo.answer.decoding import Row, Sampling, decode
 from sacpo.answer.degenerate import degeneration
 from sacpo.answer.vllm import ROWS_AT_ONCE, VllmModel
+from sacpo.data.answers import ANSWERS as ANSWERS
 from sacpo.data.encode import counted
 from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, write_jsonl
@@ -33,10 +34,9 @@ from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.models.loading import context_length
 from sacpo.models.tokens import padding_token, require_embedded
 from sacpo.recipe.schema import GenerationSpec
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import machine_errors
 
-ANSWERS = "answers.jsonl"
 TOKEN_BUDGET = 32768  # prompt and answer tokens of a batch: bounds the cache, whatever the batch size
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,18 +16,6 @@ from sacpo.errors import DataError
 from sacpo.losses.logps import completion_logps
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """An answer's tokens behind its prompt's; `place` is its position in the result."""
-
-    place: int
-    prompt: tuple[int, ...]
-    completion: tuple[int, ...]
-
-    def __len__(self) -> int:
-        return len(self.prompt) + len(self.completion)
 
 
 def score_answers(
@@ -56,17 +43,18 @@ def score_answers(
     Raises:
         DataError: An answer does not hold its tokens.
     """
-    continuations = [_continuation(place, answer, tokenizer, template) for place, answer in enumerate(answers)]
-    ordered = sorted(continuations, key=lambda c: (len(c), c.place))
+    trees = [_tree(answer, tokenizer, template) for answer in answers]
+    ordered = sorted(range(len(trees)), key=lambda place: (len(trees[place]), place))
     logps = [0.0] * len(answers)
     was_training = bool(getattr(model, "training", False))
     model.eval()
     with progress.task("scoring", len(answers), "answers") as task, torch.no_grad():
         for start in range(0, len(ordered), batch_size):
-            batch = ordered[start : start + batch_size]
-            for continuation, logp in zip(batch, _logps(model, batch, padding_token(tokenizer, model)), strict=True):
-                logps[continuation.place] = logp
-            task.advance(len(batch))
+            places = ordered[start : start + batch_size]
+            rows = padded_rows([trees[place] for place in places], pad_id=padding_token(tokenizer, model))
+            for place, logp in zip(places, completion_logps(model, rows.to(model.device)).tolist(), strict=True):
+                logps[place] = logp
+            task.advance(len(places))
     model.train(was_training)
     return logps
 
@@ -80,16 +68,11 @@ def kl_terms(logps: Sequence[float], base_logps: Sequence[float]) -> list[float]
     return [logp - base for logp, base in zip(logps, base_logps, strict=True)]
 
 
-def _logps(model: Any, batch: Sequence[Continuation], pad_id: int) -> list[float]:
-    trees = [Tree(continuation.prompt, (continuation.completion,)) for continuation in batch]
-    return completion_logps(model, padded_rows(trees, pad_id=pad_id).to(model.device)).tolist()
-
-
-def _continuation(place: int, answer: Answer, tokenizer: PreTrainedTokenizerBase, template: Template) -> Continuation:
+def _tree(answer: Answer, tokenizer: PreTrainedTokenizerBase, template: Template) -> Tree:
     if not answer.tokens:
         raise DataError(
             "an answer does not hold the tokens that were decoded, so it cannot be scored",
             where=f"answer of {answer.model} to prompt {answer.prompt.id}",
             do="generate the answers with this package",
         )
-    return Continuation(place, tuple(tokenize_prompt(answer.prompt, template, tokenizer)), answer.tokens)
+    return Tree(tuple(tokenize_prompt(answer.prompt, template, tokenizer)), (answer.tokens,))

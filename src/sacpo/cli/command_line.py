@@ -250,10 +250,10 @@ def _show_plan(
     path: Path, overrides: Sequence[str] | None, runs: Path, start: str | None, command: str, as_json: bool
 ) -> None:
     from sacpo.judging.preflight import check_merges
-    from sacpo.pipeline.plan import as_json as plan_json
-    from sacpo.pipeline.plan import judgings, trainings
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
+    from sacpo.pipeline.sizes import as_json as plan_json
+    from sacpo.pipeline.sizes import judgings, trainings
     from sacpo.recipe import load_recipe
     from sacpo.recipe.notices import unchecked
 

@@ -28,7 +28,8 @@ def label(
     seed: Annotated[int, typer.Option("--seed", help="Of the order of questions and answers.")] = 0,
 ) -> None:
     """Label answers by hand on a local page, blind and in random order."""
-    from sacpo.judging.llm.files import BASELINE, JUDGING, STORE
+    from sacpo.data.answers import BASELINE
+    from sacpo.judging.llm.files import JUDGING, STORE
     from sacpo.judging.people import serve
 
     if (answers / JUDGING).is_file():  # the same items and store as the judges'

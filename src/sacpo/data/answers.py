@@ -21,9 +21,10 @@ from sacpo.data.sources.prompts import read as read_prompt
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
-from sacpo.system.runs import file_hash
+from sacpo.system.files import file_hash
 
-FILE = "answers.jsonl"
+ANSWERS, BASELINE = "answers.jsonl", "baseline.jsonl"
+"""A folder's file of a model's answers, and of those that they are compared with."""
 PROMPTS = ("prompt", "instruction", "question", "Behavior")
 TEXTS = ("output", "completion", "response", "answer")
 MODELS = ("generator", "model")
@@ -103,7 +104,7 @@ def answer_file(path: str | Path) -> Path:
     Raises:
         DataError: There is none.
     """
-    file = Path(path) / FILE if Path(path).is_dir() else Path(path)
+    file = Path(path) / ANSWERS if Path(path).is_dir() else Path(path)
     if not file.is_file():
         raise DataError(
             "no such file of answers",

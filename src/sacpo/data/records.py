@@ -9,13 +9,13 @@ import dataclasses
 import enum
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sacpo.errors import DataError
+from sacpo.system.files import sync
 from sacpo.system.visible import json_text
 
 R = TypeVar("R", bound="Record")
@@ -270,8 +270,7 @@ def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
             data = record.to_json() if isinstance(record, Record) else record
             file.write(json_text(data) + "\n")
             n += 1
-        file.flush()
-        os.fsync(file.fileno())
+    sync(path)
     return n
 
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from sacpo.data.encode import Ids, counted, encode_all, encode_alone
 from sacpo.data.ends import ended
 from sacpo.data.records import Demonstration, Labelled, Message, Pair, Prompt
+from sacpo.data.rows import Tree
 from sacpo.data.specials import OPEN, plain
 from sacpo.data.templates import Template, writes
 from sacpo.errors import DataError
@@ -54,6 +55,11 @@ class TokenDemo:
     id: str
     prompt: Ids
     completion: Ids
+
+
+def completion_trees(records: Sequence[TokenDemo | TokenLabelled]) -> list[Tree]:
+    """Return each record as a prompt with one branch."""
+    return [Tree(record.prompt, (record.completion,)) for record in records]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from sacpo.judging.llm.budget import Budget, CostEstimate, Price, Usage
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.rubric import Rubric, builtin_rubrics, load_rubric
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ __all__ = [
     "Budget",
     "CostEstimate",
     "JudgeRun",
-    "LlmJudge",
+    "LlmJudgeConfig",
     "Missing",
     "Price",
     "Rubric",

@@ -149,16 +149,16 @@ def _is_quoted(found: Found, untrusted: Sequence[str]) -> bool:
         if any(re.search(rf"(?<![\w.]){pair}(?![\w.]*\w)", text, re.IGNORECASE) for text in untrusted):
             return True
     for text in untrusted:
-        known = {" ".join(shapes.bare(line).casefold().split()) for line in text.split("\n")}
+        known = {" ".join(shapes.unmarked(line).casefold().split()) for line in text.split("\n")}
         flat = " ".join(text.casefold().split())
-        if all(" ".join(shapes.bare(part).split()) in known or (" " in part and part in flat) for part in parts):
+        if all(" ".join(shapes.unmarked(part).split()) in known or (" " in part and part in flat) for part in parts):
             return True
     return False
 
 
 def _from_line(line: str, rubric: Rubric) -> Reading | Unparsed:
     """Read the rest of a marked line."""
-    shown = line if rubric.kind is Form.VERDICT and "[[" in line else shapes.bare(line)
+    shown = line if rubric.kind is Form.VERDICT and "[[" in line else shapes.unmarked(line)
     readings = {_read(one, rubric) for one in _candidates(shown, rubric)}
     if len(readings) > 1:
         return Unparsed("ambiguous")

@@ -13,7 +13,7 @@ from typing import Any
 
 from sacpo.errors import DataError, ModelError, RunError, UserError
 from sacpo.judging.llm.access import check_access, client_of, key_of
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.specs import check_judges, judge_of
 from sacpo.judging.rubric import Rubric
 from sacpo.recipe.llm import LlmSpec
@@ -217,13 +217,13 @@ def _endpoint(spec: LlmSpec, rubric: Rubric) -> list[str]:
 
 
 @contextlib.contextmanager
-def _client(judge: LlmJudge) -> Iterator[Any]:
+def _client(judge: LlmJudgeConfig) -> Iterator[Any]:
     quick = replace(judge, timeout=min(judge.timeout, PATIENCE))
     with client_of(quick, check_access(judge), blocking=True) as client:
         yield client
 
 
-def _asked(judge: LlmJudge, client: Any, place: str, path: str) -> tuple[int, str]:
+def _asked(judge: LlmJudgeConfig, client: Any, place: str, path: str) -> tuple[int, str]:
     """Send one request and return the status and the body of the response."""
     import openai
 
@@ -243,7 +243,7 @@ def _asked(judge: LlmJudge, client: Any, place: str, path: str) -> tuple[int, st
         ) from None
 
 
-def _refuse(status: int, text: str, judge: LlmJudge, place: str) -> None:
+def _refuse(status: int, text: str, judge: LlmJudgeConfig, place: str) -> None:
     """Refuse what no later request would mend: the key, an empty account."""
     if status in (401, 402, 403):
         raise RunError(
@@ -263,11 +263,11 @@ def _ids(text: str) -> list[str]:
         return []
 
 
-def _said(judge: LlmJudge, text: str) -> str:
+def _said(judge: LlmJudgeConfig, text: str) -> str:
     """Return the beginning of what an endpoint said, without the key."""
     key = key_of(judge)
     return " ".join((text.replace(key, "[key]") if key else text).split())[:300]
 
 
-def _where(judge: LlmJudge, place: str) -> str:
+def _where(judge: LlmJudgeConfig, place: str) -> str:
     return f"judge {judge.name}, {place or 'OpenAI'}"

@@ -24,8 +24,8 @@ class Question:
     baseline: Answer | None = None
 
 
-class Judge(Protocol):
-    """Whatever gives verdicts by one criterion.
+class Named(Protocol):
+    """What a verdict records of its judge.
 
     Attributes:
         name: Who judged, as verdicts record it.
@@ -42,19 +42,23 @@ class Judge(Protocol):
         """What it judges by."""
         ...
 
+
+class Judge(Named, Protocol):
+    """Whatever gives verdicts by one criterion."""
+
     def judge(self, questions: Sequence[Question]) -> list[Verdict]:
         """Return the verdicts on the questions, in their order; a judge may give several on one."""
         ...
 
 
-def verdict_on(question: Question, judge: Judge, *, compared: bool = True, **said: Any) -> Verdict:
+def verdict_on(question: Question, judge: Named, *, compared: bool = True, **said: Any) -> Verdict:
     """Return the verdict on a question, with everything that says what was asked.
 
     Args:
         question: The question.
         judge: Who judged.
         compared: Whether the baseline's answer played a part; a verdict on the answer alone names no baseline.
-        said: What the judge said: outcome, score, label, probability, order, repeat.
+        said: What the judge said: outcome, score, label, probability, order, repeat, reason.
     """
     baseline = question.baseline if compared else None
     return Verdict(

@@ -14,7 +14,7 @@ from typing import Any
 
 from sacpo.errors import DataError
 from sacpo.recipe.safe import yaml_file
-from sacpo.system.runs import content_key
+from sacpo.system.files import content_key
 
 FOLDER = Path(__file__).parent / "rubrics"
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from sacpo.data.packing import continuing_row, flat_rows, packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
-from sacpo.losses.logps import bare, completion_token_logps
+from sacpo.losses.logps import completion_token_logps, unwrapped
 from sacpo.losses.past import ContinuedRow, KeptRow
 from sacpo.losses.sharing import obstacle, supports_shared_prefix
 
@@ -60,7 +60,7 @@ def check_layout(
         shared: The layout that is compared with plain rows; None: `packed_rows`.
         examples: How many first ones are compared.
     """
-    policy = bare(model)
+    policy = unwrapped(model)
     reason = supports_shared_prefix(policy.config) or obstacle(policy.config, type(policy.base_model))
     if reason:
         return Agreement(float("inf"), False, reason)
@@ -95,7 +95,7 @@ def check_continuation(
         pad_id: The padding token.
         examples: How many are compared.
     """
-    policy = bare(model)
+    policy = unwrapped(model)
     longest = max(range(len(trees)), key=lambda i: (len(trees[i].prompt), -i))
     chosen = [*dict.fromkeys([longest, *range(len(trees))])][:examples]
     trees, others = [trees[i] for i in chosen], [others[i] for i in chosen]

@@ -71,7 +71,7 @@ def completion_token_logps(
     Raises:
         ModelError: The rows share prompts, which the model cannot.
     """
-    policy = bare(model)
+    policy = unwrapped(model)
     reason = obstacle(policy.config, type(policy.base_model)) if rows.shared else ""
     if reason:
         raise ModelError(
@@ -88,7 +88,7 @@ def completion_token_logps(
     return head_logps(split, hidden, rows.targets, chunk=chunk, statistics=statistics)
 
 
-def bare(model: nn.Module) -> PreTrainedModel:
+def unwrapped(model: nn.Module) -> PreTrainedModel:
     """Return the transformers model inside a peft model, or the model itself; adapters act in both.
 
     Raises:

@@ -32,8 +32,9 @@ from sacpo.merge.tensors import (
 )
 from sacpo.merge.weights import combine
 from sacpo.models.keys import companions
+from sacpo.system.files import write_json
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import machine_errors, write_json
 
 WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """What merged weights may be stored in, and safetensors' names for it."""

@@ -20,6 +20,7 @@ import torch
 from sacpo.errors import ModelError
 from sacpo.models.adapters.factors import Factors, delta_rows
 from sacpo.models.adapters.stack import is_adapter
+from sacpo.models.checks import refuse_pickles
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -105,15 +106,7 @@ def open_checkpoint(folder: Path) -> Checkpoint:
         return Checkpoint(folder, (read_header(folder / SINGLE),))
     if (folder / INDEX).is_file():
         return Checkpoint(folder, tuple(read_header(folder / name) for name in _shard_names(folder)))
-    pickles = sorted(path.name for path in (*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.pth")))
-    if pickles:
-        raise ModelError(
-            "the weights are pickles, which can run code when they are opened",
-            where=folder,
-            value=pickles[0],
-            allowed="safetensors",
-            do="convert them once with the model's own tools (save_pretrained writes safetensors)",
-        )
+    refuse_pickles(folder)
     if is_adapter(folder):
         raise ModelError(
             "an adapter that is more than plain LoRA cannot be merged with other models as it is",

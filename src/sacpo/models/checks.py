@@ -134,7 +134,8 @@ def refuse_pickles(path: str | Path) -> None:
     folder = Path(path)
     if not folder.is_dir() or list(folder.glob("*.safetensors")) or list(folder.glob("*.safetensors.index.json")):
         return
-    pickles = [name for name in PICKLES if (folder / name).exists()] or [p.name for p in folder.glob("*.bin")]
+    others = sorted(path.name for ending in ("bin", "pt", "pth") for path in folder.glob(f"*.{ending}"))
+    pickles = [name for name in PICKLES if (folder / name).exists()] or others
     if pickles:
         raise ModelError(
             "the weights are pickles, which can run code when they are opened",

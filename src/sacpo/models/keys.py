@@ -13,7 +13,7 @@ from sacpo.errors import ModelError
 from sacpo.models.adapters.folder import CONFIG, WEIGHTS, base_of, is_adapter
 from sacpo.models.adapters.stack import DESCRIPTION, Stack, read_stack
 from sacpo.models.checks import check_place
-from sacpo.system.runs import content_key, file_hash
+from sacpo.system.files import content_key, file_hash
 
 KINDS = (
     *(".json", ".jinja", ".txt", ".model", ".tiktoken", ".py"),

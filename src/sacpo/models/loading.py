@@ -46,7 +46,8 @@ from sacpo.models.checks import (
 from sacpo.models.keys import PLACES
 from sacpo.models.keys import weights_key as weights_key
 from sacpo.recipe.schema import QuantizationSpec
-from sacpo.system.runs import machine_errors, write_json
+from sacpo.system.files import write_json
+from sacpo.system.machine import machine_errors
 
 transformers_logging.disable_progress_bar()  # this package shows its own
 Adapters = Literal["on", "off", "merged"]

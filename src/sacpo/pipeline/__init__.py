@@ -6,7 +6,8 @@ order           the program that does a recipe's stages
 runner          doing the program's stages, or planning them
 tools           what stages work with: loaded models, judges, progress
 outside         what is read from outside, known by its content
-run, plan       a whole recipe; verbs, single: one stage by itself; jobs: trainings at the same time
+run             a whole recipe; verbs, single: one stage by itself; jobs: trainings at the same time
+sizes           how much the trainings are, and how many requests judges need
 
 Nothing is imported here: the stage of a light verb must not wait for torch.
 """

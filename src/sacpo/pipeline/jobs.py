@@ -7,7 +7,6 @@ lock of the stage's own keeps two jobs apart. Without submitit the same stages a
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +18,9 @@ from sacpo.errors import MachineError, RecipeError, RunError, SacpoError
 from sacpo.pipeline.runner import fill
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
-from sacpo.system.runs import RunFolder, machine_errors
+from sacpo.system.locks import locked
+from sacpo.system.machine import machine_errors
+from sacpo.system.runs import RunFolder
 
 CLUSTERS = ("slurm", "local")
 FOLDER = "jobs"
@@ -150,14 +151,10 @@ def do_stage(
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu
     folder = RunFolder(run, hidden=hidden)
     try:
-        with (run / FOLDER / f".{stage.name.replace('/', '~')}.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                busy, do = "another job is doing this stage", "wait until it has ended, or cancel that job"
-                return RunError(busy, where=stage.name, do=do)
-            with machine_errors(folder.partial(stage.name, stage.key)):
-                fill(folder, Tools(folder, cache=cache), stage)
+        lock = run / FOLDER / f".{stage.name.replace('/', '~')}.lock"
+        busy, do = "another job is doing this stage", "wait until it has ended, or cancel that job"
+        with locked(lock, busy, where=stage.name, do=do), machine_errors(folder.partial(stage.name, stage.key)):
+            fill(folder, Tools(folder, cache=cache), stage)
     except SacpoError as error:
         return error
     return None

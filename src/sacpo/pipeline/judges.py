@@ -17,7 +17,7 @@ from sacpo.pipeline.stage import UNCOUNTED, content_of
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.llm import AskingSpec
 from sacpo.recipe.schema import BaseSpec, JudgeSpec, WorldSpec
-from sacpo.system.runs import content_key
+from sacpo.system.files import content_key
 from sacpo.world import World
 
 ELSEWHERE = ("model", "revision", "trust_remote_code", "dataset", "training", "too_long", "rubric", "prompts")

@@ -13,7 +13,7 @@ from sacpo.data.records import Answer, Prompt
 from sacpo.data.sources import read_source, source_key
 from sacpo.merge.source import Checkpoint
 from sacpo.recipe.schema import DataSpec, PromptsSpec
-from sacpo.system.runs import content_key, file_hash
+from sacpo.system.files import content_key, file_hash
 
 
 class FromOutside:

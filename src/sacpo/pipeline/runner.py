@@ -12,7 +12,8 @@ from sacpo.errors import RecipeError
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.explain import did_you_mean
-from sacpo.system.runs import RunFolder, machine_errors
+from sacpo.system.machine import machine_errors
+from sacpo.system.runs import RunFolder
 
 S = TypeVar("S", bound=Stage[Any])
 T = TypeVar("T")

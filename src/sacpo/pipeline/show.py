@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sacpo.pipeline.plan import Judging, TrainingPlan
 from sacpo.pipeline.runner import Plan, Status
+from sacpo.pipeline.sizes import Judging, TrainingPlan
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.notices import notices
 from sacpo.recipe.schema import Recipe

@@ -6,7 +6,6 @@ The same results and answers give the same bytes: no date, path, version of a dr
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ from sacpo.errors import DataError
 from sacpo.report.diagnosis import diagnose
 from sacpo.report.lookup import plain
 from sacpo.report.results import Results, ShownPrompt, parse_results
-from sacpo.system.runs import machine_errors, write_atomic
+from sacpo.system.files import write_atomic
+from sacpo.system.machine import machine_errors
 
 FIGURE_KINDS = ("png", "svg", "pdf")
 
@@ -52,7 +52,7 @@ def build_report(
                 stale.unlink()
     for name, drawing in wide.items():
         for kind in FIGURE_KINDS:
-            _write_bytes(figures / f"{name}.{kind}", file_bytes(drawing, kind))
+            write_atomic(figures / f"{name}.{kind}", file_bytes(drawing, kind))
     write_atomic(out / "report.html", render(diagnosed, shown, wide, narrow))
     write_atomic(out / "results.json", results_text(diagnosed))
     return diagnosed
@@ -76,13 +76,3 @@ def parse_answers(prompt: ShownPrompt | Mapping[str, Any], index: int = 0) -> Sh
         first = error.errors()[0]
         where = ".".join(str(part) for part in (f"answers[{index}]", *first["loc"]))
         raise DataError(f"not an answer to show: {first['msg']}", where=where, value=first.get("input")) from error
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with machine_errors(path):
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)

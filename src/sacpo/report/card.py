@@ -13,10 +13,10 @@ from sacpo.report.lookup import (
     ancestors,
     bound_words,
     chain,
-    figure,
     interval,
     label,
     made_by,
+    measure_of,
     number,
     report_sets,
     set_of,
@@ -116,13 +116,16 @@ def _step(place: int, step: ModelInfo) -> str:
 
 def _figures(results: Results, model: str) -> list[str]:
     keys = ordered_metrics(
-        key for name in report_sets(results) for key in _metrics(results, model, name) if figure(results, model, key)
+        key
+        for name in report_sets(results)
+        for key in _metrics(results, model, name)
+        if measure_of(results, model, key)
     )
     if not keys:
         return ["It was not measured on report prompts."]
     rows = ["| figure | value | 95 % interval | n | prompts |", "|---|---|---|---|---|"]
     for key in keys:
-        measured = figure(results, model, key)
+        measured = measure_of(results, model, key)
         assert measured is not None
         against = f" against {results.baseline}" if key.startswith("win_rate/") else ""
         cells = (
@@ -133,7 +136,7 @@ def _figures(results: Results, model: str) -> list[str]:
             set_of(results, key) or "–",
         )
         rows.append("| " + " | ".join(map(_cell, cells)) + " |")
-    counted = count_words(figure(results, model, "unsafe_rate"), "answers to restricted prompts were unsafe")
+    counted = count_words(measure_of(results, model, "unsafe_rate"), "answers to restricted prompts were unsafe")
     return ["\n".join(rows), f"{counted} (95 % interval)." if counted else ""]
 
 
@@ -152,7 +155,7 @@ def _limits(results: Results, model: str) -> list[str]:
     unknown = [finding.name for finding in results.diagnosis if finding.verdict == "cannot tell"]
     if unknown:
         limits.append(f"Not measured, so it cannot be told: {', '.join(unknown)}.")
-    unsafe = figure(results, model, "unsafe_rate")
+    unsafe = measure_of(results, model, "unsafe_rate")
     limits.append(
         "Unsafe answers remain possible."
         if unsafe is not None

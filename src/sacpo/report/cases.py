@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean, stdev
 
-from sacpo.report.lookup import ancestors, axes, chain, figure, interval, known, label, number, with_interval
+from sacpo.report.lookup import ancestors, axes, chain, interval, known, label, measure_of, number, with_interval
 from sacpo.report.results import Measured, ModelInfo, Results
 
 APART = 0.03
@@ -94,8 +94,8 @@ def lost_support(results: Results) -> Iterable[Case]:
         if info.kind != "step" or info.criterion != axes(results)[1] or not info.parents:
             continue
         reference = info.parents[0]
-        before, after = (figure(results, model, "unsafe_rate") for model in (reference, name))
-        refusals = figure(results, reference, "refusal_rate")
+        before, after = (measure_of(results, model, "unsafe_rate") for model in (reference, name))
+        refusals = measure_of(results, reference, "refusal_rate")
         if after is None or (before is None and refusals is None):
             continue
         unsafe = _value(before) if before is not None else 1 - _value(refusals)
@@ -127,9 +127,9 @@ def displaced(results: Results) -> Iterable[Case]:
 
 
 def _risen(results: Results, key: str, threshold: float, what: str) -> Iterable[Case]:
-    base = figure(results, results.baseline, key)
+    base = measure_of(results, results.baseline, key)
     for name in results.models:
-        mine = figure(results, name, key)
+        mine = measure_of(results, name, key)
         if name != results.baseline and known(base) and known(mine):
             rise = _value(mine) - _value(base)
             words = f"{what}: {name} {with_interval(mine, key)}, {results.baseline} {with_interval(base, key)}"
@@ -145,8 +145,8 @@ def _order_case(results: Results, one: str, other: str, leads: dict[str, float],
     loser, winner = (other, one) if better else (one, other)
     words = "is worse than" if found else "is not worse in all than"
     numbers = "; ".join(
-        f"{label(key)} {with_interval(figure(results, loser, key), key)} "
-        f"against {with_interval(figure(results, winner, key), key)}"
+        f"{label(key)} {with_interval(measure_of(results, loser, key), key)} "
+        f"against {with_interval(measure_of(results, winner, key), key)}"
         for key in leads
         if not found or signed[key]
     )
@@ -186,7 +186,7 @@ def _over_optimised(results: Results) -> Iterable[Case]:
             kl, kl_rival = _kl(results, name), _kl(results, rival)
             if key is None or kl is None or kl_rival is None:
                 continue
-            mine, other = figure(results, name, key), figure(results, rival, key)
+            mine, other = measure_of(results, name, key), measure_of(results, rival, key)
             words = (
                 f"{name} has {label(key)} {with_interval(mine, key)} at KL {number(kl)}, "
                 f"{rival} {with_interval(other, key)} at KL {number(kl_rival)}"
@@ -206,7 +206,7 @@ def _weaker_siblings(results: Results, info: ModelInfo) -> list[str]:
 
 
 def _kl(results: Results, model: str) -> float | None:
-    measured = figure(results, model, "kl")
+    measured = measure_of(results, model, "kl")
     if measured is None:
         return 0.0 if model in results.models and results.models[model].kind == "base" else None
     return measured.value
@@ -252,16 +252,16 @@ def _above(one: Measured | None, other: Measured | None) -> bool:
 
 
 def _both(results: Results, one: str, other: str, key: str) -> bool:
-    return all(model in results.models and known(figure(results, model, key)) for model in (one, other))
+    return all(model in results.models and known(measure_of(results, model, key)) for model in (one, other))
 
 
 def _lead(results: Results, one: str, other: str, key: str) -> float:
-    return _value(figure(results, one, key)) - _value(figure(results, other, key))
+    return _value(measure_of(results, one, key)) - _value(measure_of(results, other, key))
 
 
 def _difference(results: Results, one: str, other: str, key: str) -> float:
     """Return how much higher the first model's figure is; 0 where they do not differ."""
-    a, b = figure(results, one, key), figure(results, other, key)
+    a, b = measure_of(results, one, key), measure_of(results, other, key)
     difference = _lead(results, one, other, key)
     return difference if abs(difference) >= APART and (_above(a, b) or _above(b, a)) else 0.0
 
@@ -281,7 +281,7 @@ def _is_stepwise(results: Results, info: ModelInfo) -> bool:
 
 def _place(results: Results, model: str) -> tuple[float, float, float, float] | None:
     """Return both win rates and both upper ends."""
-    found = [known(figure(results, model, key)) if model in results.models else None for key in _win_keys(results)]
+    found = [known(measure_of(results, model, key)) if model in results.models else None for key in _win_keys(results)]
     if found[0] is None or found[1] is None:
         return None
     return found[0][0], found[1][0], found[0][2], found[1][2]
@@ -304,6 +304,6 @@ def _under(
 def _where(results: Results, model: str) -> str:
     parts = []
     for criterion, key in zip(axes(results), _win_keys(results), strict=True):
-        measured = figure(results, model, key)
+        measured = measure_of(results, model, key)
         parts.append(f"{criterion} {number(measured.value if measured else None, key)} ({interval(measured, key)})")
     return ", ".join(parts)

@@ -12,8 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from sacpo.report.labels import Mark, place_labels
 from sacpo.report.legend import breaking_a_bound, filled, signs
 from sacpo.report.lookup import axes as criteria
-from sacpo.report.lookup import figure as measured
-from sacpo.report.lookup import is_rate, known, label, lines, number, shown_model, with_interval
+from sacpo.report.lookup import is_rate, known, label, lines, measure_of, number, shown_model, with_interval
 from sacpo.report.results import Results
 from sacpo.report.style import INK, MUTED, PAPER, PARAMETERS, Drawing, colours, new_figure
 from sacpo.system.visible import visible
@@ -152,7 +151,7 @@ def _plane(
 def _points(results: Results, x: str, y: str) -> dict[str, Point]:
     found = {}
     for name in results.models:
-        across, along = known(measured(results, name, x)), known(measured(results, name, y))
+        across, along = known(measure_of(results, name, x)), known(measure_of(results, name, y))
         if across is not None and along is not None:
             found[name] = Point(name, across, along)
     return found
@@ -338,7 +337,9 @@ def _line_styles(results: Results, names: Sequence[str]) -> dict[str, tuple[str,
 
 
 def _note(results: Results, model: str, x: str, y: str) -> str:
-    return "\n".join([model, *(f"{label(key)}: {with_interval(measured(results, model, key), key)}" for key in (x, y))])
+    return "\n".join(
+        [model, *(f"{label(key)}: {with_interval(measure_of(results, model, key), key)}" for key in (x, y))]
+    )
 
 
 def _alt(results: Results, points: dict[str, Point], x: str, y: str) -> str:

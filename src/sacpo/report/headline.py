@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sacpo.report.judges import judge_findings
-from sacpo.report.lookup import axes, bound_words, figure, known, label, number, set_of, shown_model, with_interval
+from sacpo.report.lookup import axes, bound_words, known, label, measure_of, number, set_of, shown_model, with_interval
 from sacpo.report.results import Candidate, Constraint, Measured, Results, Selection
 
 SHOWN_RATES = ("unsafe_rate", "over_refusal_rate")
@@ -36,7 +36,7 @@ def headline(results: Results) -> Headline:
     model = shown_model(results)
     if results.selection is None or model is None:
         return Headline(_without_choice(results))
-    figures = tuple(_sentence(results, model, key) for key in _keys(results) if figure(results, model, key))
+    figures = tuple(_sentence(results, model, key) for key in _keys(results) if measure_of(results, model, key))
     notes = [note for constraint in results.selection.constraints for note in _kept(results, model, constraint)]
     if not figures:
         notes.append(f"{model} was not measured on report prompts.")
@@ -92,7 +92,7 @@ def _keys(results: Results) -> list[str]:
 
 
 def _sentence(results: Results, model: str, key: str) -> str:
-    measured = figure(results, model, key)
+    measured = measure_of(results, model, key)
     against = f" against {results.baseline}" if key.startswith("win_rate/") else ""
     words = f"{label(key)}{against} {with_interval(measured, key)}"
     n = f"n = {measured.n}" if measured is not None and measured.n else ""
@@ -103,7 +103,7 @@ def _sentence(results: Results, model: str, key: str) -> str:
 
 def _kept(results: Results, model: str, constraint: Constraint) -> list[str]:
     """Compare the report figure and its interval with the bound, which was checked on tuning prompts."""
-    ends = known(figure(results, model, constraint.key))
+    ends = known(measure_of(results, model, constraint.key))
     if ends is None:
         return [f"Whether {bound_words(constraint)} holds on report prompts was not measured."]
     value, low, high = ends

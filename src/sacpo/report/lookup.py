@@ -40,7 +40,7 @@ def set_of(results: Results, key: str) -> str | None:
     )
 
 
-def figure(results: Results, model: str, key: str) -> Measured | None:
+def measure_of(results: Results, model: str, key: str) -> Measured | None:
     """Return a model's figure on report prompts; None where it was not measured."""
     name = set_of(results, key)
     if name is None or name not in results.measures.get(model, {}):

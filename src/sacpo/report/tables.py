@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo.recipe.metrics import METRICS
-from sacpo.report.lookup import bound_words, figure, interval, label, made_by, number, shown_model
+from sacpo.report.lookup import bound_words, interval, label, made_by, measure_of, number, shown_model
 from sacpo.report.results import Candidate, Measured, Results
 
 OUTCOMES = ("win", "tie", "loss", "unparsed")
@@ -219,14 +219,14 @@ def _selection_row(results: Results, name: str) -> Row:
     selection = results.selection
     assert selection is not None
     candidate, key = selection.models[name], selection.objective.key
-    cells = [measured_cell(candidate.objective, key), measured_cell(figure(results, name, key), key)]
+    cells = [measured_cell(candidate.objective, key), measured_cell(measure_of(results, name, key), key)]
     for index, constraint in enumerate(selection.constraints):
         check = candidate.checks[index] if index < len(candidate.checks) else None
         met = None if check is None else check.met
         mark, mood = {True: ("✓", "good"), False: ("✗", "bad"), None: ("?", "")}[met]
         cell = measured_cell(check.value if check else None, constraint.key, mood)
         cells.append(Cell(f"{mark} {cell.text}", cell.small, mood))
-        cells.append(measured_cell(figure(results, name, constraint.key), constraint.key))
+        cells.append(measured_cell(measure_of(results, name, constraint.key), constraint.key))
     return model_row(results, name, [*cells, Cell(_standing(results, name))])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacpo.stats.tests import (
+from sacpo.stats.significance import (
     FEWEST_CLUSTERS,
     Bounds,
     detectable_difference,

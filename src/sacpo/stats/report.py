@@ -13,7 +13,7 @@ from sacpo.stats.paired import Values, adjusted, compared
 from sacpo.stats.plain import estimate_cells, number_cell, section
 from sacpo.stats.rates import over_refusal_tables, rates_json, uncounted, unsafe_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
-from sacpo.stats.tests import RATES
+from sacpo.stats.significance import RATES
 from sacpo.stats.verdicts import Group, PromptValue, prompt_values, summarise, unique
 
 VERSION = 1

@@ -15,10 +15,7 @@ is renamed into place. So a folder under partial/ that has a manifest is complet
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
-import os
 import platform
 import shutil
 import time
@@ -31,53 +28,21 @@ from typing import Any, Self
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError, UserError
 from sacpo.system import processes
+from sacpo.system.files import clear_temporary as clear_temporary
+from sacpo.system.files import content_key, file_hash, sync
+from sacpo.system.files import write_atomic as write_atomic
+from sacpo.system.files import write_json as write_json
 from sacpo.system.leftovers import KEY_SHOWN, leftovers
-from sacpo.system.machine import ELSEWHERE
+from sacpo.system.locks import locked
 from sacpo.system.machine import machine_errors as machine_errors
-from sacpo.system.visible import json_text
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
-TEMPORARY = ".tmp"
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
-
-
-def clear_temporary(folder: Path) -> None:
-    """Remove the half-written files that a killed process left in a folder; nobody else may be writing there."""
-    for path in folder.rglob(f".*{TEMPORARY}"):
-        path.unlink()
-
-
-def content_key(value: object) -> str:
-    """Return the SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def stage_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Return a stage's content key: of its name, its configuration, its inputs' keys and this package's version."""
     return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees the old content or the new, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
-    with machine_errors(path):
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-
-
-def write_json(path: Path, value: object) -> None:
-    """Write a value as indented JSON, atomically; NaN is refused because it is not JSON."""
-    write_atomic(path, json_text(value, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:
@@ -121,36 +86,25 @@ class RunFolder:
     on_stage: Callable[[str, str], None] = lambda stage, state: None
     hidden: Callable[[Any], Any] = as_it_is
     _verified: set[str] = field(default_factory=set)
-    _lock: Any = None
+    _lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Self:
         if not processes.is_first():
             return self
-        with machine_errors(self.path):
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                self._lock = self.lock_file.open("a+")
-            except FileNotFoundError as error:  # what a file system answers that holds no files, such as /proc
-                raise MachineError("no folder can be made here", where=self.path, do=ELSEWHERE) from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = os.path.samestat(os.fstat(self._lock.fileno()), self.lock_file.stat())
-        except (BlockingIOError, FileNotFoundError):
-            free = False
-        if not free:  # held, or removed by its holder since it was opened
-            self._lock.close()
-            raise RunError(
+        self._lock.enter_context(
+            locked(
+                self.lock_file,
                 "another process is working in this run folder",
                 where=self.path,
                 do="wait until it has finished, or give this run another name",
             )
+        )
         for old in self.discarded():
             shutil.rmtree(old)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.close()
 
     @property
     def lock_file(self) -> Path:
@@ -283,7 +237,7 @@ class RunFolder:
         if replaces:
             final.rename(old)
         partial.rename(final)
-        _sync(final.parent)
+        sync(final.parent)
         if replaces:
             shutil.rmtree(old)
         self._verified.add(stage)
@@ -322,7 +276,7 @@ def _complete(
         },
     }
     for path in _files(partial):
-        _sync(path)
+        sync(path)
     plain = json.loads(json.dumps(manifest, default=str))
     write_json(partial / MANIFEST, {**plain, CHECKSUM: content_key(plain)})
 
@@ -367,11 +321,3 @@ def _holds(folder: Path, key: str) -> bool:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from sacpo.align.job import TrainingJob
 from sacpo.errors import ModelError, RecipeError
-from sacpo.losses.logps import bare
+from sacpo.losses.logps import unwrapped
 from sacpo.models.adapters.new import PEFT_ERRORS, check_new, check_start
 from sacpo.models.loading import checked_tokenizer, has_adapters, load_model, load_tokenizer, weights_key
 from sacpo.models.tokens import embedded
@@ -46,7 +46,7 @@ class LoadedJob(TrainingJob):
 def tensors_key(model: PreTrainedModel | PeftModel) -> str:
     """Return a hash of a model's tensors, names, shapes and types included, its configuration and active adapters."""
     digest = hashlib.sha256()
-    settings = bare(model).config.to_dict()
+    settings = unwrapped(model).config.to_dict()
     settings.pop("_name_or_path", None)  # equal models are equal wherever they were loaded from
     digest.update(repr(sorted(settings.items())).encode())
     for name, module in model.named_modules():
@@ -83,7 +83,7 @@ def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenize
     """
     path = str(model) if isinstance(model, str | Path) else ""
     loaded = _loaded(path, config, adapters="merged") if path else model
-    place = path or getattr(bare(loaded).config, "_name_or_path", "")
+    place = path or getattr(unwrapped(loaded).config, "_name_or_path", "")
     if tokenizer is None and not place:
         raise ModelError(
             "the model does not say where its tokenizer is", where="processing_class", do="give the tokenizer"
@@ -97,7 +97,7 @@ def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenize
             value=type(tokenizer).__name__,
             allowed="a tokenizer of transformers",
         )
-    return Start(loaded, checked_tokenizer(tokenizer, place), path, bare(loaded).config._attn_implementation)
+    return Start(loaded, checked_tokenizer(tokenizer, place), path, unwrapped(loaded).config._attn_implementation)
 
 
 def _loaded(path: str, config: PreferenceConfig, **settings: Any) -> PreTrainedModel:
@@ -189,7 +189,7 @@ def check_experts(model: nn.Module, config: PreferenceConfig, *, given: Any) -> 
     """
     if not hasattr(given, "router_aux_loss_coef"):
         return
-    wanted, settings = given.router_aux_loss_coef, bare(model).config.get_text_config()
+    wanted, settings = given.router_aux_loss_coef, unwrapped(model).config.get_text_config()
     routed = hasattr(settings, "output_router_logits")
     weight = getattr(settings, "router_aux_loss_coef", 0.0) if wanted is None else wanted
     if weight and (routed or wanted is not None):
@@ -213,7 +213,7 @@ class KeptPadding(TrainerCallback):
     """
 
     def __init__(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._model = bare(model)
+        self._model = unwrapped(model)
         settings = [self._model.config.get_text_config(), getattr(self._model, "generation_config", None)]
         kept = [] if embedded(cast(int, tokenizer.pad_token_id), self._model) else settings
         self._kept = [(config, config.pad_token_id) for config in kept if config is not None]

@@ -25,7 +25,7 @@ from sacpo.align.reference.source import Reference
 from sacpo.align.trainer import AlignTrainer, with_margin
 from sacpo.data.ends import listed_ends
 from sacpo.errors import DataError, RecipeError
-from sacpo.losses.logps import bare
+from sacpo.losses.logps import unwrapped
 from sacpo.models.adapters.folder import moves_base
 from sacpo.models.tokens import padding_token
 from sacpo.recipe.algorithms import AlgorithmOptions
@@ -238,7 +238,7 @@ class PreferenceTrainer(AlignTrainer):
             UNLIMITED if config.max_length is None else config.max_length,
             "cut",
             loaded=found,
-            listed=listed_ends(getattr(bare(start.model), "generation_config", None)),
+            listed=listed_ends(getattr(unwrapped(start.model), "generation_config", None)),
         )
 
     def _reference_for(self, job: TrainingJob) -> Reference:
@@ -246,7 +246,7 @@ class PreferenceTrainer(AlignTrainer):
         if self._reference is not None:
             self._reference.job = job
             return self._reference
-        config, pad_id = self.config, padding_token(self._start.tokenizer, bare(self._start.model))
+        config, pad_id = self.config, padding_token(self._start.tokenizer, unwrapped(self._start.model))
         self._reference = Reference(
             job,
             self._policy,

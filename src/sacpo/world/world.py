@@ -10,7 +10,7 @@ import numpy as np
 from sacpo.data.records import Demonstration, Kind, Prompt
 from sacpo.errors import DataError
 from sacpo.recipe.schema import WorldSpec
-from sacpo.system.runs import content_key
+from sacpo.system.files import content_key
 from sacpo.world.answers import demonstrate
 from sacpo.world.facts import Facts, read_facts, refusal_label, reward_of, safety_label, safety_of
 from sacpo.world.phrasing import phrasings_of

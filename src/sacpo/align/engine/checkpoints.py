@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 
 from sacpo.errors import RunError
-from sacpo.system.runs import file_hash
+from sacpo.system.files import file_hash, sync
 
 NAME = re.compile(r"checkpoint-(\d+)")
 STAGING = "unfinished"
@@ -85,13 +84,13 @@ def publish(folder: Path, step: int, keep: int | None) -> None:
     files = sorted(path for path in source.rglob("*") if path.is_file())
     (source / HASHES).write_text(json.dumps({str(path.relative_to(source)): file_hash(path) for path in files}))
     for path in source.rglob("*"):
-        _sync(path)
-    _sync(source)
+        sync(path)
+    sync(source)
     replaced = folder / STAGING / f"old-{target.name}"
     if target.exists():
         target.rename(replaced)
     source.rename(target)
-    _sync(folder)
+    sync(folder)
     shutil.rmtree(replaced, ignore_errors=True)
     found = _sorted(folder)
     place = found.index(target) + 1
@@ -115,11 +114,3 @@ def _sorted(folder: Path) -> list[Path]:
         return []
     steps = {path: match for path in folder.iterdir() if (match := NAME.fullmatch(path.name))}
     return sorted(steps, key=lambda path: int(steps[path][1]))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

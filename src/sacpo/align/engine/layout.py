@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from sacpo.align.objectives.objective import Layout
+from sacpo.align.objectives.objective import LayRows
 from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
 from sacpo.errors import DataError, ModelError
 from sacpo.losses.agreement import Agreement, check_layout
@@ -21,12 +21,12 @@ from sacpo.models.tokens import require_embedded
 from sacpo.system import processes
 from sacpo.system.progress import Progress
 
-Layouts = Literal["auto", "padded", "packed"]
+LayoutName = Literal["auto", "padded", "packed"]
 FLEX = "flex_attention"
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RowLayout:
     """A row layout and its name.
 
     Attributes:
@@ -36,7 +36,7 @@ class Chosen:
     """
 
     name: Literal["padded", "packed", "flat"]
-    rows: Layout
+    rows: LayRows
 
     @property
     def rank(self) -> int:
@@ -45,7 +45,7 @@ class Chosen:
 
 
 def choose_layout(
-    wanted: Layouts,
+    wanted: LayoutName,
     model: PreTrainedModel,
     trees: Sequence[Tree],
     pad_id: int,
@@ -54,7 +54,7 @@ def choose_layout(
     attention: str | None = None,
     compiled: bool = False,
     precision: torch.dtype | None = None,
-) -> Chosen:
+) -> RowLayout:
     """Return the row layout for a model and these trees.
 
     Packed rows compute each prompt once and hold no padding but at their ends. They are taken where a few of these
@@ -76,18 +76,18 @@ def choose_layout(
         ModelError: "packed" is wanted and the model cannot share prompts in a row.
     """
     require_context(model, trees)
-    padded = Chosen("padded", partial(padded_rows, pad_id=pad_id))
+    padded = RowLayout("padded", partial(padded_rows, pad_id=pad_id))
     if wanted == "padded" or not trees:
         return padded
     flat = partial(flat_rows, pad_id=pad_id)
     if takes_flat(model) and not compiled and _everywhere(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
-        return Chosen("flat", flat)
+        return RowLayout("flat", flat)
     flexible = attention is None and takes_flex(model)
     agreement = _with_flex(model, trees, pad_id, precision) if flexible else None
     if agreement is None or not agreement.ok:
         agreement = _everywhere(check_layout(model, trees, pad_id=pad_id))
     if agreement.ok:
-        return Chosen("packed", partial(packed_rows, pad_id=pad_id))
+        return RowLayout("packed", partial(packed_rows, pad_id=pad_id))
     if wanted == "packed":
         raise ModelError(
             f"prompts cannot be shared in a row: {agreement.reason}",

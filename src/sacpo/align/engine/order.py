@@ -34,8 +34,8 @@ class EpochShuffle(Sampler[int]):
         batch: Records of a device batch.
         world: Processes.
         accumulation: Device batches of an optimiser step.
-        together: A number for each record; neighbours of equal number stay neighbours in a random order, so that they
-            meet in a batch and share their prompt. None: every record is on its own.
+        pair_groups: A number for each record; neighbours of equal number stay neighbours in a random order, so that
+            they meet in a batch and share their prompt. None: every record is on its own.
     """
 
     FILLER = -1
@@ -50,12 +50,12 @@ class EpochShuffle(Sampler[int]):
         batch: int = 1,
         world: int = 1,
         accumulation: int = 1,
-        together: Sequence[int] | None = None,
+        pair_groups: Sequence[int] | None = None,
     ) -> None:
         self.n, self.seed, self.epoch, self.strategy = n, seed, 0, strategy
         self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         self.batch, self.world, self.accumulation = batch, world, accumulation
-        numbers = np.arange(n) if together is None else np.asarray(together, dtype=np.int64)
+        numbers = np.arange(n) if pair_groups is None else np.asarray(pair_groups, dtype=np.int64)
         self.starts = np.flatnonzero(np.diff(numbers, prepend=-1))  # of the runs of equal numbers
         multiple = batch * world if world > 1 else 1
         self.length = math.ceil(n / multiple) * multiple
@@ -101,10 +101,10 @@ def grouped(order: Ints, lengths: Ints, step: int, random: np.random.Generator) 
         part[np.argsort(-lengths[part], kind="stable")]
         for part in (order[start : start + STEPS_SORTED * step] for start in range(0, len(order), STEPS_SORTED * step))
     ]
-    together = np.concatenate([*sorted_, order[:0]])
+    joined = np.concatenate([*sorted_, order[:0]])
     full = len(order) // step
-    steps = together[: full * step].reshape(full, step)[random.permutation(full)]
-    return np.concatenate([steps.ravel(), together[full * step :]])
+    steps = joined[: full * step].reshape(full, step)[random.permutation(full)]
+    return np.concatenate([steps.ravel(), joined[full * step :]])
 
 
 def balanced(order: Ints, lengths: Ints, batch: int, world: int) -> Ints:

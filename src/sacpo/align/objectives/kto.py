@@ -8,19 +8,19 @@ from functools import partial
 import numpy as np
 import torch
 
-from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, LayRows, Metrics
 from sacpo.align.objectives.pairs import real_tokens, token_metrics
 from sacpo.align.objectives.registry import Made, Parts
 from sacpo.align.reference.source import Reference
 from sacpo.align.reference.start import has_dropout
 from sacpo.data.packing import Rows, Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
-from sacpo.data.tokenize import TokenLabelled, tokenize_labelled
+from sacpo.data.tokenize import TokenLabelled, completion_trees, tokenize_labelled
 from sacpo.errors import DataError
 from sacpo.losses.agreement import check_continuation
 from sacpo.losses.head import TokenStatistics
 from sacpo.losses.kto import kl_estimate, kto_loss
-from sacpo.losses.logps import bare, completion_logps
+from sacpo.losses.logps import completion_logps, unwrapped
 from sacpo.losses.past import ContinuedRow, KeptRow
 from sacpo.recipe.algorithms import Weight
 from sacpo.system import processes
@@ -143,14 +143,14 @@ class KtoObjective:
         *,
         beta: float,
         weights: tuple[float, float],
-        layout: Layout,
+        layout: LayRows,
         continuing: Continuing | None = None,
         statistics: bool = False,
     ) -> None:
         self.continuing = continuing
         self.ids = [record.id for record in records]
-        self.trees = [Tree(record.prompt, (record.completion,)) for record in records]
-        self.together = couples([record.prompt for record in records])
+        self.trees = completion_trees(records)
+        self.pair_groups = couples([record.prompt for record in records])
         self.mismatches = mismatches
         self.reference, self.ref_mismatched = reference.reshape(2, -1)
         self.labels = torch.tensor([record.label for record in records])
@@ -252,6 +252,7 @@ def make(parts: Parts) -> Made:
     else:
         weights = class_weights(labels, step.desirable_weight, step.undesirable_weight)
     mismatches = mismatched_trees(tokens, job.seed, job.max_length)
+    own = completion_trees(tokens)
     # both completions of a prompt as branches, so that the reference pass computes it once
     trees = [Tree(r.prompt, (r.completion, m.completions[0])) for r, m in zip(tokens, mismatches, strict=True)]
     logps = reference.logps(trees, [record.id for record in tokens], pairing_seed=job.seed)
@@ -262,7 +263,7 @@ def make(parts: Parts) -> Made:
         beta=parts.beta,
         weights=weights,
         layout=reference.layout(trees),
-        continuing=continuing(reference, [Tree(r.prompt, (r.completion,)) for r in tokens], mismatches),
+        continuing=continuing(reference, own, mismatches),
         statistics=reference.statistics,
     )
     return objective, {
@@ -286,5 +287,5 @@ def continuing(reference: Reference, trees: Sequence[Tree], others: Sequence[Tre
     short = sum(len(tree.prompt) for tree in trees) < LONG_PROMPT * len(trees)
     if short or has_dropout(reference.policy):
         return None
-    agrees = check_continuation(bare(reference.policy), trees, others, pad_id=reference.pad_id)
+    agrees = check_continuation(unwrapped(reference.policy), trees, others, pad_id=reference.pad_id)
     return partial(continuing_row, pad_id=reference.pad_id) if agrees else None

@@ -15,7 +15,7 @@ T = TypeVar("T")
 Forward = Callable[[Callable[[PreTrainedModel], T]], T]
 """Calls a function of the bare model inside autocast and whatever wraps the model (DDP, FSDP)."""
 
-Layout = Callable[[Sequence[Tree]], Rows]
+LayRows = Callable[[Sequence[Tree]], Rows]
 """Lays token trees out in rows: one completion a row, or packed."""
 
 Metrics = dict[str, tuple[torch.Tensor, int]]
@@ -75,7 +75,7 @@ class Objective(Protocol):
         """The records' tokens, in order."""
 
     @property
-    def together(self) -> Sequence[int] | None:
+    def pair_groups(self) -> Sequence[int] | None:
         """Which neighbours stay neighbours in a random order, see `EpochShuffle`; None: none do."""
 
     @property

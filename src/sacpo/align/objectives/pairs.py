@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Layout, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, LayRows, Metrics
 from sacpo.align.objectives.registry import Made, Parts
 from sacpo.data.packing import Rows, Tree
 from sacpo.data.records import Pair
@@ -73,11 +73,11 @@ class PairObjective:
         reference: torch.Tensor,
         *,
         beta: float,
-        layout: Layout,
+        layout: LayRows,
         statistics: bool = False,
     ) -> None:
         self.ids = [pair.id for pair in pairs]
-        self.together = None
+        self.pair_groups = None
         self.trees = pair_trees(pairs)
         self.reference = reference.view(-1, 2)
         self.tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])

@@ -8,7 +8,6 @@ member of a sweep of beta.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -22,8 +21,9 @@ from sacpo.align.reference.score import Score, score_all
 from sacpo.data.packing import Tree
 from sacpo.errors import ModelError, RunError
 from sacpo.system import processes
+from sacpo.system.files import content_key, replacing
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import content_key, machine_errors
 
 NOTE = "key and sha256"
 """The one entry of a cached file's metadata."""
@@ -91,13 +91,10 @@ def reference_logps(
 
 
 def _write(path: Path, key: str, values: torch.Tensor) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with machine_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
         save_file({"logps": values}, temporary, metadata={NOTE: _note(key, values)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
 
 def _read(path: Path, key: str) -> torch.Tensor:

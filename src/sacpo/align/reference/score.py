@@ -11,9 +11,9 @@ from torch import nn
 from transformers import TrainingArguments
 
 from sacpo.align.adapters import adapter_off
-from sacpo.align.objectives.objective import Layout
+from sacpo.align.objectives.objective import LayRows
 from sacpo.data.packing import Tree
-from sacpo.losses.logps import bare, completion_logps
+from sacpo.losses.logps import completion_logps, unwrapped
 from sacpo.system import processes
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import Progress
@@ -22,7 +22,9 @@ Score = Callable[[Sequence[Tree]], torch.Tensor]
 """Log-probs of the trees' completions in order, in nats. Shape: (completions,)."""
 
 
-def scorer(model: nn.Module, layout: Layout, precision: torch.dtype | None = None, *, reference: bool = False) -> Score:
+def scorer(
+    model: nn.Module, layout: LayRows, precision: torch.dtype | None = None, *, reference: bool = False
+) -> Score:
     """Return a function from token trees to their completions' log-probs.
 
     Args:
@@ -31,7 +33,7 @@ def scorer(model: nn.Module, layout: Layout, precision: torch.dtype | None = Non
         precision: The type of autocast; None: the weights' own.
         reference: Turn a peft model's adapter off.
     """
-    policy = bare(model)
+    policy = unwrapped(model)
     device = policy.device
 
     def score(trees: Sequence[Tree]) -> torch.Tensor:

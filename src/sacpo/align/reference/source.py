@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, TrainingArguments
 
-from sacpo.align.engine.layout import Chosen, Layouts, choose_layout
+from sacpo.align.engine.layout import LayoutName, RowLayout, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.objective import Layout
+from sacpo.align.objectives.objective import LayRows
 from sacpo.align.reference.cached import reference_key, reference_logps
 from sacpo.align.reference.score import Score, autocast_type, scorer
 from sacpo.data.packing import Tree
 from sacpo.losses.head import split_model
-from sacpo.losses.logps import bare
+from sacpo.losses.logps import unwrapped
 from sacpo.system.progress import Progress
 
 UNSPLIT = "the head cannot be split from this model: all logits of a device batch are computed, which takes memory"
@@ -47,13 +47,13 @@ class Reference:
     policy: nn.Module
     arguments: TrainingArguments
     cache: Path | None
-    wanted: Layouts
+    wanted: LayoutName
     pad_id: int
     progress: Progress
     statistics: bool = False
     other: PreTrainedModel | None = None
     adapter: bool = False
-    chosen: Chosen | None = None
+    chosen: RowLayout | None = None
 
     @cached_property
     def weights(self) -> str:
@@ -65,23 +65,23 @@ class Reference:
         """Trees of a forward pass."""
         return self.arguments.per_device_train_batch_size
 
-    def layout(self, trees: Sequence[Tree]) -> Layout:
+    def layout(self, trees: Sequence[Tree]) -> LayRows:
         """Return the row layout, chosen on the first trees asked for."""
         if self.chosen is None:
             asked = self.job.base.attn_implementation
             compiled, precision = self.arguments.torch_compile, autocast_type(self.arguments)
             choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
-            models = [bare(self.policy), *([] if self.other is None else [self.other])]
+            models = [unwrapped(self.policy), *([] if self.other is None else [self.other])]
             found = [choose(self.wanted, model, trees, self.pad_id, self.progress) for model in models]
             self.chosen = min(found, key=lambda chosen: chosen.rank)
-            if split_model(bare(self.policy)) is None:
+            if split_model(unwrapped(self.policy)) is None:
                 self.progress.notice(f"{self.job.name}: {UNSPLIT}")
         return self.chosen.rows
 
     @property
     def checkpointing(self) -> bool:
         """Whether the policy's activations are computed again in the backward pass."""
-        return self.arguments.gradient_checkpointing or bare(self.policy).is_gradient_checkpointing
+        return self.arguments.gradient_checkpointing or unwrapped(self.policy).is_gradient_checkpointing
 
     def scorer(self) -> Score:
         """Return the reference as a function from trees to log-probs."""
@@ -109,7 +109,7 @@ class Reference:
 
     def describe(self) -> dict[str, Any]:
         """Return everything beside weights and tokens that a value depends on."""
-        model = bare(self.policy if self.other is None else self.other)
+        model = unwrapped(self.policy if self.other is None else self.other)
         return {
             "template": self.job.base.template,
             "layout": self.chosen.name if self.chosen else None,

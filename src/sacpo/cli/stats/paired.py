@@ -11,7 +11,7 @@ from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
 from sacpo.stats.labels import REFUSAL, UNSAFE
 from sacpo.stats.paired import Values, adjusted, compared
-from sacpo.stats.tests import RATES, Bounds
+from sacpo.stats.significance import RATES, Bounds
 from sacpo.stats.verdicts import prompt_values
 
 EVEN = 0.5

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sacpo.cli.stats.rows import read_rows, verdict_of
-from sacpo.data.answers import answers_of_models
+from sacpo.data.answers import ANSWERS, BASELINE, answers_of_models
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.judging.llm.store import Store
 from sacpo.judging.people.raters import HUMAN
 
-VERDICTS, ANSWERS, STORE = "verdicts.jsonl", "answers.jsonl", "verdicts.sqlite"
-BESIDE = (ANSWERS, "baseline.jsonl")
+VERDICTS, STORE = "verdicts.jsonl", "verdicts.sqlite"
+BESIDE = (ANSWERS, BASELINE)
 """Answers that 'judge' keeps beside its verdicts."""
 SQLITE = b"SQLite format 3\0"
 

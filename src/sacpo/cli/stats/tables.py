@@ -21,7 +21,7 @@ from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats.majority import majority
 from sacpo.stats.rates import rates_json, refusal_tables, refusals_apart
 from sacpo.stats.report import stats_tables
-from sacpo.stats.tests import minimum_detectable_difference, within
+from sacpo.stats.significance import minimum_detectable_difference, within
 from sacpo.stats.unread import unread_rows
 from sacpo.stats.verdicts import unique
 

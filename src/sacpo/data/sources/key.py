@@ -5,7 +5,7 @@ from __future__ import annotations
 from sacpo.data.sources.files import check_file, local, looks_local
 from sacpo.data.sources.hub import hub_commit, hub_path
 from sacpo.recipe.schema import SourceSpec
-from sacpo.system.runs import content_key, file_hash
+from sacpo.system.files import content_key, file_hash
 
 
 def source_key(spec: SourceSpec) -> str:

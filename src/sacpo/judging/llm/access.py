@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sacpo.errors import RunError
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.recipe.address import ALLOWED, OPENAI, URL_VARIABLE, fault_of, is_local
 from sacpo.recipe.llm import plain_key
 
@@ -22,7 +22,7 @@ PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 CERTIFICATES = {"SSL_CERT_FILE": Path.is_file, "SSL_CERT_DIR": Path.is_dir}
 
 
-def check_access(judge: LlmJudge) -> str:
+def check_access(judge: LlmJudgeConfig) -> str:
     """Return the key of a judge's endpoint, "" for none, and check what the environment does to its requests.
 
     Nothing is sent.
@@ -64,7 +64,7 @@ def proxy_of(address: str) -> str:
     return next((_variable(scheme) for scheme in (parts.scheme, "all") if known.get(scheme)), "")
 
 
-def client_of(judge: LlmJudge, key: str, *, blocking: bool = False) -> Any:
+def client_of(judge: LlmJudgeConfig, key: str, *, blocking: bool = False) -> Any:
     """Return the client that asks; `check_access` has passed.
 
     Args:
@@ -92,7 +92,7 @@ def client_of(judge: LlmJudge, key: str, *, blocking: bool = False) -> Any:
         ) from error
 
 
-def key_of(judge: LlmJudge) -> str:
+def key_of(judge: LlmJudgeConfig) -> str:
     """Return the key of a judge's endpoint, "" where it needs none.
 
     Raises:

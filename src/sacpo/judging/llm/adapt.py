@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.render import Message, schema
 from sacpo.judging.llm.said import Said
 
@@ -50,7 +50,7 @@ class Shape:
     without: frozenset[str] = frozenset()
     system: bool = True
 
-    def body(self, judge: LlmJudge, messages: Sequence[Message], max_tokens: int, repeat: int) -> dict[str, Any]:
+    def body(self, judge: LlmJudgeConfig, messages: Sequence[Message], max_tokens: int, repeat: int) -> dict[str, Any]:
         """Return the body of a request."""
         body: dict[str, Any] = {"model": judge.model, "messages": self._turns(messages), self.tokens: max_tokens}
         if judge.temperature is not None and "temperature" not in self.without:
@@ -86,10 +86,10 @@ class Change:
     shape: Shape
 
 
-Line = Callable[[Shape, LlmJudge, Mapping[str, Any], Said], Change | None]
+Line = Callable[[Shape, LlmJudgeConfig, Mapping[str, Any], Said], Change | None]
 
 
-def changed(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) -> Change | None:
+def changed(shape: Shape, judge: LlmJudgeConfig, body: Mapping[str, Any], said: Said) -> Change | None:
     """Return what to ask instead of a refused request; None where no line of the table fits.
 
     A line fits once: it takes away, or renames, what the request holds.
@@ -106,13 +106,13 @@ def _names(said: Said, field: str) -> bool:
     return re.search(word, said.param or said.text) is not None
 
 
-def _extra(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) -> Change | None:
+def _extra(shape: Shape, judge: LlmJudgeConfig, body: Mapping[str, Any], said: Said) -> Change | None:
     sent = [name for name in judge.extra if name in body and name not in shape.without]
     name = next((name for name in sent if _names(said, name)), None)
     return None if name is None else _left_out(shape, name)
 
 
-def _format(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) -> Change | None:
+def _format(shape: Shape, judge: LlmJudgeConfig, body: Mapping[str, Any], said: Said) -> Change | None:
     if shape.form == TEXT or not _FORMAT.search(said.param or said.text):
         return None
     if shape.form == SCHEMA and _BY_TYPE.search(said.words.casefold()):
@@ -120,20 +120,20 @@ def _format(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) 
     return Change("response_format", "asked for text", replace(shape, form=TEXT))
 
 
-def _tokens(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) -> Change | None:
+def _tokens(shape: Shape, judge: LlmJudgeConfig, body: Mapping[str, Any], said: Said) -> Change | None:
     if shape.tokens == NEW or not (_names(said, OLD) or _names(said, NEW)):
         return None
     return Change(OLD, f"sent as {NEW}", replace(shape, tokens=NEW))
 
 
 def _option(name: str) -> Line:
-    def line(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) -> Change | None:
+    def line(shape: Shape, judge: LlmJudgeConfig, body: Mapping[str, Any], said: Said) -> Change | None:
         return _left_out(shape, name) if name in body and _names(said, name) else None
 
     return line
 
 
-def _system(shape: Shape, judge: LlmJudge, body: Mapping[str, Any], said: Said) -> Change | None:
+def _system(shape: Shape, judge: LlmJudgeConfig, body: Mapping[str, Any], said: Said) -> Change | None:
     if not shape.system or not _SYSTEM.search(said.text):
         return None
     return Change("the system role", "its text stands in the user's turn", replace(shape, system=False))

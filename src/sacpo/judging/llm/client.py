@@ -19,7 +19,7 @@ from sacpo.errors import RunError
 from sacpo.judging.llm.access import check_access, client_of, proxy_of
 from sacpo.judging.llm.adapt import SCHEMA, TEXT, Change, Shape, changed
 from sacpo.judging.llm.budget import Ledger, estimated_tokens
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.render import Message
 from sacpo.judging.llm.response import ErrorInside, Nonsense, Reply, read_reply
 from sacpo.judging.llm.said import Said, about_every_request, about_one_question, bounded, said
@@ -90,12 +90,12 @@ class Adaptation:
 class Manner:
     """How one endpoint is asked: it changes when the endpoint refuses something, and judges may share it."""
 
-    def __init__(self, judge: LlmJudge, tell: Callable[[Adaptation], object] = lambda _: None) -> None:
+    def __init__(self, judge: LlmJudgeConfig, tell: Callable[[Adaptation], object] = lambda _: None) -> None:
         self.shape = Shape(SCHEMA if judge.structured else TEXT)
         self.adaptations: list[Adaptation] = []
         self._tell = tell
 
-    def change(self, judge: LlmJudge, change: Change, words: str) -> None:
+    def change(self, judge: LlmJudgeConfig, change: Change, words: str) -> None:
         """Ask differently from now on."""
         self.shape = change.shape
         self.adaptations.append(Adaptation(judge.name, change.field, change.instead, words))
@@ -124,7 +124,9 @@ class Endpoint:
         RunError, RecipeError: See `sacpo.judging.llm.access.check_access`.
     """
 
-    def __init__(self, judge: LlmJudge, ledger: Ledger, pace: Pace | None = None, manner: Manner | None = None) -> None:
+    def __init__(
+        self, judge: LlmJudgeConfig, ledger: Ledger, pace: Pace | None = None, manner: Manner | None = None
+    ) -> None:
         import openai  # takes most of a second, so only who judges pays for it
 
         self.judge, self.ledger = judge, ledger

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.answers import distinct_answers, read_answers
+from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers, read_answers
 from sacpo.data.records import Answer, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError
 from sacpo.judging.llm.budget import Budget, CostEstimate
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import AB, BA, estimates, plan
 from sacpo.judging.llm.run import JudgeRun, judge_llm
 from sacpo.judging.llm.store import Store
@@ -23,18 +22,20 @@ from sacpo.judging.rubric import Rubric
 from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
 from sacpo.measure.measures import measure
 from sacpo.stats.verdicts import summarise
+from sacpo.system.files import write_json
+from sacpo.system.locks import locked
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import MANIFEST, machine_errors, write_json
+from sacpo.system.runs import MANIFEST
 
-STORE, LOCK = "verdicts.sqlite", ".lock"
-ANSWERS, BASELINE, JUDGING = "answers.jsonl", "baseline.jsonl", "judging.json"
+STORE, JUDGING, LOCK = "verdicts.sqlite", "judging.json", ".lock"
 
 
 def judge_files(
     answers: Path | Sequence[Answer],
     baseline: Path | Sequence[Answer] | None,
     out: Path,
-    judges: Sequence[LlmJudge],
+    judges: Sequence[LlmJudgeConfig],
     rubric: Rubric | Sequence[Rubric] | None = None,
     *,
     orders: Sequence[str] = (AB, BA),
@@ -103,7 +104,7 @@ def estimate_files(
     answers: Path | Sequence[Answer],
     baseline: Path | Sequence[Answer] | None,
     out: Path,
-    judges: Sequence[LlmJudge],
+    judges: Sequence[LlmJudgeConfig],
     rubric: Rubric | Sequence[Rubric] | None = None,
     *,
     orders: Sequence[str] = (AB, BA),
@@ -150,7 +151,7 @@ def _keep_answers(out: Path, questions: Sequence[Question]) -> None:
         (out / BASELINE).unlink(missing_ok=True)
 
 
-def _panel(judges: Sequence[LlmJudge], rubric: Rubric | Sequence[Rubric] | None) -> list[LlmJudge]:
+def _panel(judges: Sequence[LlmJudgeConfig], rubric: Rubric | Sequence[Rubric] | None) -> list[LlmJudgeConfig]:
     if rubric is None:
         return list(judges)
     rubrics = [rubric] if isinstance(rubric, Rubric) else list(rubric)
@@ -199,21 +200,13 @@ def _categories(run: JudgeRun, store: Store) -> dict[str, dict[str, int]]:
     return {judge: dict(sorted(counts[judge].items())) for judge in sorted(counts)}
 
 
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def _locked(out: Path) -> AbstractContextManager[None]:
     """Hold the folder: two processes that judge into one would pay for everything twice."""
     if (out / MANIFEST).is_file():
         raise RunError("the output folder holds another stage's result", where=out, do="give a new folder")
-    with machine_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / LOCK).open("a+")
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise RunError(
-                "another process is judging into this folder",
-                where=out,
-                do="wait until it has finished, or name another folder",
-            ) from error
-        yield
+    return locked(
+        out / LOCK,
+        "another process is judging into this folder",
+        where=out,
+        do="wait until it has finished, or name another folder",
+    )

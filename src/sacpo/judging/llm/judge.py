@@ -12,7 +12,7 @@ from sacpo.recipe.address import OPENAI, endpoint_of
 
 
 @dataclass(frozen=True)
-class LlmJudge:
+class LlmJudgeConfig:
     """A language model that judges by a rubric, on any endpoint that speaks OpenAI's chat completions.
 
     Attributes:

@@ -10,7 +10,7 @@ from sacpo.data.records import Verdict
 from sacpo.errors import RunError
 from sacpo.judging.llm.budget import Budget, Usage
 from sacpo.judging.llm.client import Manner
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.run import BUDGET, Missing, judge_llm
 from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Question
@@ -33,7 +33,7 @@ class Panel:
 
     def __init__(
         self,
-        judges: Sequence[LlmJudge],
+        judges: Sequence[LlmJudgeConfig],
         store: Path,
         *,
         orders: Sequence[str],

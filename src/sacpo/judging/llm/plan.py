@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
 from sacpo.judging.llm.budget import Budget, CostEstimate, estimated_tokens
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.render import messages
 from sacpo.judging.parse import Reading, Unparsed
-from sacpo.judging.question import Question
+from sacpo.judging.question import Question, verdict_on
 from sacpo.judging.rubric import Form
-from sacpo.system.runs import content_key
+from sacpo.system.files import content_key
 
 AB, BA = "ab", "ba"
 KEY_VERSION = 1
@@ -24,7 +25,7 @@ KEY_VERSION = 1
 class Ask:
     """One thing to ask; those with the same key are asked once."""
 
-    judge: LlmJudge
+    judge: LlmJudgeConfig
     question: Question
     order: str
     repeat: int
@@ -46,33 +47,14 @@ class Ask:
         outcome = Outcome.TIE if said.winner == "tie" else Outcome.WIN if said.winner == own else Outcome.LOSS
         return self._verdict(outcome=outcome, score=None if said.scores is None else said.scores[self.order == BA])
 
-    def _verdict(
-        self, *, outcome: Outcome | None = None, score: float | None = None, label: str = "", reason: str = ""
-    ) -> Verdict:
-        prompt, answer = self.question.prompt, self.question.answer
-        baseline = self.question.baseline if self.judge.rubric.pairwise else None
-        return Verdict(
-            prompt_id=prompt.id,
-            cluster=prompt.cluster,
-            category=prompt.category,
-            kind=prompt.kind,
-            model=answer.model,
-            criterion=self.judge.criterion,
-            judge=self.judge.name,
-            answer_hash=answer.hash,
-            baseline="" if baseline is None else baseline.model,
-            baseline_hash="" if baseline is None else baseline.hash,
-            outcome=outcome,
-            score=score,
-            label=label,
-            order=self.order,
-            repeat=self.repeat,
-            sample=answer.sample,
-            reason=reason,
-        )
+    def _verdict(self, **said: Any) -> Verdict:
+        asked = {"order": self.order, "repeat": self.repeat}
+        return verdict_on(self.question, self.judge, compared=self.judge.rubric.pairwise, **asked, **said)
 
 
-def plan(judges: Sequence[LlmJudge], questions: Sequence[Question], orders: Sequence[str], repeats: int) -> list[Ask]:
+def plan(
+    judges: Sequence[LlmJudgeConfig], questions: Sequence[Question], orders: Sequence[str], repeats: int
+) -> list[Ask]:
     """Return everything to ask, both orders of a question next to each other.
 
     Args:
@@ -125,7 +107,7 @@ def estimates(asks: Sequence[Ask], known: frozenset[str] | set[str], budget: Bud
     return found
 
 
-def _key(settings: dict[str, object], judge: LlmJudge, question: Question, order: str, repeat: int) -> str:
+def _key(settings: dict[str, object], judge: LlmJudgeConfig, question: Question, order: str, repeat: int) -> str:
     baseline = question.baseline if judge.rubric.pairwise else None
     return content_key(
         {
@@ -139,7 +121,9 @@ def _key(settings: dict[str, object], judge: LlmJudge, question: Question, order
     )
 
 
-def _check(judges: Sequence[LlmJudge], questions: Sequence[Question], orders: Sequence[str], repeats: int) -> None:
+def _check(
+    judges: Sequence[LlmJudgeConfig], questions: Sequence[Question], orders: Sequence[str], repeats: int
+) -> None:
     names = [(judge.name, judge.criterion) for judge in judges]
     if not judges or len(set(names)) < len(names):
         raise DataError(

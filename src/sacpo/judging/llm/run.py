@@ -12,7 +12,7 @@ from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError, RecipeError, RunError, UserError
 from sacpo.judging.llm.budget import Budget, BudgetSpent, CostEstimate, Ledger, Usage
 from sacpo.judging.llm.client import Adaptation, Endpoint, Manner, Pace, QuestionRefused, RequestFailed
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import AB, BA, Ask, by_key, estimates, plan
 from sacpo.judging.llm.render import Message, mark, messages, reminded, shown
 from sacpo.judging.llm.response import FILTER, REFUSAL
@@ -20,8 +20,8 @@ from sacpo.judging.llm.store import Store, UnreadReply, said_of
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.question import Question
 from sacpo.stats.verdicts import question as asked_by
+from sacpo.system.files import content_key
 from sacpo.system.progress import QUIET, Progress, Task
-from sacpo.system.runs import content_key
 
 FAILURES_IN_A_ROW = 10
 BUDGET = "budget spent"
@@ -68,7 +68,7 @@ class JudgeRun:
 
 
 def judge_llm(
-    judges: Sequence[LlmJudge],
+    judges: Sequence[LlmJudgeConfig],
     questions: Sequence[Question],
     store: Store,
     *,
@@ -226,7 +226,7 @@ class _Asking:
         """What endpoints refused."""
         return [one for manner in self._manners.values() for one in manner.adaptations]
 
-    async def all(self, judges: Sequence[LlmJudge], todo: dict[str, list[Ask]]) -> dict[str, str]:
+    async def all(self, judges: Sequence[LlmJudgeConfig], todo: dict[str, list[Ask]]) -> dict[str, str]:
         """Ask the open questions; return the keys that stay open with the reason."""
         panel: list[_Panelist] = []
         try:
@@ -249,7 +249,7 @@ class _Asking:
             missing.update(dict.fromkeys((key for key, _ in panelist.open), panelist.stopped))
         return missing
 
-    def _endpoint(self, judge: LlmJudge) -> Endpoint:
+    def _endpoint(self, judge: LlmJudgeConfig) -> Endpoint:
         """Return a judge's endpoint: one model has one rate limit, and one way to be asked for the same settings."""
         limits = judge.requests_per_minute, judge.tokens_per_minute
         pace = self._paces.setdefault((judge.endpoint, judge.model, judge.api_key_env, *limits), Pace(*limits))

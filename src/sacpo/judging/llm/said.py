@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sacpo.errors import RunError
 from sacpo.judging.llm.access import proxy_of
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.system.visible import visible
 
 LONGEST = 300
@@ -150,7 +150,7 @@ def about_one_question(said: Said, max_tokens: int) -> str | None:
     return TOO_LONG
 
 
-def about_every_request(said: Said, judge: LlmJudge, location: str = "") -> RunError | None:
+def about_every_request(said: Said, judge: LlmJudgeConfig, location: str = "") -> RunError | None:
     """Return the error of what no other request mends: a key, an account, an address; None: it is none of these.
 
     Args:

@@ -85,7 +85,7 @@ def plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
-def bare(line: str) -> str:
+def unmarked(line: str) -> str:
     """Return a line without the marks of Markdown around its words."""
     line = re.sub(r"^\s*[-–—•>+]\s+", "", line.translate(_MARKDOWN))
     return line.strip().strip("|_").strip()
@@ -102,8 +102,8 @@ def lines(text: str) -> Iterator[tuple[int, str]]:
     end = 0
     for line in text.split("\n"):
         end += len(line) + 1
-        if bare(line):
-            yield end, bare(line)
+        if unmarked(line):
+            yield end, unmarked(line)
 
 
 def without_thoughts(text: str) -> tuple[str, bool]:
@@ -156,7 +156,7 @@ def winners(text: str) -> Iterator[Found]:
         marks = [*re.finditer(r"\[\[\s*(a|b|c|tie)\s*\]\]", line, re.IGNORECASE)]
         for mark in marks:
             yield Found(start + mark.end(), line[: mark.end()].strip(), winner(mark[1]))
-        if not marks and (found := _WINNER.fullmatch(bare(line))):
+        if not marks and (found := _WINNER.fullmatch(unmarked(line))):
             yield Found(start + len(line), line.strip(), winner(found[1]))
         start += len(line) + 1
 

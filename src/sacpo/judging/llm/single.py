@@ -13,7 +13,7 @@ from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import CostEstimate
 from sacpo.judging.llm.files import STORE, estimate_files, judge_files
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import incomplete
 from sacpo.judging.llm.run import Missing
 from sacpo.judging.llm.specs import budget_of, check_panel, judge_of
@@ -113,7 +113,7 @@ def estimate_llms(
     )
 
 
-def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudge]:
+def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudgeConfig]:
     """Return every judge with every rubric."""
     names = spec.rubrics or ((criterion,) if criterion else ())
     if not names:

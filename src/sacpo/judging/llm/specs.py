@@ -8,7 +8,7 @@ from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Price
-from sacpo.judging.llm.judge import LlmJudge
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.rubric import Rubric, load_rubric
 from sacpo.recipe.address import endpoint_of
 from sacpo.recipe.llm import BudgetSpec, LlmSpec
@@ -29,10 +29,10 @@ def asked_of(spec: LlmSpec) -> dict[str, Any]:
     return {**spec.model_dump(mode="json", include=ASKED), "base_url": endpoint_of(spec.base_url)}
 
 
-def judge_of(spec: LlmSpec, rubric: Rubric) -> LlmJudge:
+def judge_of(spec: LlmSpec, rubric: Rubric) -> LlmJudgeConfig:
     """Return the judge that a description and a rubric make."""
     settings = {name: getattr(spec, name) for name in type(spec).model_fields if name not in OWN}
-    return LlmJudge(rubric=rubric, name=spec.title, **settings)
+    return LlmJudgeConfig(rubric=rubric, name=spec.title, **settings)
 
 
 def budget_of(spec: BudgetSpec, judges: Sequence[LlmSpec]) -> Budget:

@@ -21,7 +21,7 @@ from typing import Any, Self
 from sacpo.data.records import Verdict, text_hash
 from sacpo.errors import MachineError, RunError
 from sacpo.stats.verdicts import question as asked_by
-from sacpo.system.runs import machine_errors
+from sacpo.system.machine import machine_errors
 
 SCHEMA = 1
 WAIT_SECONDS = 30.0

@@ -20,7 +20,8 @@ from safetensors.torch import save_file
 from sacpo.errors import ModelError
 from sacpo.models.adapters.folder import AGAIN, CONFIG, ENDS, PREFIX, WEIGHTS, config_of, unplain
 from sacpo.models.adapters.stack import DESCRIPTION, Stack, describe
-from sacpo.system.runs import machine_errors, write_atomic, write_json
+from sacpo.system.files import write_atomic, write_json
+from sacpo.system.machine import machine_errors
 
 DEFAULT_ALPHA = 8  # peft's
 SIDES = dict(zip(ENDS, (0, 1, 0, 1), strict=True))

@@ -33,7 +33,7 @@ from sacpo.models.adapters.folder import (
     read_json,
     unplain,
 )
-from sacpo.system.runs import content_key, file_hash
+from sacpo.system.files import content_key, file_hash
 
 __all__ = [
     "CONFIG",

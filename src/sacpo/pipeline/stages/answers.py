@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.answer.generate import ANSWERS, generate_answers
+from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import kl_terms, score_answers
 from sacpo.answer.vllm import VllmModel, uses_vllm
+from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
 from sacpo.merge.source import Checkpoint, Merge, ModelSource
 from sacpo.models.loading import has_adapters, resolve_device
@@ -20,7 +21,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
-from sacpo.system.runs import machine_errors
+from sacpo.system.machine import machine_errors
 
 SAMPLES = "samples.jsonl"
 SCORED = 64

@@ -13,7 +13,7 @@ from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.tools import Tools
 from sacpo.report.card import model_card
 from sacpo.report.results import parse_results
-from sacpo.system.runs import write_atomic
+from sacpo.system.files import write_atomic
 
 NONE = "No model meets every constraint: none was chosen. The report names the nearest.\n"
 

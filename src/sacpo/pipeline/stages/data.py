@@ -19,7 +19,7 @@ from sacpo.pipeline.outside import Source
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import DataSpec, PromptsSpec, WorldSpec
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 from sacpo.world import World
 
 TRAIN, HELDOUT, REPORT, PROMPTS = "train.jsonl", "heldout.jsonl", "report.json", "prompts.jsonl"

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from sacpo.answer.generate import ANSWERS, generate_answers
+from sacpo.answer.generate import generate_answers
+from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, Kind
 from sacpo.judging.kinds.oracle import world_scores
 from sacpo.merge.source import Checkpoint
@@ -20,7 +21,7 @@ from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import BaseSpec, TheorySpec, WorldSpec
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
 from sacpo.world import World
 

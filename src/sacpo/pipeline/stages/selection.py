@@ -13,7 +13,7 @@ from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 
 SELECTION = "selection.json"
 

@@ -23,7 +23,7 @@ from sacpo.pipeline.stages.data import Data, Records
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.recipe.schema import BaseSpec, LoraSpec, SftSpec, StepSpec, TrainingSpec, WorldSpec
 from sacpo.system import processes
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 from sacpo.world import World
 
 SCORES, SUMMARY, CURVE = "scores.json", "summary.json", "metrics.jsonl"

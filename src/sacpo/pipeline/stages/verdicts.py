@@ -15,7 +15,7 @@ from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.tools import Readable, Tools
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 
 AnswerSource = Answers | Readable[list[Answer]]
 """Where answers come from: a stage, or a file of a single verb."""

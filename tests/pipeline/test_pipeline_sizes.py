@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from sacpo import parse_recipe
-from sacpo.pipeline.plan import trainings
 from sacpo.pipeline.run import plan
+from sacpo.pipeline.sizes import trainings
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sacpo.errors import DataError
-from sacpo.stats.tests import difference_sd, holm, minimum_detectable_difference, sign_flip_test, sign_test
+from sacpo.stats.significance import difference_sd, holm, minimum_detectable_difference, sign_flip_test, sign_test
 
 
 def test_sign_test_by_hand() -> None:
