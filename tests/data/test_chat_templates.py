@@ -70,7 +70,7 @@ def test_a_generation_prompt_that_no_finished_answer_has_is_refused_with_the_row
 
 def test_thoughts_whose_marks_are_special_tokens_need_a_word() -> None:
     """The generation prompt ends with `<think>`, and so begins one answer: as text it is not the template's token."""
-    chat = THINKING.replace("{% if m.role == 'assistant' %}", "{% if m.role == 'assistant' and '</' not in m.content %}")
+    chat = THINKING.replace("== 'assistant' %}", "== 'assistant' and '</' not in m.content %}")
     tokenizer = byte_level(TURNS, eos="<|im_end|>", chat=chat)
     pair = Pair(QUESTION, "<think>\nHm.\n</think>\n\nOn the mat.", "the cat")
     with pytest.raises(DataError) as caught:
