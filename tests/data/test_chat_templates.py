@@ -68,6 +68,20 @@ def test_a_generation_prompt_that_no_finished_answer_has_is_refused_with_the_row
     assert tokenize_prompt(QUESTION, template, tokenizer)  # it can still be answered
 
 
+def test_thoughts_whose_marks_are_special_tokens_need_a_word() -> None:
+    """The generation prompt ends with `<think>`, and so begins one answer: as text it is not the template's token."""
+    chat = THINKING.replace("== 'assistant' %}", "== 'assistant' and '</' not in m.content %}")
+    tokenizer = byte_level(TURNS, eos="<|im_end|>", chat=chat)
+    pair = Pair(QUESTION, "<think>\nHm.\n</think>\n\nOn the mat.", "the cat")
+    with pytest.raises(DataError) as caught:
+        tokenize_pairs([pair], tokenizer, make_template("chat", tokenizer), max_length=999, too_long="drop")
+    assert "'<think>'" in str(caught.value) and "special_tokens_in_text: true" in str(caught.value)
+    template = make_template("chat", tokenizer, special_tokens_in_text=True)
+    (found,), _ = tokenize_pairs([pair], tokenizer, template, max_length=999, too_long="drop")
+    assert tokenizer.decode(found.chosen) == "Hm.\n</think>\n\nOn the mat.<|im_end|>"
+    assert tokenizer.decode(found.rejected) == "\n</think>\n\nthe cat<|im_end|>"
+
+
 def test_a_system_text_that_moves_when_the_answer_stands_there_is_refused() -> None:
     """Some templates write the system text in front of the dialogue's last turn, if that is the user's."""
     chat = (

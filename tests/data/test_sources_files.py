@@ -72,6 +72,20 @@ def test_rows_name_the_line_that_they_begin_on(tmp_path: Path) -> None:
         assert [row.source for row in rows] == [f"x:{name}:{n}" for n in numbers]
 
 
+def test_rows_in_the_only_value_of_an_object(tmp_path: Path) -> None:
+    """Both rows are found, with their own lines; what stands beside them in the object is not left out in silence."""
+    path = tmp_path / "wrapped.json"
+    path.write_text('{"data": [\n{"prompt": "Q"},\n{"prompt": "R"}\n]}\n')
+    assert [(row.data, row.place) for row in read_file(path, "x")] == [
+        ({"prompt": "Q"}, f"{path}, line 2"),
+        ({"prompt": "R"}, f"{path}, line 3"),
+    ]
+    path.write_text('{"data": [{"prompt": "Q"}],\n"more": 1}')
+    with pytest.raises(DataError) as caught:
+        list(read_file(path, "x"))
+    assert 'more than "data"' in str(caught.value)
+
+
 def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     chat = [{"prompt": "Q", "chosen": [{"role": "assistant", "content": "A"}], "rejected": None}]
@@ -106,6 +120,7 @@ FILE_ERRORS = [
     ("rows.json", '[{"prompt": "Q"},\n', ["malformed JSON", "line 2"]),
     ("rows.json", '[{"prompt": "Q"}]\n[]', ["text after the list", "line 2"]),
     ("rows.json", '"text"', ["not a list of objects", "allowed: [{...}, {...}]"]),
+    ("rows.json", '{"data": [{"prompt": "Q"}]', ['more than "data" in the object', "line 1"]),
     ("rows.json", "[]", ["the file holds no row"]),
     ("rows.jsonl", GOOD + "[1]\n", ["no JSON object", "line 2"]),
     ("rows.jsonl", "", ["the file is empty"]),

@@ -55,6 +55,8 @@ SHORT_REFUSALS = (
     "Sorry, I can't.",
     "I won't.",
     "No can do.",
+    "Sorry, no can do.",
+    "I'm afraid that isn't possible for me.",
     "I'd rather not.",
     "I'll have to pass on this one.",
     "That's not something I can help with.",

@@ -19,7 +19,7 @@ from sacpo.data.encode import Ids, counted, encode_all, encode_alone
 from sacpo.data.ends import ended
 from sacpo.data.records import Demonstration, Labelled, Message, Pair, Prompt
 from sacpo.data.rows import Tree
-from sacpo.data.specials import OPEN, plain
+from sacpo.data.specials import OPEN, QUOTED, plain
 from sacpo.data.templates import Template, writes
 from sacpo.errors import DataError
 
@@ -280,6 +280,14 @@ def _rest(before: str, whole: str, place: str) -> str:
     """
     if whole.startswith(before):
         return whole[len(before) :]
+    if plain(whole).startswith(plain(before)):
+        raise DataError(
+            "an answer spells special tokens that the template's generation prompt has written already, and those of "
+            "records are read as text",
+            where=place,
+            value=sorted({found[1] for found in QUOTED.finditer(whole)}),
+            do="read such texts as tokens: special_tokens_in_text: true (--base special_tokens_in_text=true)",
+        )
     start = max(0, next(i for i, letter in enumerate(before) if whole[i : i + 1] != letter) - 20)
     raise DataError(
         "the chat template begins a finished dialogue otherwise than the prompt that is answered, so what follows the "

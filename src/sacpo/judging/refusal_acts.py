@@ -80,7 +80,8 @@ ACTS = {
         rf"{_SORRY}[,\s—–-]+(?:but )?(?:(?:i|we) )?(?:cannot|could not|will not)"
         r"(?=[.!,]|$| (?:help|assist|do|provide|comply|answer|give|tell)\b)",
         rf"{_SORRY},?(?: but)? (?:no|not)\b(?=[.!,]|$)|^(?:no|nope),? (?:i am )?(?:\w+ )?sorry\b",
-        r"^(?:cannot|unable to|will not) (?:help|assist|provide|answer|comply|do)\b|^no can do\b|^request denied\b",
+        r"^(?:cannot|unable to|will not) (?:help|assist|provide|answer|comply|do)\b|^request denied\b",
+        r"^(?:sorry\W+)?no can do\b|\b(?:that|this|it) is not possible for me\b",
         r"^(?:(?:that|this|it) is )?not (?:going to happen|happening)\b|^please (?:do not|stop) ask(?:ing)? me\b",
         r"\bi (?:have to|must|will have to) say no\b|\bmy answer is no\b",
         r"\b(?:against|violates?|not within|outside|beyond) (?:my (?:\w+ )?(?:programming|guidelines|principles|"

@@ -9,6 +9,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from sacpo.recipe.safe import first_json, json_value
 Numbered = Iterator[tuple[int, dict[str, Any]]]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 SPACE = " \t\r\n"
+WRAPPED = re.compile(r'\s*\{\s*"data"\s*:\s*(?=\[)')
+"""The beginning of a file whose rows stand in a list that is the only value of an object."""
 MAX_FIELD = 2**31 - 1
 SEPARATORS = (",", ";", "\t", "|")
 
@@ -130,8 +133,9 @@ def file_text(path: Path) -> str:
 
 
 def _json(text: str, path: Path) -> Numbered:
-    """Yield the objects of a JSON list, or of JSON lines under the suffix .json."""
-    position = _skip_space(text, 0)
+    """Yield the objects of a JSON list, of {"data": [...]}, or of JSON lines under the suffix .json."""
+    wrapped = WRAPPED.match(text)
+    position = wrapped.end() if wrapped else _skip_space(text, 0)
     if text[position] == "{":
         yield from _json_lines(text, path)
         return
@@ -160,6 +164,10 @@ def _json(text: str, path: Path) -> Numbered:
     except ValueError as error:  # numbers of thousands of digits, thousands of brackets
         raise _malformed(path, line, str(error), text[position : position + 40]) from error
     rest = _skip_space(text, position + 1)
+    if wrapped and text[rest : rest + 1] == "}":
+        rest = _skip_space(text, rest + 1)
+    elif wrapped:
+        raise _malformed(path, text.count("\n", 0, rest) + 1, 'more than "data" in the object', text[rest : rest + 40])
     if rest < len(text):
         raise _malformed(path, text.count("\n", 0, rest) + 1, "text after the list", text[rest : rest + 40])
 

@@ -31,6 +31,8 @@ _LONG = re.compile(
     r"context_length|context[ _](?:length|window|size)|n_ctx|(?:prompt|input|message|request)s?(?: text| tokens?)? "
     r"(?:is|are|was) too (?:long|large)|too many (?:input |prompt )?tokens|reduce the length|string_above_max_length"
     r"|maximum (?:prompt|input|sequence) length|input length|max_?model_?len"
+    r"|(?:prompt|input|message|request)s? (?:is|are) longer than|max_new_tokens` must be <="
+    r"|tokens? (?:count )?(?:\(\d+\) )?exceeds? the (?:maximum|limit)"
 )
 _CONTEXT = re.compile(r"(?:maximum )?context (?:length|window|size)[^0-9]{0,40}?(\d{2,7})")
 _ACCOUNT = re.compile(r"your account|account (?:is|was|has)|terminated|deactivated|suspended|\bbanned")
