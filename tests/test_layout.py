@@ -128,6 +128,8 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "stats {folder}/verdicts.jsonl",
         "report {folder}/results.json --out {folder}/report",
         "label --help",
+        "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
+        "demo --help",
     ],
 )
 def test_light_commands_do_not_import_torch(
@@ -143,7 +145,7 @@ def test_light_commands_do_not_import_torch(
 
 
 def lay_out_judged(folder: Path) -> None:
-    """Write what light verbs read: measures and verdicts of two models, and results of a run."""
+    """Write what light verbs read: measures and verdicts of two models, results of a run, and pairs."""
     rate = {"ci95": [0.0, 0.5], "n": 10, "clusters": 10, "unparsed": 0, "method": ""}
     measures = {
         name: {"metrics": {"unsafe_rate": {"value": 0.1, **rate}, "win_rate/helpfulness": {"value": won, **rate}}}
@@ -153,6 +155,8 @@ def lay_out_judged(folder: Path) -> None:
     verdict = {"criterion": "helpfulness", "judge": "j", "baseline": "sft", "outcome": Outcome.WIN}
     verdicts = [Verdict(f"p{i}", f"p{i}", "H", answer_hash=f"a{i}", **verdict) for i in range(3)]  # type: ignore[arg-type]
     write_jsonl(folder / "verdicts.jsonl", verdicts)
+    pairs = [{"prompt": f"Why {i}?", "chosen": "Yes.", "rejected": "No."} for i in range(40)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs), encoding="utf-8")
     (folder / "results.json").write_text(json.dumps(made_up()), encoding="utf-8")
 
 

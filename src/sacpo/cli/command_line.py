@@ -148,29 +148,44 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
+    command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
+    if dry_run:
+        _show_plan(recipe, overrides, runs, start, command, as_json)
+        return
+    from sacpo.pipeline.jobs import Jobs
+
+    how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
+    _run(recipe, overrides, runs, command, as_json, start=start, jobs=how, preflight=preflight, clean=clean)
+
+
+@app.command()
+def demo(
+    overrides: Overrides = None,
+    runs: Runs = Path("runs"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the demo that the package carries: a small world whose reward and safety are known, in minutes."""
+    from sacpo.recipe.load import DEMO
+
+    command = " ".join(["sacpo demo", *(f"--set {override}" for override in overrides or [])])
+    if dry_run:
+        _show_plan(DEMO, overrides, runs, None, command, as_json)
+        return
+    _run(DEMO, overrides, runs, command, as_json)
+
+
+def _run(
+    recipe: Path, overrides: Sequence[str] | None, runs: Path, command: str, as_json: bool, **options: Any
+) -> None:
     from sacpo.recipe import load_recipe
     from sacpo.recipe.notices import notices
 
     loaded = load_recipe(recipe, overrides or [])
-    command = " ".join(["sacpo run", str(recipe), *(f"--set {override}" for override in overrides or [])])
-    if dry_run:
-        _show_plan(loaded, runs, start, command, as_json)
-        return
-    from sacpo.pipeline.jobs import Jobs
     from sacpo.pipeline.run import run as run_recipe
 
-    how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
     with _progress(as_json) as progress:
-        done = run_recipe(
-            loaded,
-            runs=runs,
-            start=start,
-            command=command,
-            jobs=how,
-            preflight=preflight,
-            clean=clean,
-            progress=progress,
-        )
+        done = run_recipe(loaded, runs=runs, command=command, progress=progress, **options)
         for text in notices(loaded):  # beside the results: an error stands alone
             progress.notice(text)
     _show_run(done, as_json)
@@ -231,14 +246,18 @@ def _progress(as_json: bool) -> Any:
     return Progress("json" if as_json else "auto")
 
 
-def _show_plan(recipe: Any, runs: Path, start: str | None, command: str, as_json: bool) -> None:
+def _show_plan(
+    path: Path, overrides: Sequence[str] | None, runs: Path, start: str | None, command: str, as_json: bool
+) -> None:
     from sacpo.judging.preflight import check_merges
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
     from sacpo.pipeline.sizes import as_json as plan_json
     from sacpo.pipeline.sizes import judgings, trainings
+    from sacpo.recipe import load_recipe
     from sacpo.recipe.notices import unchecked
 
+    recipe = load_recipe(path, overrides or [])
     check_merges(recipe)
     planned = plan(recipe, runs=runs, start=start, command=command)
     found, judged = trainings(recipe, planned), judgings(recipe, planned)

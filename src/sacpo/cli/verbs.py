@@ -9,8 +9,10 @@ from typing import Annotated, Any
 
 import typer
 
+from sacpo.cli.closing import closing_line, training_outcome
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
+from sacpo.cli.new import new
 from sacpo.cli.options import parse_options
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
@@ -39,7 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or res
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (sft, align, merge, export, generate, judge, label, stats, select, report):
+    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, report):
         app.command()(verb)
 
 
@@ -117,7 +119,10 @@ def align(
             base=parse_options(base, "--base"),
             progress=progress,
         )
-    _say(as_json, model=done)
+    found = training_outcome(done.parent)
+    _say(as_json, model=done, **({"training": found} if as_json else {}))
+    if not as_json:
+        print(closing_line(found))
 
 
 def merge(

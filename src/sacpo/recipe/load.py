@@ -18,6 +18,8 @@ from sacpo.recipe.published import Place, Written
 from sacpo.recipe.safe import DEEPEST, yaml_file, yaml_option
 from sacpo.recipe.schema import Recipe
 
+DEMO = Path(__file__).with_name("demo.yaml")
+"""The demo, which the package carries."""
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 

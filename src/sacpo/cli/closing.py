@@ -1,0 +1,52 @@
+"""The last line of `sacpo align`: what the training's own files say of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ACCURACY = "rewards/accuracies"
+LEAST_FALL = 0.001
+"""A loss that fell by less than this share of the first one is taken for one that did not fall."""
+
+
+def training_outcome(folder: Path) -> dict[str, Any]:
+    """Return what `summary.json` and `metrics.jsonl` of a training say; nothing is computed anew."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return outcome(summary, [json.loads(line) for line in lines])
+
+
+def outcome(summary: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Return steps, losses, the last logged training accuracy (null where none is logged) and a warning, or null.
+
+    A step by itself holds no pairs out, so its accuracy is that of the pairs that the last logged steps trained on.
+    """
+    first, last = summary["first_loss"], summary["last_loss"]
+    accuracy = next((entry[ACCURACY] for entry in reversed(log) if ACCURACY in entry), None)
+    fell = first - last >= LEAST_FALL * abs(first)
+    warning = None
+    if len(log) < 2:
+        warning = "one step was logged, which cannot show whether anything was learnt (training.logging_steps)"
+    elif not fell:
+        warning = (
+            f"nothing was learnt: the last loss is not {LEAST_FALL:.1%} below the first; "
+            "give more steps, a larger learning_rate or a smaller beta"
+        )
+    return {
+        "steps": summary["steps"],
+        "first_loss": first,
+        "last_loss": last,
+        "training_accuracy": accuracy,
+        "warning": warning,
+    }
+
+
+def closing_line(found: Mapping[str, Any]) -> str:
+    """Return the outcome as one line."""
+    accuracy = found["training_accuracy"]
+    said = "no accuracy was logged" if accuracy is None else f"last logged accuracy on training pairs {accuracy:.1%}"
+    line = f"{found['steps']:,} steps, loss {found['first_loss']:.4f} to {found['last_loss']:.4f}, {said}"
+    return line if found["warning"] is None else f"{line}; warning: {found['warning']}"

@@ -1,0 +1,36 @@
+"""The last line of `sacpo align`: every figure is one of the training's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from sacpo.cli.closing import closing_line, outcome, training_outcome
+
+LOG = [
+    {"loss": 0.6931, "rewards/accuracies": 0.0, "step": 1},
+    {"loss": 0.5, "rewards/accuracies": 0.75, "step": 20},
+]
+
+
+def test_the_line_says_what_the_files_say(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"steps": 1200, "first_loss": 0.6931, "last_loss": 0.5}))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in LOG))
+    line = "1,200 steps, loss 0.6931 to 0.5000, last logged accuracy on training pairs 75.0%"
+    assert closing_line(training_outcome(tmp_path)) == line
+
+
+def test_nothing_learnt_is_a_loss_that_fell_by_less_than_a_thousandth() -> None:
+    """0.001 of a first loss of 0.5 is 0.0005: 0.4996 is not enough below it, 0.4994 is."""
+    still = outcome({"steps": 2, "first_loss": 0.5, "last_loss": 0.4996}, LOG)
+    assert closing_line(still).endswith(
+        "warning: nothing was learnt: the last loss is not 0.1% below the first; "
+        "give more steps, a larger learning_rate or a smaller beta"
+    )
+    assert outcome({"steps": 2, "first_loss": 0.5, "last_loss": 0.4994}, LOG)["warning"] is None
+    assert outcome({"steps": 2, "first_loss": 0.5, "last_loss": 0.9}, LOG)["warning"] is not None
+
+
+def test_a_training_without_accuracies_or_a_second_log_says_so() -> None:
+    found = outcome({"steps": 1, "first_loss": 0.5, "last_loss": 0.5}, [{"loss": 0.5, "step": 1}])
+    assert "no accuracy was logged" in closing_line(found) and "one step was logged" in closing_line(found)
