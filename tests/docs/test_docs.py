@@ -76,7 +76,7 @@ def test_architecture_names_every_part_of_the_package_and_no_other() -> None:
     [
         ("An algorithm", ["align/objectives/", "losses/", "recipe/algorithms.py"]),
         ("A data format", ["data/sources/", "recipe/formats.py"]),
-        ("A judge", ["judging/kinds/", "recipe/schema.py"]),
+        ("A judge", ["judging/kinds/", "recipe/schema/judges.py"]),
         ("A metric", ["measure/measures.py", "recipe/metrics.py"]),
     ],
 )

@@ -74,7 +74,7 @@ CHANGED = {
         ('    "arrows",\n', '    "world",\n]'),
         ('    "arrows": "pairs",\n', '    "world": "prompts"'),
     ],
-    "recipe/schema.py": [
+    "recipe/schema/judges.py": [
         ('"shortest", ', '"refusal", "llm"]'),
         ('    longest: int = Field(99, ge=1, description="shortest: l")\n', "    sign: Literal[1, -1]"),
         (
@@ -168,7 +168,7 @@ def test_each_takes_as_many_files_as_architecture_says(what: str, files: int) ->
     homes = {
         "An algorithm": ("align/objectives/", "losses/", "recipe/algorithms.py"),
         "A data format": ("data/sources/", "recipe/formats.py"),
-        "A judge": ("judging/kinds/", "recipe/schema.py"),
+        "A judge": ("judging/kinds/", "recipe/schema/judges.py"),
         "A metric": ("measure/measures.py", "recipe/metrics.py"),
     }
     touched = [name for name in (*NEW, *CHANGED) if name.startswith(homes[what])]

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
-from sacpo.pipeline.order import derived_seed, kl_sets_of
+from sacpo.pipeline.experiment import derived_seed, kl_sets_of
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.train import Training

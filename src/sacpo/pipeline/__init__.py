@@ -2,7 +2,7 @@
 
 stage           what a stage is: a value whose key is the hash of its fields
 stages/         the stages, one file a kind
-order           the program that does a recipe's stages
+order           the program that does a recipe's stages; experiment: what was done of it so far
 runner          doing the program's stages, or planning them
 tools           what stages work with: loaded models, judges, progress
 outside         what is read from outside, known by its content

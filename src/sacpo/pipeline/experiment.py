@@ -1,0 +1,114 @@
+"""A recipe at work: what it says, and what was done of it so far."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from sacpo.judging.llm.specs import check_judges
+from sacpo.merge.source import Checkpoint, ModelSource
+from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.runner import Do
+from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.train import (
+    Heldout,
+    Training,
+    TrainJudge,
+)
+from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.recipe.models import Node, model_graph
+from sacpo.recipe.schema import SFT, Recipe, TrainingSpec
+
+
+def derived_seed(seed: int, *parts: str) -> int:
+    """Return a seed for one part of a run, in [0, 2^31)."""
+    text = "\0".join([str(seed), *parts])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@dataclass
+class Experiment:
+    """A recipe at work: what was done so far, by name.
+
+    Attributes:
+        recipe: The experiment.
+        do: Does stages, or plans them.
+        outside: What the run reads from outside.
+        data, prompts: Records and prompt sets.
+        models: Every model of the recipe.
+        trained: Trainings, by model.
+        judge_models: Trained reward models, by criterion.
+        pairs: Pairs sampled for steps, by model.
+        heldout: Scores of held-out pairs, by model.
+        answers, verdicts, kl: By model and prompt set.
+        measures: By model.
+    """
+
+    recipe: Recipe
+    do: Do
+    outside: Outside
+    data: dict[str, Data] = field(default_factory=dict)
+    prompts: dict[str, Prompts] = field(default_factory=dict)
+    overlap: Overlap | None = None
+    models: dict[str, ModelSource] = field(default_factory=dict)
+    trained: dict[str, Training] = field(default_factory=dict)
+    judge_models: dict[str, TrainJudge] = field(default_factory=dict)
+    pairs: dict[str, Pairs] = field(default_factory=dict)
+    heldout: dict[str, Heldout] = field(default_factory=dict)
+    answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
+    verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
+    kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
+    measures: dict[str, Measures] = field(default_factory=dict)
+
+    # What follows from the recipe alone
+
+    @cached_property
+    def nodes(self) -> dict[str, Node]:
+        """Every model by name, parents first."""
+        return model_graph(self.recipe)
+
+    @cached_property
+    def rubrics(self) -> Mapping[str, Any]:
+        """The rubrics of the language models that judge, by criterion."""
+        return check_judges(self.recipe)
+
+    @property
+    def evaluated(self) -> list[str]:
+        """The models that are evaluated, the SFT model and the baseline first."""
+        evaluate = self.recipe.evaluate
+        return [*dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])]
+
+    def seed(self, *parts: str) -> int:
+        """Return the seed of one part of the run."""
+        return derived_seed(self.recipe.seed, *parts)
+
+    def training(self, own: TrainingSpec) -> dict[str, Any]:
+        """Return a training's options: its own over the recipe's defaults."""
+        return {**self.recipe.training.options(), **own.options()}
+
+    @property
+    def sft(self) -> Checkpoint:
+        """The model that steps start from."""
+        return self.checkpoint(SFT)
+
+    def checkpoint(self, name: str) -> Checkpoint:
+        """Return a model that is no merge."""
+        found = self.models[name]
+        assert isinstance(found, Checkpoint)
+        return found
+
+
+def kl_sets_of(recipe: Recipe) -> list[str]:
+    """Return the prompt sets on which KL is sampled: those reported, constrained or used by theory."""
+    if not recipe.evaluate.kl_prompts:
+        return []
+    wanted = {name for name, spec in recipe.prompts.items() if spec.role == "report"}
+    wanted |= {constraint.prompts for constraint in recipe.constraints if constraint.metric == "kl"}
+    if recipe.theory is not None:
+        wanted.add(recipe.theory.prompts)
+    return [name for name in recipe.prompts if name in wanted]

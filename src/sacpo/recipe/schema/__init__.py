@@ -1,0 +1,65 @@
+"""The recipe: one YAML file = one experiment, as a pydantic schema.
+
+Only pydantic and YAML are imported here, so that `sacpo validate` answers at once. What a recipe's parts mean:
+
+    name, seed          the run's folder and the root of every random number
+    world               the synthetic preference world, where one is used
+    base                the model and tokenizer to start from
+    data                named sources of records
+    sft                 optional supervised fine-tuning; its model is called "sft" (without it, "sft" is the base)
+    steps               alignment steps: criterion, algorithm, dataset, strength, and the model to start from
+    merge               pairs of models with a method and merge weights q
+    prompts             named evaluation sets, each with a role
+    evaluate            generation options, judges and the baseline
+    constraints         bounds that the selected model must meet
+    objective           what the selected model maximises under them
+"""
+
+from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
+from sacpo.recipe.schema.evaluate import (
+    SFT,
+    ConstraintSpec,
+    EvaluateSpec,
+    GenerationSpec,
+    ObjectiveSpec,
+    ReportSpec,
+    TheorySpec,
+)
+from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
+from sacpo.recipe.schema.recipe import Recipe, WorldSpec
+from sacpo.recipe.schema.sources import DataSpec, PromptsSpec, SourceSpec
+from sacpo.recipe.schema.steps import MergeSpec, SampledSpec, StepSpec, StepStart
+from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
+
+__all__ = [
+    "JUDGES",
+    "LAYOUT",
+    "SCORER",
+    "SFT",
+    "TRAINED",
+    "BaseSpec",
+    "ConstraintSpec",
+    "DataSpec",
+    "EvaluateSpec",
+    "GenerationSpec",
+    "JudgeFacts",
+    "JudgeKind",
+    "JudgeSpec",
+    "Layout",
+    "LoraSpec",
+    "MergeSpec",
+    "ObjectiveSpec",
+    "PromptsSpec",
+    "QuantizationSpec",
+    "Recipe",
+    "ReportSpec",
+    "SampledSpec",
+    "SftSpec",
+    "SourceSpec",
+    "StepSpec",
+    "StepStart",
+    "TheorySpec",
+    "TokenizerSpec",
+    "TrainingSpec",
+    "WorldSpec",
+]

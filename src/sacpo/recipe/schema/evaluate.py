@@ -1,0 +1,95 @@
+"""How answers are made and judged, and what is selected, estimated and shown from that."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from sacpo.recipe.llm import BudgetSpec
+from sacpo.recipe.metrics import BoundedMetric, MaximisedMetric
+from sacpo.recipe.schema.judges import JudgeSpec
+from sacpo.recipe.section import MANY, Count, Name, Names, Positive, Section
+
+SFT = "sft"
+
+
+class GenerationSpec(Section):
+    """How answers are decoded; the defaults are the paper's (greedy, 512 new tokens).
+
+    `engine: auto` takes vLLM where it is installed and the device is a CUDA GPU.
+    """
+
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    max_new_tokens: Count = 512
+    do_sample: bool = False
+    temperature: Positive = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    batch_size: Count = 16
+
+    @model_validator(mode="after")
+    def _used(self) -> GenerationSpec:
+        if not self.do_sample:
+            self.unused(("temperature", "top_p"), "greedy decoding samples nothing (do_sample: true does)")
+        return self
+
+
+class EvaluateSpec(Section):
+    """Generation, judges (one a criterion) and the baseline that answers are compared with."""
+
+    baseline: str = SFT
+    generation: GenerationSpec = GenerationSpec()
+    judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
+    kl_prompts: int = Field(64, ge=0, le=MANY, description="prompts of a set on which KL from SFT is sampled; 0: none")
+    models: Names | None = Field(None, description="models to evaluate; all by default")
+    budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
+
+
+class ConstraintSpec(Section):
+    """A bound on a rate or mean of the selected model, checked on tuning prompts."""
+
+    metric: BoundedMetric
+    prompts: str
+    criterion: str | None = Field(None, description="the judge of mean_score and win_rate; other metrics take none")
+    at_most: float | None = None
+    at_least: float | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> ConstraintSpec:
+        if (self.at_most is None) == (self.at_least is None):
+            raise ValueError("give exactly one of 'at_most' and 'at_least'")
+        if self.metric not in ("win_rate", "mean_score"):
+            self.unused(("criterion",), f"'{self.metric}' is of all judges together, or of none")
+        return self
+
+
+class ObjectiveSpec(Section):
+    """What the selected model maximises."""
+
+    metric: MaximisedMetric = "win_rate"
+    criterion: str
+    prompts: str
+
+
+class TheorySpec(Section):
+    """Estimates of the optimum pi* from SFT samples, where rewards are known (the world)."""
+
+    answers: int = Field(64, ge=2, le=MANY, description="samples a prompt")
+    prompts: str = Field(description="the prompt set")
+    max_prompts: Count = 200
+    beta: Positive = Field(description="the reward's strength, of criterion `reward`")
+    reward: str = "helpfulness"
+    safety: str = "harmlessness"
+    target: Positive = Field(description="beta/lambda of the common target that every model is compared with")
+
+
+class ReportSpec(Section):
+    """What the report shows."""
+
+    title: str | None = None
+    x: str = Field("helpfulness", description="criterion on the horizontal axis")
+    y: str = Field("harmlessness", description="criterion on the vertical axis")
+    prompts: dict[str, str] = Field(
+        {}, description="metric, such as unsafe_rate or win_rate/CRITERION: the report set that headlines read it from"
+    )
+    max_answers: int = Field(100, ge=0, le=MANY, description="prompts whose answers are shown side by side")

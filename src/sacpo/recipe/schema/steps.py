@@ -1,0 +1,116 @@
+"""Alignment steps, with what they are sampled from, and merges of their models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
+from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, TrainingSpec
+from sacpo.recipe.section import MOST, Count, Fraction, Name, Names, Positive, Section
+
+
+class SampledSpec(Section):
+    """Pairs sampled from models and labelled by a judge that gives scores.
+
+    The label is Bradley-Terry on the judge's score: p = sigmoid(score_scale * (s1 - s2)).
+    """
+
+    prompts: str = Field(description="a data source used as prompts")
+    sample_from: dict[Literal["sft", "reference"], Fraction] = Field(
+        {"sft": 1.0}, description="share of the prompts answered by the SFT model and by the step's own reference"
+    )
+    judge: str = Field(description="a judge of 'evaluate' that gives scores")
+    labels: Literal["soft", "sampled", "hard"] = Field(
+        "sampled", description="the probability itself, one draw from it, or the more probable answer"
+    )
+    score_scale: Positive = 1.0
+    ties: Literal["keep", "drop"] = Field("drop", description="pairs with equal scores")
+    temperature: Positive = 1.0
+    max_new_tokens: Count = 128
+
+    @field_validator("sample_from")
+    @classmethod
+    def _shares(cls, value: dict[str, float]) -> dict[str, float]:
+        if abs(sum(value.values()) - 1) > 1e-6:
+            raise ValueError("the shares must add up to 1")
+        return value
+
+    @model_validator(mode="after")
+    def _used(self) -> SampledSpec:
+        if self.labels == "hard":
+            self.unused(("score_scale",), "hard labels take the better score, however much better it is")
+        return self
+
+
+class StepStart(Section):
+    """What a step trains, on what, from where and how strongly."""
+
+    name: Name
+    criterion: Name
+    algorithm: AlgorithmName = Field("dpo", description=algorithms_and_records())
+    dataset: str | Names | SampledSpec
+    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
+    from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
+
+
+class StepSpec(AlgorithmOptions, StepStart):
+    """One alignment step: its reference is the model it starts from.
+
+    `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
+    stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`.
+    """
+
+    max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
+    too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
+    layout: Layout = Field("auto", description=LAYOUT)
+    training: TrainingSpec = TrainingSpec()
+    lora: LoraSpec | None = None
+
+    @model_validator(mode="after")
+    def _own_options(self) -> StepSpec:
+        self.refuse_options_of_others(self.algorithm)
+        return self
+
+    @property
+    def betas(self) -> tuple[float, ...]:
+        """Every strength of the sweep, in the recipe's order."""
+        return self.beta if isinstance(self.beta, tuple) else (self.beta,)
+
+    @property
+    def swept(self) -> bool:
+        """Whether the step has more than one strength."""
+        return isinstance(self.beta, tuple)
+
+
+class MergeSpec(Section):
+    """Merged models of two models, one for each q; q is always the weight of the later model.
+
+    linear: (1 - q) A + q B. task-vectors: A + q * scale * (B - base), the unnormalised control. token-level: logits
+    (1 - q) l_A + q l_B at decoding time (DeRa), no merged weights.
+    """
+
+    name: Name
+    method: Literal["linear", "task-vectors", "token-level"] = "linear"
+    models: tuple[str, str]
+    q: Fraction | Annotated[tuple[Fraction, ...], Field(min_length=1)]
+    scale: Positive = Field(1.0, description="task-vectors only")
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _two(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and (len(value) != 2 or value[0] == value[1]):
+            raise ValueError("a merge is between two models, the earlier and the later: models: [EARLIER, LATER]")
+        return value
+
+    @model_validator(mode="after")
+    def _scaled(self) -> MergeSpec:
+        if self.method != "task-vectors" and self.scale != 1:
+            raise ValueError(f"'scale' is for method 'task-vectors': '{self.method}' would ignore it")
+        return self
+
+    @property
+    def qs(self) -> tuple[float, ...]:
+        """Every merge weight, in the recipe's order."""
+        return self.q if isinstance(self.q, tuple) else (self.q,)

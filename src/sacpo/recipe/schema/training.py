@@ -1,0 +1,93 @@
+"""What every training takes: optimiser options, LoRA, the layout of rows; and supervised fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from sacpo.recipe.section import MANY, MOST, Count, Names, Positive, Section
+
+Layout = Literal["auto", "packed", "padded"]
+LAYOUT = (
+    "packed: prompts computed once, or stop; padded: one completion a row; auto: packed where it agrees, else padded"
+)
+
+
+class TrainingSpec(Section):
+    """Training options, under the names and with the meaning they have in `transformers.TrainingArguments`."""
+
+    num_train_epochs: float | None = Field(None, gt=0, le=MANY)
+    max_steps: int | None = Field(None, ge=-1, le=MOST, description="optimiser steps; -1: as many as the epochs have")
+    per_device_train_batch_size: Count | None = None
+    gradient_accumulation_steps: Count | None = None
+    learning_rate: Positive | None = None
+    lr_scheduler_type: str | None = None
+    lr_scheduler_kwargs: dict[str, Any] | None = None
+    warmup_steps: float | None = Field(None, ge=0, description="steps; a value below 1 is a share of all steps")
+    weight_decay: float | None = Field(None, ge=0)
+    adam_beta1: float | None = Field(None, ge=0, lt=1)
+    adam_beta2: float | None = Field(None, ge=0, lt=1)
+    adam_epsilon: float | None = Field(None, ge=0)
+    max_grad_norm: float | None = Field(None, ge=0)
+    optim: str | None = None
+    optim_args: str | None = None
+    bf16: bool | None = None
+    fp16: bool | None = None
+    tf32: bool | None = None
+    gradient_checkpointing: bool | None = None
+    gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    torch_compile: bool | None = None
+    fsdp: str | list[str] | bool | None = None
+    fsdp_config: dict[str, Any] | str | None = None
+    deepspeed: dict[str, Any] | str | None = None
+    ddp_find_unused_parameters: bool | None = None
+    logging_steps: float | None = Field(None, gt=0)
+    save_steps: float | None = Field(None, gt=0)
+    save_total_limit: int | None = Field(None, ge=1)
+    dataloader_num_workers: int | None = Field(None, ge=0, le=1024)
+    train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
+    report_to: str | list[str] | None = None
+    run_name: str | None = None
+    seed: int | None = Field(None, ge=0, lt=2**32)
+    full_determinism: bool | None = None
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_steps(cls, value: int | None) -> int | None:
+        if value == 0:
+            raise ValueError("0 steps train nothing: give a number of steps, or -1 for whole epochs")
+        return value
+
+    def options(self) -> dict[str, Any]:
+        """Return the options that were given, and only those."""
+        return self.model_dump(exclude_none=True)
+
+
+class LoraSpec(Section):
+    """LoRA options under peft's names; a step with these trains an adapter instead of all weights."""
+
+    r: Count = 16
+    lora_alpha: float = Field(32, gt=0)
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    target_modules: str | list[str] | None = None
+    use_rslora: bool = False
+    use_dora: bool = False
+    bias: Literal["none", "all", "lora_only"] = "none"
+    modules_to_save: list[str] | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the change of the weights is a scaled product of two factors and nothing else."""
+        return not self.use_dora and self.bias == "none" and not self.modules_to_save
+
+
+class SftSpec(Section):
+    """Supervised fine-tuning of the base on demonstrations."""
+
+    dataset: str | Names
+    max_length: int = Field(512, ge=2, le=MOST)
+    too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
+    layout: Layout = Field("auto", description=LAYOUT)
+    training: TrainingSpec = TrainingSpec()
+    lora: LoraSpec | None = None
