@@ -113,9 +113,7 @@ def test_prompts_are_held_out_of_both_files(tmp_path: Path) -> None:
     data = tmp_path / "own-data"
     sets = {role: rows_of(data / f"{role}.jsonl") for role in ("tuning", "report")}
     asked = {row["prompt"]: row["kind"] for rows in sets.values() for row in rows}
-    assert (
-        len(asked) == len(sets["tuning"]) + len(sets["report"]) and abs(len(sets["tuning"]) - len(sets["report"])) <= 1
-    )
+    assert [len(rows) for rows in sets.values()] == [5, 5] and len(asked) == 10  # a tenth of 60 + 40 prompts
     for step, kind in (("helpful", "ordinary"), ("safe", "restricted")):
         all_rows, left = rows_of(tmp_path / f"{step}.jsonl"), rows_of(data / f"{step}.jsonl")
         assert left == [row for row in all_rows if row["prompt"] not in asked] and len(left) < len(all_rows)
@@ -206,3 +204,19 @@ def test_demo_plans_the_packaged_recipe_away_from_the_repository(
     plan = json.loads(done.stdout.splitlines()[-1])
     assert "align/H-S@0.25" in json.dumps(plan) and load_recipe(DEMO).name == "demo"
     assert not (tmp_path / "runs" / "demo").exists()
+
+
+def test_too_few_prompts_are_not_held_out(tmp_path: Path) -> None:
+    rows = [{"prompt": f"w{i}", "chosen": "w1", "rejected": "w2"} for i in range(2)]
+    both = write_rows(tmp_path / "both.jsonl", rows)
+    with pytest.raises(DataError, match="too few prompts to hold some out"):
+        begin(tmp_path, helpful=both, safe=both)
+    assert not (tmp_path / "own-data").exists()
+
+
+def test_prompts_of_both_files_have_no_kind(tmp_path: Path) -> None:
+    rows = [{"prompt": f"w{i}", "chosen": "w1", "rejected": "w2"} for i in range(30)]
+    both = write_rows(tmp_path / "both.jsonl", rows)
+    begin(tmp_path, helpful=both, safe=both)
+    found = rows_of(tmp_path / "own-data" / "tuning.jsonl") + rows_of(tmp_path / "own-data" / "report.jsonl")
+    assert len(found) == 3 and all(row.keys() == {"prompt"} for row in found)

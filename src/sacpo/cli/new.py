@@ -14,8 +14,8 @@ from sacpo.system.visible import visible
 def new(
     recipe: Annotated[Path, typer.Argument(help="The recipe to write.", show_default=False)],
     model: Annotated[str, typer.Option("--model", help="Hub id or folder of the model to start from.")],
-    helpful: Annotated[Path, typer.Option("--helpful", help="Preferences for the helpfulness step.")],
-    safe: Annotated[Path, typer.Option("--safe", help="Preferences for the safety step.")],
+    helpful: Annotated[Path, typer.Option("--helpful", help="File of preferences for the helpfulness step.")],
+    safe: Annotated[Path, typer.Option("--safe", help="File of preferences for the safety step.")],
     prompts: Annotated[
         Path | None, typer.Option("--prompts", help="Prompts to answer in evaluation; else some are held out.")
     ] = None,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.detect import Found, detect
-from sacpo.data.prepare import heldout_prompts, split_key
-from sacpo.data.records import Kind, Prompt
+from sacpo.data.prepare import split_key
+from sacpo.data.records import Kind, Prompt, text_hash
 from sacpo.data.sources.convert import unique_prompts
 from sacpo.data.splits import prompt_key, prompt_of
 from sacpo.errors import DataError, RunError
@@ -21,8 +21,7 @@ from sacpo.system.runs import machine_errors, write_atomic
 from sacpo.system.visible import json_text
 
 SHARE, MOST_HELD, LEAST_HELD = 0.1, 600, 2
-"""Prompts that are held out for evaluation: this share of all, at most about as many, at least one a set."""
-SEED = 0
+"""Prompts that are held out for evaluation: this share of all, at most and at least so many."""
 STEPS = ("helpful", "safe")
 
 
@@ -94,8 +93,9 @@ def _held(found: dict[str, Found]) -> list[Prompt]:
     """Return the prompts to hold out: restricted those of the safety file alone, ordinary those of the other alone."""
     of = {step: {split_key(prompt_of(r)): prompt_of(r) for r in found[step].records} for step in STEPS}
     every = of["safe"] | of["helpful"]
-    held = heldout_prompts([*every.values()], min(SHARE, MOST_HELD / len(every)), SEED)
-    if len(held) < LEAST_HELD or any(not of[step].keys() - held for step in STEPS):
+    n = max(LEAST_HELD, min(round(SHARE * len(every)), MOST_HELD))
+    held = {*sorted(every, key=lambda key: text_hash("evaluation", key))[:n]}
+    if any(not of[step].keys() - held for step in STEPS):
         raise DataError(
             "too few prompts to hold some out",
             where=", ".join(str(found[step].path) for step in STEPS),
