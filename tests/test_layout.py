@@ -23,7 +23,7 @@ LAYERS: tuple[set[str], ...] = (
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"judging", "trl"},
+    {"certify", "judging", "trl"},
     {"pipeline"},
     {"api"},
     {"cli"},
@@ -36,6 +36,7 @@ So the stages of the way (align, answer, measure, merge, select, report) never i
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",
+    "sacpo.certify",
     "sacpo.cli",
     "sacpo.data.records",
     "sacpo.errors",
@@ -50,7 +51,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "export", "generate", "judge", "merge", "report", "select", "sft"),
+    *("align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"),
 }
 
 
@@ -111,7 +112,10 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
     assert loaded(f"import {module}")[0] == set()
 
 
-@pytest.mark.parametrize("arguments", ["--help", "run --help", "schema", "schema results", "validate {recipe}"])
+@pytest.mark.parametrize(
+    "arguments",
+    ["--help", "run --help", "schema", "schema results", "validate {recipe}", "certify --power unsafe_rate=0.01"],
+)
 def test_light_commands_do_not_import_torch(arguments: str, record_property: pytest.RecordProperty) -> None:
     recipe = Path(__file__).parent / "e2e" / "tiny.yaml"
     line = ["sacpo", *arguments.format(recipe=recipe).split()]

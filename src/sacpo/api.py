@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sacpo.answer.generate import ANSWERS
+from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.single import Panel, judge_by_llms, panel_of
@@ -24,7 +25,19 @@ from sacpo.pipeline.verbs import Data
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.system.progress import QUIET, Progress
 
-__all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
+__all__ = [
+    "align",
+    "certify",
+    "export",
+    "generate",
+    "judge",
+    "merge",
+    "prompts_for",
+    "report",
+    "select",
+    "sft",
+    "verify_certificate",
+]
 
 
 def sft(

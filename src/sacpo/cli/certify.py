@@ -1,0 +1,104 @@
+"""`sacpo certify` on the command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sacpo.cli.options import bound_option
+from sacpo.errors import RecipeError
+from sacpo.system.visible import visible
+
+Folders = list[Path] | None
+Bounds = list[str] | None
+
+
+def certify(
+    tuning: Annotated[Folders, typer.Option("--tuning", help="Folder of 'judge' that orders; repeatable.")] = None,
+    certification: Annotated[
+        Folders, typer.Option("--certification", help="Folder of 'judge' on unseen prompts; repeatable.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The folder that keeps every look.")] = None,
+    at_most: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Such as unsafe_rate=0.05.")] = None,
+    at_least: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Such as win_rate/x=0.5.")] = None,
+    objective: Annotated[
+        str | None, typer.Option(help="METRIC/CRITERION that decides between certified models.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(help="Of all looks at these prompts together.")] = 0.95,
+    spend: Annotated[float, typer.Option(help="Share of 1 - confidence that this look spends.")] = 1.0,
+    population: Annotated[str | None, typer.Option(help="What the prompts stand for, in words.")] = None,
+    unit: Annotated[str, typer.Option(help="What was drawn independently: cluster or prompt.")] = "cluster",
+    bind: Annotated[
+        Folders, typer.Option("--bind", help="A file or folder whose change voids it: the model; repeatable.")
+    ] = None,
+    verify: Annotated[Path | None, typer.Option(help="Check a certificate.json again.")] = None,
+    power: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Print prompts needed, at most.")] = None,
+    rate: Annotated[float | None, typer.Option(help="--power: the true rate; half the bound by default.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Certify that a model keeps its bounds on prompts that the choice has not seen; exit code 2 when none does."""
+    from sacpo import certify as certificates
+
+    given: dict[str, object] = {
+        "--tuning": tuning,
+        "--certification": certification,
+        "--out": out,
+        "--bind": bind,
+        "--at-most": at_most,
+    }
+    given |= {"--at-least": at_least, "--objective": objective, "--population": population}
+    if verify is not None or power is not None:
+        mode = "--verify" if verify is not None else "--power"
+        _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
+    if verify is not None:
+        found = certificates.verify_certificate(verify)
+        _print(as_json, found, f"the certificate holds: {found['sentence']}")
+        return
+    if power is not None:
+        _print_power(as_json, certificates.prompts_for([bound_option(b, "at_most") for b in power], confidence, rate))
+        return
+    missing = [name for name in ("--tuning", "--certification", "--out") if not given[name]]
+    if missing or out is None or rate is not None:
+        raise RecipeError(
+            "an option is missing" if missing else "--rate belongs to --power",
+            where=missing[0] if missing else "--rate",
+            do="give --tuning, --certification and --out; or --verify; or --power",
+        )
+    bounds = [bound_option(b, "at_most") for b in at_most or []] + [bound_option(b, "at_least") for b in at_least or []]
+    metric, _, criterion = (objective or "").partition("/")
+    result = certificates.certify(
+        tuning or [],
+        certification or [],
+        out,
+        constraints=bounds,
+        objective={"metric": metric, "criterion": criterion} if objective else None,
+        confidence=confidence,
+        spend=spend,
+        population=population,
+        unit=unit,  # type: ignore[arg-type]
+        bind=bind or [],
+    )
+    _print(as_json, result, result["sentence"])
+    if result["certified"] is None:
+        raise typer.Exit(2)
+
+
+def _refuse_beside(mode: str, given: dict[str, object]) -> None:
+    other = [name for name, value in given.items() if value not in (None, [])]
+    if other:
+        raise RecipeError(f"{mode} takes no {other[0]}", where=other[0], do="leave one of them out")
+
+
+def _print_power(as_json: bool, rows: Sequence[dict[str, Any]]) -> None:
+    if as_json:
+        print(json.dumps(rows))
+    else:
+        print("\n".join(row["text"] for row in rows))
+
+
+def _print(as_json: bool, found: dict[str, Any], text: str) -> None:
+    print(json.dumps(found) if as_json else visible(text))
