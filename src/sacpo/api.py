@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sacpo.answer.generate import ANSWERS
-from sacpo.certify import certify, prompts_for, verify_certificate
+from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.single import Panel, judge_by_llms, panel_of
@@ -34,6 +34,7 @@ __all__ = [
     "merge",
     "prompts_for",
     "report",
+    "request_of_run",
     "select",
     "sft",
     "verify_certificate",

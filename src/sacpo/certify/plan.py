@@ -191,7 +191,8 @@ def _check_apart(tuning: set[Asked], sealed: set[Asked]) -> None:
                 f"tuning and certification share {len(shared)} {what}; the choice has seen them",
                 where="certification",
                 value=shared[:SHOWN],
-                do="certify on prompts that nothing was chosen with",
+                do="certify on prompts that nothing was chosen with"
+                + ("; --unit prompt if prompts of one cluster are independent draws" * (what == "clusters")),
             )
 
 

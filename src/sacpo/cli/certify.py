@@ -18,6 +18,7 @@ Bounds = list[str] | None
 
 
 def certify(
+    run: Annotated[Path | None, typer.Argument(help="A run with a prompt set of role certification.")] = None,
     tuning: Annotated[Folders, typer.Option("--tuning", help="Folder of 'judge' that orders; repeatable.")] = None,
     certification: Annotated[
         Folders, typer.Option("--certification", help="Folder of 'judge' on unseen prompts; repeatable.")
@@ -50,7 +51,7 @@ def certify(
         "--bind": bind,
         "--at-most": at_most,
     }
-    given |= {"--at-least": at_least, "--objective": objective, "--population": population}
+    given |= {"RUN": run, "--at-least": at_least, "--objective": objective, "--population": population}
     if verify is not None or power is not None:
         mode = "--verify" if verify is not None else "--power"
         _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
@@ -61,21 +62,15 @@ def certify(
     if power is not None:
         _print_power(as_json, certificates.prompts_for([bound_option(b, "at_most") for b in power], confidence, rate))
         return
-    missing = [name for name in ("--tuning", "--certification", "--out") if not given[name]]
-    if missing or out is None or rate is not None:
+    if out is None or rate is not None:
         raise RecipeError(
-            "an option is missing" if missing else "--rate belongs to --power",
-            where=missing[0] if missing else "--rate",
-            do="give --tuning, --certification and --out; or --verify; or --power",
+            "an option is missing" if out is None else "--rate belongs to --power",
+            where="--out" if out is None else "--rate",
+            do="give a run, or --tuning and --certification, with --out; or --verify; or --power",
         )
-    bounds = [bound_option(b, "at_most") for b in at_most or []] + [bound_option(b, "at_least") for b in at_least or []]
-    metric, _, criterion = (objective or "").partition("/")
     result = certificates.certify(
-        tuning or [],
-        certification or [],
-        out,
-        constraints=bounds,
-        objective={"metric": metric, "criterion": criterion} if objective else None,
+        **_asked(run, tuning or [], certification or [], _bounds(at_most, at_least), objective),
+        out=out,
         confidence=confidence,
         spend=spend,
         population=population,
@@ -85,6 +80,29 @@ def certify(
     _print(as_json, result, result["sentence"])
     if result["certified"] is None:
         raise typer.Exit(2)
+
+
+def _bounds(at_most: Bounds, at_least: Bounds) -> list[dict[str, Any]]:
+    upper = [bound_option(text, "at_most") for text in at_most or []]
+    return upper + [bound_option(text, "at_least") for text in at_least or []]
+
+
+def _asked(
+    run: Path | None, tuning: list[Path], certification: list[Path], bounds: list[dict[str, Any]], objective: str | None
+) -> dict[str, Any]:
+    """Return what is certified on which data; of a run what its recipe says, unless the command line says else."""
+    from sacpo import certify as certificates
+
+    metric, _, criterion = (objective or "").partition("/")
+    goal = {"metric": metric, "criterion": criterion} if objective else None
+    if run is None:
+        return {"tuning": tuning, "certification": certification, "constraints": bounds, "objective": goal}
+    if tuning or certification:
+        raise RecipeError(
+            "a run brings its own folders", where="RUN", value=str(run), do="leave --tuning and --certification out"
+        )
+    found = certificates.request_of_run(run)
+    return {**found, "constraints": bounds or found["constraints"], "objective": goal or found["objective"]}
 
 
 def _refuse_beside(mode: str, given: dict[str, object]) -> None:
