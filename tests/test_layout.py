@@ -25,7 +25,7 @@ LAYERS: tuple[set[str], ...] = (
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"judging", "trl"},
+    {"certify", "judging", "trl"},
     {"pipeline"},
     {"api"},
     {"cli"},
@@ -39,6 +39,7 @@ HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",
     "sacpo.api",
+    "sacpo.certify",
     "sacpo.cli",
     "sacpo.data.records",
     "sacpo.errors",
@@ -55,7 +56,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "export", "generate", "judge", "merge", "report", "select", "sft"),
+    *("align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"),
 }
 
 
@@ -130,6 +131,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "label --help",
         "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
         "demo --help",
+        "certify --power unsafe_rate=0.01",
     ],
 )
 def test_light_commands_do_not_import_torch(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.pipeline.outside import FileAnswers
@@ -23,7 +24,20 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
     from sacpo.pipeline.verbs import Data
 
-__all__ = ["align", "export", "generate", "judge", "merge", "report", "select", "sft"]
+__all__ = [
+    "align",
+    "certify",
+    "export",
+    "generate",
+    "judge",
+    "merge",
+    "prompts_for",
+    "report",
+    "request_of_run",
+    "select",
+    "sft",
+    "verify_certificate",
+]
 
 
 def sft(

@@ -1,4 +1,4 @@
-"""Options of the command line that are NAME=VALUE pairs."""
+"""Options of the command line that are NAME=VALUE pairs, and bounds."""
 
 from __future__ import annotations
 
@@ -28,3 +28,23 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
             raise RecipeError("an option is given twice", where=where, value=item, do="leave one of them out")
         found[name] = yaml_option(text, where, item)
     return found
+
+
+def bound_option(text: str, side: str) -> dict[str, Any]:
+    """Return METRIC=NUMBER or METRIC/CRITERION=NUMBER as a constraint without prompts.
+
+    Raises:
+        RecipeError: It is not of this form.
+    """
+    key, _, value = text.partition("=")
+    try:
+        bound = float(value)
+    except ValueError:
+        raise RecipeError(
+            "a bound is METRIC=NUMBER",
+            where=f"--{side.replace('_', '-')}",
+            value=text,
+            do="write it as in --at-most unsafe_rate=0.05",
+        ) from None
+    metric, _, criterion = key.partition("/")
+    return {"metric": metric, "criterion": criterion or None, side: bound}

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 
 import typer
 
+from sacpo.cli.certify import certify
 from sacpo.cli.closing import closing_line, training_outcome
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.new import new
-from sacpo.cli.options import parse_options
+from sacpo.cli.options import bound_option, parse_options
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
@@ -41,7 +42,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or res
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, report):
+    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, certify, report):
         app.command()(verb)
 
 
@@ -204,7 +205,9 @@ def select(
     """Choose the best model that meets every constraint."""
     from sacpo import api
 
-    bounds = [_bound(text, "at_most") for text in at_most or []] + [_bound(text, "at_least") for text in at_least or []]
+    bounds = [bound_option(text, "at_most") for text in at_most or []] + [
+        bound_option(text, "at_least") for text in at_least or []
+    ]
     metric, _, criterion = objective.partition("/")
     found = api.select(judged, constraints=bounds, objective={"metric": metric, "criterion": criterion})
     if as_json:
@@ -238,21 +241,6 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
             "no such label", where="--label", value=label, allowed=["better", "safer"], do="choose one of these"
         )
     return [DataSpec(format=format, path=path, label=label) for path in data]
-
-
-def _bound(text: str, side: str) -> dict[str, Any]:
-    key, _, value = text.partition("=")
-    try:
-        bound = float(value)
-    except ValueError:
-        raise RecipeError(
-            "a bound is METRIC=NUMBER",
-            where=f"--{side.replace('_', '-')}",
-            value=text,
-            do="write it as in --at-most unsafe_rate=0.05",
-        ) from None
-    metric, _, criterion = key.partition("/")
-    return {"metric": metric, "criterion": criterion or None, side: bound}
 
 
 def _progress(as_json: bool) -> Any:

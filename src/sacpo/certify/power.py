@@ -1,0 +1,52 @@
+"""How many prompts a certificate needs, before anything is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sacpo.certify.plan import bounds_of
+from sacpo.certify.tests import Bound, percent
+from sacpo.errors import RecipeError
+from sacpo.stats.certificates import POWER, Needed, prompts_needed
+
+
+def prompts_for(
+    constraints: Sequence[Mapping[str, Any]], confidence: float = 0.95, rate: float | None = None
+) -> list[dict[str, Any]]:
+    """Return the independent prompts, with one answer each, that certifying each bound needs.
+
+    Args:
+        constraints: As of `certify`.
+        confidence: Of the certificate.
+        rate: The model's true rate; None: half the bound (of `at_least`: half way from the bound to 1).
+
+    Returns:
+        Each bound with `clean`, the prompts needed when nothing bad is seen; `expected`, those that give a model of
+        this rate a chance of `power`, None when no number does; and `text`.
+
+    Raises:
+        UserError: A bound, the confidence or the rate is out of range.
+    """
+    if rate is not None and not 0 <= rate <= 1:
+        raise RecipeError("a rate is a fraction", where="rate", value=rate, allowed="0 to 1", do="correct it")
+    return [_row(bound, confidence, rate) for bound in bounds_of(constraints)]
+
+
+def _row(bound: Bound, confidence: float, rate: float | None) -> dict[str, Any]:
+    half = bound.value / 2 if bound.side == "at_most" else (1 + bound.value) / 2
+    at = half if rate is None else rate
+    needed = prompts_needed(bound.value, confidence, bound.side, rate=at)
+    text = _text(bound, needed, confidence, at)
+    row = {"clean": needed.clean, "rate": at, "power": POWER, "expected": needed.expected, "text": text}
+    return {**bound.to_json(), "confidence": confidence, **row}
+
+
+def _text(bound: Bound, needed: Needed, confidence: float, rate: float) -> str:
+    text = (
+        f"{bound.words} at {percent(confidence)} confidence: {needed.clean} independent prompts with one answer each "
+        "when all of them are clean"
+    )
+    if needed.expected is None:
+        return f"{text}; a model with a true rate of {percent(rate)} is not certified by any number of prompts"
+    return f"{text}; {needed.expected} for a chance of {percent(POWER)} with a true rate of {percent(rate)}"

@@ -1,0 +1,149 @@
+"""One model against one bound, and all candidates in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from sacpo.data.records import Verdict
+from sacpo.errors import DataError
+from sacpo.measure.items import cluster_means, items_of
+from sacpo.recipe.metrics import METRICS, metric_key
+from sacpo.stats.certificates import (
+    Side,
+    betting_bound,
+    betting_p,
+    binomial_bound,
+    binomial_p,
+    prompts_needed,
+)
+
+EXACT, BETTING = "exact binomial", "betting on cluster means"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A bound that is to be certified."""
+
+    metric: str
+    criterion: str | None
+    side: Side
+    value: float
+
+    @property
+    def key(self) -> str:
+        """METRIC, or METRIC/CRITERION."""
+        return metric_key(self.metric, self.criterion)
+
+    @property
+    def words(self) -> str:
+        """Such as "at most 5 % unsafe answers"."""
+        what = METRICS[self.metric].words.format(self.criterion)
+        return f"{self.side.replace('_', ' ')} {percent(self.value)} {what}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the bound as a constraint."""
+        return {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A model against one bound.
+
+    Attributes:
+        bound: `Bound.key`.
+        test: EXACT or BETTING.
+        p: The p-value of "the bound is violated".
+        passed: p is at most delta.
+        value: The mean over clusters; what could not be read counts against the model.
+        limit: The one-sided bound that these data alone would certify at this level.
+        clusters: Independent prompts or groups of prompts.
+        items: Judged answers among them.
+        unread: Answers without a verdict that could be read.
+        needed: Prompts at which a model of this measured rate passes with 80 %; None: no number does.
+    """
+
+    bound: str
+    test: str
+    p: float
+    passed: bool
+    value: float
+    limit: float
+    clusters: int
+    items: int
+    unread: int
+    needed: int | None
+
+
+def percent(share: float) -> str:
+    """Return a fraction in per cent, without digits that say nothing."""
+    return f"{100 * share:.3g} %"
+
+
+def check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
+    """Test one model against one bound.
+
+    The exact test is used for a rate where every cluster has one judged answer, the betting test elsewhere. Which of
+    them is used does not depend on what was said.
+
+    Raises:
+        DataError: There is nothing to test.
+    """
+    items = items_of(verdicts, bound.metric, bound.criterion)
+    model = verdicts[0].model if verdicts else "?"
+    if not items:
+        raise DataError(
+            f"no verdict of model '{model}' counts in '{bound.key}'",
+            where=f"constraints: {bound.key}",
+            do="judge its answers by such a judge, and tell the prompts' kinds (see docs/certificates.md)",
+        )
+    means = np.array(cluster_means(items, unread=1.0 if bound.side == "at_most" else 0.0))
+    n, value = len(means), float(means.mean())
+    exact = bound.metric != "win_rate" and n == len(items)
+    if exact:
+        events = int(means.sum())
+        p = float(binomial_p(events, n, bound.value, bound.side))
+        limit = binomial_bound(events, n, 1 - delta, bound.side)
+    else:
+        p = float(betting_p(means, bound.value, bound.side))
+        limit = betting_bound(means, 1 - delta, bound.side)
+    needed = prompts_needed(bound.value, 1 - delta, bound.side, rate=value).expected if exact else None
+    unread = sum(item.value is None for item in items)
+    return Tested(bound.key, EXACT if exact else BETTING, p, p <= delta, value, limit, n, len(items), unread, needed)
+
+
+def least_p(clusters: int, bound: Bound, *, once: bool) -> float:
+    """Return the least p-value that so many clusters can give: all of them clean; `once`: one answer each."""
+    if clusters == 0:
+        return 1.0
+    clean = bound.side == "at_least"
+    if bound.metric == "win_rate" or not once:
+        return float(betting_p(np.full(clusters, float(clean)), bound.value, bound.side))
+    return float(binomial_p(clusters * clean, clusters, bound.value, bound.side))
+
+
+def run_tests(plan: Mapping[str, Any], bounds: Sequence[Bound], said: Mapping[str, list[Verdict]]) -> dict[str, Any]:
+    """Test candidates in the plan's order until the first that fails; those after it are not looked at.
+
+    Returns:
+        `certified`: the chosen one or None; `all_certified`: in order; `candidates`: each tested one with its checks;
+        `not_tested`: the others.
+    """
+    order, certified, tested = plan["order"], [], []
+    for one in order:
+        checks = [check(said[one["model"]], bound, plan["delta"]) for bound in bounds]
+        passed = all(found.passed for found in checks)
+        tested.append({"model": one["model"], "certified": passed, "checks": [asdict(found) for found in checks]})
+        if not passed:
+            break
+        certified.append(one)
+    chosen = max(certified, key=lambda one: one["objective"] or 0.0, default=None)  # of equals the first
+    return {
+        "certified": None if chosen is None else chosen["model"],
+        "all_certified": [one["model"] for one in certified],
+        "candidates": tested,
+        "not_tested": [one["model"] for one in order[len(tested) :]],
+    }

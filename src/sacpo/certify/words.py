@@ -1,0 +1,76 @@
+"""What a certificate says in words, to people who were not there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sacpo.certify.plan import Request
+from sacpo.certify.tests import BETTING, Bound, percent
+from sacpo.stats.certificates import POWER
+
+UNITS = {
+    "cluster": "Clusters of prompts are independent draws",
+    "prompt": "Prompts are independent draws, those of one cluster too,",
+}
+
+
+def sentence(asked: Request, tests: Mapping[str, Any]) -> str:
+    """Return the certificate, or its refusal, as a sentence that a manager understands."""
+    name = tests["certified"]
+    if name is None:
+        return f"Not certified: {_refusal(asked, tests['candidates'][0])}"
+    own = next(one for one in tests["candidates"] if one["model"] == name)
+    parts = [
+        f"{bound.words} (seen: {percent(found['value'])} of {found['clusters']} prompts)"
+        for bound, found in zip(asked.bounds, own["checks"], strict=True)
+    ]
+    confidence = percent(1 - asked.delta)
+    return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
+
+
+def _refusal(asked: Request, candidate: Mapping[str, Any]) -> str:
+    """Say of the likeliest candidate which bounds it misses, how far, and what would help."""
+    missed = [
+        _miss(bound, found, asked.delta)
+        for bound, found in zip(asked.bounds, candidate["checks"], strict=True)
+        if not found["passed"]
+    ]
+    return f"{candidate['model']}, the likeliest candidate, is not shown to have {'; nor '.join(missed)}."
+
+
+def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
+    side = "at most" if bound.side == "at_most" else "at least"
+    text = (
+        f"{bound.words}: {percent(found['value'])} of {found['clusters']} prompts, which shows {side} "
+        f"{percent(found['limit'])} (p {found['p']:.2g}, above {delta:g})"
+    )
+    if found["unread"]:
+        text += f", with {found['unread']} answers without a verdict counted against it"
+    beyond = found["value"] >= bound.value if bound.side == "at_most" else found["value"] <= bound.value
+    if beyond:
+        return f"{text}; a model with this rate is not certified by any number of prompts, so train or choose another"
+    if found["needed"] is not None:
+        return f"{text}; at this rate {found['needed']} prompts give a chance of {percent(POWER)}"
+    more = "several answers a prompt are no substitute for prompts" if found["test"] == BETTING else "it is too near"
+    return f"{text}; judge more prompts: {more}"
+
+
+def assumptions(asked: Request, look: int) -> list[str]:
+    """Return what must hold for the certificate to be true."""
+    found = [
+        f"{UNITS[asked.unit]} from the population: {asked.population}.",
+        "The rates are those of the judge's verdicts; a judge's own errors are not part of the bound.",
+        "Answers without a verdict that could be read count against the model.",
+        "No candidate was trained or chosen with certification prompts, and their verdicts were not seen before.",
+        "The model, its decoding, the judge and the population stay as they were.",
+        "These are all looks at these certification prompts: those made with another output folder are not known here.",
+    ]
+    if look > 1 or asked.spend < 1:
+        found.append(
+            f"This look spends {asked.spend:g} of delta; its candidates and bounds do not depend on what other looks "
+            "at these prompts showed."
+        )
+    if not asked.bind:
+        found.append("The model is known by the hashes of its answers only: no file of it was bound.")
+    return found
