@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sacpo.data.records import Kind, Verdict, iter_jsonl
 from sacpo.errors import DataError, RunError
-from sacpo.system.runs import file_hash
+from sacpo.system.files import file_hash
 
 VERDICTS = "verdicts.jsonl"
 FINISHED = ("measures.json", "manifest.json")

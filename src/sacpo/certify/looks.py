@@ -14,7 +14,8 @@ from sacpo.certify.tests import run_tests
 from sacpo.certify.words import assumptions, sentence
 from sacpo.errors import RunError
 from sacpo.recipe.safe import json_value
-from sacpo.system.runs import content_key, machine_errors, write_json
+from sacpo.system.files import content_key, write_json
+from sacpo.system.machine import machine_errors
 
 CERTIFICATE, PLAN, RESULT = "certificate.json", "plan.json", "result.json"
 ROUNDING = 1e-9

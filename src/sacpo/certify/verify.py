@@ -11,7 +11,7 @@ from sacpo.certify.looks import PLAN, read_object
 from sacpo.certify.plan import bounds_of, make_plan, request
 from sacpo.certify.tests import run_tests
 from sacpo.errors import RunError, UserError
-from sacpo.system.runs import content_key, file_hash
+from sacpo.system.files import content_key, file_hash
 
 SHOWN = 5
 ROLES = ("tuning", "certification", "bind")

@@ -63,7 +63,9 @@ def _without_choice(results: Results) -> str:
     models = f"{len(results.models)} model" + ("s" if len(results.models) != 1 else "")
     if results.selection is None:
         return f"No model was chosen, because the recipe sets no objective; {models} to compare."
-    return f"No model was chosen: none of {models} could be measured."
+    why = sorted({candidate.note for candidate in results.selection.models.values() if candidate.note})
+    because = f" ({'; '.join(why)})" if why else ""
+    return f"No model was chosen: none of {models} could be measured{because}."
 
 
 def _answer(results: Results, selection: Selection, model: str) -> str:

@@ -123,7 +123,7 @@ class CostEstimate:
 
     def text(self) -> str:
         """Return the estimate as a sentence."""
-        cost = "no price known" if self.cost is None else f"at most {self.cost:.2f}"
+        cost = "no price known" if self.cost is None else f"at most {self.cost:.4f} in the currency of the prices"
         return (
             f"{self.judge} on {self.criterion}: {self.requests} requests ({self.kept} known already), about "
             f"{self.prompt_tokens} prompt tokens, at most {self.completion_tokens} completion tokens, {cost}"
