@@ -35,6 +35,7 @@ LAYERS: tuple[set[str], ...] = (
 
 So the stages of the way (align, answer, measure, merge, select, report) never import each other.
 """
+LONGEST_FILE, LONGEST_FUNCTION = 350, 50
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",
@@ -60,6 +61,12 @@ API = {
 }
 
 
+def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function's body without its docstring."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
 def parts_imported(file: Path) -> set[str]:
     """Return the top-level parts of the package that a file imports, wherever in the file it does."""
     found = set()
@@ -83,6 +90,26 @@ def files_of(part: str) -> list[Path]:
 def rooms() -> set[str]:
     """Return every room of the package: its folders and the files beside them."""
     return {path.relative_to(ROOT).parts[0].removesuffix(".py") for path in ROOT.rglob("*.py")}
+
+
+def test_files_and_functions_are_short() -> None:
+    """At most 350 lines a file, and 50 lines a function without its signature and docstring."""
+    long = []
+    for file in ROOT.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if text.count("\n") > LONGEST_FILE:
+            long.append(f"{file.relative_to(ROOT)}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > LONGEST_FUNCTION:
+                long.append(f"{file.relative_to(ROOT)}, {node.name}: {body_lines(node)} lines")
+    assert long == []
+
+
+def test_lines_of_a_body_are_counted_without_the_docstring() -> None:
+    text = 'def f(\n    a,\n):\n    """What.\n\n    More.\n    """\n    b = (\n        a\n    )\n    return b\n'
+    (function,) = ast.parse(text).body
+    assert isinstance(function, ast.FunctionDef)
+    assert body_lines(function) == 4
 
 
 def test_every_room_has_its_floor() -> None:

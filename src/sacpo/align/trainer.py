@@ -29,7 +29,7 @@ from sacpo.align.engine import checkpoints
 from sacpo.align.engine.arguments import fork_workers
 from sacpo.align.engine.compiled import compile_as_asked
 from sacpo.align.engine.meter import Meter
-from sacpo.align.engine.order import EpochShuffle, Positions
+from sacpo.align.engine.order import EpochShuffle, Positions, epoch_order
 from sacpo.align.engine.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
 from sacpo.align.objectives.objective import Batch, Objective
 from sacpo.align.reference.start import Recorder, check_start, has_dropout
@@ -273,20 +273,6 @@ def with_margin(logs: dict[str, float]) -> dict[str, float]:
     if {"rewards/chosen", "rewards/rejected"} <= logs.keys():
         logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
     return logs
-
-
-def epoch_order(objective: Objective, args: TrainingArguments) -> EpochShuffle:
-    """Return the order of an objective's records that the arguments ask for."""
-    return EpochShuffle(
-        len(objective.ids),
-        args.seed if args.data_seed is None else args.data_seed,
-        strategy=args.train_sampling_strategy,  # type: ignore[arg-type]
-        lengths=[len(tree) for tree in objective.trees],
-        batch=args.per_device_train_batch_size,
-        world=args.world_size,
-        accumulation=args.gradient_accumulation_steps,
-        pair_groups=objective.pair_groups,
-    )
 
 
 def call_wrapped(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:

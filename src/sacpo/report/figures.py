@@ -337,9 +337,8 @@ def _line_styles(results: Results, names: Sequence[str]) -> dict[str, tuple[str,
 
 
 def _note(results: Results, model: str, x: str, y: str) -> str:
-    return "\n".join(
-        [model, *(f"{label(key)}: {with_interval(measure_of(results, model, key), key)}" for key in (x, y))]
-    )
+    figures = [f"{label(key)}: {with_interval(measure_of(results, model, key), key)}" for key in (x, y)]
+    return "\n".join([model, *figures])
 
 
 def _alt(results: Results, points: dict[str, Point], x: str, y: str) -> str:

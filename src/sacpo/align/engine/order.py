@@ -9,6 +9,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
+from transformers import TrainingArguments
+
+from sacpo.align.objectives.objective import Objective
 
 Strategy = Literal["random", "sequential", "group_by_length"]
 STEPS_SORTED = 50
@@ -125,3 +128,17 @@ def balanced(order: Ints, lengths: Ints, batch: int, world: int) -> Ints:
             tokens[rank] += int(lengths[part[place]])
         dealt[start : start + batch * world] = part[[place for share in shares for place in sorted(share)]]
     return dealt
+
+
+def epoch_order(objective: Objective, args: TrainingArguments) -> EpochShuffle:
+    """Return the order of an objective's records that the arguments ask for."""
+    return EpochShuffle(
+        len(objective.ids),
+        args.seed if args.data_seed is None else args.data_seed,
+        strategy=args.train_sampling_strategy,  # type: ignore[arg-type]
+        lengths=[len(tree) for tree in objective.trees],
+        batch=args.per_device_train_batch_size,
+        world=args.world_size,
+        accumulation=args.gradient_accumulation_steps,
+        pair_groups=objective.pair_groups,
+    )

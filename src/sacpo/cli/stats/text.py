@@ -24,7 +24,12 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
     name = tables["prompts"]
     title = f"== prompts: {name or 'not said'} ==\n\n" if named or name else ""
     chosen = {**tables, "tests": [] if tables["against"] else tables["tests"]}
-    own = [
+    own = [*_of_models(tables), *_of_judges(tables)]
+    return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
+
+
+def _of_models(tables: Mapping[str, Any]) -> list[str]:
+    return [
         section(
             "Every model against one, on the same prompts (sign-flip and sign tests; Holm over the table)",
             "first;second;measure;criterion;judge;difference;95 %;p;p Holm;p sign;detectable",
@@ -56,6 +61,11 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
             for prompts in ("borderline", "restricted")
             for degree in ("full", "partial")
         ),
+    ]
+
+
+def _of_judges(tables: Mapping[str, Any]) -> list[str]:
+    return [
         section(
             "Share of the longer answer (ties half; .5 without length bias)",
             "judge;criterion;share;95 %;verdicts;unknown lengths",
@@ -95,7 +105,6 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
             [[row["category"] or "-", *_gold_cells(row)] for row in tables["gold_by_category"]],
         ),
     ]
-    return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
 
 
 def _against_cells(row: Mapping[str, Any]) -> list[str]:
