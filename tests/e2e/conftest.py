@@ -37,7 +37,7 @@ def again(finished: Path, tmp_path: Path) -> Callable[..., Path]:
 
     def copy(*forgotten: str) -> Path:
         folder = tmp_path / "work"
-        shutil.copytree(finished, folder)
+        shutil.copytree(finished, folder, symlinks=True)
         for stage in forgotten:
             shutil.rmtree(folder / "runs" / "tiny" / "stages" / stage)
         return folder

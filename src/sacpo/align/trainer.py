@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
@@ -27,6 +27,7 @@ from sacpo.align.adapters import adapters_kept
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.engine import checkpoints
 from sacpo.align.engine.arguments import fork_workers
+from sacpo.align.engine.callbacks import Flow, Show
 from sacpo.align.engine.compiled import compile_as_asked
 from sacpo.align.engine.meter import Meter
 from sacpo.align.engine.order import EpochShuffle, Positions, epoch_order
@@ -37,7 +38,7 @@ from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import unwrapped
 from sacpo.system.memory import kept_memory
-from sacpo.system.progress import Progress, Task
+from sacpo.system.progress import Progress
 
 T = TypeVar("T")
 
@@ -99,7 +100,7 @@ class AlignTrainer(Trainer):
             args=args,
             train_dataset=Positions(len(objective.ids)),
             data_collator=self._collate,  # type: ignore[arg-type]
-            callbacks=[_Flow(self.order), *callbacks],
+            callbacks=[Flow(self.order), *callbacks],
             **options,
         )
 
@@ -117,7 +118,7 @@ class AlignTrainer(Trainer):
         checkpoint = checkpoints.newest(self.folder)
         total = optimiser_steps(len(self.objective.ids), self.args.to_dict(), world_size=self.args.world_size)
         with progress.task(description, total, "step") as task:
-            self.add_callback(_Show(task))
+            self.add_callback(Show(task))
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         return [entry for entry in self.state.log_history if "loss" in entry]
 
@@ -297,33 +298,6 @@ def call_wrapped(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> 
             del inner.forward
         else:
             inner.forward = original
-
-
-class _Flow(TrainerCallback):
-    """Choose each epoch's order, and log the last step whatever the interval."""
-
-    def __init__(self, order: EpochShuffle) -> None:
-        self.order = order
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.order.set_epoch(int(state.epoch))
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step >= state.max_steps:
-            control.should_log = True
-
-
-class _Show(TrainerCallback):
-    """Tell the progress bar."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.task.advance(state.global_step)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.task.advance()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ import typer
 
 from sacpo._version import __version__
 from sacpo.cli import verbs
-from sacpo.cli.options import parse_options
+from sacpo.cli.next_steps import after
+from sacpo.cli.options import Json, Quiet, parse_options, shown
 from sacpo.errors import RecipeError, SacpoError
 from sacpo.system import processes
 from sacpo.system.machine import UNFORESEEN, unforeseen, unreadable
@@ -35,7 +36,6 @@ Overrides = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY.PATH=VALUE", help="Change a recipe's value.")
 ]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder of all runs.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 
 
 def main() -> None:
@@ -145,6 +145,7 @@ def run(
     clean: Annotated[
         bool, typer.Option("--clean", help="Remove unfinished stages that this recipe cannot go on from.")
     ] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Do everything that a recipe says, resuming what was begun."""
@@ -155,7 +156,8 @@ def run(
     from sacpo.pipeline.jobs import Jobs
 
     how = Jobs(jobs, parse_options(job, "--job"), at_once) if jobs is not None else None
-    _run(recipe, overrides, runs, command, as_json, start=start, jobs=how, preflight=preflight, clean=clean)
+    options = {"start": start, "jobs": how, "preflight": preflight, "clean": clean}
+    _run(recipe, overrides, runs, command, shown(as_json, quiet), as_json, **options)
 
 
 @app.command()
@@ -163,6 +165,7 @@ def demo(
     overrides: Overrides = None,
     runs: Runs = Path("runs"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Run the demo that the package carries: a small world whose reward and safety are known, in minutes."""
@@ -172,11 +175,17 @@ def demo(
     if dry_run:
         _show_plan(DEMO, overrides, runs, None, command, as_json)
         return
-    _run(DEMO, overrides, runs, command, as_json)
+    _run(DEMO, overrides, runs, command, shown(as_json, quiet), as_json)
 
 
 def _run(
-    recipe: Path, overrides: Sequence[str] | None, runs: Path, command: str, as_json: bool, **options: Any
+    recipe: Path,
+    overrides: Sequence[str] | None,
+    runs: Path,
+    command: str,
+    showing: Any,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     from sacpo.recipe import load_recipe
     from sacpo.recipe.notices import notices
@@ -184,11 +193,11 @@ def _run(
     loaded = load_recipe(recipe, overrides or [])
     from sacpo.pipeline.run import run as run_recipe
 
-    with _progress(as_json) as progress:
+    with showing as progress:
         done = run_recipe(loaded, runs=runs, command=command, progress=progress, **options)
         for text in notices(loaded):  # beside the results: an error stands alone
             progress.notice(text)
-    _show_run(done, as_json)
+    _show_run(done, loaded, as_json)
 
 
 @app.command()
@@ -240,12 +249,6 @@ def _first_speaks() -> Iterator[None]:
         yield
 
 
-def _progress(as_json: bool) -> Any:
-    from sacpo.system.progress import Progress
-
-    return Progress("json" if as_json else "auto")
-
-
 def _show_plan(
     path: Path, overrides: Sequence[str] | None, runs: Path, start: str | None, command: str, as_json: bool
 ) -> None:
@@ -273,23 +276,24 @@ def _say_unchecked(found: Sequence[str]) -> None:
         print(f"not checked here, but before the first stage of a run: {text}")
 
 
-def _show_run(done: Any, as_json: bool) -> None:
+def _show_run(done: Any, recipe: Any, as_json: bool) -> None:
     from sacpo.system.leftovers import disk_use
 
-    page, used = done.report / "report.html", disk_use(done.folder)
+    model, used = done.chosen_model, disk_use(done.folder)
     if as_json:
-        said = {"folder": str(done.folder), "chosen": done.chosen, "report": str(page), "disk": used}
-        print(json.dumps({"event": "done", **said}))
+        said = {"folder": str(done.folder), "chosen": done.chosen, "report": str(done.page), "disk": used}
+        print(json.dumps({"event": "done", **said, "model": model and str(model)}))
         return
     if done.results:
         from sacpo.report.headline import headline
         from sacpo.report.results import parse_results
 
         print(headline(parse_results(done.results)).text)
-        print(f"report:  {page}")
-    if done.chosen is not None:
-        print(f"model:   {done.model()}")
+        print(f"report:  {done.page}")
+    if model is not None:
+        print(f"model:   {model}")
     print(f"run:     {done.folder} ({used / 1e6:,.1f} MB of disk)")
+    print(after(done, recipe), end="")
 
 
 verbs.add_to(app)

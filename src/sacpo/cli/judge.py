@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from sacpo.cli.options import parse_options
+from sacpo.cli.options import Json, Quiet, parse_options, shown
 from sacpo.data.answers import AnswerFiles
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
@@ -96,7 +96,8 @@ def judge(
         typer.Option("--base", metavar="NAME=VALUE", help="template, dtype, device, ...", rich_help_panel=SCORED),
     ] = None,
     max_length: Annotated[int, typer.Option(help="Tokens of prompt and answer.", rich_help_panel=SCORED)] = LONGEST,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")] = False,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Judge a file of answers, beside a baseline's where one is given."""
     files = AnswerFiles(answers, baseline, name, baseline_name, _kind(prompts))
@@ -111,13 +112,13 @@ def judge(
         _refuse(scoring | {"max_length": None if max_length == LONGEST else max_length}, "reward and cost models score")
         how = {"criterion": criterion, "ask_again": ask_again}
         given = _settings(settings, parse_options(setting, "--setting"))
-        _by_llms(files, out, _panel(llm, panel, given, budget, **asked), how, estimate, as_json)
+        _by_llms(files, out, _panel(llm, panel, given, budget, **asked), how, estimate, shown(as_json, quiet), as_json)
         return
     named = {"rubric": rubric, "order": order, "repeats": repeats, "concurrency": concurrency}
     if model is not None or criterion is not None:
         _refuse(settings | budget | named | flags, "language models judge: --llm")
     scorer = {"model": model, "sign": -1 if cost else 1, "unsafe_below": unsafe_below, "max_length": max_length}
-    _by_model(files, out, criterion, {**scorer, "base": parse_options(base, "--base")}, as_json)
+    _by_model(files, out, criterion, {**scorer, "base": parse_options(base, "--base")}, shown(as_json, quiet), as_json)
 
 
 def _refuse(options: dict[str, Any], kind: str) -> None:
@@ -147,7 +148,9 @@ def _settings(named: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     return {**given, **({"price": _price(given["price"])} if "price" in given else {}), **said}
 
 
-def _by_model(files: AnswerFiles, out: Path, criterion: str | None, scorer: dict[str, Any], as_json: bool) -> None:
+def _by_model(
+    files: AnswerFiles, out: Path, criterion: str | None, scorer: dict[str, Any], progress: Any, as_json: bool
+) -> None:
     if criterion is None:
         raise RecipeError(
             "nothing says what to judge by", where="--criterion", do="give --criterion, or --llm MODEL --rubric NAME"
@@ -163,7 +166,7 @@ def _by_model(files: AnswerFiles, out: Path, criterion: str | None, scorer: dict
     from sacpo import api
 
     kind: Literal["reward-model", "refusal"] = "reward-model" if scorer["model"] else "refusal"
-    with _progress(as_json) as progress:
+    with progress:
         found = api.judge(out=out, criterion=criterion, kind=kind, progress=progress, **asdict(files), **scorer)
     print(json.dumps(found) if as_json else visible(_text(found)))
 
@@ -188,7 +191,7 @@ def _panel(
 
 
 def _by_llms(
-    files: AnswerFiles, out: Path, spec: PanelSpec, how: dict[str, Any], estimate: bool, as_json: bool
+    files: AnswerFiles, out: Path, spec: PanelSpec, how: dict[str, Any], estimate: bool, progress: Any, as_json: bool
 ) -> None:
     from sacpo.judging.llm.single import estimate_llms, judge_by_llms
 
@@ -196,7 +199,7 @@ def _by_llms(
         for one in estimate_llms(files, out, spec, criterion=how["criterion"]):
             print(json.dumps({"event": "estimate", **one.to_json()}) if as_json else visible(one.text()))
         return
-    with _progress(as_json) as progress:
+    with progress:
         found = judge_by_llms(files, out, spec, progress=progress, **how)
     if as_json:
         print(json.dumps(found))
@@ -235,9 +238,3 @@ def _price(text: str) -> dict[str, float]:
             do="write it as in --price 2.5/10",
         ) from None
     return {"prompt": prompt, "completion": completion}
-
-
-def _progress(as_json: bool) -> Any:
-    from sacpo.system.progress import Progress
-
-    return Progress("json" if as_json else "auto")

@@ -1,12 +1,17 @@
-"""Options of the command line that are NAME=VALUE pairs, and bounds."""
+"""Options that commands share: NAME=VALUE pairs, bounds, and how progress is shown."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.safe import yaml_option
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress: notices and the result only.")]
 
 
 def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
@@ -48,3 +53,18 @@ def bound_option(text: str, side: str) -> dict[str, Any]:
         ) from None
     metric, _, criterion = key.partition("/")
     return {"metric": metric, "criterion": criterion or None, side: bound}
+
+
+def shown(as_json: bool, quiet: bool) -> Any:
+    """Return where progress is shown.
+
+    Raises:
+        RecipeError: Events and silence are both asked for.
+    """
+    from sacpo.system.progress import Progress
+
+    if as_json and quiet:
+        raise RecipeError(
+            "--json tells of progress and --quiet does not", where="--quiet", do="leave one of the two out"
+        )
+    return Progress("json" if as_json else "quiet" if quiet else "auto")

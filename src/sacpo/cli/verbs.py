@@ -14,7 +14,7 @@ from sacpo.cli.closing import closing_line, training_outcome
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.new import new
-from sacpo.cli.options import bound_option, parse_options
+from sacpo.cli.options import Json, Quiet, bound_option, parse_options, shown
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
@@ -37,7 +37,6 @@ Seed = Annotated[int, typer.Option("--seed", help="Root of all random numbers.")
 MaxLength = Annotated[int, typer.Option("--max-length", help="Tokens of prompt and completion together.")]
 TooLong = Annotated[str, typer.Option("--too-long", help="Longer records: truncate or drop.")]
 LayoutOption = Annotated[str, typer.Option("--layout", help="Rows: auto, packed (prompts once, or stop) or padded.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -58,12 +57,13 @@ def sft(
     max_length: MaxLength = 512,
     too_long: TooLong = "truncate",
     layout: LayoutOption = "auto",
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a model on demonstrations."""
     from sacpo import api
 
-    with _progress(as_json) as progress:
+    with shown(as_json, quiet) as progress:
         done = api.sft(
             model,
             data,
@@ -97,12 +97,13 @@ def align(
     max_length: MaxLength = 512,
     too_long: TooLong = "truncate",
     layout: LayoutOption = "auto",
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Train one alignment step; MODEL is where it starts and its reference."""
     from sacpo import api
 
-    with _progress(as_json) as progress:
+    with shown(as_json, quiet) as progress:
         done = api.align(
             model,
             _labelled(data, format, label),
@@ -135,12 +136,13 @@ def merge(
     origin: Annotated[str | None, typer.Option("--from", help="task-vectors: the model that both came from.")] = None,
     scale: Annotated[float, typer.Option(help="task-vectors: factor of the later model's change.")] = 1.0,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; LATER's by default.")] = None,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Merge two models at one or several weights q (P-SACPO), in one pass over their files."""
     from sacpo import api
 
-    with _progress(as_json) as progress:
+    with shown(as_json, quiet) as progress:
         options = {"method": method, "base": origin, "scale": scale, "dtype": dtype}
         done = api.merge(first, later, out, q=q, progress=progress, **options)  # type: ignore[arg-type]
     _say(as_json, models=done)
@@ -152,12 +154,13 @@ def export(
     adapter: Annotated[
         bool, typer.Option("--adapter", help="One adapter for peft and vLLM, not merged weights.")
     ] = False,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write a base with LoRA adapters as merged weights, or as one adapter of concatenated rank."""
     from sacpo import api
 
-    with _progress(as_json) as progress:
+    with shown(as_json, quiet) as progress:
         done = api.export(model, out, adapter=adapter, progress=progress)
     _say(as_json, model=done)
 
@@ -174,12 +177,13 @@ def generate(
     ] = None,
     base: Base = None,
     seed: Seed = 0,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Answer prompts with a model."""
     from sacpo import api
 
-    with _progress(as_json) as progress:
+    with shown(as_json, quiet) as progress:
         done = api.generate(
             model,
             prompts,
@@ -221,12 +225,13 @@ def select(
 def report(
     results: Annotated[Path, typer.Argument(help="results.json, or the folder of a finished run.", show_default=False)],
     out: Out,
+    quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
     """Write the report of results.json: the page, the figures."""
     from sacpo import api
 
-    with _progress(as_json) as progress:
+    with shown(as_json, quiet) as progress:
         done = api.report(results, out, progress=progress)
     _say(as_json, report=done)
 
@@ -241,12 +246,6 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Any:
             "no such label", where="--label", value=label, allowed=["better", "safer"], do="choose one of these"
         )
     return [DataSpec(format=format, path=path, label=label) for path in data]
-
-
-def _progress(as_json: bool) -> Any:
-    from sacpo.system.progress import Progress
-
-    return Progress("json" if as_json else "auto")
 
 
 def _say(as_json: bool, **paths: Any) -> None:

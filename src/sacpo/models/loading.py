@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+import warnings
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -50,6 +51,7 @@ from sacpo.system.files import write_json
 from sacpo.system.machine import machine_errors
 
 transformers_logging.disable_progress_bar()  # this package shows its own
+warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks by this name
 Adapters = Literal["on", "off", "merged"]
 DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 

@@ -20,6 +20,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.system.locks import locked
 from sacpo.system.machine import machine_errors
+from sacpo.system.progress import Progress
 from sacpo.system.runs import RunFolder
 
 CLUSTERS = ("slurm", "local")
@@ -91,7 +92,7 @@ class Jobs:
                         jobs[stage.name] = executor.submit(do_stage, stage, run, tools.cache, tools.folder.hidden)
             else:
                 self._locally(executor, jobs, tools, stages)
-            failures = [failure for name, job in jobs.items() if (failure := _result(name, job)) is not None]
+            failures = _failures(jobs, tools.progress)
         finally:
             for job in jobs.values():
                 if not job.done():
@@ -153,11 +154,20 @@ def do_stage(
     try:
         lock = run / FOLDER / f".{stage.name.replace('/', '~')}.lock"
         busy, do = "another job is doing this stage", "wait until it has ended, or cancel that job"
-        with locked(lock, busy, where=stage.name, do=do), machine_errors(folder.partial(stage.name, stage.key)):
-            fill(folder, Tools(folder, cache=cache), stage)
+        partial, progress = folder.partial(stage.name, stage.key), Progress("auto")
+        with locked(lock, busy, where=stage.name, do=do), progress, machine_errors(partial):
+            progress.stage(stage.name, "start")
+            fill(folder, Tools(folder, cache=cache, progress=progress), stage)
+            progress.stage(stage.name, "done")
     except SacpoError as error:
         return error
     return None
+
+
+def _failures(jobs: Mapping[str, Job], progress: Progress) -> list[SacpoError]:
+    """Wait for all jobs and return what went wrong."""
+    found = [_result(name, job) for name, job in progress.track(jobs.items(), "jobs", len(jobs), "jobs")]
+    return [failure for failure in found if failure is not None]
 
 
 def _result(name: str, job: Job) -> SacpoError | None:

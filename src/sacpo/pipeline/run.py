@@ -18,6 +18,7 @@ from sacpo.pipeline.jobs import Jobs
 from sacpo.pipeline.order import experiment
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
+from sacpo.pipeline.shown import MODEL, REPORT, show_results
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import Recipe
@@ -53,6 +54,17 @@ class Run:
     def report(self) -> Path:
         """The report's folder."""
         return self.folder / "stages" / "report"
+
+    @property
+    def page(self) -> Path:
+        """The report's page, at the top of the run's folder."""
+        return self.folder / REPORT
+
+    @property
+    def chosen_model(self) -> Path | None:
+        """The chosen model's folder, at the top of the run's; None where no weights were written."""
+        place = self.folder / MODEL
+        return place if self.chosen is not None and place.is_dir() else None
 
     def model(self, name: str | None = None) -> Path:
         """Return the folder of the chosen model, or of a trained one by name."""
@@ -100,7 +112,7 @@ def run(
     text = resolved_yaml(recipe)
     program = program_of(recipe, command)
     run_program(program, folder, tools, start=start, jobs=jobs, recipe=text, ahead=look, clean=clean)
-    return Run(folder.path, _results(folder.path))
+    return Run(folder.path, _results(folder.path) if recipe.prompts else {})
 
 
 def plan(recipe: Recipe, *, runs: str | Path = "runs", start: str | None = None, command: str = "") -> Plan:
@@ -155,8 +167,12 @@ def run_program(
     redo.check(planned)
     ahead(planned)
 
+    reached: set[str] = set()
+    tools.progress.expect(len({status.stage.name for status in planned.statuses}), not planned.later)
+
     def tell(stage: str, state: str) -> None:
-        tools.progress.event("stage", stage=stage, state=state)
+        tools.progress.stage(stage, state)
+        reached.add(stage)
         if state == "done":
             redo.done(stage)
 
@@ -173,6 +189,9 @@ def run_program(
         program(Runner(folder, tools, partial(jobs.do, tools) if jobs is not None else None, redo.holds))
         if processes.is_first():
             redo.finish()
+            for text in show_results(folder.path, reached):
+                tools.progress.notice(text)
+        processes.wait()
 
 
 def plan_program(program: Program, folder: RunFolder, start: str | None = None) -> Plan:

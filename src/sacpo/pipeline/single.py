@@ -28,9 +28,7 @@ class OutFolder(RunFolder):
 
     def __init__(self, out: Path, verb: str, progress: Progress) -> None:
         self.out = out.expanduser().resolve()  # of a link its target: a folder can be renamed there
-        super().__init__(
-            self.out.parent, on_stage=lambda stage, state: progress.event("stage", stage=verb, state=state)
-        )
+        super().__init__(self.out.parent, on_stage=lambda stage, state: progress.stage(verb, state))
 
     @property
     def lock_file(self) -> Path:

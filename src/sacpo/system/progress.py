@@ -1,4 +1,4 @@
-"""Progress of long work: bars with rates and time left on a terminal, nothing elsewhere, JSON lines for scripts."""
+"""Progress of long work: bars with rates and time left on a terminal, plain lines elsewhere, JSON lines for scripts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sacpo.system import processes
+from sacpo.system.plain_lines import Lines, Work
 from sacpo.system.visible import json_text
 
 T = TypeVar("T")
@@ -18,17 +19,19 @@ class Progress:
     """Where stages report what they do.
 
     Args:
-        mode: "auto" draws bars if standard error is a terminal, "quiet" shows nothing, "json" writes events to
-            standard output, one JSON object a line. Of several processes only the first says anything.
+        mode: "auto" draws bars if standard error is a terminal and writes plain lines to it elsewhere, "quiet" shows
+            nothing, "json" writes events to standard output, one JSON object a line. Of several processes only the
+            first says anything.
     """
 
     def __init__(self, mode: str = "quiet") -> None:
         if not processes.is_first():
             mode = "silent"
         elif mode == "auto":
-            mode = "bars" if sys.stderr.isatty() else "quiet"
+            mode = "bars" if sys.stderr.isatty() else "lines"
         self.mode = mode
         self._bars: Any = None
+        self._lines: Lines | None = None
 
     def __enter__(self) -> Progress:
         if self.mode == "bars":
@@ -47,12 +50,30 @@ class Progress:
                 transient=True,
             )
             self._bars.start()
+        elif self.mode == "lines":
+            self._lines = Lines()
+            self._lines.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._bars is not None:
             self._bars.stop()
             self._bars = None
+        if self._lines is not None:
+            self._lines.stop()
+            self._lines = None
+
+    def expect(self, stages: int, whole: bool) -> None:
+        """Tell how many stages there will be, or at least be where the plan is not known whole."""
+        if self._lines is not None:
+            self._lines.planned, self._lines.whole = stages, whole
+
+    def stage(self, name: str, state: str) -> None:
+        """Tell what became of a stage: "start", "resume", "done" or "kept"."""
+        if self._lines is not None:
+            self._lines.stage(name, state)
+        else:
+            self.event("stage", stage=name, state=state)
 
     def event(self, name: str, **fields: object) -> None:
         """Tell that something happened: a JSON line, or a line above the bars."""
@@ -88,24 +109,37 @@ class Progress:
 
 
 class Task:
-    """One bar."""
+    """One bar, or the work that a plain line tells of."""
 
     def __init__(self, progress: Progress, description: str, total: int, unit: str) -> None:
-        self.unit, self.done, self.started = unit, 0, time.monotonic()
-        self._bars = progress._bars
+        self.work = Work(description, total, unit)
+        self._bars, self._lines = progress._bars, progress._lines
         self._id = self._bars.add_task(description, total=total, rate="") if self._bars is not None else None
+        if self._lines is not None:
+            self._lines.open(self.work)
+
+    def skip(self, n: int) -> None:
+        """Count `n` units that were done before: they say nothing about the rate."""
+        self.work.before += n
+        self.advance(n)
 
     def advance(self, n: int = 1) -> None:
         """Count `n` more units as done."""
-        self.done += n
+        self.work.done += n
         if self._bars is not None:
-            rate = self.done / max(time.monotonic() - self.started, 1e-9)
-            self._bars.update(self._id, advance=n, rate=f"{rate:.1f} {self.unit}/s")
+            rate = self.work.rate(time.monotonic())
+            self._bars.update(self._id, advance=n, rate=f"{rate:.1f} {self.work.unit}/s")
+
+    def figures(self, text: str) -> None:
+        """Say what else is known of the work, such as its loss."""
+        self.work.figures = text
 
     def close(self) -> None:
         """Remove the bar."""
         if self._bars is not None:
             self._bars.remove_task(self._id)
+        if self._lines is not None:
+            self._lines.close(self.work)
 
 
 QUIET = Progress("quiet")

@@ -4,6 +4,7 @@
       .lock                     held while a run works here
       recipe.yaml               the resolved recipe
       cache/                    reference log-probs by content key
+      report.html, results.json, model   links to what the stages hold
       stages/STAGE/...          finished stages, each with manifest.json
       partial/STAGE-KEY/...     a stage at work: what a killed run left is resumed from here
 

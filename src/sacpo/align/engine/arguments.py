@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Mapping
+from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,8 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     }
     check_optimizer(job.options.get("optim", ""))
     try:
-        arguments = TrainingArguments(**copy.deepcopy({**job.options, **fixed}))  # it changes dictionaries in place
+        options = under_new_names({**job.options, **fixed})
+        arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
         arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
         _try_parts(arguments)
     except (ValueError, TypeError, ImportError, KeyError, RuntimeError) as error:
@@ -47,6 +50,13 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     # one process uses one device: nn.DataParallel would split what is no tensor; several GPUs take several processes
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def under_new_names(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options under the names that the installed transformers wants: it renamed gradient checkpointing."""
+    known = {field.name for field in fields(TrainingArguments)}
+    new = {name: name.replace("gradient_checkpointing", "activation_checkpointing") for name in options}
+    return {new[name] if new[name] in known else name: value for name, value in options.items()}
 
 
 def fork_workers(arguments: TrainingArguments) -> TrainingArguments:

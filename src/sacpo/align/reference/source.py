@@ -81,7 +81,12 @@ class Reference:
     @property
     def checkpointing(self) -> bool:
         """Whether the policy's activations are computed again in the backward pass."""
-        return self.arguments.gradient_checkpointing or unwrapped(self.policy).is_gradient_checkpointing
+        policy = unwrapped(self.policy)
+        if self.arguments.gradient_checkpointing:
+            return True
+        if hasattr(type(policy), "is_activation_checkpointing"):  # its name since transformers 5.23
+            return bool(policy.is_activation_checkpointing)
+        return bool(policy.is_gradient_checkpointing)
 
     def scorer(self) -> Score:
         """Return the reference as a function from trees to log-probs."""

@@ -1,0 +1,50 @@
+"""What to do after a run, as lines that can be typed."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+STEP = "  {:30} {}\n"
+
+
+def next_steps(page: Path, model: Path | None, answers: Path | None, baseline: Path | None) -> str:
+    """Return the lines that a run ends with: each says what for and what to type.
+
+    Args:
+        page: The report's page.
+        model: The chosen model's folder; None: there is none to load.
+        answers: The chosen model's answers to report prompts; None: there are none.
+        baseline: The baseline's answers to the same prompts; None: the chosen model is the baseline.
+    """
+    name = page.parent
+    steps = [("open the report", page.absolute().as_uri())]
+    if model is not None:
+        load = f"AutoModelForCausalLM.from_pretrained({str(model)!r})"
+        generate = _line("sacpo", "generate", model, "--prompts", "PROMPTS.jsonl", "--out", f"{name}-answers")
+        steps += [("load the model (transformers)", load), ("let it answer your prompts", generate)]
+    if answers is not None and baseline is not None:
+        pair = (answers, "--baseline", baseline)
+        label = _line("sacpo", "label", *pair, "--store", f"{name}-labels.db", "--annotator", "me")
+        by_model = ("--llm", "MODEL", "--rubric", "helpfulness", "--rubric", "safety", "--out", f"{name}-judged")
+        judge = _line("sacpo", "judge", *pair, *by_model)
+        steps += [("judge its answers yourself", label), ("or with a language model", judge)]
+    return "next:\n" + "".join(STEP.format(*step) for step in steps)
+
+
+def after(done: Any, recipe: Any) -> str:
+    """Return the lines after a run; "" where it has no report."""
+    if not done.results:
+        return ""
+    shown = next((name for name, spec in recipe.prompts.items() if spec.role == "report"), None)
+    answers = baseline = None
+    if done.chosen is not None and shown is not None:
+        made = done.folder / "stages" / "generate"
+        answers, against = made / done.chosen / shown, recipe.evaluate.baseline
+        baseline = made / against / shown if against != done.chosen else None
+    return next_steps(done.page, done.chosen_model, answers, baseline)
+
+
+def _line(*words: object) -> str:
+    return shlex.join(str(word) for word in words)
