@@ -171,8 +171,8 @@ def test_nothing_half_done_is_left(finished: Path) -> None:
 def test_the_command_line_says_what_was_found(again: Callable[..., Path], found: dict[str, Any]) -> None:
     said = Process(again(), "run", "tiny.yaml").wait()
     assert found["selection"]["chosen"] in said
-    assert str(RUN / "stages" / "report" / "report.html") in said
-    assert str(RUN / "stages" / "chosen" / "model") in said
+    assert str(RUN / "report.html") in said
+    assert str(RUN / "model") in said
 
 
 def test_a_recipe_that_no_model_can_meet_chooses_none(again: Callable[..., Path]) -> None:
@@ -180,6 +180,8 @@ def test_a_recipe_that_no_model_can_meet_chooses_none(again: Callable[..., Path]
     done = Process(folder, "run", "tiny.yaml", "--json", "--set", "constraints.0.at_most=-1").wait()
     assert json.loads(done.splitlines()[-1])["chosen"] is None
     assert not (stage(folder, "chosen") / "model").exists()
+    assert not (folder / RUN / "model").is_symlink()
+    assert (folder / RUN / "report.html").is_file()
     selection = json.loads(results(folder))["selection"]
     assert (selection["feasible"], selection["chosen"]) == (False, None)
     assert selection["nearest"] in MODELS
