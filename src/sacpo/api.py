@@ -24,20 +24,8 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
     from sacpo.pipeline.verbs import Data
 
-__all__ = [
-    "align",
-    "certify",
-    "export",
-    "generate",
-    "judge",
-    "merge",
-    "prompts_for",
-    "report",
-    "request_of_run",
-    "select",
-    "sft",
-    "verify_certificate",
-]
+__all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
+__all__ += ["prompts_for", "request_of_run", "verify_certificate"]
 
 
 def sft(

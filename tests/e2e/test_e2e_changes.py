@@ -148,14 +148,14 @@ def test_from_redoes_a_stage_and_all_that_depend_on_it(again: Again) -> None:
 def test_a_plan_writes_nothing_and_says_what_is_done(again: Again, tmp_path: Path) -> None:
     folder = again("align/K", "report")
     Process(folder, "run", "tiny.yaml", death=Death("sacpo.align.engine.checkpoints:publish", 2)).wait(-9)
-    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
+    before = {path: path.lstat().st_mtime_ns for path in (folder / "runs").rglob("*")}
     plan = json.loads(Process(folder, "run", "tiny.yaml", "--dry-run", "--json").wait())
     states = {entry["name"]: entry["state"] for entry in plan["stages"]}
     assert {name: state for name, state in states.items() if state != "done"} == {
         "align/K": "resumed",
         "report": "open",
     }
-    assert {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")} == before
+    assert {path: path.lstat().st_mtime_ns for path in (folder / "runs").rglob("*")} == before
     said = Process(folder, "run", "tiny.yaml", "--dry-run", "--runs", "elsewhere").wait()
     assert "79 stages, 9 models" in said
     assert not (folder / "elsewhere").exists()

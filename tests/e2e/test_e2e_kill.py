@@ -88,12 +88,12 @@ def test_killed_while_a_finished_stage_is_replaced(when: int, again: Again, fini
 def test_a_killed_from_goes_on_where_it_was(again: Again, finished: Path) -> None:
     folder = again()
     arguments = ("run", "tiny.yaml", "--json", "--from", "theory")
-    killed = states(Process(folder, *arguments, death=Death("sacpo.report.build:_write_bytes", 2)).wait(-9))
+    killed = states(Process(folder, *arguments, death=Death("sacpo.report.build:write_atomic", 2)).wait(-9))
     assert (killed["done"], killed["start"]) == (["theory"], ["theory", "report"])
     after = states(Process(folder, *arguments).wait())
     assert (after["resume"], after["start"]) == (["report"], ["chosen"])
     assert results(folder) == results(finished)
-    anew = states(Process(folder, *arguments, death=Death("sacpo.report.build:_write_bytes", 1)).wait(-9))
+    anew = states(Process(folder, *arguments, death=Death("sacpo.report.build:write_atomic", 1)).wait(-9))
     assert anew["start"] == ["theory", "report"]
 
 

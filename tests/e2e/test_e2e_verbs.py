@@ -203,7 +203,7 @@ def test_select_takes_the_best_of_the_judged(whole: Path) -> None:
 def test_report_of_a_finished_run(finished: Path, tmp_path: Path) -> None:
     run = str(finished / "runs" / "tiny")
     line = ("report", run, "--out", "page")
-    Process(tmp_path, *line, death=Death("sacpo.report.build:_write_bytes", 5)).wait(-9)
+    Process(tmp_path, *line, death=Death("sacpo.report.build:write_atomic", 5)).wait(-9)
     assert not (tmp_path / "page").exists()
     Process(tmp_path, *line).wait()
     own = finished / "runs" / "tiny" / "stages" / "report"

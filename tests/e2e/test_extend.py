@@ -151,8 +151,7 @@ def test_four_additions_run_in_one_recipe(package: Path, base: Path, tmp_path: P
     summary = json.loads((stages / "align" / "H" / "summary.json").read_text())
     assert (summary["kind"], summary["pairs"]) == ("hinge", 12)
     assert summary["first_loss"] == pytest.approx(0.7, abs=1e-6)
-    (found,) = tmp_path.rglob("results.json")
-    results = json.loads(found.read_text())
+    results = json.loads((stages / "report" / "results.json").read_text())
     metrics = results["measures"]["H"]["tuning"]["metrics"]
     assert metrics["mean_score/brevity"]["value"] == -2 * metrics["some_rate"]["value"] < 0
     assert results["selection"]["constraints"][0]["metric"] == "some_rate"

@@ -100,7 +100,13 @@ def test_a_bad_value_is_named_by_row_and_field(tmp_path: Path, form: str, change
 
 @pytest.mark.parametrize("form", sorted(ROWS))
 def test_rows_in_an_envelope_and_other_files_are_refused_in_few_words(tmp_path: Path, form: str) -> None:
-    for raw in (json.dumps({"data": [ROWS[form]] * 400}).encode(), b"[1, 2]", b'{"data": [', b"\xff\xfe", b""):
+    for raw in (
+        json.dumps({"data": [ROWS[form]] * 400, "more": 1}).encode(),
+        b"[1, 2]",
+        b'{"data": [',
+        b"\xff\xfe",
+        b"",
+    ):
         with pytest.raises(DataError) as caught:
             read(tmp_path, "a.json", raw, form)
         assert len(str(caught.value)) < 800
