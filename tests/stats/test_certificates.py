@@ -12,7 +12,6 @@ from sacpo.stats.certificates import (
     betting_p,
     binomial_bound,
     binomial_p,
-    bonferroni,
     fixed_sequence,
     order_of,
     prompts_needed,
@@ -20,6 +19,11 @@ from sacpo.stats.certificates import (
 
 STUDIES = 4000
 DELTA = 0.05
+
+
+def bonferroni(p: np.ndarray, delta: float) -> np.ndarray:
+    """Return which candidates a Bonferroni correction over the candidates certifies: what the rule is compared with."""
+    return np.asarray((p <= delta / p.shape[-2]).all(axis=-1))
 
 
 def lower99(false: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from sacpo.stats.certificates import (
     betting_p,
     binomial_bound,
     binomial_p,
+    fixed_sequence,
     prompts_needed,
 )
 
@@ -132,14 +133,19 @@ def run_tests(plan: Mapping[str, Any], bounds: Sequence[Bound], said: Mapping[st
         `certified`: the chosen one or None; `all_certified`: in order; `candidates`: each tested one with its checks;
         `not_tested`: the others.
     """
-    order, certified, tested = plan["order"], [], []
+    order, delta = plan["order"], plan["delta"]
+    checks: list[list[Tested]] = []
+    passed: list[bool] = []
     for one in order:
-        checks = [check(said[one["model"]], bound, plan["delta"]) for bound in bounds]
-        passed = all(found.passed for found in checks)
-        tested.append({"model": one["model"], "certified": passed, "checks": [asdict(found) for found in checks]})
-        if not passed:
+        checks.append([check(said[one["model"]], bound, delta) for bound in bounds])
+        passed = fixed_sequence(np.array([[found.p for found in of_one] for of_one in checks]), delta).tolist()
+        if not passed[-1]:
             break
-        certified.append(one)
+    tested = [
+        {"model": one["model"], "certified": holds, "checks": [asdict(found) for found in of_one]}
+        for one, holds, of_one in zip(order, passed, checks, strict=False)
+    ]
+    certified = [one for one, holds in zip(order, passed, strict=False) if holds]
     chosen = max(certified, key=lambda one: one["objective"] or 0.0, default=None)  # of equals the first
     return {
         "certified": None if chosen is None else chosen["model"],

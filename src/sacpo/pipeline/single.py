@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sacpo.errors import RunError
 from sacpo.pipeline.stage import Stage
@@ -13,8 +13,6 @@ from sacpo.system import processes
 from sacpo.system.leftovers import KEY_SHOWN, disk_use, leftovers
 from sacpo.system.progress import Progress
 from sacpo.system.runs import MANIFEST, RunFolder
-
-S = TypeVar("S", bound=Stage[Any])
 
 
 class OutFolder(RunFolder):

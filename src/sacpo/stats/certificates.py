@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from sacpo.errors import DataError
+from sacpo.stats.intervals import upper_bound
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.number] | float | int
@@ -108,7 +109,7 @@ def binomial_bound(events: int, n: int, confidence: float, side: Side = "at_most
     """Return the exact one-sided bound of a rate: 0 of 299 gives at most .00997 at 95 %."""
     if side == "at_least":
         return 1 - binomial_bound(n - events, n, confidence)
-    return 1.0 if events >= n else float(stats.beta.ppf(confidence, events + 1, n - events))
+    return upper_bound(events, n, confidence)
 
 
 def betting_bound(means: Sequence[float] | Floats, confidence: float, side: Side = "at_most") -> float:
@@ -140,15 +141,6 @@ def fixed_sequence(p: Floats, delta: float) -> NDArray[np.bool_]:
         p: (..., candidates, constraints), candidates in the order that was fixed before; result: (..., candidates).
     """
     return np.asarray(np.logical_and.accumulate(passes_all(p, delta), axis=-1))
-
-
-def bonferroni(p: Floats, delta: float) -> NDArray[np.bool_]:
-    """Tell which candidates a Bonferroni correction over the candidates certifies: the comparison of the tests.
-
-    Shape:
-        p: (..., candidates, constraints); result: (..., candidates).
-    """
-    return passes_all(p, delta / p.shape[-2])
 
 
 def order_of(p: Floats, values: Sequence[float], names: Sequence[str]) -> list[int]:
