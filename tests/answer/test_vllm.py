@@ -138,7 +138,11 @@ def test_without_vllm_auto_is_transformers(monkeypatch: pytest.MonkeyPatch) -> N
         vllm.uses_vllm("vllm", CUDA)
 
 
-def test_the_verb_uses_it(installed: type[FakeLLM], folder: Path, tmp_path: Path) -> None:
+def test_the_verb_uses_it_and_gives_its_memory_back(
+    installed: type[FakeLLM], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[vllm.VllmModel] = []
+    monkeypatch.setattr(vllm.VllmModel, "close", closed.append)
     asked = tmp_path / "prompts.jsonl"
     asked.write_text("".join(f'{{"prompt": "w{i} w3"}}\n' for i in range(3)))
     base = {"template": "plain", "device": "cpu"}
@@ -156,4 +160,4 @@ def test_the_verb_uses_it(installed: type[FakeLLM], folder: Path, tmp_path: Path
         )
         for engine in ("vllm", "transformers")
     ]
-    assert found[0] == found[1] and len(installed.made) == 1
+    assert found[0] == found[1] and len(installed.made) == len(closed) == 1
