@@ -142,7 +142,7 @@ def test_the_verb_uses_it_and_gives_its_memory_back(
     installed: type[FakeLLM], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     closed: list[vllm.VllmModel] = []
-    monkeypatch.setattr(vllm.VllmModel, "close", closed.append)
+    monkeypatch.setattr(vllm.VllmModel, "close", lambda model: closed.append(model))
     asked = tmp_path / "prompts.jsonl"
     asked.write_text("".join(f'{{"prompt": "w{i} w3"}}\n' for i in range(3)))
     base = {"template": "plain", "device": "cpu"}

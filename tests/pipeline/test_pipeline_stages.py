@@ -215,6 +215,13 @@ def test_a_plan_says_what_doing_does(tmp_path: Path) -> None:
         assert {*(status.state for status in planned(folder, stages).statuses)} == {"done"}
 
 
+def test_a_stage_that_is_done_and_then_read_is_planned_once(tmp_path: Path) -> None:
+    x, b = Note("x", "x"), Note("b", "b")
+    plan = Plan(RunFolder(tmp_path)).of(lambda do: do(x) and do(b) and do.read(x) and None)
+    assert [status.stage.name for status in plan.statuses] == ["x", "b"]
+    assert plan.later == ["then, by what x finds: what it asks for"]
+
+
 def test_what_a_stage_reads_must_be_done(tmp_path: Path) -> None:
     """A stage cannot name another that is not among its fields; one that is not finished is refused."""
     x, _, b, *_ = chain()

@@ -116,7 +116,9 @@ class Plan:
         self._said: list[str] = []
 
     def __call__(self, stage: S) -> S:
-        """Note a stage."""
+        """Note a stage, once."""
+        if any(status.stage.name == stage.name and status.key == stage.key for status in self.statuses):
+            return stage
         partial = self.folder.partial(stage.name, stage.key)
         with machine_errors(self.folder.path):
             begun = partial.exists()
@@ -136,7 +138,7 @@ class Plan:
             NotKnown: It is not finished.
         """
         self(stage)
-        if self.statuses[-1].state != "done":
+        if not is_kept(self.folder, stage, self.redo):
             self.later = [f"then, by what {stage.name} finds: {self._said[-1] if self._said else 'what it asks for'}"]
             raise NotKnown
         return stage.read(self.folder.final(stage.name))
