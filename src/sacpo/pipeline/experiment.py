@@ -72,6 +72,11 @@ class Experiment:
         """Every model by name, parents first."""
         return model_graph(self.recipe)
 
+    def settle(self, recipe: Recipe) -> None:
+        """Go on with a recipe in which a value that was left to the run (`auto`) is a number."""
+        self.recipe = recipe
+        self.__dict__.pop("nodes", None)
+
     @cached_property
     def rubrics(self) -> Mapping[str, Any]:
         """The rubrics of the language models that judge, by criterion."""
