@@ -41,9 +41,13 @@ def check_references(recipe: Recipe) -> None:
         if isinstance(step.dataset, SampledSpec):
             for criterion in step.dataset.weights:
                 _check_scores(recipe, criterion, f"steps.{index}.dataset.judge")
+        for criterion in step.resample.weights if step.resample is not None else ():
+            _check_scores(recipe, criterion, f"steps.{index}.resample.judge")
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             _known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
+        if isinstance(judge.dataset, SampledSpec):
+            _check_teachers(recipe, criterion, judge.dataset)
         if judge.kind == "oracle":
             _check_oracle(recipe, criterion)
     _known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
@@ -134,6 +138,20 @@ def _check_oracle(recipe: Recipe, criterion: str) -> None:
             value="oracle",
             do="add a 'world' section, or choose another judge",
         )
+
+
+def _check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
+    """Refuse a judge that would learn from labels of a judge that itself is trained in the run."""
+    where = f"evaluate.judges.{criterion}.dataset.judge"
+    for teacher in spec.weights:
+        _check_scores(recipe, teacher, where)
+        if recipe.evaluate.judges[teacher].dataset is not None:
+            raise RecipeError(
+                "a judge cannot learn from the labels of one that is trained in the run",
+                where=where,
+                value=teacher,
+                do="name an oracle, or a reward model with 'model'",
+            )
 
 
 def _check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool = False) -> None:
@@ -272,8 +290,9 @@ def dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
         for name in tokenizer.datasets:
             yield "base.tokenizer.datasets", name
     for criterion, judge in recipe.evaluate.judges.items():
-        for name in _names(judge.dataset):
-            yield f"evaluate.judges.{criterion}.dataset", name
+        sampled = isinstance(judge.dataset, SampledSpec)
+        for name in (judge.dataset.prompts,) if isinstance(judge.dataset, SampledSpec) else _names(judge.dataset):
+            yield f"evaluate.judges.{criterion}.dataset" + (".prompts" if sampled else ""), name
 
 
 def _known(what: str, name: str, allowed: Collection[str], where: str) -> None:
@@ -305,14 +324,14 @@ def _check_kinds(recipe: Recipe) -> None:
     if recipe.sft:
         uses.append(("SFT learns from demonstrations", "sft.dataset", recipe.sft.dataset, ("demonstrations",)))
     for index, step in enumerate(recipe.steps):
-        if isinstance(step.dataset, SampledSpec):
-            continue
         known = ALGORITHMS[step.algorithm]
+        if isinstance(step.dataset, SampledSpec) or step.resample is not None:
+            continue
         uses.append(
             (f"{known.title} learns from {known.learns_from}", f"steps.{index}.dataset", step.dataset, known.records)
         )
     for criterion, judge in recipe.evaluate.judges.items():
-        if judge.dataset is not None:
+        if judge.dataset is not None and not isinstance(judge.dataset, SampledSpec):
             uses.append(
                 ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
             )
