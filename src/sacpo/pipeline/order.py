@@ -10,20 +10,17 @@ the same program.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
-from sacpo.pipeline.experiment import Experiment, kl_sets_of
-from sacpo.pipeline.judges import CriterionJudge, options_of
+from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
+from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
-from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import (
@@ -38,9 +35,7 @@ from sacpo.pipeline.stages.train import (
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.recipe.models import MergedModel, StepModel
-from sacpo.recipe.resample import ResampleSpec
-from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, SampledSpec
-from sacpo.recipe.section import Names
+from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
 def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> None:
@@ -63,7 +58,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.report(selection, optimum, command)
 
 
-class Order(Experiment):
+class Order(Sampling):
     """The program: every method does a part of the recipe, on what was done before it."""
 
     # Data and models
@@ -110,7 +105,7 @@ class Order(Experiment):
                 title=f"judge of {criterion}",
                 model=self.sft,
                 base=self.recipe.base,
-                records=self._judged_pairs(criterion, spec.dataset),
+                records=self.judged_pairs(criterion, spec.dataset),
                 training=self.training(spec.training),
                 seed=self.seed("judge", criterion),
                 criterion=criterion,
@@ -118,12 +113,6 @@ class Order(Experiment):
                 too_long=spec.too_long,
             )
         self.do.all([*self.judge_models.values()])
-
-    def _judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> tuple[Data | Pairs, ...]:
-        """Return the pairs that a judge learns from."""
-        if isinstance(dataset, SampledSpec):
-            return (self._sample(f"judge of {criterion}", criterion, dataset, SFT),)
-        return tuple(self.data[name] for name in names_of(dataset))
 
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; name the merges."""
@@ -151,9 +140,9 @@ class Order(Experiment):
         """Return a step's training; its pairs are sampled where it samples any."""
         dataset = node.step.dataset
         if isinstance(dataset, SampledSpec):
-            records: tuple[Any, ...] = (self._sample(node.name, node.step.name, dataset, node.parent),)
+            records: tuple[Any, ...] = (self.sample(node.name, node.step.name, dataset, node.parent),)
         elif node.step.resample is not None:
-            records = (self._resample(node, node.step.resample),)
+            records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
         return Align(
@@ -165,51 +154,6 @@ class Order(Experiment):
             seed=self.seed("align", node.step.name),
             step=step_options(node.step, node.beta),
         )
-
-    def _sample(self, who: str, title: str, spec: SampledSpec, reference: str) -> Pairs:
-        """Return pairs that a model is trained on; those who sample the same pairs share them."""
-        names = {"sft": SFT, "reference": reference}
-        used = [role for role, share in spec.sample_from.items() if share]
-        sampled = f"pairs of {spec.words}"
-        stage = Pairs(
-            title=title if [names[role] for role in used] == [SFT] else f"{reference}+{title}",
-            spec=spec,
-            judges=tuple(self.judge(criterion) for criterion in spec.weights),
-            prompts=self.data[spec.prompts],
-            models={role: (names[role], self.checkpoint(names[role])) for role in used},
-            tokenizer=self.sft,
-            base=self.recipe.base,
-            sampled=sampled,
-            seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
-        )
-        own = replace(stage, title="").key
-        same = [other for other in self.pairs.values() if replace(other, title="").key == own]
-        self.pairs[who] = same[0] if same else self.do(stage)
-        return self.pairs[who]
-
-    def _resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
-        """Return a step's resampled answers; steps that differ in their weights or strengths share a bank."""
-        assert not isinstance(node.step.dataset, SampledSpec)
-        bank = Bank(
-            title=node.step.name,
-            model=self.sft,
-            prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
-            judges=tuple(self.judge(criterion) for criterion in sorted(spec.weights)),
-            samples=spec.samples,
-            max_new_tokens=spec.max_new_tokens,
-            base=self.recipe.base,
-            seed=self.seed("bank"),
-        )
-        bank = self.do(self.banks.setdefault(replace(bank, title="").key, bank))
-        self.resampled[node.name] = Resampled(
-            title=node.name,
-            bank=bank,
-            tilts={criterion: weight / node.beta for criterion, weight in spec.weights.items()},
-            keep=spec.keep,
-            least_ess=spec.least_ess,
-            seed=self.seed("resample"),
-        )
-        return self.do(self.resampled[node.name])
 
     def score_heldout(self) -> None:
         """Score the held-out pairs under every trained model."""
@@ -223,24 +167,6 @@ class Order(Experiment):
             self.heldout[name] = self.do(stage)
 
     # Evaluation
-
-    def judge(self, criterion: str) -> CriterionJudge:
-        """Return a criterion's judge."""
-        spec = self.recipe.evaluate.judges[criterion]
-        return CriterionJudge(
-            criterion=criterion,
-            counted=options_of(spec),
-            base=self.recipe.base,
-            model=self._judge_model(criterion, spec),
-            world=self.recipe.world if spec.kind == "oracle" else None,
-            rubric=self.rubrics.get(criterion),
-            spec=spec,
-        )
-
-    def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
-        if criterion in self.judge_models:
-            return Checkpoint(self.judge_models[criterion])
-        return None if spec.model is None else self.outside.model(spec.model, spec.revision)
 
     def evaluate(self) -> None:
         """Let every model answer every prompt set, judge the answers, and measure."""

@@ -165,7 +165,7 @@ class Resampled(Stage[StoredRecords]):
             "truncated": int(cut.sum()),
             "not_scored": int((~known).sum()),
         }
-        described = data_report(self.title, records, dropped={"not scored": report["not_scored"]})
+        described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
         write_records(out, records, {"kind": "demonstrations", "weights": report, **described})
 
     def _check(self, ess: float) -> None:
