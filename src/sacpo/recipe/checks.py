@@ -40,7 +40,8 @@ def check_references(recipe: Recipe) -> None:
     _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
-            _check_scores(recipe, step.dataset.judge, f"steps.{index}.dataset.judge")
+            for criterion in step.dataset.weights:
+                _check_scores(recipe, criterion, f"steps.{index}.dataset.judge")
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             _known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
