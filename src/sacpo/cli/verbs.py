@@ -16,6 +16,7 @@ from sacpo.cli.label import label
 from sacpo.cli.new import new
 from sacpo.cli.options import Json, Quiet, bound_option, parse_options, shown
 from sacpo.cli.stats.command import stats
+from sacpo.cli.theory import theory
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.system.visible import visible
@@ -43,6 +44,7 @@ def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, certify, report):
         app.command()(verb)
+    app.add_typer(theory, name="theory")
 
 
 def sft(
