@@ -159,6 +159,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
         "demo --help",
         "certify --power unsafe_rate=0.01",
+        "theory check --instances 1",
     ],
 )
 def test_light_commands_do_not_import_torch(

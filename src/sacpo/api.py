@@ -17,6 +17,7 @@ from sacpo.errors import RecipeError
 from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
+from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["prompts_for", "request_of_run", "verify_certificate"]
+__all__ += ["prompts_for", "request_of_run", "theory_check", "verify_certificate"]
 
 
 def sft(

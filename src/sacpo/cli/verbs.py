@@ -19,6 +19,7 @@ from sacpo.cli.schema import schema
 from sacpo.cli.select import select
 from sacpo.cli.sft import sft
 from sacpo.cli.stats.command import stats
+from sacpo.cli.theory import theory
 from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
@@ -29,3 +30,4 @@ def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     for verb in (*OF_RECIPES, *OF_FILES):
         app.command()(verb)
+    app.add_typer(theory, name="theory")
