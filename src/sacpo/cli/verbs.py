@@ -15,6 +15,7 @@ from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.new import new
 from sacpo.cli.options import Json, Quiet, bound_option, parse_options, shown
+from sacpo.cli.push import push
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
@@ -41,7 +42,7 @@ LayoutOption = Annotated[str, typer.Option("--layout", help="Rows: auto, packed 
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, certify, report):
+    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, certify, report, push):
         app.command()(verb)
 
 
