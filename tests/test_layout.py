@@ -27,7 +27,8 @@ LAYERS: tuple[set[str], ...] = (
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"certify", "judging", "trl"},
+    {"certify", "hub", "judging"},
+    {"trl"},
     {"pipeline"},
     {"api"},
     {"cli"},
@@ -59,7 +60,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"),
+    *("align", "certify", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
 }
 
 

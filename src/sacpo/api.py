@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
+from sacpo.hub.push import push
 from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["prompts_for", "request_of_run", "theory_check", "verify_certificate"]
+__all__ += ["prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
 
 
 def sft(

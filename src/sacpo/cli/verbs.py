@@ -13,6 +13,7 @@ from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.merge import merge
 from sacpo.cli.new import new
+from sacpo.cli.push import push
 from sacpo.cli.report import report
 from sacpo.cli.run import run
 from sacpo.cli.schema import schema
@@ -23,7 +24,7 @@ from sacpo.cli.theory import theory
 from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
-OF_FILES = (sft, align, merge, export, generate, judge, label, stats, select, certify, report)
+OF_FILES = (sft, align, merge, export, generate, judge, label, stats, select, certify, report, push)
 
 
 def add_to(app: typer.Typer) -> None:
