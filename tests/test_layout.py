@@ -20,7 +20,7 @@ from sacpo.data.records import Outcome, Verdict, write_jsonl
 ROOT = Path(sacpo.__file__).parent
 LAYERS: tuple[set[str], ...] = (
     {"_version", "errors"},
-    {"recipe", "system"},
+    {"recipe", "serve", "system"},
     {"data"},
     {"losses", "models", "stats", "world"},
     {"theory"},
