@@ -26,7 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
     {"certify", "judging", "trl"},
-    {"pipeline"},
+    {"chat", "pipeline"},
     {"api"},
     {"cli"},
     {"__init__", "__main__"},

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from sacpo.cli.certify import certify
+from sacpo.cli.chat import chat
 from sacpo.cli.closing import closing_line, training_outcome
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
@@ -41,7 +42,7 @@ LayoutOption = Annotated[str, typer.Option("--layout", help="Rows: auto, packed 
 
 def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
-    for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, certify, report):
+    for verb in (new, sft, align, merge, export, generate, chat, judge, label, stats, select, certify, report):
         app.command()(verb)
 
 
