@@ -56,7 +56,10 @@ class Page:
     def type(self, *keys: str) -> None:
         """Send keys to whatever has the focus."""
         actions = [
-            {"type": kind, "value": letter} for key in keys for letter in KEYS.get(key, key) for kind in ("keyDown", "keyUp")
+            {"type": kind, "value": letter}
+            for key in keys
+            for letter in KEYS.get(key, key)
+            for kind in ("keyDown", "keyUp")
         ]
         self._send("actions", {"actions": [{"type": "key", "id": "keyboard", "actions": actions}]})
 
@@ -72,7 +75,9 @@ class Page:
             if found := self.run(script):
                 return found
             time.sleep(0.05)
-        raise AssertionError(f"{what}: not within {PATIENCE:g} s; the page says: {self.run('return document.body.innerText')}")
+        raise AssertionError(
+            f"{what}: not within {PATIENCE:g} s; the page says: {self.run('return document.body.innerText')}"
+        )
 
     def picture(self, file: Path) -> None:
         """Save what is seen as a PNG."""
@@ -102,7 +107,9 @@ def chromium(downloads: Path) -> Iterator[Page]:
     with subprocess.Popen(["chromedriver", "--port=0"], stdout=subprocess.PIPE, text=True) as driver:
         try:
             assert driver.stdout is not None
-            port = next(found[1] for line in driver.stdout if (found := re.search(r"started successfully on port (\d+)", line)))
+            port = next(
+                found[1] for line in driver.stdout if (found := re.search(r"started successfully on port (\d+)", line))
+            )
             options = {
                 "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
                 "prefs": {"download.default_directory": str(downloads)},
