@@ -22,14 +22,14 @@ ROOT = Path(sacpo.__file__).parent
 MEASURES = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "measure_house.py"))
 LAYERS: tuple[set[str], ...] = (
     {"_version", "errors"},
-    {"recipe", "system"},
+    {"recipe", "serve", "system"},
     {"data"},
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
     {"certify", "hub", "judging"},
     {"trl"},
-    {"pipeline"},
+    {"chat", "pipeline"},
     {"api"},
     {"cli"},
     {"__init__", "__main__"},
