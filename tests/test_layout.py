@@ -26,6 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
     {"certify", "judging", "trl"},
+    {"audit"},
     {"pipeline"},
     {"api"},
     {"cli"},

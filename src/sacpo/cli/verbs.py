@@ -11,10 +11,12 @@ import typer
 
 from sacpo.cli.certify import certify
 from sacpo.cli.closing import closing_line, training_outcome
+from sacpo.cli.data import data
 from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.new import new
 from sacpo.cli.options import Json, Quiet, bound_option, parse_options, shown
+from sacpo.cli.redteam import redteam
 from sacpo.cli.stats.command import stats
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
@@ -43,6 +45,8 @@ def add_to(app: typer.Typer) -> None:
     """Add the verbs to the command line."""
     for verb in (new, sft, align, merge, export, generate, judge, label, stats, select, certify, report):
         app.command()(verb)
+    app.add_typer(data, name="data")
+    app.add_typer(redteam, name="redteam")
 
 
 def sft(
