@@ -19,11 +19,11 @@ from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.recipe.algorithms import AlgorithmName
+from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
-    from sacpo.pipeline.verbs import Data
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
 __all__ += ["audit_preferences", "audit_prompts", "prompts_for", "request_of_run", "verify_certificate"]
@@ -48,11 +48,11 @@ def sft(
 
     Args:
         model: Hub id or folder.
-        data: Demonstrations.
+        data: Demonstrations: files or hub ids.
         out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` is the adapter.
         format: The format of sources that are given by path or id.
         training: Options under the names of `transformers.TrainingArguments`.
-        lora: Options of peft's LoRA; None: all weights are trained.
+        lora: Options of peft's LoRA, such as r; all weights are trained by default.
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
@@ -97,10 +97,10 @@ def align(
 
     Args:
         model: Hub id or folder, of weights or of adapters: the initial policy and the reference.
-        data: Pairs, or other records that the algorithm takes: KTO learns from labelled completions too.
+        data: Pairs, or other records that the algorithm takes, as labelled completions for KTO: files or hub ids.
         out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` holds the adapters
             and names their base; `export` writes merged weights.
-        algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
+        algorithm: How it learns.
         beta: The step's strength; for a constraint's criterion the paper's beta/lambda.
         criterion: What the preferences are about, for the records.
         format: The format of sources that are given by path or id.
@@ -108,7 +108,7 @@ def align(
         desirable_weight: KTO's w+.
         undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
         training: Options under the names of `transformers.TrainingArguments`.
-        lora: Options of peft's LoRA; None: all weights are trained.
+        lora: Options of peft's LoRA, such as r; all weights are trained by default.
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
@@ -165,11 +165,11 @@ def merge(
         first: The model at q = 0.
         later: The model at q = 1.
         out: The output folder: one folder `q0.25` for each q.
-        q: Weights in [0, 1].
+        q: Weights of `later`, from 0 to 1.
         method: (1 - q) first + q later, or first + q scale (later - base).
         base: task-vectors only: the model that both came from.
         scale: task-vectors only.
-        dtype: What merged weights are stored in; None: the later model's dtype. The sums run in float32 either way.
+        dtype: What merged weights are stored in, the later model's dtype by default. Sums run in float32 either way.
         progress: Where to show it.
 
     Raises:
@@ -221,7 +221,7 @@ def generate(
 
     Args:
         model: Hub id or folder.
-        prompts: Prompts.
+        prompts: Prompts: files or hub ids.
         out: The output folder: `answers.jsonl`.
         name: The model's name in the answers; its path by default.
         format: The format of sources that are given by path or id.
@@ -333,7 +333,7 @@ def report(
     """Write the report of results.json into a folder and return the page.
 
     Args:
-        results: What a run measured, or its results.json.
+        results: What a run measured, its results.json, or the folder of a finished run.
         out: The folder: results.json, report.html and figures/.
         answers: Prompts with all models' answers, for the page.
         progress: Where to show it.

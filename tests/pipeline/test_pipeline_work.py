@@ -16,7 +16,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.pipeline.stages.optimum import nominal_multiplier
-from sacpo.pipeline.stages.pairs import label_pairs, shared_out
+from sacpo.pipeline.stages.pairs import label_pairs, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
 from sacpo.recipe import model_graph
 from sacpo.recipe.schema import SampledSpec
@@ -87,6 +87,27 @@ def test_sampled_labels_are_draws_from_the_soft_ones() -> None:
     assert again == pairs
     (other, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled", seed=1)
     assert other != pairs
+
+
+def test_several_votes_are_the_share_of_draws() -> None:
+    """The mean label of a is p = .731 with any number of votes; of four votes its variance is p (1 - p) / 4 = .049."""
+    (pairs, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled", votes=4)
+    shares = [pair.p if pair.chosen == "a" else 1 - pair.p for pair in pairs]
+    assert {*shares} == {0.0, 0.25, 0.5, 0.75, 1.0}
+    mean = sum(shares) / len(shares)
+    assert mean == pytest.approx(LOGISTIC_1, abs=0.02)
+    assert sum((share - mean) ** 2 for share in shares) / len(shares) == pytest.approx(0.049, abs=0.006)
+
+
+def test_joint_labels_are_of_the_weighted_sum() -> None:
+    """r = 1 and 0, g = 0 and .25, weights 1 and 2: the sums are 1 and .5, and sigmoid(.5) = .622."""
+    score = weighted([by_text({"a": 1.0, "b": 0.0}), by_text({"a": 0.0, "b": 0.25})], [1.0, 2.0])
+    ((pair,), _) = label_pairs(answers("a", "b"), score, spec(), random.Random(0), "pairs")
+    assert (pair.chosen, pair.p) == ("a", pytest.approx(1 / (1 + math.exp(-0.5))))
+    score = weighted([by_text({"a": 1.0, "b": 0.0}), by_text({"a": None, "b": 0.25})], [1.0, 2.0])
+    with pytest.raises(DataError, match="no pairs are left") as error:
+        label_pairs(answers("a", "b"), score, spec(), random.Random(0), "pairs")
+    assert "'not scored': 1" in str(error.value)
 
 
 def test_a_pairs_label_does_not_depend_on_pairs_that_were_dropped() -> None:

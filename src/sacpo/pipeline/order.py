@@ -159,11 +159,11 @@ class Order(Experiment):
         """Return a step's sampled pairs; steps that sample the same pairs share them."""
         names = {"sft": SFT, "reference": node.parent}
         used = [role for role, share in spec.sample_from.items() if share]
-        sampled = f"pairs of {spec.judge}"
+        sampled = f"pairs of {spec.words}"
         stage = Pairs(
             title=node.step.name if [names[role] for role in used] == [SFT] else f"{node.parent}+{node.step.name}",
             spec=spec,
-            judge=self.judge(spec.judge),
+            judges=tuple(self.judge(criterion) for criterion in spec.weights),
             prompts=self.data[spec.prompts],
             models={role: (names[role], self.checkpoint(names[role])) for role in used},
             tokenizer=self.sft,

@@ -27,7 +27,7 @@ from sacpo.recipe.schema.evaluate import (
 )
 from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
-from sacpo.recipe.schema.sources import DataSpec, PromptsSpec, SourceSpec
+from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
 from sacpo.recipe.schema.steps import MergeSpec, SampledSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
@@ -39,6 +39,7 @@ __all__ = [
     "TRAINED",
     "BaseSpec",
     "ConstraintSpec",
+    "Data",
     "DataSpec",
     "EvaluateSpec",
     "GenerationSpec",

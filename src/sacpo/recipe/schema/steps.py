@@ -8,23 +8,27 @@ from pydantic import Field, field_validator, model_validator
 
 from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, TrainingSpec
-from sacpo.recipe.section import MOST, Count, Fraction, Name, Names, Positive, Section
+from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
 
 class SampledSpec(Section):
-    """Pairs sampled from models and labelled by a judge that gives scores.
+    """Pairs sampled from models and labelled by judges that give scores.
 
-    The label is Bradley-Terry on the judge's score: p = sigmoid(score_scale * (s1 - s2)).
+    The label is Bradley-Terry on the score s of a judge, or on the weighted sum of several judges' scores (joint
+    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)).
     """
 
     prompts: str = Field(description="a data source used as prompts")
     sample_from: dict[Literal["sft", "reference"], Fraction] = Field(
         {"sft": 1.0}, description="share of the prompts answered by the SFT model and by the step's own reference"
     )
-    judge: str = Field(description="a judge of 'evaluate' that gives scores")
-    labels: Literal["soft", "sampled", "hard"] = Field(
-        "sampled", description="the probability itself, one draw from it, or the more probable answer"
+    judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
+        description="a judge of 'evaluate' that gives scores; or several with their weights"
     )
+    labels: Literal["soft", "sampled", "hard"] = Field(
+        "sampled", description="the probability itself, draws from it, or the more probable answer"
+    )
+    votes: int = Field(1, ge=1, le=MANY, description="draws for each pair; the label is the share of them")
     score_scale: Positive = 1.0
     ties: Literal["keep", "drop"] = Field("drop", description="pairs with equal scores")
     temperature: Positive = 1.0
@@ -41,7 +45,19 @@ class SampledSpec(Section):
     def _used(self) -> SampledSpec:
         if self.labels == "hard":
             self.unused(("score_scale",), "hard labels take the better score, however much better it is")
+        if self.labels != "sampled":
+            self.unused(("votes",), f"labels: {self.labels} draws nothing")
         return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The judges whose scores are summed, with their weights."""
+        return {self.judge: 1.0} if isinstance(self.judge, str) else self.judge
+
+    @property
+    def words(self) -> str:
+        """What the pairs are judged by, such as "harmlessness" or "helpfulness + 2 harmlessness"."""
+        return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in self.weights.items())
 
 
 class StepStart(Section):
