@@ -28,7 +28,7 @@ LAYERS: tuple[set[str], ...] = (
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
     {"certify", "hub", "judging"},
-    {"trl"},
+    {"audit", "trl"},
     {"chat", "pipeline"},
     {"api"},
     {"cli"},

@@ -7,6 +7,7 @@ import typer
 from sacpo.cli.align import align
 from sacpo.cli.certify import certify
 from sacpo.cli.chat import chat
+from sacpo.cli.data import data
 from sacpo.cli.demo import demo
 from sacpo.cli.export import export
 from sacpo.cli.generate import generate
@@ -15,6 +16,7 @@ from sacpo.cli.label import label
 from sacpo.cli.merge import merge
 from sacpo.cli.new import new
 from sacpo.cli.push import push
+from sacpo.cli.redteam import redteam
 from sacpo.cli.report import report
 from sacpo.cli.run import run
 from sacpo.cli.schema import schema
@@ -33,3 +35,5 @@ def add_to(app: typer.Typer) -> None:
     for verb in (*OF_RECIPES, *OF_FILES):
         app.command()(verb)
     app.add_typer(theory, name="theory")
+    app.add_typer(data, name="data")
+    app.add_typer(redteam, name="redteam")
