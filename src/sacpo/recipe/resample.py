@@ -21,7 +21,7 @@ class ResampleSpec(Section):
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
-    max_new_tokens: Count = 128
+    max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
         2.0, description="refuse a bank whose effective sample size is smaller, on the average of its prompts"
     )
