@@ -22,13 +22,14 @@ ROOT = Path(sacpo.__file__).parent
 MEASURES = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "measure_house.py"))
 LAYERS: tuple[set[str], ...] = (
     {"_version", "errors"},
-    {"recipe", "system"},
+    {"recipe", "serve", "system"},
     {"data"},
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"certify", "judging", "trl"},
-    {"pipeline"},
+    {"certify", "hub", "judging"},
+    {"audit", "trl"},
+    {"chat", "pipeline"},
     {"api"},
     {"cli"},
     {"__init__", "__main__"},
@@ -59,7 +60,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"),
+    *("align", "certify", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
 }
 
 
@@ -168,6 +169,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
         "demo --help",
         "certify --power unsafe_rate=0.01",
+        "theory check --instances 1",
     ],
 )
 def test_light_commands_do_not_import_torch(

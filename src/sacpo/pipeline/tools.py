@@ -142,14 +142,9 @@ class Tools:
 
     def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[Any, Template]:
         """Return a model's tokenizer and the prompt template in it."""
-        from sacpo.data.templates import make_template
-        from sacpo.models.loading import load_tokenizer
-        from sacpo.models.tokens import generation_ends
+        from sacpo.models.template import tokenizer_and_template
 
-        path = self.path(model)
-        tokenizer = load_tokenizer(path, revision=model.revision, trust_remote_code=base.trust_remote_code)
-        ends, allowed = generation_ends(path, model.revision), base.special_tokens_in_text
-        return tokenizer, make_template(base.template, tokenizer, ends=ends, special_tokens_in_text=allowed)
+        return tokenizer_and_template(self.path(model), model.revision, base)
 
     def make_room(self) -> None:
         """Give up models that are kept whatever their size, before something else needs the memory."""

@@ -12,7 +12,8 @@ from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
-ORACLES = ("helpfulness", "harmlessness", "refusal")
+ORACLES = ("helpfulness", "harmlessness", "over_refusal", "politeness", "brevity", "refusal")
+"""What the world can judge: all but refusals by a score."""
 ADVICE: dict[Given, str] = {
     "scores": "an oracle or a reward-model judge",
     "comparisons": "a judge that compares answers",
@@ -152,7 +153,7 @@ def _check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool 
             where=where,
             value=criterion,
             allowed=scored or "none is defined",
-            do="name an oracle of helpfulness or harmlessness, or a reward-model judge",
+            do="name an oracle that scores, as helpfulness or harmlessness, or a reward-model judge",
         )
 
 
@@ -245,7 +246,7 @@ def _check_theory(recipe: Recipe) -> None:
                 "theory needs the world's own scores",
                 where=f"theory.{name}",
                 value=f"{criterion} (kind {judge.kind})",
-                allowed=["helpfulness", "harmlessness"],
+                allowed=[name for name in ORACLES if name != "refusal"],
                 do="name judges of kind 'oracle', or leave 'theory' out",
             )
     if not recipe.evaluate.kl_prompts:

@@ -26,6 +26,7 @@ from sacpo.report.style import Drawing, inline_svg
 from sacpo.report.tables import (
     category_tables,
     distance_table,
+    front_table,
     measures_tables,
     optimum_table,
     outcome_tables,
@@ -98,6 +99,7 @@ def _content(results: Results) -> dict[str, Any]:
         "results": results,
         "headline": headline(results),
         "selection": selection_table(results),
+        "front": front_table(results),
         "measures": measures_tables(results, "report"),
         "other_measures": [*measures_tables(results, "tuning"), *measures_tables(results, "certification")],
         "outcomes": outcome_tables(results),

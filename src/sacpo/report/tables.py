@@ -58,6 +58,25 @@ def selection_table(results: Results) -> Table | None:
     return Table(caption, (*head, "standing"), tuple(rows))
 
 
+def front_table(results: Results) -> Table | None:
+    """Show the models that no other one beats, where there are several constraints and so more than two figures."""
+    selection = results.selection
+    if selection is None or len(selection.constraints) < 2 or not selection.front:
+        return None
+    keys = [selection.objective.key, *(constraint.key for constraint in selection.constraints)]
+    rows = []
+    for name in sorted(selection.front, key=lambda name: _rank(selection.models[name])):
+        candidate = selection.models[name]
+        tuned = [candidate.objective, *(check.value for check in candidate.checks)]
+        cells = []
+        for key, measured in zip(keys, tuned, strict=True):
+            cells += [measured_cell(measured, key), measured_cell(measure_of(results, name, key), key)]
+        rows.append(model_row(results, name, [*cells, Cell("yes" if candidate.feasible else "no")]))
+    head = [words for key in keys for words in (f"{label(key)}, tuning", f"{label(key)}, report")]
+    caption = f"Pareto front over {len(keys)} figures: no other model is as good in all and better in one, on tuning"
+    return Table(f"{caption} prompts", ("model", *head, "meets every bound"), tuple(rows))
+
+
 def measures_tables(results: Results, role: str) -> list[Table]:
     """Show all figures of all models, one table a prompt set of this role."""
     tables = []

@@ -22,7 +22,8 @@ JudgeKind = Literal["oracle", "reward-model", "refusal", "llm"]
 class JudgeSpec(AskingSpec):
     """A judge of one criterion.
 
-    oracle: the world's own score. reward-model: a sequence-classification model whose logit (times `sign`) is the
+    oracle: the world's own score of helpfulness, harmlessness, over_refusal, politeness or brevity, or its label of
+    refusal. reward-model: a sequence-classification model whose logit (times `sign`) is the
     score; `model` is a hub id or folder, or `dataset` names pairs to train one from the SFT model. refusal: finds
     refusals in the text. llm: language models behind endpoints (`panel`), by a rubric. A criterion with several of
     them is a panel: a prompt's value is the mean over the judges, and it counts only when every judge was read in
