@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from chat_toys import ANSWERS, CONTEXT, QUESTIONS, text_of, tokenizer
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from sacpo import api
 from sacpo.chat import Setting, setting_of_models
@@ -123,6 +126,22 @@ def test_mixed_logits_move_too(family: Family) -> None:
     assert text_of([*mixed.answer(Asked(ASK, 0.0))]) == ANSWERS["helpful"]
     assert text_of([*mixed.answer(Asked(ASK, 1.0))]) == ANSWERS["safe"]
     assert text_of([*mixed.answer(Asked(ASK, 1.0, beside=True))]) == ANSWERS["sft"]
+
+
+def test_adapters_on_one_base_move_without_another_model(family: Family, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = AutoModelForCausalLM.from_pretrained(family["sft"])
+    model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj"]))
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=9.0)
+    model.save_pretrained(tmp_path / "lora")
+    found = setting_of_models([str(family["sft"]), str(tmp_path / "lora")], generation={"max_new_tokens": 16})
+    moved = Talk(found)
+    assert moved.how == "adapters"
+    texts = [text_of([*moved.answer(Asked(ASK, q))]) for q in (0.0, 1.0, 0.0)]
+    assert texts[0] == texts[2] == ANSWERS["sft"] != texts[1]
+    assert text_of([*moved.answer(Asked(ASK, 1.0, beside=True))]) == ANSWERS["sft"]
 
 
 def test_one_model_has_no_path(family: Family) -> None:
