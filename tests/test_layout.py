@@ -166,6 +166,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "stats {folder}/verdicts.jsonl",
         "report {folder}/results.json --out {folder}/report",
         "label --help",
+        "chat --help",
         "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
         "demo --help",
         "certify --power unsafe_rate=0.01",

@@ -28,8 +28,7 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["audit_preferences", "audit_prompts", "prompts_for", "push", "request_of_run", "theory_check"]
-__all__ += ["verify_certificate"]
+__all__ += ["audit_preferences", "audit_prompts", "prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
 
 
 def sft(
