@@ -25,7 +25,7 @@ LAYERS: tuple[set[str], ...] = (
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"certify", "hub", "judging"},
+    {"bridges", "certify", "hub", "judging"},
     {"trl"},
     {"pipeline"},
     {"api"},
@@ -58,7 +58,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
+    *("align", "certify", "convert", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
 }
 
 

@@ -6,6 +6,7 @@ import typer
 
 from sacpo.cli.align import align
 from sacpo.cli.certify import certify
+from sacpo.cli.convert import convert
 from sacpo.cli.demo import demo
 from sacpo.cli.export import export
 from sacpo.cli.generate import generate
@@ -23,7 +24,7 @@ from sacpo.cli.stats.command import stats
 from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
-OF_FILES = (sft, align, merge, export, generate, judge, label, stats, select, certify, report, push)
+OF_FILES = (sft, align, merge, export, generate, judge, label, stats, select, certify, report, convert, push)
 
 
 def add_to(app: typer.Typer) -> None:
