@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
+from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["audit_preferences", "audit_prompts", "prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
+__all__ += ["audit_preferences", "audit_prompts", "convert", "prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
 
 
 def sft(

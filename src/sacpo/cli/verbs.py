@@ -8,6 +8,7 @@ from sacpo.cli.align import align
 from sacpo.cli.certify import certify
 from sacpo.cli.chat import chat
 from sacpo.cli.data import data
+from sacpo.cli.convert import convert
 from sacpo.cli.demo import demo
 from sacpo.cli.export import export
 from sacpo.cli.generate import generate
@@ -27,7 +28,7 @@ from sacpo.cli.theory import theory
 from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
-OF_FILES = (sft, align, merge, export, generate, chat, judge, label, stats, select, certify, report, push)
+OF_FILES = (sft, align, merge, export, generate, chat, convert, judge, label, stats, select, certify, report, push)
 
 
 def add_to(app: typer.Typer) -> None:
