@@ -15,6 +15,7 @@ from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
+from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["audit_preferences", "audit_prompts", "prompts_for", "request_of_run", "verify_certificate"]
+__all__ += ["audit_preferences", "audit_prompts", "collect", "prompts_for", "request_of_run", "verify_certificate"]
 
 
 def sft(

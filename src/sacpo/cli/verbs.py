@@ -6,6 +6,7 @@ import typer
 
 from sacpo.cli.align import align
 from sacpo.cli.certify import certify
+from sacpo.cli.collect import collect
 from sacpo.cli.data import data
 from sacpo.cli.demo import demo
 from sacpo.cli.export import export
@@ -24,7 +25,7 @@ from sacpo.cli.stats.command import stats
 from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
-OF_FILES = (sft, align, merge, export, generate, judge, label, stats, select, certify, report)
+OF_FILES = (sft, align, merge, export, generate, collect, judge, label, stats, select, certify, report)
 
 
 def add_to(app: typer.Typer) -> None:
