@@ -18,6 +18,8 @@ from sacpo.data.records import Answer, Outcome, Prompt, Verdict, read_jsonl
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging.llm.store import Store
+from sacpo.judging.refusal import RefusalJudge
+from sacpo.judging.verdicts import judge_answers
 from sacpo.models.loading import build_model, save_model
 from sacpo.pipeline.collect.card import noise
 from sacpo.pipeline.collect.drawing import draw_pairs
@@ -248,6 +250,9 @@ def test_people_label_pairs_that_were_only_drawn(model: Path, tmp_path: Path) ->
     options = {**OPTIONS, "format": "prompts", "limit": None}
     folder = api.collect(model, prompts, out, **options)
     firsts, seconds = (read_jsonl(folder / name, Answer) for name in ("answers.jsonl", "baseline.jsonl"))
+    assert [(a.prompt.id, a.sample) for a in firsts] == [(b.prompt.id, b.sample) for b in seconds]
+    assert ({a.model for a in firsts}, {b.model for b in seconds}) == ({"response_0"}, {"response_1"})
+    assert judge_answers(RefusalJudge(), firsts, seconds)  # as any verb takes them, the page for people too
     with Store(labels) as store:
         for first, second in zip(firsts, seconds, strict=True):
             one = {"prompt_id": first.prompt.id, "cluster": "", "model": "m", "judge": "human:ada"}

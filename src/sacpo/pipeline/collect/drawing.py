@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sacpo.answer.generate import generate_answers
@@ -20,7 +21,8 @@ from sacpo.recipe.schema import BaseSpec, GenerationSpec, WorldSpec
 from sacpo.system.files import write_json
 from sacpo.world import World
 
-DRAWING = "drawing.json"
+DRAWING, SOURCES = "drawing.json", "sources.jsonl"
+SIDES = ("response_0", "response_1")
 EMPTY = "empty answer"
 ALIKE = "near-duplicate answer"
 ALONE = "prompt without two different answers"
@@ -103,8 +105,7 @@ class DrawnPairs(Stage[list[Drawn]]):
                 progress=tools.progress,
             )
         pairs, left = draw_pairs(answers, self.pairs, self.near, self.seed)
-        write_jsonl(out / ANSWERS, [first for first, _ in pairs])
-        write_jsonl(out / BASELINE, [second for _, second in pairs])
+        write_pairs(out, pairs)
         write_json(out / DRAWING, {"prompts": len(prompts), "answers": len(answers), "pairs": len(pairs), "left": left})
 
     def read(self, folder: Path) -> list[Drawn]:
@@ -112,9 +113,28 @@ class DrawnPairs(Stage[list[Drawn]]):
         return read_pairs(folder)
 
 
+def write_pairs(folder: Path, pairs: Sequence[Drawn]) -> None:
+    """Write pairs as two files of answers that any verb takes, the page for people too: nobody sees whose they are."""
+    numbers: Counter[str] = Counter()
+    sides: tuple[list[Answer], list[Answer]] = ([], [])
+    for pair in pairs:
+        number = numbers[pair[0].prompt.id]
+        numbers[pair[0].prompt.id] += 1
+        for name, side, answer in zip(SIDES, sides, pair, strict=True):
+            side.append(replace(answer, model=name, sample=number))
+    for file, side in zip((ANSWERS, BASELINE), sides, strict=True):
+        write_jsonl(folder / file, side)
+    write_jsonl(folder / SOURCES, [dict(zip(SIDES, (one.model, other.model), strict=True)) for one, other in pairs])
+
+
 def read_pairs(folder: Path) -> list[Drawn]:
     """Return the pairs of a folder."""
-    return [*zip(read_jsonl(folder / ANSWERS, Answer), read_jsonl(folder / BASELINE, Answer), strict=True)]
+    firsts, seconds = (read_jsonl(folder / file, Answer) for file in (ANSWERS, BASELINE))
+    sources = [json.loads(line) for line in (folder / SOURCES).read_text(encoding="utf-8").splitlines()]
+    return [
+        (replace(first, model=source[SIDES[0]]), replace(second, model=source[SIDES[1]]))
+        for first, second, source in zip(firsts, seconds, sources, strict=True)
+    ]
 
 
 def draw_pairs(answers: Sequence[Answer], pairs: int, near: float, seed: int) -> tuple[list[Drawn], dict[str, int]]:

@@ -15,7 +15,7 @@ from sacpo.data.records import write_jsonl
 from sacpo.errors import DataError
 from sacpo.judging.verdicts import VERDICTS
 from sacpo.pipeline.collect.card import card, figures
-from sacpo.pipeline.collect.drawing import DRAWING, read_pairs
+from sacpo.pipeline.collect.drawing import DRAWING, SOURCES, read_pairs
 from sacpo.pipeline.collect.labels import Labeller, label
 from sacpo.pipeline.collect.rows import rows_of
 from sacpo.pipeline.judges import CriterionJudge
@@ -37,7 +37,7 @@ class FolderOfPairs(FromOutside):
     @cached_property
     def content(self) -> str:
         """The key of its files."""
-        return content_key([file_hash(self.path / name) for name in (ANSWERS, BASELINE, DRAWING)])
+        return content_key([file_hash(self.path / name) for name in (ANSWERS, BASELINE, SOURCES)])
 
 
 @dataclass(frozen=True)
