@@ -17,6 +17,7 @@ from sacpo.certify import certify, prompts_for, request_of_run, verify_certifica
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.hub.push import push
+from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["audit_preferences", "audit_prompts", "convert", "prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
+__all__ += ["audit_preferences", "audit_prompts", "collect", "convert", "prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
 
 
 def sft(

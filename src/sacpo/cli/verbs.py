@@ -7,6 +7,7 @@ import typer
 from sacpo.cli.align import align
 from sacpo.cli.certify import certify
 from sacpo.cli.chat import chat
+from sacpo.cli.collect import collect
 from sacpo.cli.data import data
 from sacpo.cli.convert import convert
 from sacpo.cli.demo import demo
@@ -29,6 +30,7 @@ from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
 OF_FILES = (sft, align, merge, export, generate, chat, convert, judge, label, stats, select, certify, report, push)
+OF_FILES = (sft, align, merge, export, generate, collect, judge, label, stats, select, certify, report)
 
 
 def add_to(app: typer.Typer) -> None:
