@@ -29,8 +29,26 @@ from sacpo.system.progress import QUIET, Progress
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
-__all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["audit_preferences", "audit_prompts", "collect", "convert", "prompts_for", "push", "request_of_run", "theory_check", "verify_certificate"]
+__all__ = [
+    "align",
+    "audit_preferences",
+    "audit_prompts",
+    "certify",
+    "collect",
+    "convert",
+    "export",
+    "generate",
+    "judge",
+    "merge",
+    "prompts_for",
+    "push",
+    "report",
+    "request_of_run",
+    "select",
+    "sft",
+    "theory_check",
+    "verify_certificate",
+]
 
 
 def sft(
