@@ -27,7 +27,7 @@ LAYERS: tuple[set[str], ...] = (
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"certify", "hub", "judging"},
+    {"bridges", "certify", "hub", "judging"},
     {"audit", "trl"},
     {"chat", "pipeline"},
     {"api"},
@@ -60,7 +60,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
+    *("align", "certify", "convert", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
 }
 
 
@@ -166,6 +166,7 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "stats {folder}/verdicts.jsonl",
         "report {folder}/results.json --out {folder}/report",
         "label --help",
+        "chat --help",
         "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
         "demo --help",
         "certify --power unsafe_rate=0.01",
