@@ -137,9 +137,7 @@ def _merged(trees: Sequence[Tree], limit: int) -> list[_Placed]:
         place = open_trees.get(tree.prompt)
         if place is not None and len(merged[place].tree) + len(tree) - len(tree.prompt) <= limit:
             old = merged[place]
-            merged[place] = _Placed(
-                Tree(tree.prompt, old.tree.completions + tree.completions), old.owners + new.owners
-            )
+            merged[place] = _Placed(Tree(tree.prompt, old.tree.completions + tree.completions), old.owners + new.owners)
             continue
         open_trees[tree.prompt] = len(merged)
         merged.append(new)
