@@ -19,9 +19,11 @@ from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
+from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.train import Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import PathSpec
 from sacpo.system.runs import RunFolder
 
 
@@ -293,7 +295,10 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    kinds = {type(stage): stage for stage in stages(data, learned)}
+    kinds = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *stages(data, learned))}
+    tried = kinds[Tried]
+    assert isinstance(tried, Tried)
+    kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, tried),))
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

@@ -7,6 +7,7 @@ from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
+from sacpo.recipe.auto_merges import check_auto_merges
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.models import model_graph
@@ -60,6 +61,7 @@ def check_references(recipe: Recipe) -> None:
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
+    check_auto_merges(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:
