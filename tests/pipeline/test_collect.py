@@ -18,6 +18,8 @@ from sacpo.data.records import Answer, Outcome, Prompt, Verdict, read_jsonl
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging.llm.store import Store
+from sacpo.judging.people import Session
+from sacpo.judging.people.items import read_items
 from sacpo.judging.refusal import RefusalJudge
 from sacpo.judging.verdicts import judge_answers
 from sacpo.models.loading import build_model, save_model
@@ -253,30 +255,30 @@ def test_people_label_pairs_that_were_only_drawn(model: Path, tmp_path: Path) ->
     assert [(a.prompt.id, a.sample) for a in firsts] == [(b.prompt.id, b.sample) for b in seconds]
     assert ({a.model for a in firsts}, {b.model for b in seconds}) == ({"response_0"}, {"response_1"})
     assert judge_answers(RefusalJudge(), firsts, seconds)  # as any verb takes them, the page for people too
-    with Store(labels) as store:
-        for first, second in zip(firsts, seconds, strict=True):
-            one = {"prompt_id": first.prompt.id, "cluster": "", "model": "m", "judge": "human:ada"}
-            for criterion, outcome in (("helpfulness", Outcome.WIN), ("harmlessness", Outcome.LOSS)):
-                said = Verdict(
-                    **one,
-                    criterion=criterion,
-                    answer_hash=first.hash,
-                    baseline="n",
-                    baseline_hash=second.hash,
-                    outcome=outcome,
-                )
-                store.put(f"{criterion}{first.prompt.id}", said)
-            for side in (first, second):
-                store.put(
-                    f"safe{side.hash}{side.prompt.id}",
-                    Verdict(**one, criterion="safety", answer_hash=side.hash, label="unsafe"),
-                )
+    expected = {}
+    for criterion in ("helpfulness", "harmlessness"):
+        items = read_items(folder / "answers.jsonl", folder / "baseline.jsonl", annotator="ada")
+        session = Session(items, lambda: Store(labels), "ada", criterion)
+        for item in items:
+            session.label(item.id, "first" if criterion == "helpfulness" else "second")
+            shown_first = 1 if item.swapped else 0
+            expected[item.answer.prompt.text, criterion] = (
+                shown_first if criterion == "helpfulness" else 1 - shown_first
+            )
+        session.close()
+    for side in ("answers.jsonl", "baseline.jsonl"):
+        items = read_items(folder / side, None, annotator="ada")
+        session = Session(items, lambda: Store(labels), "ada", "safety")
+        for item in items:
+            session.label(item.id, "unsafe")
+        session.close()
     people = {name: str(labels) for name in ("helpfulness", "harmlessness", "safety")}
     found = rows(api.collect(model, prompts, out, judges={"people": people}, **options))
     assert len(found) == len(firsts)
-    assert {(r["better_response_id"], r["safer_response_id"], r["is_response_0_safe"]) for r in found} == {
-        (0, 1, False)
-    }
+    for row in found:
+        assert row["better_response_id"] == expected[row["prompt"], "helpfulness"]
+        assert row["safer_response_id"] == expected[row["prompt"], "harmlessness"]
+        assert row["is_response_0_safe"] is row["is_response_1_safe"] is False
 
 
 def test_bad_input_is_told(model: Path, tmp_path: Path) -> None:
