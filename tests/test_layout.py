@@ -26,7 +26,7 @@ LAYERS: tuple[set[str], ...] = (
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
     {"certify", "judging", "trl"},
-    {"audit"},
+    {"audit", "redteam"},
     {"pipeline"},
     {"api"},
     {"cli"},

@@ -17,6 +17,7 @@ from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.outside import FileAnswers
+from sacpo.pipeline.redteam import make_redteam
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.recipe.algorithms import AlgorithmName
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["audit_preferences", "audit_prompts", "collect", "prompts_for", "request_of_run", "verify_certificate"]
+__all__ += [
+    "audit_preferences",
+    "audit_prompts",
+    "collect",
+    "make_redteam",
+    "prompts_for",
+    "request_of_run",
+    "verify_certificate",
+]
 
 
 def sft(

@@ -108,9 +108,14 @@ def prompt_tables(found: Mapping[str, Any]) -> list[Table]:
     most = [f"{needed(rate):,} for {rate:.0%}" for rate in BOUNDS]
     return [
         Table(
-            "Prompt sets, and the failure rate that a set without a failure leaves open (95 %)",
-            "set;prompts;repeated;near-duplicates;independent;left out;kinds;undetected up to",
+            "Prompt sets",
+            "set;prompts;repeated;near-duplicates;left out;categories;effective categories",
             [_prompts(file) for file in files],
+        ),
+        Table(
+            "The failure rate that a set without a failure leaves open (95 %)",
+            "set;kind;prompts;independent;undetected up to",
+            [[file["name"], row["kind"], *_open(row)] for file in files for row in file["kinds"]],
         ),
         Table(
             f"Diversity (of {DRAWN} prompts drawn, mean over draws; similarity of two prompts)",
@@ -119,9 +124,9 @@ def prompt_tables(found: Mapping[str, Any]) -> list[Table]:
         ),
         Table(
             f"By category (independent prompts without a failure that bound a rate: {', '.join(most)})",
-            "set;category;prompts;independent;undetected up to",
+            "set;kind;category;prompts;independent;undetected up to",
             [
-                [file["name"], row["category"] or "not said", _n(row["prompts"]), _n(row["independent"]), _rate(row)]
+                [file["name"], row["kind"], row["category"] or "not said", *_open(row)]
                 for file in files
                 for row in file["categories"]
             ],
@@ -134,8 +139,8 @@ def _n(value: int) -> str:
     return f"{value:,}"
 
 
-def _rate(row: Mapping[str, Any]) -> str:
-    return f"{row['undetected']:.3f}"
+def _open(row: Mapping[str, Any]) -> list[str]:
+    return [_n(row["prompts"]), _n(row["independent"]), f"{row['undetected']:.3f}"]
 
 
 def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
@@ -193,10 +198,10 @@ def _leaks(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _prompts(file: Mapping[str, Any]) -> list[str]:
-    repeated = file["prompts"] - file["distinct"]
-    counts = [file["prompts"], repeated, file["near"], file["independent"], sum(file["dropped"].values())]
-    kinds = ", ".join(f"{n:,} {kind}" for kind, n in file["kinds"].items())
-    return [file["name"], *(_n(n) for n in counts), kinds, _rate(file)]
+    counts = [file["prompts"], file["prompts"] - file["distinct"], file["near"], sum(file["dropped"].values())]
+    categories = len({row["category"] for row in file["categories"]})
+    effective = number_cell(file["effective_categories"], 1)
+    return [file["name"], *(_n(n) for n in counts), _n(categories), effective]
 
 
 def _diversity(file: Mapping[str, Any]) -> list[str]:
