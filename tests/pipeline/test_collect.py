@@ -37,8 +37,7 @@ BY_LOT = {**ORACLES, "ties": "draw"}
 """Answers of a model that has learnt nothing are mostly equally bad."""
 OPTIONS: dict[str, Any] = {
     "format": "world",
-    "limit": 8,
-    "samples": 3,
+    "draw": {"limit": 8, "samples": 3},
     "generation": {"max_new_tokens": 8},
     "base": {"template": "chat", "device": "cpu"},
 }
@@ -209,7 +208,7 @@ def test_language_models_label_and_are_paid_once(model: Path, tmp_path: Path) ->
     prompts = tmp_path / "prompts.jsonl"
     asked = [prompt.text for prompt in World(WorldSpec(**WORLD)).prompts("pairs", 6, seed=1)]
     prompts.write_text("".join(json.dumps({"prompt": text, "category": "how-to"}) + "\n" for text in asked))
-    options = {**OPTIONS, "format": "prompts", "limit": None, "second": None, "temperatures": (1.0, 2.0), "samples": 1}
+    options = {**OPTIONS, "format": "prompts", "draw": {"temperatures": [1.0, 2.0], "samples": 1}}
     with Endpoint(judging) as server:
         judge = {"kind": "llm", "panel": {"model": "m", "base_url": server.url, "api_key_env": "", "structured": False,
                                           "price": {"prompt": 1.0, "completion": 2.0}}}  # fmt: skip
@@ -249,7 +248,7 @@ def test_people_label_pairs_that_were_only_drawn(model: Path, tmp_path: Path) ->
     prompts.write_text(
         "".join(json.dumps({"prompt": f"how do i {task} ?"}) + "\n" for task in ("wash a car", "paint a wall"))
     )
-    options = {**OPTIONS, "format": "prompts", "limit": None}
+    options = {**OPTIONS, "format": "prompts", "draw": {"samples": 3}}
     folder = api.collect(model, prompts, out, **options)
     firsts, seconds = (read_jsonl(folder / name, Answer) for name in ("answers.jsonl", "baseline.jsonl"))
     assert [(a.prompt.id, a.sample) for a in firsts] == [(b.prompt.id, b.sample) for b in seconds]
@@ -294,11 +293,11 @@ def test_bad_input_is_told(model: Path, tmp_path: Path) -> None:
         judges={**ORACLES, "judges": {**ORACLES["judges"], "helpfulness": {"kind": "refusal"}}},
     )
     refused("no such store of labels", judges={**ORACLES, "people": {"severity": "nowhere.db"}})
-    refused("too few answers", samples=1)
-    refused("both models have one name", second=model)
-    refused("need a world, a split and a limit", limit=None)
-    refused("similarity is out of its range", near=2.0)
-    refused("given once each", temperatures=(1.0, 1.0))
+    refused("are too few for 'pairs: 2'", draw={"samples": 3, "pairs": 2})
+    refused("both models have one name", draw={"limit": 8, "second": str(model)})
+    refused("need a world, a split and a limit", draw={})
+    refused("near", draw={"near": 2.0})
+    refused("names one twice", draw={"temperatures": [1, 1]})
     refused("'votes' has no effect", judges={**ORACLES, "votes": 3})
 
 
@@ -310,10 +309,12 @@ def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None
         "pairs",
         "--format",
         "world",
-        "--limit",
-        "4",
-        "--samples",
-        "3",
+        "--draw",
+        "limit=4",
+        "--draw",
+        "samples=3",
+        "--draw",
+        "temperatures=[2]",
         "--out",
         str(tmp_path / "o"),
         "--judges",
@@ -326,8 +327,6 @@ def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None
         "template=chat",
         "--base",
         "device=cpu",
-        "--temperature",
-        "2",
         "--quiet",
     ]
     done = CliRunner().invoke(app, ["collect", str(model), *arguments, *more])
