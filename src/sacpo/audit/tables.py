@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sacpo.audit.findings import preference_findings, prompt_findings
 from sacpo.audit.prompts import BOUNDS, DRAWN, needed
 from sacpo.audit.published import SAFETY
 from sacpo.stats.plain import number_cell, section
@@ -43,7 +44,8 @@ def render(tables: Sequence[Table], markdown: bool = False) -> str:
 def preference_tables(found: Mapping[str, Any]) -> list[Table]:
     """Return the tables of `audit_preferences`."""
     files = found["files"]
-    return [*_counts(files), *_conflicts(files), *_sides(files), _leaks(found["leakage"])]
+    findings = Table("What stands out", "set;finding", [list(row) for row in preference_findings(found)])
+    return [findings, *_counts(files), *_conflicts(files), *_sides(files), _leaks(found["leakage"])]
 
 
 def _counts(files: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -106,7 +108,9 @@ def prompt_tables(found: Mapping[str, Any]) -> list[Table]:
     """Return the tables of `audit_prompts`."""
     files = found["files"]
     most = [f"{needed(rate):,} for {rate:.0%}" for rate in BOUNDS]
+    findings = prompt_findings(found, needed(BOUNDS[0]), BOUNDS[0])
     return [
+        Table("What stands out", "set;finding", [list(row) for row in findings]),
         Table(
             "Prompt sets",
             "set;prompts;repeated;near-duplicates;left out;categories;effective categories",
