@@ -16,6 +16,9 @@ from sacpo.certify import certify, prompts_for, request_of_run, verify_certifica
 from sacpo.data.answers import AnswerFiles
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
+from sacpo.pipeline.outside import FileAnswers
+from sacpo.pipeline.redteam import make_redteam
+from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.theory_single import theory_check
@@ -36,6 +39,7 @@ __all__ = [
     "export",
     "generate",
     "judge",
+    "make_redteam",
     "merge",
     "prompts_for",
     "push",
@@ -347,3 +351,15 @@ def report(
     from sacpo.pipeline.report_single import reporting
 
     return do_single("report", reporting(results, answers), out, progress) / "report.html"
+        files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
+        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
+        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
+    from sacpo.judging.verdicts import MEASURES
+    from sacpo.pipeline import verbs
+    assert criterion is not None
+    scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
+    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
+    stage = verbs.judging(FileAnswers(answers, name, prompts), others, criterion, kind, model, base, **scoring)
+    folder = do_single("judge", stage, out, progress)
+    found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
+    return found
