@@ -27,7 +27,7 @@ LAYERS: tuple[set[str], ...] = (
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"certify", "hub", "judging"},
+    {"bridges", "certify", "hub", "judging"},
     {"audit", "trl"},
     {"chat", "pipeline"},
     {"api"},
@@ -60,7 +60,7 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
+    *("align", "certify", "convert", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
 }
 
 

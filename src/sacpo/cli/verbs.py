@@ -7,6 +7,8 @@ import typer
 from sacpo.cli.align import align
 from sacpo.cli.certify import certify
 from sacpo.cli.chat import chat
+from sacpo.cli.collect import collect
+from sacpo.cli.convert import convert
 from sacpo.cli.data import data
 from sacpo.cli.demo import demo
 from sacpo.cli.export import export
@@ -27,7 +29,23 @@ from sacpo.cli.theory import theory
 from sacpo.cli.validate import validate
 
 OF_RECIPES = (run, demo, validate, schema, new)
-OF_FILES = (sft, align, merge, export, generate, chat, judge, label, stats, select, certify, report, push)
+OF_FILES = (
+    sft,
+    align,
+    merge,
+    export,
+    generate,
+    chat,
+    convert,
+    collect,
+    judge,
+    label,
+    stats,
+    select,
+    certify,
+    report,
+    push,
+)
 
 
 def add_to(app: typer.Typer) -> None:

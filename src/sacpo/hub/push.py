@@ -29,9 +29,9 @@ def push(
         place: The folder of a run, of a model, or of data.
         repository: USER/NAME.
         public: Whether everybody may see it.
-        dry_run: Contact nobody.
+        dry_run: Return the files and the card; contact nobody.
         data: Whether the folder holds data.
-        license: The hub's identifier of the licence; None: the card names none, and `said` tells so.
+        license: The hub's identifier of the licence; by default the card names none, and `said` tells so.
         license_name: With "other".
         license_link: With "other".
         base: Hub id of the model that was trained, where recipe or adapter name a folder.

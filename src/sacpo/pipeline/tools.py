@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sacpo.judging.kinds import Bench
 from sacpo.judging.llm.budget import Budget, Usage
+from sacpo.judging.llm.store import STORE
 from sacpo.judging.question import Judge
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.stage import Stage
@@ -26,7 +27,6 @@ KEPT_PARAMETERS = 100_000_000
 A base that may carry adapters stays whatever its size, until another model is loaded or trained: models on one base
 differ by their adapters alone.
 """
-STORE = "verdicts.sqlite"
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 

@@ -23,7 +23,8 @@ class StepModel:
 
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
-        strengths: criterion -> strength of every step on the way from the SFT model, this one included.
+        strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
+            weights of the SFT model wherever it starts.
         line: Models of one line differ in strength only: the report joins them.
     """
 
@@ -106,9 +107,9 @@ def _check_starts(recipe: Recipe) -> None:
 
 def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> StepModel:
     own = f"{step.name}@{beta:g}" if step.swept else step.name
-    before = parent.strengths if isinstance(parent, StepModel) else ()
+    before = parent.strengths if isinstance(parent, StepModel) and step.algorithm != "rwr" else ()
     name = f"{parent.name}+{own}" if crossed else own
-    return StepModel(name, step, beta, parent.name, (*before, (step.criterion, beta)), step.name)
+    return StepModel(name, step, beta, parent.name, (*before, *step.aims(beta)), step.name)
 
 
 def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node, where: str) -> None:

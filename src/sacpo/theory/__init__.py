@@ -4,5 +4,6 @@ optimum    the optimum pi* from scored samples of the SFT model, and how far a t
 tabular    the same exactly, on worlds small enough to write down
 multipliers, population    the dual with n constraints; what DPO, IPO and KTO converge to, on such worlds
 linear, bounds, instances, counterexamples    the bounds of Theorems 2 and 3, and worlds to try them on
+features   the same bounds for Bradley-Terry heads on a model's hidden states
 check      all claims in one table: `sacpo theory check`
 """

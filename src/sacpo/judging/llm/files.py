@@ -16,7 +16,7 @@ from sacpo.judging.llm.budget import CostEstimate
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import BY_DEFAULT, Asking, estimates, plan
 from sacpo.judging.llm.run import JudgeRun, judge_llm
-from sacpo.judging.llm.store import Store
+from sacpo.judging.llm.store import STORE, Store
 from sacpo.judging.question import Question
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
@@ -28,7 +28,7 @@ from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import MANIFEST
 
-STORE, JUDGING, LOCK = "verdicts.sqlite", "judging.json", ".lock"
+JUDGING, LOCK = "judging.json", ".lock"
 
 
 def judge_files(

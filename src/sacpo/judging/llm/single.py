@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import CostEstimate
-from sacpo.judging.llm.files import STORE, estimate_files, judge_files
+from sacpo.judging.llm.files import estimate_files, judge_files
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import incomplete
 from sacpo.judging.llm.run import Missing
 from sacpo.judging.llm.specs import asking_of, budget_of, check_panel, judge_of
+from sacpo.judging.llm.store import STORE
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
 from sacpo.recipe.explain import explain
 from sacpo.recipe.llm import PanelSpec

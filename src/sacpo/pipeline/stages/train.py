@@ -246,7 +246,13 @@ def sft_options(spec: SftSpec) -> SftSpec:
 
 def step_options(step: StepSpec, beta: float) -> StepSpec:
     """Return what of a recipe's step its training looks at, at one strength."""
-    unseen: dict[str, Any] = {"name": "step", "dataset": "records", "from_": None, "training": TrainingSpec()}
+    unseen: dict[str, Any] = {
+        "name": "step",
+        "dataset": "records",
+        "from_": None,
+        "training": TrainingSpec(),
+        "resample": None,
+    }
     return step.model_copy(update={**unseen, "beta": beta})
 
 
