@@ -16,7 +16,6 @@ from sacpo.certify import certify, prompts_for, request_of_run, verify_certifica
 from sacpo.data.answers import AnswerFiles
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
-from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.redteam import make_redteam
 from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
@@ -328,38 +327,3 @@ def judge(
     scoring |= {"max_length": max_length, "batch_size": batch_size}
     asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
     return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)
-
-
-def report(
-    results: str | Path | Mapping[str, Any],
-    out: str | Path,
-    *,
-    answers: Sequence[Mapping[str, Any]] = (),
-    progress: Progress = QUIET,
-) -> Path:
-    """Write the report of results.json into a folder and return the page.
-
-    Args:
-        results: What a run measured, its results.json, or the folder of a finished run.
-        out: The folder: results.json, report.html and figures/.
-        answers: Prompts with all models' answers, for the page.
-        progress: Where to show it.
-
-    Raises:
-        DataError: The results are not of their schema.
-    """
-    from sacpo.pipeline.report_single import reporting
-
-    return do_single("report", reporting(results, answers), out, progress) / "report.html"
-        files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
-        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
-        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
-    from sacpo.judging.verdicts import MEASURES
-    from sacpo.pipeline import verbs
-    assert criterion is not None
-    scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
-    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
-    stage = verbs.judging(FileAnswers(answers, name, prompts), others, criterion, kind, model, base, **scoring)
-    folder = do_single("judge", stage, out, progress)
-    found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-    return found
