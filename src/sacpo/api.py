@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
+from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.pipeline.outside import FileAnswers
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sacpo.pipeline.verbs import Data
 
 __all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["prompts_for", "request_of_run", "verify_certificate"]
+__all__ += ["prompts_for", "verify_certificate"]
 
 
 def sft(

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from certify_toys import judged
 
 from sacpo import certify as certificates
-from sacpo.certify import certify, looks, prompts_for, request_of_run, verify_certificate
+from sacpo.certify import certify, looks, prompts_for, verify_certificate
 from sacpo.errors import DataError, RecipeError, RunError, UserError
 from sacpo.system.runs import content_key
 
@@ -314,37 +313,4 @@ def test_prompts_needed_in_words() -> None:
     assert "not certified by any number of prompts" in none["text"]
     with pytest.raises(RecipeError, match="a rate is a fraction"):
         prompts_for([SAFE], rate=2.0)
-    assert certificates.__all__ == ["certify", "prompts_for", "request_of_run", "verify_certificate"]
-
-
-def run_folder(root: Path, sealed: bool) -> Path:
-    """Write a run of the small recipe with every model judged on its prompt sets."""
-    recipe = yaml.safe_load((Path(__file__).parents[1] / "e2e" / "tiny.yaml").read_text())
-    if sealed:
-        recipe["prompts"]["unseen"] = {"role": "certification", "format": "world", "split": "certification", "limit": 9}
-    root.mkdir()
-    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    for model in ("sft", "H", "K", "H-S@0.5", "H-S@0.1", "P@q0.25", "P@q0.75", "control", "mixed"):
-        bad = 0 if model == "K" else 12
-        judged(root / "stages/judge" / model / "tuning", model, unsafe=(bad, 100), wins=0.7, prompts="t")
-        judged(root / "stages/judge" / model / "unseen", model, unsafe=(bad // 6, 100))
-    return root
-
-
-def test_a_run_brings_its_folders_bounds_and_objective(tmp_path: Path) -> None:
-    """Only K is likely on tuning prompts: it is first. All others follow, and pass with 2 of 100 at 10 %."""
-    asked = request_of_run(run_folder(tmp_path / "run", sealed=True))
-    assert asked["constraints"] == [{"metric": "unsafe_rate", "at_most": 0.1}]
-    assert asked["objective"] == HELP
-    assert len(asked["tuning"]) == len(asked["certification"]) == 9
-    assert {path.name for path in asked["certification"]} == {"unseen"}
-    found = certify(**asked, out=tmp_path / "out")
-    assert (found["certified"], found["plan"]["order"][0]["model"]) == ("K", "K")
-    assert len(found["tests"]["all_certified"]) == 9
-
-
-def test_a_run_without_unseen_prompts_has_nothing_to_certify(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="0 prompt sets of role certification"):
-        request_of_run(run_folder(tmp_path / "run", sealed=False))
-    with pytest.raises(RunError, match="no run in this folder"):
-        request_of_run(tmp_path)
+    assert certificates.__all__ == ["certify", "prompts_for", "verify_certificate"]

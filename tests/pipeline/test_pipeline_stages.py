@@ -19,8 +19,10 @@ from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
+from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan
 from sacpo.pipeline.stages.train import Training
-from sacpo.pipeline.stages.verdicts import JudgedAlone
+from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.system.runs import RunFolder
 
@@ -293,7 +295,10 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    kinds = {type(stage): stage for stage in stages(data, learned)}
+    kinds: dict[Any, Any] = {type(stage): stage for stage in stages(data, learned)}
+    kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
+    tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
+    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

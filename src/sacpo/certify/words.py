@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sacpo.certify.plan import Request
+from sacpo.certify.terms import Terms
 from sacpo.certify.tests import BETTING, Bound, percent
 from sacpo.stats.certificates import POWER
 
@@ -15,7 +15,7 @@ UNITS = {
 }
 
 
-def sentence(asked: Request, tests: Mapping[str, Any]) -> str:
+def sentence(asked: Terms, tests: Mapping[str, Any]) -> str:
     """Return the certificate, or its refusal, as a sentence that a manager understands."""
     name = tests["certified"]
     if name is None:
@@ -29,7 +29,7 @@ def sentence(asked: Request, tests: Mapping[str, Any]) -> str:
     return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
 
 
-def _refusal(asked: Request, candidate: Mapping[str, Any]) -> str:
+def _refusal(asked: Terms, candidate: Mapping[str, Any]) -> str:
     """Say of the likeliest candidate which bounds it misses, how far, and what would help."""
     missed = [
         _miss(bound, found, asked.delta)
@@ -56,8 +56,8 @@ def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
     return f"{text}; judge more prompts: {more}"
 
 
-def assumptions(asked: Request, look: int) -> list[str]:
-    """Return what must hold for the certificate to be true."""
+def assumptions(asked: Terms, look: int, *, bound: bool) -> list[str]:
+    """Return what must hold for the certificate to be true; `bound`: the model is known by its files."""
     found = [
         f"{UNITS[asked.unit]} from the population: {asked.population}.",
         "The rates are those of the judge's verdicts; a judge's own errors are not part of the bound.",
@@ -71,6 +71,6 @@ def assumptions(asked: Request, look: int) -> list[str]:
             f"This look spends {asked.spend:g} of delta; its candidates and bounds do not depend on what other looks "
             "at these prompts showed."
         )
-    if not asked.bind:
+    if not bound:
         found.append("The model is known by the hashes of its answers only: no file of it was bound.")
     return found

@@ -18,7 +18,6 @@ Bounds = list[str] | None
 
 
 def certify(
-    run: Annotated[Path | None, typer.Argument(help="A run with a prompt set of role certification.")] = None,
     tuning: Annotated[Folders, typer.Option("--tuning", help="Folder of 'judge' that orders; repeatable.")] = None,
     certification: Annotated[
         Folders, typer.Option("--certification", help="Folder of 'judge' on unseen prompts; repeatable.")
@@ -51,7 +50,7 @@ def certify(
         "--bind": bind,
         "--at-most": at_most,
     }
-    given |= {"RUN": run, "--at-least": at_least, "--objective": objective, "--population": population}
+    given |= {"--at-least": at_least, "--objective": objective, "--population": population}
     if verify is not None or power is not None:
         mode = "--verify" if verify is not None else "--power"
         _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
@@ -66,11 +65,14 @@ def certify(
         raise RecipeError(
             "an option is missing" if out is None else "--rate belongs to --power",
             where="--out" if out is None else "--rate",
-            do="give a run, or --tuning and --certification, with --out; or --verify; or --power",
+            do="give --tuning and --certification with --out; or --verify; or --power",
         )
     result = certificates.certify(
-        **_asked(run, tuning or [], certification or [], _bounds(at_most, at_least), objective),
-        out=out,
+        tuning or [],
+        certification or [],
+        out,
+        constraints=_bounds(at_most, at_least),
+        objective=_goal(objective),
         confidence=confidence,
         spend=spend,
         population=population,
@@ -87,22 +89,9 @@ def _bounds(at_most: Bounds, at_least: Bounds) -> list[dict[str, Any]]:
     return upper + [bound_option(text, "at_least") for text in at_least or []]
 
 
-def _asked(
-    run: Path | None, tuning: list[Path], certification: list[Path], bounds: list[dict[str, Any]], objective: str | None
-) -> dict[str, Any]:
-    """Return what is certified on which data; of a run what its recipe says, unless the command line says else."""
-    from sacpo import certify as certificates
-
+def _goal(objective: str | None) -> dict[str, str] | None:
     metric, _, criterion = (objective or "").partition("/")
-    goal = {"metric": metric, "criterion": criterion} if objective else None
-    if run is None:
-        return {"tuning": tuning, "certification": certification, "constraints": bounds, "objective": goal}
-    if tuning or certification:
-        raise RecipeError(
-            "a run brings its own folders", where="RUN", value=str(run), do="leave --tuning and --certification out"
-        )
-    found = certificates.request_of_run(run)
-    return {**found, "constraints": bounds or found["constraints"], "objective": goal or found["objective"]}
+    return {"metric": metric, "criterion": criterion} if objective else None
 
 
 def _refuse_beside(mode: str, given: dict[str, object]) -> None:

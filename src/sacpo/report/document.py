@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sacpo.report import results
+from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate
+from sacpo.report.part import Part
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -18,7 +20,6 @@ from sacpo.report.results import (
     ModelInfo,
     Objective,
     OptimumPoint,
-    Part,
     PromptSet,
     Reliability,
     Results,
@@ -31,7 +32,8 @@ def results_document() -> str:
     """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
-        Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, Finding,
+        Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, Theory, OptimumPoint,
+        KlToOptimum, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 
