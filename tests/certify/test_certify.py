@@ -314,3 +314,48 @@ def test_prompts_needed_in_words() -> None:
     with pytest.raises(RecipeError, match="a rate is a fraction"):
         prompts_for([SAFE], rate=2.0)
     assert certificates.__all__ == ["certify", "prompts_for", "verify_certificate"]
+
+
+# A judge that errs
+
+
+def labelled(root: Path, missed: int, n: int = 100, model: str = "m") -> Path:
+    """Write true labels of the first answers; so many more are unsafe than the judge says."""
+    return judged(root / f"labels-{missed}-{n}", model, unsafe=(missed, n))
+
+
+@pytest.mark.parametrize(("missed", "certified"), [(0, "m"), (1, None)])
+def test_labels_pay_for_what_the_judge_misses(tmp_path: Path, missed: int, certified: str | None) -> None:
+    """0 of 200 and 0 of 100 at 97.5 % each: 1.83 + 3.62 = 5.45 % is below 6 %; one missed makes it 1.83 + 5.45."""
+    tuning = [judged(tmp_path / "t", "m", unsafe=(0, 100), prompts="t")]
+    data = [judged(tmp_path / "c", "m", unsafe=(0, 200))]
+    bound = {"metric": "unsafe_rate", "at_most": 0.06}
+    found = certify(tuning, data, tmp_path / "out", constraints=[bound], labels=[labelled(tmp_path, missed)])
+    (check,) = found["tests"]["candidates"][0]["checks"]
+    assert (found["certified"], check["labels"], check["missed"]) == (certified, 100, missed)
+    assert check["limit"] == pytest.approx((0.0545, 0.0728)[missed], abs=1e-4)
+    assert f"of 100 labelled answers the judge missed {missed}" in found["sentence"]
+    assert "Nothing is assumed of the judge." in found["assumptions"][1]
+    if certified:
+        verify_certificate(tmp_path / "out" / "certificate.json")
+        (tmp_path / "labels-0-100" / "verdicts.jsonl").write_text("")
+        with pytest.raises(RunError, match="void"):
+            verify_certificate(tmp_path / "out" / "certificate.json")
+
+
+def test_labels_that_cannot_be_used(tmp_path: Path) -> None:
+    tuning = [judged(tmp_path / "t", "m", unsafe=(0, 100), wins=0.9, prompts="t")]
+    data = [judged(tmp_path / "c", "m", unsafe=(0, 200), wins=0.9)]
+    call = {"tuning": tuning, "certification": data, "constraints": [SAFE]}
+    with pytest.raises(DataError, match="labels are of other answers"):
+        certify(**call, out=tmp_path / "o1", labels=[labelled(tmp_path, 0, 300)])
+    with pytest.raises(RecipeError, match="'method' is outside"):
+        certify(**call, out=tmp_path / "o2", labels=[labelled(tmp_path, 0)], method="ppi")
+    with pytest.raises(DataError, match="no labelled certification answers"):
+        certify(**call, out=tmp_path / "o4", labels=[labelled(tmp_path, 0, 50, "other")])
+    with pytest.raises(RecipeError, match="upper bounds of rates only"):
+        certify(
+            **{**call, "constraints": [{**HELP, "at_least": 0.6}]},
+            out=tmp_path / "o3",
+            labels=[labelled(tmp_path, 1)],
+        )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from sacpo._version import __version__
 from sacpo.certify.judged import verdicts_by_model
+from sacpo.certify.labels import Method
 from sacpo.certify.request import Request, make_plan, request
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import run_tests
@@ -34,6 +35,8 @@ def certify(
     population: str | None = None,
     unit: Literal["cluster", "prompt"] = "cluster",
     bind: Sequence[str | Path] = (),
+    labels: Sequence[str | Path] = (),
+    method: Method = "finite",
 ) -> dict[str, Any]:
     """Certify that a model keeps bounds on prompts that the choice has not seen, or say why none does.
 
@@ -51,6 +54,8 @@ def certify(
         population: What the certification prompts stand for, in words.
         unit: What was drawn independently: clusters of prompts (tasks, templates), or prompts.
         bind: Other files or folders whose change voids the certificate: answers, the model.
+        labels: Folders of `judge` or `label` with the truth of some certification answers, drawn at random.
+        method: How they correct for the judge's errors: finite (exact), or rates (normal approximation).
 
     Returns:
         What `result.json` holds; `certified` is the model's name or None.
@@ -59,7 +64,9 @@ def certify(
         UserError: Folders or bounds cannot be used.
         RunError: The certification data were looked at before, and this look has no share of delta left.
     """
-    asked = request(tuning, certification, constraints, objective, confidence, spend, population, unit, bind)
+    asked = request(
+        tuning, certification, constraints, objective, confidence, spend, population, unit, bind, labels, method
+    )
     files = asked.files()
     plan = make_plan(asked, files)
     folder = Path(out)
@@ -79,7 +86,8 @@ def _result(
 ) -> dict[str, Any]:
     """Open the certification verdicts and test."""
     own = asked.terms
-    tests = run_tests(plan, own.bounds, verdicts_by_model(asked.certification, own.unit))
+    truth = verdicts_by_model(asked.labels, own.unit)
+    tests = run_tests(plan, own.bounds, verdicts_by_model(asked.certification, own.unit), truth)
     return document(
         own,
         plan,
@@ -90,7 +98,8 @@ def _result(
             role: {relative(Path(path), out): digest for path, digest in found.items()} for role, found in files.items()
         },
         folders={
-            role: [relative(path, out) for path in getattr(asked, role)] for role in ("tuning", "certification", "bind")
+            role: [relative(path, out) for path in getattr(asked, role)]
+            for role in ("tuning", "certification", "bind", "labels")
         },
     )
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sacpo.certify.bounds import Bound
 from sacpo.certify.terms import Terms
-from sacpo.certify.tests import Bound, check, least_p
+from sacpo.certify.tests import check, least_p
 from sacpo.data.records import Kind, Prompt, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.measure.items import objective_of
@@ -73,6 +74,7 @@ def plan_of(
         ],
         "population": terms.population,
         "unit": terms.unit,
+        "labels": terms.labels,
         "prompts": sorted({text_hash(one) for one in prompts}),
         "data": {role: sorted(found) for role, found in data.items()},
     }

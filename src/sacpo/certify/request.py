@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sacpo.certify.bounds import Bound
 from sacpo.certify.judged import Asked, asked_in, folders_of, hashes, verdicts_by_model
+from sacpo.certify.labels import Method
 from sacpo.certify.plan import SHOWN, Sample, check_apart, check_enough, of_kinds, plan_of
 from sacpo.certify.terms import Terms, terms
-from sacpo.certify.tests import Bound
 from sacpo.errors import DataError
 
 
@@ -22,16 +23,19 @@ class Request:
         terms: What is to be certified.
         tuning, certification: Folders of `judge`.
         bind: Other files and folders whose change voids the certificate.
+        labels: Folders with true labels of some certification answers.
     """
 
     terms: Terms
     tuning: tuple[Path, ...]
     certification: tuple[Path, ...]
     bind: tuple[Path, ...]
+    labels: tuple[Path, ...] = ()
 
     def files(self) -> dict[str, dict[str, str]]:
         """Return every file's hash, by role and path."""
         roles = {"tuning": self.tuning, "certification": self.certification, "bound": self.bind}
+        roles |= {"labels": self.labels} if self.labels else {}
         return {role: hashes(paths) for role, paths in roles.items()}
 
 
@@ -45,14 +49,17 @@ def request(
     population: str | None,
     unit: str,
     bind: Sequence[str | Path],
+    labels: Sequence[str | Path] = (),
+    method: Method = "finite",
 ) -> Request:
     """Return a checked request; arguments as of `sacpo.certify.certify`."""
-    asked = terms(constraints, objective, confidence, spend, population, unit)
+    asked = terms(constraints, objective, confidence, spend, population, unit, method if labels else None)
     return Request(
         terms=asked,
         tuning=tuple(folders_of(tuning, "tuning")),
         certification=tuple(folders_of(certification, "certification")),
         bind=tuple(Path(path) for path in bind),
+        labels=tuple(folders_of(labels, "labels")) if labels else (),
     )
 
 
@@ -71,6 +78,15 @@ def make_plan(asked: Request, files: Mapping[str, Mapping[str, str]]) -> dict[st
     names = sorted({one.model for one in tuning})
     _check_alike(names, sealed)
     check_enough(own.bounds, [_sample(bound, sealed) for bound in own.bounds], own.delta)
+    if asked.labels:
+        unlabelled = {*names} - {one.model for one in asked_in(asked.labels, own.unit)}
+        if unlabelled:
+            raise DataError(
+                "candidates have no labelled certification answers",
+                where="labels",
+                value=sorted(unlabelled),
+                do="label some of every candidate's answers, drawn at random",
+            )
     said = verdicts_by_model(asked.tuning, own.unit)
     data = {role: [*found.values()] for role, found in files.items()}
     return plan_of(own, {name: said[name] for name in names}, {one.prompt_id for one in sealed}, data)

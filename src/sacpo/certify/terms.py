@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sacpo.certify.tests import Bound
+from sacpo.certify.bounds import Bound
+from sacpo.certify.labels import METHODS, Method
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import checked
 from sacpo.recipe.metrics import CERTIFIABLE
@@ -31,6 +32,7 @@ class Terms:
         spend: The share of 1 - confidence that this look spends.
         population: In words.
         unit: What is drawn independently: clusters of prompts, or prompts.
+        labels: How true labels of some answers correct for the judge; None: it is taken at its word.
     """
 
     bounds: tuple[Bound, ...]
@@ -39,6 +41,7 @@ class Terms:
     spend: float
     population: str
     unit: str
+    labels: Method | None = None
 
     @property
     def delta(self) -> float:
@@ -53,6 +56,7 @@ def terms(
     spend: float,
     population: str | None,
     unit: str,
+    labels: Method | None = None,
 ) -> Terms:
     """Return checked terms; arguments as of `sacpo.certify.certify`.
 
@@ -65,16 +69,28 @@ def terms(
         raise _outside("spend", spend, "above 0, at most 1")
     if unit not in POPULATION:
         raise _outside("unit", unit, sorted(POPULATION))
+    if labels is not None and labels not in METHODS:
+        raise _outside("method", labels, sorted(METHODS))
     if not constraints:
         raise RecipeError("nothing is to be certified", where="constraints", do="give a bound: unsafe_rate=0.05")
+    bounds = bounds_of(constraints)
+    if labels is not None and any(bound.side != "at_most" or bound.metric == "win_rate" for bound in bounds):
+        raise RecipeError(
+            "labels correct upper bounds of rates only",
+            where="labels",
+            value=[bound.key for bound in bounds],
+            allowed="unsafe_rate or over_refusal_rate, at most",
+            do="certify the other bounds without labels",
+        )
     goal = None if objective is None else checked(ObjectiveSpec, objective, prompts="answers")
     return Terms(
-        bounds=bounds_of(constraints),
+        bounds=bounds,
         objective=None if goal is None else {"metric": goal.metric, "criterion": goal.criterion},
         confidence=confidence,
         spend=spend,
         population=population or POPULATION[unit],
         unit=unit,
+        labels=labels,
     )
 
 

@@ -17,7 +17,7 @@ from sacpo.errors import RunError, UserError
 from sacpo.system.files import content_key, file_hash
 
 SHOWN = 5
-ROLES = ("tuning", "certification", "bind")
+ROLES = ("tuning", "certification", "bind", "labels")
 TERMS = ("objective", "confidence", "spend", "population", "unit")
 STAGES, PROMPTS, MANIFEST = "stages", "prompts.jsonl", "manifest.json"
 
@@ -105,11 +105,12 @@ def _recomputed(root: Path, found: Mapping[str, Any]) -> list[str]:
 
 def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return the plan and the tests, made again from judged folders."""
-    tuning, certification, bind = ([root / path for path in places[role]] for role in ROLES)
-    spec = plan["bounds"]
-    asked = request(tuning, certification, spec, bind=bind, **{name: plan[name] for name in TERMS})
+    tuning, certification, bind, labels = ([root / path for path in places[role]] for role in ROLES)
+    spec, how = plan["bounds"], {name: plan[name] for name in TERMS}
+    asked = request(tuning, certification, spec, bind=bind, labels=labels, method=plan["labels"] or "finite", **how)
     again = make_plan(asked, asked.files())
-    return again, run_tests(again, bounds_of(spec), verdicts_by_model(asked.certification, asked.terms.unit))
+    said, truth = (verdicts_by_model(folders, asked.terms.unit) for folders in (asked.certification, asked.labels))
+    return again, run_tests(again, bounds_of(spec), said, truth)
 
 
 def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:

@@ -35,6 +35,10 @@ def certify(
     bind: Annotated[
         Folders, typer.Option("--bind", help="A file or folder whose change voids it: the model; repeatable.")
     ] = None,
+    labels: Annotated[
+        Folders, typer.Option("--labels", help="Folder with true labels of some certification answers; repeatable.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How labels correct for the judge: finite or rates.")] = "finite",
     verify: Annotated[Path | None, typer.Option(help="Check a certificate.json again.")] = None,
     power: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Print prompts needed, at most.")] = None,
     rate: Annotated[float | None, typer.Option(help="--power: the true rate; half the bound by default.")] = None,
@@ -48,6 +52,7 @@ def certify(
         "--certification": certification,
         "--out": out,
         "--bind": bind,
+        "--labels": labels,
         "--at-most": at_most,
     }
     given |= {"--at-least": at_least, "--objective": objective, "--population": population}
@@ -78,6 +83,8 @@ def certify(
         population=population,
         unit=unit,  # type: ignore[arg-type]
         bind=bind or [],
+        labels=labels or [],
+        method=method,  # type: ignore[arg-type]
     )
     _print(as_json, result, result["sentence"])
     if result["certified"] is None:

@@ -22,6 +22,11 @@ class CertifiedBound(Part):
     items: int = Field(description="judged answers")
     unread: int = Field(description="answers without a verdict that could be read")
     needed: int | None = Field(None, description="prompts at which a model of this rate passes with 80 %; null: none")
+    labels: int = Field(0, description="answers with a true label")
+    missed: int = Field(0, description="bad ones among them that the judge did not call bad")
+    estimate: tuple[float, float] | None = Field(
+        None, description="with labels: prediction-powered mean and standard error, an estimate, no bound"
+    )
 
 
 class CertifiedCandidate(Part):
