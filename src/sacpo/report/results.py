@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import PathSearch
 
@@ -232,6 +233,7 @@ class Results(Part):
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
     selection: Selection | None = None
+    certificate: Certificate | None = None
     theory: Theory | None = None
     paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
@@ -295,6 +297,8 @@ def _check_names(results: Results) -> None:
     if results.selection is not None:
         chosen = [name for name in (results.selection.chosen, results.selection.nearest) if name is not None]
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
+    if results.certificate is not None:
+        places += [("certificate", [*results.certificate.all_certified, *results.certificate.not_tested])]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
     for merge, path in results.paths.items():

@@ -14,6 +14,7 @@ from sacpo.data.records import Answer, Verdict
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
@@ -30,6 +31,8 @@ from sacpo.stats.intervals import mean_interval, win_rate
 from sacpo.system.runs import finished_size, versions
 
 RESULTS = "results.json"
+CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "look")
+"""What the report takes of a certificate, beside the tests."""
 HARMLESS = ("safe", "compliance", "full_compliance")
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
 READ = ("records", "kept", "truncated", "longest")
@@ -52,6 +55,7 @@ class Report(Stage[dict[str, Any]]):
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
         selection: The choice; None: nothing is chosen.
+        certificate: What is certified of it; None: nothing was to be certified.
         optimum: The theory; None: there is none.
         paths: Searches for q, by merge.
     """
@@ -69,6 +73,7 @@ class Report(Stage[dict[str, Any]]):
     kl: Mapping[str, Mapping[str, KlSamples]]
     measures: Mapping[str, Measures]
     selection: Selection | None
+    certificate: Certificate | None
     optimum: Optimum | None
     paths: Mapping[str, FoundPath]
 
@@ -110,10 +115,28 @@ class Report(Stage[dict[str, Any]]):
             "models": {name: self._model(name, accuracies, tools) for name in self._nodes},
             "prompts": {stage.source.name: report_of(tools.at(stage)) for stage in self.prompts},
             "measures": {name: tools.read(stage) for name, stage in self.measures.items()},
-            "reliability": {stage.source.name: self._reliability(stage.source.name, tools) for stage in self.prompts},
-            "selection": tools.read(self.selection) if self.selection is not None else None,
+            "reliability": {name: self._reliability(name, tools) for name in self._opened},
+            **self._choice(tools),
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
             "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
+        }
+
+    @property
+    def _opened(self) -> list[str]:
+        """The prompt sets that every model answered."""
+        return [*next(iter(self.answers.values()), {})]
+
+    def _choice(self, tools: Tools) -> dict[str, Any]:
+        """Return the choice, which is the certified model where there is one, and the certificate."""
+        selection = None if self.selection is None else tools.read(self.selection)
+        if selection is None or self.certificate is None:
+            return {"selection": selection, "certificate": None}
+        found = tools.read(self.certificate)
+        chosen = found["certified"] or selection["chosen"]
+        certificate = {name: found[name] for name in CERTIFIED} | found["tests"]
+        return {
+            "selection": {**selection, "chosen": chosen},
+            "certificate": {**certificate, "point_choice": selection["chosen"], "sha256": found.get("sha256")},
         }
 
     def _disk(self, tools: Tools) -> dict[str, int]:
