@@ -17,10 +17,13 @@ from pydantic import BaseModel
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
+from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
+from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.train import Training
-from sacpo.pipeline.stages.verdicts import JudgedAlone
+from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.system.runs import RunFolder
 
@@ -288,12 +291,23 @@ def subclasses(of: type[Any]) -> set[type[Any]]:
     return {of, *(found for sub in of.__subclasses__() for found in subclasses(sub))}
 
 
+def searched() -> list[Stage[Any]]:
+    """Return the stages of a search; those behind its forecast are made here, from the recipe's own."""
+    auto = recipe("steps.H-S.beta=auto", "merge=[]")
+    first: dict[type[Any], Stage[Any]] = {type(s.stage): s.stage for s in plan(auto, runs="nowhere").statuses}
+    answers, verdicts = ({"tuning": next(s for s in stages() if isinstance(s, kind))} for kind in (Answers, Verdicts))
+    trial = Trial("H-S@0.2", 0.2, auto.constraints, answers, verdicts, "prompt")  # type: ignore[arg-type]
+    forecast = first[Forecast]
+    assert isinstance(forecast, Forecast)
+    return [*first.values(), trial, Found("H-S", forecast, (trial,), None)]
+
+
 def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> None:
     """Of each kind of stage one: each field is given another value, and its key must change."""
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    kinds = {type(stage): stage for stage in stages(data, learned)}
+    kinds = {type(stage): stage for stage in [*stages(data, learned), *searched()]}
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

@@ -9,7 +9,7 @@ the same program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,7 +36,8 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.recipe.models import MergedModel, StepModel
+from sacpo.pipeline.strength import find_strength
+from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, SampledSpec
 
 
@@ -118,25 +119,29 @@ class Order(Experiment):
 
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; name the merges."""
-        for level in self._levels():
-            stages = [self._step(node) for node in level]
-            self.do.all(stages)
-            for stage in stages:
-                self.trained[stage.title] = stage
-                self.models[stage.title] = Checkpoint(stage)
+        while left := [node for node in self.nodes.values() if self._waits(node)]:
+            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            given = [node.name for node in ready if node.beta is not None]
+            if given:
+                self.train(given)
+            else:
+                self.found[ready[0].step.name] = find_strength(self, ready[0])
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
                 first, later = (self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
                 self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
 
-    def _levels(self) -> Iterator[list[StepModel]]:
-        """Give the steps whose references are trained, then those that start from them, and so on."""
-        left = [node for node in self.nodes.values() if isinstance(node, StepModel)]
-        while left:
-            level = [node for node in left if node.parent in self.models]
-            yield level
-            left = [node for node in left if node not in level]
+    def _waits(self, node: Node) -> bool:
+        return isinstance(node, StepModel) and node.name not in self.models
+
+    def train(self, names: Sequence[str]) -> None:
+        """Train steps whose references are trained, at their strengths."""
+        stages = [self._step(node) for name in names if isinstance(node := self.nodes[name], StepModel)]
+        self.do.all(stages)
+        for stage in stages:
+            self.trained[stage.title] = stage
+            self.models[stage.title] = Checkpoint(stage)
 
     def _step(self, node: StepModel) -> Align:
         """Return a step's training; its pairs are sampled where it samples any."""
@@ -145,6 +150,7 @@ class Order(Experiment):
             records: tuple[Any, ...] = (self._sample(node, dataset),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
+        assert node.beta is not None
         return Align(
             title=node.name,
             model=self.checkpoint(node.parent),
@@ -211,15 +217,16 @@ class Order(Experiment):
         """Let every model answer every prompt set, judge the answers, and measure."""
         for name in self.evaluated:
             for prompts in self.prompts:
-                self._answer(name, prompts)
+                self.answer(name, prompts)
         for name in self.evaluated:
             for prompts in self.prompts:
-                self._judge(name, prompts)
+                self.judge_answers(name, prompts)
             if self.prompts:
                 kl = self.kl.get(name, {})
                 self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
 
-    def _answer(self, name: str, prompts: str) -> None:
+    def answer(self, name: str, prompts: str) -> None:
+        """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
         evaluate, base = self.recipe.evaluate, self.recipe.base
         stage = Answers(
             title=name,
@@ -249,7 +256,8 @@ class Order(Experiment):
         )
         self.kl.setdefault(name, {})[prompts] = self.do(sample)
 
-    def _judge(self, name: str, prompts: str) -> None:
+    def judge_answers(self, name: str, prompts: str) -> None:
+        """Judge a model's answers to a prompt set, beside the baseline's."""
         evaluate = self.recipe.evaluate
         judges = evaluate.judges.items()
         criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
@@ -308,6 +316,7 @@ class Order(Experiment):
             measures=self.measures,
             selection=selection,
             optimum=optimum,
+            found=self.found,
         )
         self.do(report)
         if selection is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sacpo.report import results
+from sacpo.report import results, searches
+from sacpo.report.part import Part
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -18,12 +19,23 @@ from sacpo.report.results import (
     ModelInfo,
     Objective,
     OptimumPoint,
-    Part,
     PromptSet,
     Reliability,
     Results,
     Selection,
     Theory,
+)
+from sacpo.report.searches import (
+    Banded,
+    BoundCheck,
+    Forecast,
+    ForecastBound,
+    ForecastPoint,
+    Predicted,
+    RealisedTilt,
+    Regret,
+    Search,
+    Trained,
 )
 
 
@@ -31,7 +43,8 @@ def results_document() -> str:
     """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
-        Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, Finding,
+        Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, Search, Forecast, ForecastPoint, Banded,
+        ForecastBound, RealisedTilt, Trained, BoundCheck, Predicted, Regret, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 
@@ -49,7 +62,7 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
-    text = text or str(annotation).replace(f"{results.__name__}.", "").replace("typing.", "").replace(
-        "NoneType", "null"
-    )
+    text = text or str(annotation).replace(f"{results.__name__}.", "").replace(f"{searches.__name__}.", "").replace(
+        "typing.", ""
+    ).replace("NoneType", "null")
     return text.replace("|", "or").replace("None", "null")

@@ -22,6 +22,7 @@ from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
 from sacpo.report.results import Results, ShownPrompt
+from sacpo.report.search_tables import search_stories
 from sacpo.report.style import Drawing, inline_svg
 from sacpo.report.tables import (
     category_tables,
@@ -98,6 +99,7 @@ def _content(results: Results) -> dict[str, Any]:
         "title": report.get("title") or results.name,
         "results": results,
         "headline": headline(results),
+        "searches": search_stories(results),
         "selection": selection_table(results),
         "front": front_table(results),
         "measures": measures_tables(results, "report"),

@@ -10,17 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.part import Part
+from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
-
-
-class Part(BaseModel):
-    """A part of the results: unknown fields and numbers that are not finite are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Measured(Part):
@@ -190,7 +186,7 @@ class Selection(Part):
     feasible: bool = Field(description="some model meets every constraint")
     objective: Objective
     constraints: tuple[Constraint, ...] = ()
-    models: dict[str, Candidate] = {}
+    models: dict[str, Candidate] = Field({})
     front: tuple[str, ...] = Field((), description="models that no other one beats in objective and constraints")
     nearest: str | None = Field(None, description="the model that misses by least, when none is feasible")
 
@@ -222,7 +218,7 @@ class Theory(Part):
     """What the world knows beside the trained models."""
 
     curve: tuple[OptimumPoint, ...] = Field((), description="the optimum over beta/lambda")
-    kl_to_optimum: dict[str, KlToOptimum] = {}
+    kl_to_optimum: dict[str, KlToOptimum] = Field({})
     alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
     target: float | None = Field(None, description="beta/lambda of the common target")
     prompts: str | None = Field(None, description="prompt set that it was estimated on")
@@ -253,9 +249,10 @@ class Results(Part):
     baseline: str = Field("sft", description="the model that win rates are against")
     data: dict[str, dict[str, Any]] = Field({}, description="source: data report")
     models: dict[str, ModelInfo]
-    prompts: dict[str, PromptSet] = {}
+    prompts: dict[str, PromptSet] = Field({})
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
+    plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
     selection: Selection | None = None
     theory: Theory | None = None
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
@@ -319,6 +316,7 @@ def _check_names(results: Results) -> None:
     if results.selection is not None:
         chosen = [name for name in (results.selection.chosen, results.selection.nearest) if name is not None]
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
+    places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
     for where, names in places:

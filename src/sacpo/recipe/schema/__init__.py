@@ -28,7 +28,7 @@ from sacpo.recipe.schema.evaluate import (
 from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import MergeSpec, SampledSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import MergeSpec, SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
@@ -55,6 +55,7 @@ __all__ = [
     "Recipe",
     "ReportSpec",
     "SampledSpec",
+    "SearchSpec",
     "SftSpec",
     "SourceSpec",
     "StepSpec",
