@@ -11,21 +11,46 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sacpo.audit import audit_preferences, audit_prompts
+from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
+from sacpo.hub.push import push
+from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
+from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
+from sacpo.theory.folders import plan_strength
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
-__all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["prompts_for", "request_of_run", "verify_certificate"]
+__all__ = [
+    "align",
+    "audit_preferences",
+    "audit_prompts",
+    "certify",
+    "collect",
+    "convert",
+    "export",
+    "generate",
+    "judge",
+    "merge",
+    "plan_strength",
+    "prompts_for",
+    "push",
+    "report",
+    "request_of_run",
+    "select",
+    "sft",
+    "theory_check",
+    "verify_certificate",
+]
 
 
 def sft(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline_toys import recipe, stages
+from pipeline_toys import RECIPE, recipe, stages
 from pydantic import BaseModel
 
 from sacpo.errors import RecipeError
@@ -307,7 +307,9 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    kinds = {type(stage): stage for stage in [*stages(data, learned), *searched()]}
+    resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
+    kinds = {type(stage): stage for stage in [*stages(data, learned, steps=[*RECIPE["steps"], rwr]), *searched()]}
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -117,7 +116,7 @@ def refuse_whole_numbers(model: PreTrainedModel, files: Collection[Path], path: 
     weights |= {name.partition(".")[2] for name in weights}  # files may leave out the model's prefix
     for file in files:
         with safe_open(file, framework="pt") as stored:
-            for name in stored.keys():  # noqa: SIM118
+            for name in [*stored.keys()]:
                 kind = stored.get_slice(name).get_dtype()
                 if kind in WHOLE and name in weights:
                     raise ModelError(
@@ -165,7 +164,7 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
                 where=path,
                 do="read that code, then set base.trust_remote_code: true (of a judge's model, the judge's own)",
             ) from error
-        if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
+        if Path(path).is_dir():
             advice = "check the folder's files, or copy the model again"
             if "attn_implementation" in text or "FlashAttention" in text:
                 advice = "choose another base.attn_implementation, or leave it out"

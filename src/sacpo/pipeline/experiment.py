@@ -13,6 +13,7 @@ from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.plan import Found
@@ -40,7 +41,8 @@ class Experiment:
         models: Every model of the recipe.
         trained: Trainings, by model.
         judge_models: Trained reward models, by criterion.
-        pairs: Pairs sampled for steps, by model.
+        pairs, resampled: Pairs and answers sampled for steps, by model.
+        banks: Scored samples of the SFT model, by name.
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
@@ -57,6 +59,8 @@ class Experiment:
     trained: dict[str, Training] = field(default_factory=dict)
     judge_models: dict[str, TrainJudge] = field(default_factory=dict)
     pairs: dict[str, Pairs] = field(default_factory=dict)
+    resampled: dict[str, Resampled] = field(default_factory=dict)
+    banks: dict[str, Bank] = field(default_factory=dict)
     heldout: dict[str, Heldout] = field(default_factory=dict)
     answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)

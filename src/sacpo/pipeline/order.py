@@ -10,19 +10,17 @@ the same program.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
-from sacpo.pipeline.experiment import Experiment, kl_sets_of
-from sacpo.pipeline.judges import CriterionJudge, options_of
+from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
+from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
-from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import (
@@ -38,7 +36,7 @@ from sacpo.pipeline.stages.train import (
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.strength import find_strength
 from sacpo.recipe.models import MergedModel, Node, StepModel
-from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, SampledSpec
+from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
 def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> None:
@@ -61,7 +59,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.report(selection, optimum, command)
 
 
-class Order(Experiment):
+class Order(Sampling):
     """The program: every method does a part of the recipe, on what was done before it."""
 
     # Data and models
@@ -108,7 +106,7 @@ class Order(Experiment):
                 title=f"judge of {criterion}",
                 model=self.sft,
                 base=self.recipe.base,
-                records=tuple(self.data[name] for name in names_of(spec.dataset)),
+                records=self.judged_pairs(criterion, spec.dataset),
                 training=self.training(spec.training),
                 seed=self.seed("judge", criterion),
                 criterion=criterion,
@@ -147,7 +145,9 @@ class Order(Experiment):
         """Return a step's training; its pairs are sampled where it samples any."""
         dataset = node.step.dataset
         if isinstance(dataset, SampledSpec):
-            records: tuple[Any, ...] = (self._sample(node, dataset),)
+            records: tuple[Any, ...] = (self.sample(node.name, node.step.name, dataset, node.parent),)
+        elif node.step.resample is not None:
+            records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
         assert node.beta is not None
@@ -161,27 +161,6 @@ class Order(Experiment):
             step=step_options(node.step, node.beta),
         )
 
-    def _sample(self, node: StepModel, spec: SampledSpec) -> Pairs:
-        """Return a step's sampled pairs; steps that sample the same pairs share them."""
-        names = {"sft": SFT, "reference": node.parent}
-        used = [role for role, share in spec.sample_from.items() if share]
-        sampled = f"pairs of {spec.words}"
-        stage = Pairs(
-            title=node.step.name if [names[role] for role in used] == [SFT] else f"{node.parent}+{node.step.name}",
-            spec=spec,
-            judges=tuple(self.judge(criterion) for criterion in spec.weights),
-            prompts=self.data[spec.prompts],
-            models={role: (names[role], self.checkpoint(names[role])) for role in used},
-            tokenizer=self.sft,
-            base=self.recipe.base,
-            sampled=sampled,
-            seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
-        )
-        own = replace(stage, title="").key
-        same = [other for other in self.pairs.values() if replace(other, title="").key == own]
-        self.pairs[node.name] = same[0] if same else self.do(stage)
-        return self.pairs[node.name]
-
     def score_heldout(self) -> None:
         """Score the held-out pairs under every trained model."""
         data = tuple(self.data[name] for name, spec in self.recipe.data.items() if spec.holdout > 0)
@@ -194,24 +173,6 @@ class Order(Experiment):
             self.heldout[name] = self.do(stage)
 
     # Evaluation
-
-    def judge(self, criterion: str) -> CriterionJudge:
-        """Return a criterion's judge."""
-        spec = self.recipe.evaluate.judges[criterion]
-        return CriterionJudge(
-            criterion=criterion,
-            counted=options_of(spec),
-            base=self.recipe.base,
-            model=self._judge_model(criterion, spec),
-            world=self.recipe.world if spec.kind == "oracle" else None,
-            rubric=self.rubrics.get(criterion),
-            spec=spec,
-        )
-
-    def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
-        if criterion in self.judge_models:
-            return Checkpoint(self.judge_models[criterion])
-        return None if spec.model is None else self.outside.model(spec.model, spec.revision)
 
     def evaluate(self) -> None:
         """Let every model answer every prompt set, judge the answers, and measure."""

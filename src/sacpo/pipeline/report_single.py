@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.errors import DataError, RunError
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.safe import json_value
 from sacpo.report.build import build_report
+from sacpo.report.read import results_of
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,4 @@ class ReportAlone(Stage[Path]):
 
 def reporting(results: str | Path | Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> ReportAlone:
     """Return the stage of `report`."""
-    return ReportAlone(results if isinstance(results, Mapping) else _results(Path(results)), answers)
-
-
-def _results(path: Path) -> dict[str, Any]:
-    file = path / "stages" / "report" / "results.json" if path.is_dir() else path
-    if not file.is_file():
-        raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
-    try:
-        found: dict[str, Any] = json_value(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError("not results of a run", where=file, do="give results.json, or a finished run's folder")
-    return found
+    return ReportAlone(results if isinstance(results, Mapping) else results_of(results), answers)

@@ -81,7 +81,7 @@ MEANINGS = {
     "JudgeSpec.kind": "see above",
     "JudgeSpec.model": "reward-model: hub id or folder",
     "JudgeSpec.revision": "reward-model: hub revision",
-    "JudgeSpec.dataset": "reward-model: data sources of pairs to train one on",
+    "JudgeSpec.dataset": "reward-model: data sources of pairs to train one on, or pairs sampled from the SFT model",
     "JudgeSpec.batch_size": "answers a forward pass",
     "EvaluateSpec.baseline": "the model that win rates are against",
     "EvaluateSpec.generation": "how answers are decoded",

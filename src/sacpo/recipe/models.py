@@ -24,7 +24,8 @@ class StepModel:
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
         beta: The strength; None: the run finds it (`auto`), and settles the recipe.
-        strengths: criterion -> strength of every step on the way from the SFT model, this one included.
+        strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
+            weights of the SFT model wherever it starts.
         line: Models of one line differ in strength only: the report joins them.
     """
 
@@ -107,9 +108,9 @@ def _check_starts(recipe: Recipe) -> None:
 
 def _step_model(step: StepSpec, beta: float | None, parent: Node, crossed: bool) -> StepModel:
     own = f"{step.name}@{beta:g}" if step.swept else step.name
-    before = parent.strengths if isinstance(parent, StepModel) else ()
+    before = parent.strengths if isinstance(parent, StepModel) and step.algorithm != "rwr" else ()
     name = f"{parent.name}+{own}" if crossed else own
-    strengths = before if beta is None else (*before, (step.criterion, beta))
+    strengths = before if beta is None else (*before, *step.aims(beta))
     return StepModel(name, step, beta, parent.name, strengths, step.name)
 
 

@@ -29,13 +29,10 @@ from typing import Any, Self
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError, UserError
 from sacpo.system import processes
-from sacpo.system.files import clear_temporary as clear_temporary
-from sacpo.system.files import content_key, file_hash, sync
-from sacpo.system.files import write_atomic as write_atomic
-from sacpo.system.files import write_json as write_json
+from sacpo.system.files import clear_temporary, content_key, file_hash, sync, write_json
 from sacpo.system.leftovers import KEY_SHOWN, leftovers
 from sacpo.system.locks import locked
-from sacpo.system.machine import machine_errors as machine_errors
+from sacpo.system.machine import machine_errors
 
 MANIFEST, CHECKSUM = "manifest.json", "checksum"
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")

@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import CostEstimate
-from sacpo.judging.llm.files import STORE, estimate_files, judge_files
+from sacpo.judging.llm.files import estimate_files, judge_files
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import incomplete
 from sacpo.judging.llm.run import Missing
-from sacpo.judging.llm.specs import budget_of, check_panel, judge_of
+from sacpo.judging.llm.specs import asking_of, budget_of, check_panel, judge_of
+from sacpo.judging.llm.store import STORE
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
 from sacpo.recipe.explain import explain
 from sacpo.recipe.llm import PanelSpec
@@ -85,10 +86,7 @@ def judge_by_llms(
         *files.read(),
         Path(out),
         _judges(spec, criterion),
-        orders=spec.orders,
-        repeats=spec.repeats,
-        concurrency=spec.concurrency,
-        budget=budget_of(spec.budget, spec.judges),
+        asking=asking_of(spec, budget_of(spec.budget, spec.judges)),
         progress=progress,
         ask_again=ask_again,
     )
@@ -103,14 +101,8 @@ def estimate_llms(
     files: AnswerFiles, out: str | Path, spec: PanelSpec, *, criterion: str | None = None
 ) -> list[CostEstimate]:
     """Return what `judge_by_llms` with the same arguments would cost; nothing is asked or written."""
-    return estimate_files(
-        *files.read(),
-        Path(out),
-        _judges(spec, criterion),
-        orders=spec.orders,
-        repeats=spec.repeats,
-        budget=budget_of(spec.budget, spec.judges),
-    )
+    asking = asking_of(spec, budget_of(spec.budget, spec.judges))
+    return estimate_files(*files.read(), Path(out), _judges(spec, criterion), asking=asking)
 
 
 def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudgeConfig]:

@@ -9,9 +9,10 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Price
 from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.plan import Asking
 from sacpo.judging.rubric import Rubric, load_rubric
 from sacpo.recipe.address import endpoint_of
-from sacpo.recipe.llm import BudgetSpec, LlmSpec
+from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.schema import JudgeSpec, Recipe
 from sacpo.stats.labels import REFUSAL, UNSAFE
@@ -39,6 +40,11 @@ def budget_of(spec: BudgetSpec, judges: Sequence[LlmSpec]) -> Budget:
     """Return the budget with the prices of the judges' models."""
     prices = {judge.model: Price(judge.price.prompt, judge.price.completion) for judge in judges if judge.price}
     return Budget(spec.max_requests, spec.max_tokens, spec.max_cost, prices)
+
+
+def asking_of(spec: AskingSpec, budget: Budget) -> Asking:
+    """Return how a panel is asked."""
+    return Asking(spec.orders, spec.repeats, spec.concurrency, budget)
 
 
 def rubric_of(criterion: str, spec: JudgeSpec) -> Rubric:

@@ -23,6 +23,8 @@ from sacpo.errors import MachineError, RunError
 from sacpo.stats.verdicts import question as asked_by
 from sacpo.system.machine import machine_errors
 
+STORE = "verdicts.sqlite"
+"""The file's name."""
 SCHEMA = 1
 WAIT_SECONDS = 30.0
 _TABLES = """

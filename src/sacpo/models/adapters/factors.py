@@ -164,7 +164,7 @@ def _factors(folder: Path) -> dict[str, torch.Tensor]:
     """Return an adapter's factors; what a plain one holds beside them is its base's (`folder.beyond`)."""
     try:
         with safe_open(folder / WEIGHTS, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name.endswith(ENDS)}  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in [*file.keys()] if name.endswith(ENDS)}
     except (OSError, SafetensorError) as error:
         raise ModelError("an adapter's weights cannot be read", where=folder / WEIGHTS, do=AGAIN) from error
 

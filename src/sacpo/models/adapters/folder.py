@@ -151,7 +151,7 @@ def header(folder: Path) -> dict[str, tuple[int, ...]]:
         raise ModelError("an adapter's weights are missing", where=weights, allowed="safetensors", do=AGAIN)
     try:
         with safe_open(weights, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return {name: tuple(file.get_slice(name).get_shape()) for name in [*file.keys()]}
     except (OSError, SafetensorError) as error:
         raise ModelError("an adapter's weights cannot be read", where=weights, do=AGAIN) from error
 
@@ -201,7 +201,7 @@ def _holds(file: Path, tensor: Any) -> bool:
     try:
         with safe_open(file, framework="pt") as base:
             shape = list(tensor.shape)
-            alike = [name for name in base.keys() if base.get_slice(name).get_shape() == shape]  # noqa: SIM118
+            alike = [name for name in [*base.keys()] if base.get_slice(name).get_shape() == shape]
             return any(bool((base.get_tensor(name).double() == tensor.double()).all()) for name in alike)
     except (OSError, SafetensorError) as error:
         raise ModelError("the weights of an adapter's base cannot be read", where=file, do=AGAIN) from error

@@ -246,8 +246,15 @@ def sft_options(spec: SftSpec) -> SftSpec:
 
 def step_options(step: StepSpec, beta: float) -> StepSpec:
     """Return what of a recipe's step its training looks at, at one strength."""
-    unseen: dict[str, Any] = {"name": "step", "dataset": "records", "from_": None, "training": TrainingSpec()}
-    return step.model_copy(update={**unseen, "beta": beta, "search": None})
+    unseen: dict[str, Any] = {
+        "name": "step",
+        "dataset": "records",
+        "from_": None,
+        "training": TrainingSpec(),
+        "resample": None,
+        "search": None,
+    }
+    return step.model_copy(update={**unseen, "beta": beta})
 
 
 def names_of(dataset: str | Sequence[str]) -> tuple[str, ...]:

@@ -105,7 +105,16 @@ class StepSpec(AlgorithmOptions, StepStart):
         self.refuse_options_of_others(self.algorithm)
         if self.beta != "auto":
             self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
+        if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
+            raise ValueError("RWR resamples answers, not pairs: name a data source, and give 'resample'")
         return self
+
+    def aims(self, beta: float) -> tuple[tuple[str, float], ...]:
+        """Return criterion and strength of all that a step at one strength is for: of joint scores several."""
+        scored = self.resample or (self.dataset if isinstance(self.dataset, SampledSpec) else None)
+        if scored is None or isinstance(scored.judge, str):
+            return ((self.criterion, beta),)
+        return tuple((criterion, beta / weight) for criterion, weight in scored.weights.items())
 
     @property
     def betas(self) -> tuple[float, ...]:
