@@ -21,7 +21,9 @@ from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
-from sacpo.pipeline.stages.plan import Forecast, Found, Trial
+from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.learned import HeadScores
+from sacpo.pipeline.stages.plan import Drawn, Forecast, Found, Trial
 from sacpo.pipeline.stages.train import Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
@@ -299,7 +301,11 @@ def searched() -> list[Stage[Any]]:
     trial = Trial("H-S@0.2", 0.2, auto.constraints, answers, verdicts, "prompt")  # type: ignore[arg-type]
     forecast = first[Forecast]
     assert isinstance(forecast, Forecast)
-    return [*first.values(), trial, Found("H-S", forecast, (trial,), None)]
+    drawn, data = first[Drawn], first[Data]
+    assert isinstance(drawn, Drawn)
+    assert isinstance(data, Data)
+    head = HeadScores("H-S", drawn.tokenizer, auto.base, (data,), 64, "truncate", drawn)
+    return [*first.values(), trial, Found("H-S", forecast, (trial,), None), head]
 
 
 def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> None:

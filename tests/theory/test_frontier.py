@@ -145,6 +145,17 @@ def test_what_no_strength_reaches_is_said_with_what_is_lost() -> None:
     assert any("1 of 2 prompts have no safe answer" in note for note in found["notes"])
 
 
+def test_a_search_begins_where_prompts_with_a_safe_answer_need_it() -> None:
+    """One prompt of 20 is lost, 5 %: a bound just above asks for much; the others meet it at log(1 / b - 1) / 2."""
+    g = np.tile([-1.0, 1.0], (20, 1))
+    g[0] = [-1.0, -1.0]
+    samples = Samples(Bank(np.zeros((20, 2)), g, unsafe=g < 0), tuple(map(str, range(20))))
+    found = forecast(samples, [Bound("unsafe_rate", "unsafe_rate", 0.050001)])
+    assert found["state"] == "found"
+    assert found["raw"] < 0.2
+    assert found["start"] == found["supported"] == pytest.approx(2 / math.log(1 / 0.050001 - 1), rel=0.01)
+
+
 def test_few_effective_samples_are_not_believed() -> None:
     g = np.tile(np.r_[np.full(15, -1.0), 1.0], (20, 1))
     samples = Samples(Bank(np.zeros((20, 16)), g, unsafe=g < 0), tuple(map(str, range(20))))

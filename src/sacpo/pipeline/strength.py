@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stages.answers import sampling
-from sacpo.pipeline.stages.plan import Drawn, Forecast, Found, JudgedDrawn, Trial, tried
+from sacpo.pipeline.stages.learned import HeadScores
+from sacpo.pipeline.stages.plan import LEARNED, Drawn, Forecast, Found, JudgedDrawn, Trial, tried
+from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.auto import constraints_of, score_of, scored_by, settled
 from sacpo.recipe.models import StepModel
-from sacpo.recipe.schema import ConstraintSpec, Recipe, SearchSpec, StepSpec
+from sacpo.recipe.schema import ConstraintSpec, Recipe, SampledSpec, SearchSpec, StepSpec
 from sacpo.select.strength import kept, next_strength
 from sacpo.theory.frontier import rounded
 from sacpo.theory.judged import Score
@@ -77,13 +79,16 @@ def _forecast(run: Order, node: StepModel) -> Forecast:
     constraints = tuple(constraints_of(recipe, step))
     prompts, safety = constraints[0].prompts, _score(recipe, step)
     assert safety is not None
+    learned = [*safety.weights] == [LEARNED]
     parent = run.nodes[node.parent]
     reward, strength, origin = None, None, None
     if isinstance(parent, StepModel) and parent.beta is not None:
         earlier = _score(recipe, parent.step)
-        if earlier is not None and not earlier.labels:
+        if earlier is not None and not earlier.labels and LEARNED not in earlier.weights:
             reward, strength, origin = earlier, parent.beta, parent.parent
-    criteria = scored_by(recipe, step, prompts, *safety.weights, *(reward.weights if reward else []))
+    criteria = scored_by(
+        recipe, step, prompts, *(() if learned else safety.weights), *(reward.weights if reward else ())
+    )
     return Forecast(
         title=step.name,
         model=node.parent,
@@ -95,19 +100,34 @@ def _forecast(run: Order, node: StepModel) -> Forecast:
         constraints=constraints,
         unit=search.unit,
         seed=run.seed("plan", step.name),
+        learned=_learned(run, node, prompts, search.samples) if learned else None,
     )
+
+
+def _learned(run: Order, node: StepModel, prompts: str, samples: int) -> HeadScores:
+    """Learn a score of the samples from the step's own pairs."""
+    step = node.step
+    assert not isinstance(step.dataset, SampledSpec)
+    records = tuple(run.data[name] for name in names_of(step.dataset))
+    drawn = _drawn(run, node.parent, prompts, samples)
+    return run.do(HeadScores(step.name, run.sft, run.recipe.base, records, step.max_length, step.too_long, drawn))
 
 
 def _score(recipe: Recipe, step: StepSpec) -> Score | None:
     found = score_of(recipe, step)
-    return None if found is None else Score(found.weights, found.scale, found.labels)
+    return None if found is None else Score(found.weights or {LEARNED: 1.0}, found.scale, found.labels)
 
 
 def _judged(run: Order, model: str, prompts: str, samples: int, criteria: list[str]) -> JudgedDrawn:
     """Draw samples of a model and judge each alone."""
+    judges = tuple(run.judge(criterion) for criterion in criteria)
+    return run.do(JudgedDrawn(f"{model}/{prompts}", _drawn(run, model, prompts, samples), None, judges))
+
+
+def _drawn(run: Order, model: str, prompts: str, samples: int) -> Drawn:
     source = run.models[model]
     assert isinstance(source, Checkpoint)
-    drawn = Drawn(
+    stage = Drawn(
         title=model,
         model=source,
         tokenizer=run.sft,
@@ -118,5 +138,4 @@ def _judged(run: Order, model: str, prompts: str, samples: int, criteria: list[s
         seed=run.seed("plan", prompts),
         samples=samples,
     )
-    judges = tuple(run.judge(criterion) for criterion in criteria)
-    return run.do(JudgedDrawn(f"{model}/{prompts}", run.do(drawn), None, judges))
+    return run.do(stage)

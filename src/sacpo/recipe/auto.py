@@ -33,10 +33,10 @@ def constraints_of(recipe: Recipe, step: StepSpec) -> list[ConstraintSpec]:
 
 @dataclass(frozen=True)
 class ScoreSource:
-    """Whose scores tell what a step raises.
+    """What scores samples by what a step raises.
 
     Attributes:
-        weights: Criteria whose scores are summed, with their weights.
+        weights: Criteria whose scores are summed, with their weights; empty for a head learned from the step's pairs.
         scale: Factor that makes logits of the sum.
         labels: Whether labels must stand in for scores.
     """
@@ -47,21 +47,36 @@ class ScoreSource:
 
 
 def score_of(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
-    """Return whose scores tell what a step raises; None: nobody's.
+    """Return what scores samples by what a step raises; None: nothing does.
 
     Pairs that judges' scores labelled have these scores' logits by construction. Of other data the judge of the
-    step's criterion is taken, whose unit is its own.
+    step's criterion is taken, whose unit is its own; else a head that is learned from the pairs; else labels.
     """
+    wanted = step.search.score if step.search is not None else "auto"
+    judge = _judged(recipe, step) if wanted in ("auto", "judge") else None
+    if judge is not None:
+        return judge
+    if wanted in ("auto", "head") and _has_pairs(recipe, step):
+        return ScoreSource({})
+    labels = wanted in ("auto", "labels") and _labels(recipe, step.criterion)
+    return ScoreSource({step.criterion: 1.0}, labels=True) if labels else None
+
+
+def _judged(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
     if isinstance(step.dataset, SampledSpec):
         return ScoreSource(step.dataset.weights, step.dataset.score_scale)
     if step.resample is not None:
         return ScoreSource(step.resample.weights)
     judge = recipe.evaluate.judges.get(step.criterion)
-    if judge is None:
-        return None
-    if "scores" in judge.gives(step.criterion):
-        return ScoreSource({step.criterion: 1.0})
-    return ScoreSource({step.criterion: 1.0}, labels=True) if _labels(recipe, step.criterion) else None
+    scored = judge is not None and "scores" in judge.gives(step.criterion)
+    return ScoreSource({step.criterion: 1.0}) if scored else None
+
+
+def _has_pairs(recipe: Recipe, step: StepSpec) -> bool:
+    if isinstance(step.dataset, SampledSpec):
+        return False
+    names = (step.dataset,) if isinstance(step.dataset, str) else step.dataset
+    return all(recipe.data[name].holds == "pairs" for name in names)
 
 
 def scored_by(recipe: Recipe, step: StepSpec, prompts: str, *criteria: str) -> list[str]:
@@ -96,7 +111,7 @@ def check_auto(recipe: Recipe) -> None:
             )
         if score_of(recipe, step) is None:
             raise RecipeError(
-                f"no judge tells how good an answer is by criterion '{step.criterion}', so nothing can be predicted",
+                f"nothing scores answers by criterion '{step.criterion}' as 'search.score' says: no prediction",
                 where=where,
                 value="auto",
                 allowed=[name for name, spec in recipe.evaluate.judges.items() if "scores" in spec.gives(name)],

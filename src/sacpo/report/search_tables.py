@@ -54,12 +54,12 @@ def sentences(step: str, search: Search) -> list[str]:
 
 
 def _predicted(search: Search) -> str:
-    forecast = search.forecast
+    forecast, began = search.forecast, number(search.start or search.forecast.start)
+    rest = f"; prompts with a safe answer need {number(forecast.supported)}" if forecast.supported else ""
     if forecast.raw is None:
-        rest = f" (prompts with a safe answer need {number(forecast.supported)})" if forecast.supported else ""
-        return f"{forecast.state}{rest}, so the search began at β/λ = {number(search.start or forecast.start)}"
+        return f"{forecast.state}{rest}. The search began at β/λ = {began}"
     corrected = "" if forecast.corrected is None else f", corrected {number(forecast.corrected)}"
-    return f"β/λ = {number(forecast.raw)}{corrected}"
+    return f"β/λ = {number(forecast.raw)}{corrected}{rest}. The search began at {began}"
 
 
 def _table(step: str, search: Search) -> Table:

@@ -57,11 +57,14 @@ class Forecast(Part):
     samples: int = Field(description="answers to each prompt")
     score: str = Field(description="criterion whose score the step raises")
     scale: float = Field(description="factor that makes logits of it")
+    learned: dict[str, bool | float] | None = Field(
+        None, description="a score that was learned from the step's pairs: held-out accuracy, calibrating factor, pairs"
+    )
     state: str = Field(description="found, already met, not reached or not predicted")
     raw: float | None = Field(description="the strength that the exact tilt needs")
     corrected: float | None = Field(description="the same, by the share of a tilt that the step before realised")
     supported: float | None = Field(
-        None, description="not reached: the strength that prompts with a safe answer among the samples need"
+        None, description="where some prompts have no safe answer among the samples: the strength that the others need"
     )
     start: float = Field(description="where the search began, unless the recipe said where")
     ess: float | None = Field(description="effective sample size at the raw strength")

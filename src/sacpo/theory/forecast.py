@@ -57,8 +57,8 @@ def forecast(
 
     Returns:
         `state` ("found", "already met", "not reached", "not predicted"), `raw` and `corrected` strengths, `supported`
-        (where the bound is not reached: the strength for prompts that have a safe answer), `start` (where a search
-        begins), `ess` at the raw strength and whether it is `believable`, `constraints`, `frontier`,
+        (where some prompts have no safe answer: the strength that the others need), `start` (where a search begins),
+        `ess` at the raw strength and whether it is `believable`, `constraints`, `frontier`,
         `lost_support`, `realised` and `notes`, JSON-ready.
 
     Raises:
@@ -71,7 +71,7 @@ def forecast(
     state = "not predicted" if not known else "not reached" if unreachable else "found" if eta else "already met"
     raw = 1 / eta if eta else None
     share = _share(before)
-    rest = _where_supported(samples, bounds) if state == "not reached" else None
+    rest = _where_supported(samples, bounds) if state in ("found", "not reached") else None
     points = frontier(samples, strengths_of(samples), seed)
     ess = expected(samples, eta)["ess"] if eta is not None else None
     lost = None if samples.bank.unsafe is None else dict(zip(("prompts", "of"), lost_support(samples), strict=True))
@@ -80,7 +80,7 @@ def forecast(
         "raw": None if raw is None else rounded(raw),
         "corrected": None if raw is None or before is None else rounded(raw * share),
         "supported": None if rest is None else rounded(rest),
-        "start": _start(points, (raw or rest or 0.0) * share, state),
+        "start": _start(points, (rest or raw or 0.0) * share, state),
         "ess": ess,
         "believable": None if ess is None else ess >= LEAST_ESS,
         "constraints": [_needed(b, one, samples) for b, one in zip(bounds, found, strict=True)],
@@ -129,8 +129,16 @@ def _start(points: Sequence[dict[str, Any]], strength: float, state: str) -> flo
 
 
 def _where_supported(samples: Samples, bounds: Sequence[Bound]) -> float | None:
-    """Return the strength that the bounds need on prompts with a safe answer; None where that does not help."""
-    if samples.bank.unsafe is None or not any(b.figure == "unsafe_rate" for b in bounds):
+    """Return the strength that the bounds need on prompts with a safe answer; None where that does not help.
+
+    That no safe answer was among a prompt's samples does not say that there is none, but it moves the raw strength to
+    any pressure at all, where the other prompts' answers long are as safe as they get.
+    """
+    if (
+        samples.bank.unsafe is None
+        or not any(b.figure == "unsafe_rate" for b in bounds)
+        or not lost_support(samples)[0]
+    ):
         return None
     rest = supported(samples)
     if rest.bank.restricted is not None and not rest.bank.restricted.any():

@@ -26,8 +26,14 @@ from sacpo.theory.frontier import Figure, Realised, Samples, realised
 from sacpo.theory.judged import Score, samples_of, scores_of
 
 FORECAST, TRIAL, FOUND = "forecast.json", "trial.json", "found.json"
+LEARNED = "a score learned from the step's pairs"
+"""Stands for a criterion; no judge can have this name."""
 LEVEL = 0.9
 """Of the two-sided interval whose upper end is the one-sided 95 % bound."""
+SEPARABLE = (
+    "the step's pairs are told apart without an error, so they do not identify the scale of the score: it is that of a "
+    "penalty, and the strength is only a place to begin"
+)
 HALF_WIDTHS = 2.0
 """Half widths of a mean's interval that weigh as much as a unit of a rate's log-odds."""
 
@@ -53,6 +59,14 @@ class JudgedDrawn(Verdicts):
 
 
 @dataclass(frozen=True)
+class Learned:
+    """Scores of samples that were learned from pairs, under the criterion `LEARNED`, and what is known of them."""
+
+    verdicts: Sequence[Verdict]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Forecast(Stage[dict[str, Any]]):
     """What a step would reach at every strength, and the strength that its constraints need.
 
@@ -66,6 +80,7 @@ class Forecast(Stage[dict[str, Any]]):
         constraints: What is to be met.
         unit: What was drawn independently.
         seed: Of the bootstrap.
+        learned: The step's score of the samples where it is learned from pairs.
     """
 
     title: str
@@ -78,6 +93,7 @@ class Forecast(Stage[dict[str, Any]]):
     constraints: tuple[ConstraintSpec, ...]
     unit: str
     seed: int
+    learned: Stage[Learned] | None = None
 
     @property
     def name(self) -> str:
@@ -90,12 +106,17 @@ class Forecast(Stage[dict[str, Any]]):
         bounds = [_bound(c, self.safety, samples, self.unit) for c in self.constraints]
         found = forecast(samples, bounds, self.realised(samples, tools), self.seed)
         shape = samples.bank.safeties.shape
-        about = {"step": self.title, "model": self.model, "prompts": shape[0], "samples": shape[1]}
-        write_json(out / FORECAST, {**about, "score": self.safety.criterion, "scale": self.safety.scale, **found})
+        about: dict[str, Any] = {"step": self.title, "model": self.model, "prompts": shape[0], "samples": shape[1]}
+        facts = None if self.learned is None else dict(tools.read(self.learned).facts)
+        if facts is not None and facts["separable"]:
+            found["notes"].append(SEPARABLE)
+        about |= {"score": self.safety.criterion, "scale": self.safety.scale, "learned": facts}
+        write_json(out / FORECAST, {**about, **found})
 
     def samples(self, tools: Tools) -> Samples:
         """Return the samples."""
-        return samples_of(tools.read(self.judged), self.safety, self.reward)
+        scored = [] if self.learned is None else tools.read(self.learned).verdicts
+        return samples_of([*tools.read(self.judged), *scored], self.safety, self.reward)
 
     def realised(self, samples: Samples, tools: Tools) -> Realised | None:
         """Return how much of its tilt the step before realised."""

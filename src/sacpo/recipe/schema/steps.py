@@ -68,6 +68,11 @@ class SearchSpec(Section):
     samples: int = Field(
         16, ge=2, le=MANY, description="answers to each tuning prompt that the prediction is made from"
     )
+    score: Literal["auto", "judge", "head", "labels"] = Field(
+        "auto",
+        description="what scores samples: the step's judges; a head learned from its own pairs; labels, which only "
+        "order answers; auto: the first of them that there is",
+    )
     unit: Literal["cluster", "prompt"] = Field(
         "cluster", description="what was drawn independently: clusters of prompts, or every prompt by itself"
     )
