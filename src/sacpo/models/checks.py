@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -18,6 +17,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
+from sacpo.plain import JsonObject
 from sacpo.recipe.explain import did_you_mean
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -40,7 +40,9 @@ def check_place(path: str | Path) -> None:
     if place.is_dir():
         return
     if place.exists():
-        raise ModelError("a model is a folder, not a file", where=path, do="give the folder that config.json is in")
+        gguf = "a recipe takes it: base.model: FILE.gguf" if text.lower().endswith(".gguf") else None
+        do = gguf or "give the folder that config.json is in"
+        raise ModelError("a model is a folder, not a file", where=path, do=do)
     if isinstance(path, Path) or text.startswith((".", "/", "~")) or HUB_ID.fullmatch(text) is None:
         raise ModelError(
             "no such folder of a model",
@@ -49,7 +51,7 @@ def check_place(path: str | Path) -> None:
         )
 
 
-def check_config(config: dict[str, Any]) -> None:
+def check_config(config: JsonObject) -> None:
     """Refuse an unknown architecture, and keys that look like a misspelt key: transformers would keep them in silence.
 
     Not every key that a configuration has no attribute for is a mistake: some are read and stored under other names.

@@ -16,6 +16,7 @@ from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -47,6 +48,7 @@ class Experiment:
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
         found: Searches for strengths, by step.
+        paths: Searches for q, by merge.
     """
 
     recipe: Recipe
@@ -67,6 +69,7 @@ class Experiment:
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
+    paths: dict[str, FoundPath] = field(default_factory=dict)
 
     # What follows from the recipe alone
 

@@ -1,6 +1,6 @@
 """From a recipe to its stages: the only file that knows their order.
 
-    data -> base -> SFT -> steps -> answers -> verdicts -> measures -> selection -> theory -> report -> the chosen model
+    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> theory -> report -> the model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -15,6 +15,7 @@ from typing import Any
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.path import find_paths
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
@@ -27,6 +28,7 @@ from sacpo.pipeline.stages.train import (
     Align,
     Base,
     FineTune,
+    FromGguf,
     Heldout,
     TrainJudge,
     names_of,
@@ -53,7 +55,9 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.make_base()
     run.train_judges()
     run.train_steps()
+    run.name_merges()
     run.score_heldout()
+    run.paths = find_paths(run)
     run.evaluate()
     selection, optimum = run.select(), run.find_optimum()
     run.report(selection, optimum, command)
@@ -82,7 +86,9 @@ class Order(Sampling):
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
         recipe, base, do = self.recipe, self.recipe.base, self.do
-        if base.model is not None:
+        if base.gguf:
+            model = Checkpoint(do(FromGguf(self.outside.file(str(base.model)), base.dtype)))
+        elif base.model is not None:
             model = self.outside.model(base.model, base.revision)
         else:
             built = base.tokenizer
@@ -116,7 +122,7 @@ class Order(Sampling):
         self.do.all([*self.judge_models.values()])
 
     def train_steps(self) -> None:
-        """Train every step at every strength, those whose references are there at the same time; name the merges."""
+        """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
         while left := [node for node in self.nodes.values() if self._waits(node)]:
             ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
             given = [node.name for node in ready if node.beta is not None]
@@ -124,6 +130,9 @@ class Order(Sampling):
                 self.train(given)
             else:
                 self.found[ready[0].step.name] = find_strength(self, ready[0])
+
+    def name_merges(self) -> None:
+        """Name the merged models, which are made where they are needed."""
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
                 first, later = (self.checkpoint(end) for end in node.models)
@@ -278,6 +287,7 @@ class Order(Sampling):
             selection=selection,
             optimum=optimum,
             found=self.found,
+            paths=self.paths,
         )
         self.do(report)
         if selection is not None:

@@ -73,7 +73,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
                 "two models have the same name", where=f"merge.{index}.name", value=spec.name, do="rename one of them"
             )
         where = f"merge.{index}.models"
-        first, later = (_single(name, members, nodes, where) for name in spec.models)
+        first, later = (_single(name, members, nodes, where) for name in spec.models)  # of `auto` too, which has no q
         for q in spec.qs:
             name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
             _add(
@@ -132,8 +132,8 @@ def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node
 def _ordered(steps: tuple[StepSpec, ...]) -> list[int]:
     position = {step.name: index for index, step in enumerate(steps)}
     if len(position) < len(steps):
-        seen: set[str] = set()
-        twice = next(step.name for step in steps if step.name in seen or seen.add(step.name))  # type: ignore[func-returns-value]
+        taken = [step.name for step in steps]
+        twice = next(name for index, name in enumerate(taken) if name in taken[:index])
         raise RecipeError("two steps have the same name", where="steps", value=twice, do="rename one of them")
     done: list[int] = []
     for start in range(len(steps)):

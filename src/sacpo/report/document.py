@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from sacpo.report import results, searches
-from sacpo.report.part import Part
+from sacpo.report import results
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import PathCheck, PathPoint, PathSearch
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -14,7 +16,6 @@ from sacpo.report.results import (
     Finding,
     JudgeFigures,
     KlToOptimum,
-    Measured,
     Measures,
     ModelInfo,
     Objective,
@@ -44,7 +45,7 @@ def results_document() -> str:
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, Search, Forecast, ForecastPoint, Banded,
-        ForecastBound, RealisedTilt, Trained, BoundCheck, Predicted, Regret, Finding,
+        ForecastBound, RealisedTilt, Trained, BoundCheck, Predicted, Regret, PathSearch, PathPoint, PathCheck, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 
@@ -62,7 +63,6 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
-    text = text or str(annotation).replace(f"{results.__name__}.", "").replace(f"{searches.__name__}.", "").replace(
-        "typing.", ""
-    ).replace("NoneType", "null")
+    text = text or str(annotation).replace("typing.", "").replace("NoneType", "null")
+    text = re.sub(r"sacpo\.report\.\w+\.", "", text)
     return text.replace("|", "or").replace("None", "null")

@@ -13,31 +13,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
-from sacpo.report.part import Part
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import PathSearch
 from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
-
-
-class Measured(Part):
-    """A figure with its 95 % interval, as `sacpo.stats.estimate.Estimate` writes it."""
-
-    value: float | None = Field(description="point estimate; null when nothing could be counted")
-    ci95: tuple[float | None, float | None] = Field((None, None), description="the interval's ends; null: none")
-    n: int = Field(0, description="items that counted")
-    clusters: int = Field(0, description="independent clusters among them")
-    unparsed: int = Field(0, description="items left out because no verdict could be read")
-    method: str = Field("", description="how the interval was computed")
-
-    @property
-    def low(self) -> float | None:
-        """The interval's lower end."""
-        return self.ci95[0]
-
-    @property
-    def high(self) -> float | None:
-        """The interval's upper end."""
-        return self.ci95[1]
 
 
 class ModelInfo(Part):
@@ -255,6 +235,7 @@ class Results(Part):
     plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
     selection: Selection | None = None
     theory: Theory | None = None
+    paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -319,6 +300,8 @@ def _check_names(results: Results) -> None:
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
+    for merge, path in results.paths.items():
+        places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:
         for name in names:
             if name not in results.models:

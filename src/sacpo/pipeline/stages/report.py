@@ -17,6 +17,7 @@ from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
@@ -55,6 +56,7 @@ class Report(Stage[dict[str, Any]]):
         selection: The choice; None: nothing is chosen.
         optimum: The theory; None: there is none.
         found: The searches for strengths, by step.
+        paths: Searches for q, by merge.
     """
 
     recipe: Recipe
@@ -72,6 +74,7 @@ class Report(Stage[dict[str, Any]]):
     selection: Selection | None
     optimum: Optimum | None
     found: Mapping[str, Found]
+    paths: Mapping[str, FoundPath]
 
     @property
     def name(self) -> str:
@@ -115,6 +118,7 @@ class Report(Stage[dict[str, Any]]):
             "plan": {name: self._search(tools.read(stage), tools) for name, stage in self.found.items()},
             "selection": tools.read(self.selection) if self.selection is not None else None,
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
+            "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
         }
 
     def _search(self, found: dict[str, Any], tools: Tools) -> dict[str, Any]:
