@@ -24,6 +24,7 @@ from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
+from sacpo.theory.folders import plan_strength
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
@@ -40,6 +41,7 @@ __all__ = [
     "judge",
     "make_redteam",
     "merge",
+    "plan_strength",
     "prompts_for",
     "push",
     "report",

@@ -19,11 +19,8 @@ from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
-from sacpo.pipeline.stages.train import (
-    Heldout,
-    Training,
-    TrainJudge,
-)
+from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.recipe.models import Node, model_graph
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
@@ -53,6 +50,7 @@ class Experiment:
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
+        found: Searches for strengths, by step.
         paths: Searches for q, by merge.
     """
 
@@ -74,6 +72,7 @@ class Experiment:
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
     paths: dict[str, FoundPath] = field(default_factory=dict)
 
     # What follows from the recipe alone

@@ -10,7 +10,7 @@ the same program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
@@ -38,7 +38,8 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.recipe.models import MergedModel, StepModel
+from sacpo.pipeline.strength import find_strength
+from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
@@ -133,13 +134,14 @@ class Order(Sampling):
         self.do.all([*self.judge_models.values()])
 
     def train_steps(self) -> None:
-        """Train every step at every strength, those whose references are there at the same time."""
-        for level in self._levels():
-            stages = [self._step(node) for node in level]
-            self.do.all(stages)
-            for stage in stages:
-                self.trained[stage.title] = stage
-                self.models[stage.title] = Checkpoint(stage)
+        """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
+        while left := [node for node in self.nodes.values() if self._waits(node)]:
+            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            given = [node.name for node in ready if node.beta is not None]
+            if given:
+                self.train(given)
+            else:
+                self.found[ready[0].step.name] = find_strength(self, ready[0])
 
     def name_merges(self) -> None:
         """Name the merged models, which are made where they are needed."""
@@ -149,13 +151,16 @@ class Order(Sampling):
                 origin = self.sft if node.spec.method == "task-vectors" else None
                 self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
 
-    def _levels(self) -> Iterator[list[StepModel]]:
-        """Give the steps whose references are trained, then those that start from them, and so on."""
-        left = [node for node in self.nodes.values() if isinstance(node, StepModel)]
-        while left:
-            level = [node for node in left if node.parent in self.models]
-            yield level
-            left = [node for node in left if node not in level]
+    def _waits(self, node: Node) -> bool:
+        return isinstance(node, StepModel) and node.name not in self.models
+
+    def train(self, names: Sequence[str]) -> None:
+        """Train steps whose references are trained, at their strengths."""
+        stages = [self._step(node) for name in names if isinstance(node := self.nodes[name], StepModel)]
+        self.do.all(stages)
+        for stage in stages:
+            self.trained[stage.title] = stage
+            self.models[stage.title] = Checkpoint(stage)
 
     def _step(self, node: StepModel) -> Align:
         """Return a step's training; its pairs are sampled where it samples any."""
@@ -166,6 +171,7 @@ class Order(Sampling):
             records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
+        assert node.beta is not None
         return Align(
             title=node.name,
             model=self.checkpoint(node.parent),
@@ -310,6 +316,7 @@ class Order(Sampling):
             selection=selection,
             certificate=certificate,
             optimum=optimum,
+            found=self.found,
             paths=self.paths,
         )
         self.do(report)

@@ -27,6 +27,18 @@ from sacpo.report.results import (
     Selection,
     Theory,
 )
+from sacpo.report.searches import (
+    Banded,
+    BoundCheck,
+    Forecast,
+    ForecastBound,
+    ForecastPoint,
+    Predicted,
+    RealisedTilt,
+    Regret,
+    Search,
+    Trained,
+)
 
 
 def results_document() -> str:
@@ -34,7 +46,8 @@ def results_document() -> str:
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, Theory, OptimumPoint,
-        KlToOptimum, PathSearch, PathPoint, PathCheck, Finding,
+        KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained, BoundCheck,
+        Predicted, Regret, PathSearch, PathPoint, PathCheck, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 

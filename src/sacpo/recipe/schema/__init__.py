@@ -31,7 +31,7 @@ from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, Judg
 from sacpo.recipe.schema.merges import MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import SampledSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "Recipe",
     "ReportSpec",
     "SampledSpec",
+    "SearchSpec",
     "SftSpec",
     "SourceSpec",
     "StepSpec",
