@@ -2,7 +2,8 @@
 
 MODEL is the SFT model of the synthetic world, such as `runs/demo/stages/sft/model`. Two Bradley-Terry heads are fitted
 to its hidden states: one to pairs about helpfulness, one to pairs about harmlessness, both sampled from the model, one
-vote each. Then U_D, the errors of both heads, and both theorems' sides on fresh prompts, as JSON.
+vote each, or with `--exact` its probability. Then U_D, the errors of both heads, and both theorems' sides on fresh
+prompts, as JSON.
 
 A completion's features are the mean of the last layer's hidden states over its tokens.
 """
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import expit
 
 from sacpo.answer.generate import generate_answers
 from sacpo.data.packing import Tree, padded_rows
@@ -70,7 +72,9 @@ class Sampler:
         return np.stack(means)
 
 
-def run(folder: Path, *, pairs: int, prompts: int, samples: int, seed: int, beta: float) -> dict[str, Any]:
+def run(
+    folder: Path, *, pairs: int, prompts: int, samples: int, seed: int, beta: float, exact: bool = False
+) -> dict[str, Any]:
     """Fit both heads and return what `sacpo.theory.features.bounds_on` says of them."""
     sampler, random = Sampler(folder, seed), np.random.default_rng(seed)
     world = sampler.world
@@ -81,7 +85,7 @@ def run(folder: Path, *, pairs: int, prompts: int, samples: int, seed: int, beta
     features, reward, safety = sampler.draw(world.prompts("report", prompts, seed=seed), samples, "fresh")
     phi_r, phi_g, phi = unit_ball(drawn["helpful"][0], drawn["safe"][0], features)
     heads = [
-        fit_head(rows[:, 0] - rows[:, 1], votes(scores, random))
+        fit_head(rows[:, 0] - rows[:, 1], expit(scores[:, 0] - scores[:, 1]) if exact else votes(scores, random))
         for rows, scores in ((phi_r, drawn["helpful"][1]), (phi_g, drawn["safe"][2]))
     ]
     return bounds_on(Scored(phi, reward, safety), *heads, beta=beta)
@@ -96,9 +100,10 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16, help="answers to each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--beta", type=float, default=0.5)
+    parser.add_argument("--exact", action="store_true", help="labels are probabilities, not votes")
     options = parser.parse_args()
     sizes = {"pairs": options.pairs, "prompts": options.prompts, "samples": options.samples}
-    print(json.dumps(run(options.model, **sizes, seed=options.seed, beta=options.beta), indent=2))
+    print(json.dumps(run(options.model, **sizes, seed=options.seed, beta=options.beta, exact=options.exact), indent=2))
 
 
 if __name__ == "__main__":

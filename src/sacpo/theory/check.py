@@ -120,12 +120,12 @@ def _exact_claims(seed: int, n: int) -> list[Claim]:
     for name, says, error, allowed in makers:
         found = [error(*world) for world in _tables(seed, n)]
         broken = sum(not e <= allowed for e in found)
-        claims.append(Claim(name, says, n, max(found), broken, "fails" if broken else "holds"))
+        claims.append(Claim(name, says, n, float(max(found)), broken, "fails" if broken else "holds"))
     others: list[tuple[str, Callable[..., Table]]] = [("IPO", ipo_optimum), ("KTO", kto_limit)]
     for name, optimum in others:
         far = [kl(optimum(p, p, 3 * f[0], 0.5), tilted(p, 3 * f[0], 0.5)) for p, f, *_ in _tables(seed, n)]
         says = "KL of its optimum to the closed form (largest)"
-        claims.append(Claim(name, says, n, max(far), sum(k > LEAST_KL for k in far), "differs"))
+        claims.append(Claim(name, says, n, float(max(far)), sum(k > LEAST_KL for k in far), "differs"))
     return claims
 
 
@@ -156,8 +156,8 @@ def _stepwise(policy: Table, scores: list[Table], beta: float, random: np.random
     bound = _bounds_between(policy, scores[:2], beta, random)
     eta = smallest_eta(aligned, safety, float(bound[0]))
     joint = solve(policy, reward, safety[None], bound, beta=beta)
-    # the policies that both ways reach, and the multipliers
-    return max(_far(tilted(aligned, eta * safety, 1.0), joint.policy), abs(eta * beta - joint.multipliers[0]))
+    apart = abs(eta * beta - joint.multipliers[0]) / (1 + eta * beta)
+    return max(_far(tilted(aligned, eta * safety, 1.0), joint.policy), float(apart))
 
 
 def _commutes(policy: Table, scores: list[Table], beta: float, random: np.random.Generator) -> float:

@@ -14,7 +14,7 @@ from scipy.optimize import linprog
 from sacpo.errors import DataError
 from sacpo.theory.tabular import Table, log_partition, mean, objective, tilted
 
-ROUNDS = 200
+ROUNDS, CLOSE = 200, 1e-6
 
 
 @dataclass(frozen=True)
@@ -53,24 +53,17 @@ def solve(reference: Table, reward: Table, safeties: Table, bounds: npt.ArrayLik
     """
     goal = np.asarray(bounds, float)
     slater(reference, safeties, goal)
+    world = _World(reference, reward, safeties, goal, beta)
     lam = np.zeros(len(goal))
     for _ in range(ROUNDS):
-        policy = tilted(reference, reward + np.tensordot(lam, safeties, 1), beta)
-        slope = _means(policy, safeties) - goal
-        free = (lam > 0) | (slope < 0)
-        if not free.any() or np.abs(slope[free]).max() < 1e-13:
-            break
-        step = np.zeros_like(lam)
-        hessian = _covariance(policy, safeties[free]) / beta
-        step[free] = np.linalg.lstsq(hessian + 1e-14 * np.eye(free.sum()), slope[free], rcond=None)[0]
-        moved = _descend(reference, reward, safeties, goal, beta, lam, step, slope)
+        step = world.newton_step(lam)
+        moved = None if step is None else world.moved(lam, step)
         if moved is None:
             break
         lam = moved
-    policy = tilted(reference, reward + np.tensordot(lam, safeties, 1), beta)
-    least = _dual(reference, reward, safeties, goal, beta, lam)
-    gap = least - objective(policy, reference, reward, beta)
-    return Solution(lam, policy, gap, float(max(0.0, (goal - _means(policy, safeties)).max())))
+    policy = world.policy(lam)
+    gap = world.dual(lam) - objective(policy, reference, reward, beta)
+    return Solution(lam, policy, gap, float(max(0.0, -world.slope(lam).min())))
 
 
 def slater(reference: Table, safeties: Table, bounds: npt.ArrayLike) -> tuple[Table, float]:
@@ -99,37 +92,61 @@ def slater(reference: Table, safeties: Table, bounds: npt.ArrayLike) -> tuple[Ta
     return table / table.sum(1, keepdims=True), margin
 
 
-def _descend(
-    reference: Table,
-    reward: Table,
-    safeties: Table,
-    goal: Table,
-    beta: float,
-    lam: Table,
-    step: Table,
-    slope: Table,
-) -> Table | None:
-    """Return the projected point of a Newton step that lowers the dual, halving it as needed; None: none does."""
-    before, size = _dual(reference, reward, safeties, goal, beta, lam), 1.0
-    while size > 1e-12:
-        moved = np.maximum(lam - size * step, 0.0)
-        fall = float(slope @ (lam - moved))
-        if _dual(reference, reward, safeties, goal, beta, moved) <= before - 1e-4 * fall + 1e-15 * (1 + abs(before)):
-            return moved if (moved != lam).any() else None
-        size /= 2
-    return None
+@dataclass(frozen=True)
+class _World:
+    reference: Table
+    reward: Table
+    safeties: Table
+    goal: Table
+    beta: float
 
+    def joint(self, lam: Table) -> Table:
+        found: Table = self.reward + np.tensordot(lam, self.safeties, 1)
+        return found
 
-def _dual(reference: Table, reward: Table, safeties: Table, goal: Table, beta: float, lam: Table) -> float:
-    joint = reward + np.tensordot(lam, safeties, 1)
-    return beta * float(log_partition(reference, joint, beta).mean()) - float(lam @ goal)
+    def policy(self, lam: Table) -> Table:
+        return tilted(self.reference, self.joint(lam), self.beta)
 
+    def dual(self, lam: Table) -> float:
+        return self.beta * float(log_partition(self.reference, self.joint(lam), self.beta).mean()) - float(
+            lam @ self.goal
+        )
 
-def _means(policy: Table, safeties: Table) -> Table:
-    return np.array([mean(policy, g) for g in safeties])
+    def slope(self, lam: Table) -> Table:
+        policy = self.policy(lam)
+        return np.array([mean(policy, g) for g in self.safeties]) - self.goal
 
+    def residual(self, lam: Table) -> float:
+        """Return the largest slope that a move within lambda >= 0 could still use."""
+        slope = self.slope(lam)
+        return float(np.abs(np.where(lam > 0, slope, np.minimum(slope, 0.0))).max())
 
-def _covariance(policy: Table, safeties: Table) -> Table:
-    centred = safeties - (policy * safeties).sum(-1, keepdims=True)
-    found: Table = np.einsum("pa,ipa,jpa->ij", policy, centred, centred) / len(policy)
-    return found
+    def newton_step(self, lam: Table) -> Table | None:
+        """Return Newton's step for the constraints that bind or are broken; None: there are none."""
+        slope, policy = self.slope(lam), self.policy(lam)
+        free = (lam > 0) | (slope < 0)
+        if not free.any():
+            return None
+        some = self.safeties[free]
+        centred = some - (policy * some).sum(-1, keepdims=True)
+        hessian = np.einsum("pa,ipa,jpa->ij", policy, centred, centred) / len(policy) / self.beta
+        step = np.zeros_like(lam)
+        step[free] = np.linalg.lstsq(hessian, slope[free], rcond=None)[0]
+        return step
+
+    def moved(self, lam: Table, step: Table) -> Table | None:
+        """Return a point along the step that lowers the dual; None: there is none.
+
+        Near the end the dual's value is all rounding, and the residual decides.
+        """
+        slope, before, residual, size = self.slope(lam), self.dual(lam), self.residual(lam), 1.0
+        while size > 1e-9:
+            moved = np.maximum(lam - size * step, 0.0)
+            if residual < CLOSE:
+                better = self.residual(moved) <= residual / 2
+            else:
+                better = self.dual(moved) < before - 1e-4 * max(float(slope @ (lam - moved)), 0.0)
+            if better and residual > 0:
+                return moved
+            size /= 2
+        return None
