@@ -19,9 +19,11 @@ from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
+from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.train import Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import PathSpec
 from sacpo.system.runs import RunFolder
 
 
@@ -295,7 +297,11 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
     resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
-    kinds = {type(stage): stage for stage in stages(data, learned, steps=[*RECIPE["steps"], rwr])}
+    sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
+    kinds = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *sampled)}
+    tried = kinds[Tried]
+    assert isinstance(tried, Tried)
+    kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, tried),))
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

@@ -16,6 +16,7 @@ from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.train import (
     Heldout,
     Training,
@@ -49,6 +50,7 @@ class Experiment:
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
+        paths: Searches for q, by merge.
     """
 
     recipe: Recipe
@@ -68,6 +70,7 @@ class Experiment:
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
+    paths: dict[str, FoundPath] = field(default_factory=dict)
 
     # What follows from the recipe alone
 

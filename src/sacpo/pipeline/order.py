@@ -1,6 +1,6 @@
 """From a recipe to its stages: the only file that knows their order.
 
-    data -> base -> SFT -> steps -> answers -> verdicts -> measures -> selection -> theory -> report -> the chosen model
+    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> theory -> report -> the model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -15,6 +15,7 @@ from typing import Any
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.path import find_paths
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
@@ -27,6 +28,7 @@ from sacpo.pipeline.stages.train import (
     Align,
     Base,
     FineTune,
+    FromGguf,
     Heldout,
     TrainJudge,
     names_of,
@@ -52,7 +54,9 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.make_base()
     run.train_judges()
     run.train_steps()
+    run.name_merges()
     run.score_heldout()
+    run.paths = find_paths(run)
     run.evaluate()
     selection, optimum = run.select(), run.find_optimum()
     run.report(selection, optimum, command)
@@ -81,7 +85,9 @@ class Order(Sampling):
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
         recipe, base, do = self.recipe, self.recipe.base, self.do
-        if base.model is not None:
+        if base.gguf:
+            model = Checkpoint(do(FromGguf(self.outside.file(str(base.model)), base.dtype)))
+        elif base.model is not None:
             model = self.outside.model(base.model, base.revision)
         else:
             built = base.tokenizer
@@ -115,13 +121,16 @@ class Order(Sampling):
         self.do.all([*self.judge_models.values()])
 
     def train_steps(self) -> None:
-        """Train every step at every strength, those whose references are there at the same time; name the merges."""
+        """Train every step at every strength, those whose references are there at the same time."""
         for level in self._levels():
             stages = [self._step(node) for node in level]
             self.do.all(stages)
             for stage in stages:
                 self.trained[stage.title] = stage
                 self.models[stage.title] = Checkpoint(stage)
+
+    def name_merges(self) -> None:
+        """Name the merged models, which are made where they are needed."""
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
                 first, later = (self.checkpoint(end) for end in node.models)
@@ -172,15 +181,16 @@ class Order(Sampling):
         """Let every model answer every prompt set, judge the answers, and measure."""
         for name in self.evaluated:
             for prompts in self.prompts:
-                self._answer(name, prompts)
+                self.answer(name, prompts)
         for name in self.evaluated:
             for prompts in self.prompts:
-                self._judge(name, prompts)
+                self.judge_answers(name, prompts)
             if self.prompts:
                 kl = self.kl.get(name, {})
                 self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
 
-    def _answer(self, name: str, prompts: str) -> None:
+    def answer(self, name: str, prompts: str) -> None:
+        """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
         evaluate, base = self.recipe.evaluate, self.recipe.base
         stage = Answers(
             title=name,
@@ -210,7 +220,8 @@ class Order(Sampling):
         )
         self.kl.setdefault(name, {})[prompts] = self.do(sample)
 
-    def _judge(self, name: str, prompts: str) -> None:
+    def judge_answers(self, name: str, prompts: str) -> None:
+        """Judge a model's answers to a prompt set, beside the baseline's."""
         evaluate = self.recipe.evaluate
         judges = evaluate.judges.items()
         criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
@@ -269,6 +280,7 @@ class Order(Sampling):
             measures=self.measures,
             selection=selection,
             optimum=optimum,
+            paths=self.paths,
         )
         self.do(report)
         if selection is not None:

@@ -72,7 +72,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
                 "two models have the same name", where=f"merge.{index}.name", value=spec.name, do="rename one of them"
             )
         where = f"merge.{index}.models"
-        first, later = (_single(name, members, nodes, where) for name in spec.models)
+        first, later = (_single(name, members, nodes, where) for name in spec.models)  # of `auto` too, which has no q
         for q in spec.qs:
             name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
             _add(

@@ -10,38 +10,13 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import PathSearch
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
-
-
-class Part(BaseModel):
-    """A part of the results: unknown fields and numbers that are not finite are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Measured(Part):
-    """A figure with its 95 % interval, as `sacpo.stats.estimate.Estimate` writes it."""
-
-    value: float | None = Field(description="point estimate; null when nothing could be counted")
-    ci95: tuple[float | None, float | None] = Field((None, None), description="the interval's ends; null: none")
-    n: int = Field(0, description="items that counted")
-    clusters: int = Field(0, description="independent clusters among them")
-    unparsed: int = Field(0, description="items left out because no verdict could be read")
-    method: str = Field("", description="how the interval was computed")
-
-    @property
-    def low(self) -> float | None:
-        """The interval's lower end."""
-        return self.ci95[0]
-
-    @property
-    def high(self) -> float | None:
-        """The interval's upper end."""
-        return self.ci95[1]
 
 
 class ModelInfo(Part):
@@ -190,7 +165,7 @@ class Selection(Part):
     feasible: bool = Field(description="some model meets every constraint")
     objective: Objective
     constraints: tuple[Constraint, ...] = ()
-    models: dict[str, Candidate] = {}
+    models: dict[str, Candidate] = Field({})
     front: tuple[str, ...] = Field((), description="models that no other one beats in objective and constraints")
     nearest: str | None = Field(None, description="the model that misses by least, when none is feasible")
 
@@ -222,7 +197,7 @@ class Theory(Part):
     """What the world knows beside the trained models."""
 
     curve: tuple[OptimumPoint, ...] = Field((), description="the optimum over beta/lambda")
-    kl_to_optimum: dict[str, KlToOptimum] = {}
+    kl_to_optimum: dict[str, KlToOptimum] = Field({})
     alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
     target: float | None = Field(None, description="beta/lambda of the common target")
     prompts: str | None = Field(None, description="prompt set that it was estimated on")
@@ -253,11 +228,12 @@ class Results(Part):
     baseline: str = Field("sft", description="the model that win rates are against")
     data: dict[str, dict[str, Any]] = Field({}, description="source: data report")
     models: dict[str, ModelInfo]
-    prompts: dict[str, PromptSet] = {}
+    prompts: dict[str, PromptSet] = Field({})
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
     selection: Selection | None = None
     theory: Theory | None = None
+    paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -321,6 +297,8 @@ def _check_names(results: Results) -> None:
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
+    for merge, path in results.paths.items():
+        places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:
         for name in names:
             if name not in results.models:

@@ -17,6 +17,7 @@ from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -52,6 +53,7 @@ class Report(Stage[dict[str, Any]]):
         measures: By model.
         selection: The choice; None: nothing is chosen.
         optimum: The theory; None: there is none.
+        paths: Searches for q, by merge.
     """
 
     recipe: Recipe
@@ -68,6 +70,7 @@ class Report(Stage[dict[str, Any]]):
     measures: Mapping[str, Measures]
     selection: Selection | None
     optimum: Optimum | None
+    paths: Mapping[str, FoundPath]
 
     @property
     def name(self) -> str:
@@ -110,6 +113,7 @@ class Report(Stage[dict[str, Any]]):
             "reliability": {stage.source.name: self._reliability(stage.source.name, tools) for stage in self.prompts},
             "selection": tools.read(self.selection) if self.selection is not None else None,
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
+            "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
         }
 
     def _disk(self, tools: Tools) -> dict[str, int]:

@@ -9,8 +9,9 @@ from pydantic import Field, PrivateAttr
 from sacpo.recipe.published import Written, published
 from sacpo.recipe.schema.base import BaseSpec
 from sacpo.recipe.schema.evaluate import ConstraintSpec, EvaluateSpec, ObjectiveSpec, ReportSpec, TheorySpec
+from sacpo.recipe.schema.merges import MergeSpec
 from sacpo.recipe.schema.sources import DataSpec, PromptsSpec
-from sacpo.recipe.schema.steps import MergeSpec, StepSpec
+from sacpo.recipe.schema.steps import StepSpec
 from sacpo.recipe.schema.training import SftSpec, TrainingSpec
 from sacpo.recipe.section import MANY, Fraction, Name, Section
 

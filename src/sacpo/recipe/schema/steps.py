@@ -1,8 +1,8 @@
-"""Alignment steps, with what they are sampled from, and merges of their models."""
+"""Alignment steps, with what they are sampled from."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -107,35 +107,3 @@ class StepSpec(AlgorithmOptions, StepStart):
     def swept(self) -> bool:
         """Whether the step has more than one strength."""
         return isinstance(self.beta, tuple)
-
-
-class MergeSpec(Section):
-    """Merged models of two models, one for each q; q is always the weight of the later model.
-
-    linear: (1 - q) A + q B. task-vectors: A + q * scale * (B - base), the unnormalised control. token-level: logits
-    (1 - q) l_A + q l_B at decoding time (DeRa), no merged weights.
-    """
-
-    name: Name
-    method: Literal["linear", "task-vectors", "token-level"] = "linear"
-    models: tuple[str, str]
-    q: Fraction | Annotated[tuple[Fraction, ...], Field(min_length=1)]
-    scale: Positive = Field(1.0, description="task-vectors only")
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _two(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple) and (len(value) != 2 or value[0] == value[1]):
-            raise ValueError("a merge is between two models, the earlier and the later: models: [EARLIER, LATER]")
-        return value
-
-    @model_validator(mode="after")
-    def _scaled(self) -> MergeSpec:
-        if self.method != "task-vectors" and self.scale != 1:
-            raise ValueError(f"'scale' is for method 'task-vectors': '{self.method}' would ignore it")
-        return self
-
-    @property
-    def qs(self) -> tuple[float, ...]:
-        """Every merge weight, in the recipe's order."""
-        return self.q if isinstance(self.q, tuple) else (self.q,)
