@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from pipeline_toys import recipe, stages
 from pydantic import BaseModel
 
+from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
-from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.train import Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
@@ -298,7 +299,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     kinds: dict[Any, Any] = {type(stage): stage for stage in stages(data, learned)}
     kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
     tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
-    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested)
+    kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)
+    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested, {"H": kinds[Labels]})
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

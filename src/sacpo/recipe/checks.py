@@ -44,7 +44,7 @@ def check_references(recipe: Recipe) -> None:
         for name in judge.prompts or ():
             _known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
         if judge.kind == "oracle":
-            _check_oracle(recipe, criterion)
+            check_oracle(recipe, criterion, f"evaluate.judges.{criterion}")
     _known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
     for index, name in enumerate(recipe.evaluate.models or ()):
         _known("model", name, nodes, f"evaluate.models.{index}")
@@ -116,8 +116,8 @@ def _check_quantized(recipe: Recipe) -> None:
             )
 
 
-def _check_oracle(recipe: Recipe, criterion: str) -> None:
-    where = f"evaluate.judges.{criterion}"
+def check_oracle(recipe: Recipe, criterion: str, where: str) -> None:
+    """Refuse an oracle of what the world does not know, or without a world."""
     if criterion not in ORACLES:
         raise RecipeError(
             "the world's oracle knows no such criterion",
