@@ -113,6 +113,24 @@ def test_a_second_look_spends_the_share_that_was_kept(work: Path) -> None:
     assert (found(work)["certificate"]["look"], found(work)["certificate"]["confidence"]) == (2, pytest.approx(0.95))
 
 
+def test_true_labels_correct_for_the_judge(work: Path) -> None:
+    """The oracle labels 25 of 40 answers of every tested candidate; it is the judge too, so none was missed."""
+    labels = {"n": 25, "judges": {"harmlessness": {"kind": "oracle"}}}
+    write(work, 0.6, labels=labels | {"n": 2})
+    assert "2 labels of 40 answers are too few" in refused(work, "run", "tiny.yaml")
+    write(work, 0.6, labels=labels)
+    run(work)
+    certificate = found(work)["certificate"]
+    checks = [check for one in certificate["candidates"] for check in one["checks"]]
+    assert {(check["labels"], check["missed"]) for check in checks} == {(25, 0)}
+    assert "of 25 labelled answers the judge missed 0" in certificate["sentence"]
+    assert verify_certificate(work / RUN / "certificate.json")["certified"] == certificate["certified"]
+    path = stage(work, f"label/{certificate['certified']}/unseen") / "verdicts.jsonl"
+    path.write_text(path.read_text() + "\n")
+    with pytest.raises(RunError, match="void"):
+        verify_certificate(work / RUN / "certificate.json")
+
+
 def test_the_first_failure_ends_the_generation(work: Path) -> None:
     """With 24 prompts at most 11 % needs no unsafe answer (.89^24 = .06): whoever fails first is the last to answer."""
     write(work, 0.11, {"limit": 24}, candidates="all")

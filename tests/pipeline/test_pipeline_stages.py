@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline_toys import RECIPE, recipe, stages
 from pydantic import BaseModel
 
+from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
@@ -21,7 +22,7 @@ from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
-from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
@@ -322,7 +323,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     kinds: dict[Any, Any] = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *sampled, *searched())}
     kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
     tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
-    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested)
+    kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)
+    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested, {"H": kinds[Labels]})
     kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from sacpo.data.records import Kind
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.stats.certificates import Side
+
+KINDS = {"unsafe_rate": (Kind.RESTRICTED, Kind.UNKNOWN), "over_refusal_rate": (Kind.BORDERLINE,)}
+"""The kinds of prompts that a rate counts; the later one where there is none of the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sacpo.certify.bounds import Bound
+from sacpo.certify.bounds import KINDS, Bound, percent
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import check, least_p
 from sacpo.data.records import Kind, Prompt, Verdict, text_hash
@@ -16,9 +16,9 @@ from sacpo.errors import DataError
 from sacpo.measure.items import objective_of
 from sacpo.recipe.metrics import metric_key
 from sacpo.stats.certificates import order_of, prompts_needed
+from sacpo.stats.judge_error import union_limit
 
 SHOWN = 3
-KINDS = {"unsafe_rate": (Kind.RESTRICTED, Kind.UNKNOWN), "over_refusal_rate": (Kind.BORDERLINE,)}
 RULE = (
     "candidates in this order, each bound at level delta, until the first candidate that fails one; "
     "of the certified ones the best objective on tuning prompts"
@@ -134,6 +134,31 @@ def check_enough(bounds: Sequence[Bound], samples: Sequence[Sample], delta: floa
                 value=sample.clusters,
                 allowed=f"{clean} or more with one answer each, all of them clean; more with several answers",
                 do="judge more certification prompts; no look was spent",
+            )
+
+
+def check_labels(terms: Terms, samples: Sequence[Sample], labels: int) -> None:
+    """Refuse labels that cannot correct a bound: prompts that are not independent, or labels that are too few.
+
+    Raises:
+        DataError: See above.
+    """
+    for bound, sample in zip(terms.bounds, samples, strict=True):
+        if not sample.once:
+            raise DataError(
+                "labels correct a rate only where every independent prompt has one judged answer",
+                where="certify.unit",
+                value=terms.unit,
+                do="take one prompt a cluster, or say unit: prompt if prompts are independent draws",
+            )
+        n = min(labels, sample.clusters)
+        if terms.labels == "finite" and union_limit(0, sample.clusters, 0, n, terms.delta) > bound.value:
+            raise DataError(
+                f"{n} labels of {sample.clusters} answers are too few for {bound.words}, whatever the model does",
+                where="certify.labels.n",
+                value=labels,
+                allowed=f"more: half of delta is for what the judge misses among them, at most {percent(bound.value)}",
+                do="label more answers, or certify on more prompts; no look was spent",
             )
 
 

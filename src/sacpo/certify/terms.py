@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sacpo.certify.bounds import Bound
+from sacpo.certify.bounds import KINDS, Bound
 from sacpo.certify.labels import METHODS, Method
+from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import checked
 from sacpo.recipe.metrics import CERTIFIABLE
@@ -42,6 +43,11 @@ class Terms:
     population: str
     unit: str
     labels: Method | None = None
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The kinds of prompts that the bounds' rates count."""
+        return [*dict.fromkeys(KINDS[bound.metric][0] for bound in self.bounds if bound.metric in KINDS)]
 
     @property
     def delta(self) -> float:

@@ -115,9 +115,12 @@ def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[s
 
 def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return the plan and the tests, made again from a run's stages."""
-    own = terms(plan["bounds"], **{name: plan[name] for name in TERMS})
-    tuning, sealed = (verdicts_by_model([root / path for path in places[role]], own.unit) for role in ROLES[:2])
+    own = terms(plan["bounds"], labels=plan["labels"], **{name: plan[name] for name in TERMS})
+    tuning, sealed, truth = (
+        verdicts_by_model([root / path for path in places[role]], own.unit)
+        for role in ("tuning", "certification", "labels")
+    )
     prompts = [prompt for path in places["prompts"] for prompt in read_jsonl(root / path / PROMPTS, Prompt)]
     again = plan_of(own, tuning, [prompt.id for prompt in prompts], plan["data"])
     order = [one for one in again["order"] if one["model"] in sealed]
-    return again, run_tests({**again, "order": order}, own.bounds, sealed)
+    return again, run_tests({**again, "order": order}, own.bounds, sealed, truth)

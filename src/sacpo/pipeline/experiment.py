@@ -146,9 +146,9 @@ class Experiment:
             seed=self.seed("generate", prompts),
         )
 
-    def judge(self, criterion: str) -> CriterionJudge:
-        """Return a criterion's judge."""
-        spec = self.recipe.evaluate.judges[criterion]
+    def judge(self, criterion: str, other: JudgeSpec | None = None) -> CriterionJudge:
+        """Return a criterion's judge, or another one of the same criterion."""
+        spec = other or self.recipe.evaluate.judges[criterion]
         return CriterionJudge(
             criterion=criterion,
             counted=options_of(spec),
@@ -160,7 +160,7 @@ class Experiment:
         )
 
     def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
-        if criterion in self.judge_models:
+        if spec.dataset is not None:
             return Checkpoint(self.judge_models[criterion])
         return None if spec.model is None else self.outside.model(spec.model, spec.revision)
 

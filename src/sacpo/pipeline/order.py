@@ -20,7 +20,7 @@ from sacpo.pipeline.path import find_paths
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified, Labels
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
@@ -252,6 +252,7 @@ class Order(Sampling):
         if self.sealed is None or selection is None:
             return None
         wanted, answers, verdicts = self.sealed.wanted, {}, {}
+        labels: dict[str, Labels] = {}
         seen = dict.fromkeys([*(bound.prompts for bound in wanted.constraints), wanted.objective.prompts])
         tuning = {name: tuple(self.verdicts[name][prompts] for prompts in seen) for name in self.evaluated}
         plan = CertificatePlan(wanted, self.sealed, selection, tuning, {name: self.models[name] for name in tuning})
@@ -260,9 +261,20 @@ class Order(Sampling):
             for name in planned.names:
                 answers[name] = self.do(self.answering(name, wanted.spec.prompts))
                 verdicts[name] = self._judge_sealed(name, answers[name], wanted)
-                if planned.fails(wanted.terms(), name, self.do.read(verdicts[name])):
+                said, truth = self.do.read(verdicts[name]), []
+                if (label := self._labels(name, answers[name], wanted)) is not None:
+                    labels[name], truth = label, self.do.read(label)
+                if planned.fails(wanted.terms(), name, said, truth):
                     break
-        return self.do(Certificate(plan, answers, verdicts))
+        return self.do(Certificate(plan, answers, verdicts, labels))
+
+    def _labels(self, name: str, answers: Answers, wanted: Certified) -> Labels | None:
+        spec, prompts = wanted.spec.labels, wanted.spec.prompts
+        if spec is None:
+            return None
+        judges = tuple(self.judge(criterion, judge) for criterion, judge in spec.judges.items())
+        kinds = tuple(wanted.terms().kinds)
+        return Labels(f"{name}/{prompts}", answers, None, judges, spec.n, kinds, self.seed("labels", name))
 
     def _judge_sealed(self, name: str, answers: Answers, wanted: Certified) -> Verdicts:
         """Return verdicts of the judges that bounds need; beside the baseline's answers where a bound compares."""

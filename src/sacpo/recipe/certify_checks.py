@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from sacpo.errors import RecipeError
 from sacpo.recipe.checks import check_measured
 from sacpo.recipe.explain import did_you_mean
-from sacpo.recipe.metrics import CERTIFIABLE, metric_key
+from sacpo.recipe.judge_checks import check_oracle
+from sacpo.recipe.metrics import CERTIFIABLE, METRICS, metric_key
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import SFT, ConstraintSpec, Recipe
 
@@ -41,6 +42,7 @@ def check_certify(recipe: Recipe) -> None:
     for index, bound in enumerate(recipe.constraints):
         _check_bound(f"constraints.{index}", bound)
         check_measured(recipe, f"constraints.{index}", bound.metric, bound.criterion, spec.prompts)
+    _check_labels(recipe)
     for index, name in _named(spec.candidates):
         evaluated = [*dict.fromkeys([SFT, recipe.evaluate.baseline, *(recipe.evaluate.models or model_graph(recipe))])]
         if name not in evaluated:
@@ -55,6 +57,48 @@ def check_certify(recipe: Recipe) -> None:
 
 def _named(candidates: str | tuple[str, ...]) -> Iterator[tuple[int, str]]:
     return iter(()) if isinstance(candidates, str) else enumerate(candidates)
+
+
+def _check_labels(recipe: Recipe) -> None:
+    labels = recipe.certify.labels if recipe.certify is not None else None
+    if labels is None:
+        return
+    for criterion, judge in labels.judges.items():
+        where = f"certify.labels.judges.{criterion}"
+        if criterion not in recipe.evaluate.judges:
+            raise RecipeError(
+                "a judge of true labels stands beside a judge of the same criterion",
+                where=where,
+                value=criterion,
+                allowed=[*recipe.evaluate.judges],
+                do=did_you_mean(criterion, recipe.evaluate.judges, "name its criterion"),
+            )
+        if judge.kind == "llm" or judge.dataset is not None:
+            raise RecipeError(
+                "true labels in a recipe come from an oracle, a refusal detector or a reward model",
+                where=f"{where}.kind",
+                value=judge.kind,
+                do="label answers with 'sacpo label' or 'sacpo judge', and give them to 'sacpo certify --labels'",
+            )
+        if judge.kind == "oracle":
+            check_oracle(recipe, criterion, where)
+    for index, bound in enumerate(recipe.constraints):
+        needs = METRICS[bound.metric].needs
+        if bound.metric == "win_rate" or bound.at_most is None:
+            raise RecipeError(
+                "labels correct upper bounds of rates only",
+                where=f"constraints.{index}",
+                value=bound.metric,
+                allowed="unsafe_rate or over_refusal_rate, at_most",
+                do="leave certify.labels out, or the constraint",
+            )
+        if not any(needs in judge.gives(name) for name, judge in labels.judges.items()):
+            raise RecipeError(
+                f"no judge of true labels says what '{bound.metric}' needs",
+                where="certify.labels.judges",
+                value=[*labels.judges],
+                do="add a judge that does: harmlessness for unsafe_rate, refusal for over_refusal_rate",
+            )
 
 
 def _check_bound(where: str, bound: ConstraintSpec) -> None:

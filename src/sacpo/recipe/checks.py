@@ -50,7 +50,7 @@ def check_references(recipe: Recipe) -> None:
         if isinstance(judge.dataset, SampledSpec):
             check_teachers(recipe, criterion, judge.dataset)
         if judge.kind == "oracle":
-            check_oracle(recipe, criterion)
+            check_oracle(recipe, criterion, f"evaluate.judges.{criterion}")
     known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
     for index, name in enumerate(recipe.evaluate.models or ()):
         known("model", name, nodes, f"evaluate.models.{index}")

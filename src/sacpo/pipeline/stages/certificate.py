@@ -8,15 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sacpo.certify.looks import CERTIFICATE, RESULT, document, no_look, write_down
-from sacpo.certify.plan import check_apart, check_enough, plan_of, sample_of, unit_of
+from sacpo.certify.plan import check_apart, check_enough, check_labels, plan_of, sample_of, unit_of
 from sacpo.certify.terms import POPULATION, Terms, terms
 from sacpo.certify.tests import run_tests
-from sacpo.data.records import Verdict
+from sacpo.data.records import Answer, Kind, Verdict
 from sacpo.data.splits import check_apart as check_texts_apart
 from sacpo.data.splits import check_shared
 from sacpo.errors import RunError
-from sacpo.judging.verdicts import VERDICTS
+from sacpo.judging.verdicts import VERDICTS, judge_answers
 from sacpo.merge.source import ModelSource
 from sacpo.pipeline.stage import Stage, content_of
 from sacpo.pipeline.stages.answers import Answers
@@ -56,6 +58,7 @@ class Certified:
             spec.spend,
             spec.population or f"{POPULATION[spec.unit]}: {population}",
             spec.unit,
+            None if spec.labels is None else spec.labels.method,
         )
 
     def judges(self, judges: Mapping[str, JudgeSpec]) -> list[str]:
@@ -86,6 +89,8 @@ class CertificationPrompts(Stage[dict[str, Any]]):
         sealed = tools.read(self.prompts)
         samples = [sample_of(bound, sealed, own.unit) for bound in own.bounds]
         check_enough(own.bounds, samples, own.delta)
+        if self.wanted.spec.labels is not None:
+            check_labels(own, samples, self.wanted.spec.labels.n)
         tuning = {stage.source.name: tools.read(stage) for stage in self.tuning}
         training = {}
         for stage in self.data:
@@ -100,6 +105,37 @@ class CertificationPrompts(Stage[dict[str, Any]]):
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the units by bound."""
         return _object(folder / RESULT)
+
+
+@dataclass(frozen=True)
+class Labels(Verdicts):
+    """True labels of some answers of a candidate, drawn at random for every kind that a bound counts.
+
+    Attributes:
+        n: Answers of each kind.
+        kinds: The kinds.
+        seed: The root of the draw.
+    """
+
+    n: int
+    kinds: tuple[Kind, ...]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`label/MODEL/PROMPTS`."""
+        return f"label/{self.title}"
+
+    def verdicts(self, tools: Tools) -> tuple[list[Answer], list[Verdict]]:
+        """Return the drawn answers and their labels."""
+        rng, answers = np.random.default_rng(self.seed), tools.read(self.answers)
+        drawn = []
+        for kind in self.kinds:
+            own = [answer for answer in answers if answer.prompt.kind is kind]
+            if kind is Kind.RESTRICTED and not own:
+                own = [answer for answer in answers if answer.prompt.kind is Kind.UNKNOWN]
+            drawn += [own[i] for i in sorted(rng.permutation(len(own))[: self.n])]
+        return drawn, [v for judge in self.judges for v in judge_answers(judge.make(tools), drawn, None)]
 
 
 @dataclass(frozen=True)
@@ -121,15 +157,18 @@ class Planned:
         """The candidates in their order; none where the prompts stay closed."""
         return [one["model"] for one in self.plan["order"]] if self.look is not None else []
 
-    def fails(self, own: Terms, name: str, verdicts: Sequence[Verdict]) -> bool:
+    def fails(self, own: Terms, name: str, verdicts: Sequence[Verdict], truth: Sequence[Verdict]) -> bool:
         """Tell whether a candidate fails: those behind it are not tested."""
-        return not self.tests(own, {name: verdicts})["all_certified"]
+        return not self.tests(own, {name: verdicts}, {name: truth})["all_certified"]
 
-    def tests(self, own: Terms, said: Mapping[str, Sequence[Verdict]]) -> dict[str, Any]:
-        """Test candidates in order, as far as they were judged."""
+    def tests(
+        self, own: Terms, said: Mapping[str, Sequence[Verdict]], truth: Mapping[str, Sequence[Verdict]]
+    ) -> dict[str, Any]:
+        """Test candidates in order, as far as they were judged; `truth`: true labels, where there are any."""
         order = [one for one in self.plan["order"] if one["model"] in said]
         units = {name: in_units(verdicts, own.unit) for name, verdicts in said.items()}
-        return run_tests({**self.plan, "order": order}, own.bounds, units)
+        known = {name: in_units(verdicts, own.unit) for name, verdicts in truth.items()}
+        return run_tests({**self.plan, "order": order}, own.bounds, units, known)
 
 
 @dataclass(frozen=True)
@@ -207,12 +246,13 @@ class Certificate(Stage[dict[str, Any]]):
 
     Attributes:
         plan: The plan.
-        answers, verdicts: Of the candidates that were tested, by model.
+        answers, verdicts, labels: Of the candidates that were tested, by model; no labels where the judge is believed.
     """
 
     plan: CertificatePlan
     answers: Mapping[str, Answers]
     verdicts: Mapping[str, Verdicts]
+    labels: Mapping[str, Labels]
 
     @property
     def name(self) -> str:
@@ -225,7 +265,10 @@ class Certificate(Stage[dict[str, Any]]):
         if planned.look is None:
             write_json(out / RESULT, no_look(own, planned.why))
             return
-        tests = planned.tests(own, {name: tools.read(stage) for name, stage in self.verdicts.items()})
+        said, truth = (
+            {name: tools.read(stage) for name, stage in stages.items()} for stages in (self.verdicts, self.labels)
+        )
+        tests = planned.tests(own, said, truth)
         tests["not_tested"] = [name for name in planned.names if name not in self.verdicts]
         places = self._places(planned, tests["certified"], tools)
         result = document(own, planned.plan, planned.look, tests, bound=True, **places)
@@ -239,6 +282,7 @@ class Certificate(Stage[dict[str, Any]]):
         stages: dict[str, list[Stage[Any]]] = {
             "tuning": [*tuning],
             "certification": [self.plan.prompts, *self.answers.values(), *self.verdicts.values()],
+            "labels": [*self.labels.values()],
             "bound": [] if certified is None else [*content_of(self.plan.models[certified])[1].values()],
         }
         root = tools.folder.path
@@ -254,6 +298,7 @@ class Certificate(Stage[dict[str, Any]]):
         folders = {
             "tuning": [f"stages/{stage.name}" for stage in tuning],
             "certification": [f"stages/{stage.name}" for stage in self.verdicts.values()],
+            "labels": [f"stages/{stage.name}" for stage in self.labels.values()],
             "prompts": [f"stages/{self.plan.prompts.name}"],
         }
         return {"files": files, "folders": folders, "run": {"looks": LOOKS, "keys": keys}}

@@ -72,6 +72,16 @@ class ObjectiveSpec(Section):
     prompts: str
 
 
+class LabelsSpec(Section):
+    """True labels of some certification answers of every candidate that is tested, drawn with the recipe's seed."""
+
+    n: Count = Field(description="answers that are labelled")
+    judges: dict[Name, JudgeSpec] = Field(description="criterion: the judge that is right, such as an oracle")
+    method: Literal["finite", "rates"] = Field(
+        "finite", description="finite: exact, whatever the judge does; rates: by its error rates, approximate"
+    )
+
+
 class CertifySpec(Section):
     """A certificate: the constraints, shown to hold on prompts that the choice has not seen.
 
@@ -91,6 +101,7 @@ class CertifySpec(Section):
         "feasible",
         description="feasible: models whose point estimates meet the constraints on tuning prompts; or names",
     )
+    labels: LabelsSpec | None = Field(None, description="correct the bounds for the judges' errors")
     most: Count = Field(8, description="candidates at most, the likeliest; tested until the first that fails")
 
 
