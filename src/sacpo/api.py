@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
-from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
+from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
@@ -24,6 +24,7 @@ from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
+from sacpo.theory.folders import plan_strength
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
@@ -40,10 +41,10 @@ __all__ = [
     "judge",
     "make_redteam",
     "merge",
+    "plan_strength",
     "prompts_for",
     "push",
     "report",
-    "request_of_run",
     "select",
     "sft",
     "theory_check",

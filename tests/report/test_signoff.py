@@ -44,6 +44,28 @@ def test_no_code_name_stands_on_the_first_screen() -> None:
 
 
 @pytest.mark.parametrize(
+    ("certified", "tested", "words", "mood"),
+    [
+        ("H-S@0.25", True, "Yes: with 95 % confidence the bound holds on questions of the world.", "good"),
+        (None, True, "None: the bound was tested on prompts kept unseen, and no model passed.", "bad"),
+        (None, False, "None: prompts were kept unseen to test the bound on, and were not looked at.", "bad"),
+    ],
+)
+def test_the_certificate_or_its_absence_is_said(certified: str | None, tested: bool, words: str, mood: str) -> None:
+    certificate = {
+        "certified": certified,
+        "sentence": "a sentence",
+        "confidence": 0.95,
+        "population": "questions of the world",
+        "candidates": [{"model": "H-S@0.25", "certified": certified is not None}] if tested else [],
+    }
+    found = sign_off(parse_results({**made_up(), "certificate": certificate}), [])
+    assert found is not None
+    ((text, said_mood),) = said(found, "The certificate")
+    assert text.startswith(words) and said_mood == mood
+
+
+@pytest.mark.parametrize(
     ("bound", "mood", "words"),
     [(0.5, "good", "the whole interval"), (0.05, "", "reaches beyond"), (0.01, "bad", "the bound is broken")],
 )

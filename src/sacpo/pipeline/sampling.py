@@ -67,6 +67,7 @@ class Sampling(Experiment):
 
     def resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
         """Return a step's resampled answers; steps that differ in their weights or strengths share a bank."""
+        assert node.beta is not None
         assert not isinstance(node.step.dataset, SampledSpec)
         bank = Bank(
             title=node.step.name,

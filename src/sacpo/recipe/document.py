@@ -67,7 +67,7 @@ MEANINGS = {
     "StepSpec.name": "the model's name; a sweep's models are `NAME@VALUE`",
     "StepSpec.criterion": "what the preferences are about",
     "StepSpec.dataset": "a data source, or several, or pairs sampled from models",
-    "StepSpec.beta": "strength; a list is a sweep",
+    "StepSpec.beta": "strength; a list is a sweep; `auto` is found in the run",
     "MergeSpec.name": "the models' name; with a list of q they are `NAME@qVALUE`",
     "MergeSpec.method": "see above",
     "MergeSpec.models": "the earlier and the later model",

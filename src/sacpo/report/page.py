@@ -23,6 +23,7 @@ from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
 from sacpo.report.meaning import meanings
 from sacpo.report.results import Results, ShownPrompt
+from sacpo.report.search_tables import search_stories
 from sacpo.report.signoff import sign_off
 from sacpo.report.style import Drawing, inline_svg
 from sacpo.report.tables import (
@@ -101,6 +102,7 @@ def _content(results: Results) -> dict[str, Any]:
         "title": report.get("title") or results.name,
         "results": results,
         "headline": headline(results),
+        "searches": search_stories(results),
         "meanings": meanings(results),
         "selection": selection_table(results),
         "front": front_table(results),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from sacpo.report.certified import Certificate
 from sacpo.report.lookup import bound_words, known, label, measure_of, number, shown_model, with_interval
 from sacpo.report.results import Constraint, Results, Selection, ShownAnswer, ShownPrompt
 
@@ -21,6 +22,8 @@ SHOWN = 3
 UNCERTIFIED = (
     "None: the figures are estimates, and no prompts were kept unseen to test the bound on (role: certification)."
 )
+FAILED = "None: the bound was tested on prompts kept unseen, and no model passed. The figures are estimates."
+CLOSED = "None: prompts were kept unseen to test the bound on, and were not looked at. The figures are estimates."
 REFUSED = "over_refusal_rate"
 
 
@@ -82,17 +85,19 @@ def _answer(results: Results, selection: Selection, model: str) -> Iterator[Line
         yield Line("The answer", f"No: none of {n} models meets the bound. What follows is of the nearest one.", "bad")
     elif selection.constraints:
         feasible = sum(candidate.feasible for candidate in selection.models.values())
+        certified = results.certificate is not None and results.certificate.certified == model
+        which = "the certified one" if certified else "the one"
         yield Line(
             "The answer",
             f"Yes, on the prompts that models were chosen with: {feasible} of {n} models meet the bound there, and of "
-            f"these the one with the best {label(selection.objective.key)} was chosen.",
+            f"these {which} with the best {label(selection.objective.key)} was chosen.",
             "good",
         )
     else:
         yield Line("The answer", f"Of {n} models the one with the best {label(selection.objective.key)} was chosen.")
     yield from (_checked(results, model, constraint) for constraint in selection.constraints)
     if selection.constraints:
-        yield Line("The certificate", UNCERTIFIED)
+        yield _certificate(results.certificate, model)
 
 
 def _checked(results: Results, model: str, constraint: Constraint) -> Line:
@@ -109,6 +114,17 @@ def _checked(results: Results, model: str, constraint: Constraint) -> Line:
     if (high > constraint.bound) if most else (low < constraint.bound):
         return Line(about, f"{words}: within the bound, but the interval reaches beyond it.")
     return Line(about, f"{words}: the whole interval is within the bound.", "good")
+
+
+def _certificate(certificate: Certificate | None, model: str) -> Line:
+    """Say whether prompts that the choice has not seen certify the bound; the sentence with its figures is below."""
+    about = "The certificate"
+    if certificate is None:
+        return Line(about, UNCERTIFIED)
+    if certificate.certified != model:
+        return Line(about, FAILED if certificate.candidates else CLOSED, "bad")
+    on = f" on {certificate.population}" if certificate.population else ""
+    return Line(about, f"Yes: with {100 * certificate.confidence:g} % confidence the bound holds{on}.", "good")
 
 
 def _cost(results: Results, selection: Selection, model: str) -> Iterator[Line]:

@@ -279,6 +279,7 @@ def step_options(step: StepSpec, beta: float) -> StepSpec:
         "from_": None,
         "training": TrainingSpec(),
         "resample": None,
+        "search": None,
     }
     return step.model_copy(update={**unseen, "beta": beta})
 
