@@ -18,6 +18,7 @@ from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, load_tokenizer, save_model
+from sacpo.pipeline.fits import memory_told
 from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data, Records
@@ -182,7 +183,8 @@ class FineTune(Training):
             )
         tools.make_room()
         job = self.job(tools, self.spec, self.spec.lora)
-        run_sft(job, records, out, layout=self.spec.layout, progress=tools.progress)
+        with memory_told(job, 1):
+            run_sft(job, records, out, layout=self.spec.layout, progress=tools.progress)
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,8 @@ class Align(Training):
         records = self.all_records(tools)
         tools.make_room()
         job, (beta,) = self.job(tools, self.step, self.step.lora), self.step.betas
-        run_align(job, self.step, beta, records, out, tools.cache_for(out), progress=tools.progress)
+        with memory_told(job, 2):
+            run_align(job, self.step, beta, records, out, tools.cache_for(out), progress=tools.progress)
 
 
 @dataclass(frozen=True)
