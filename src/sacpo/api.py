@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
-from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
+from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
@@ -45,7 +45,6 @@ __all__ = [
     "prompts_for",
     "push",
     "report",
-    "request_of_run",
     "select",
     "sft",
     "theory_check",

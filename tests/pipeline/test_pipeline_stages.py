@@ -21,6 +21,7 @@ from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
@@ -318,10 +319,11 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
-    kinds = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *sampled, *searched())}
-    tried = kinds[Tried]
-    assert isinstance(tried, Tried)
-    kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, tried),))
+    kinds: dict[Any, Any] = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *sampled, *searched())}
+    kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
+    tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
+    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested)
+    kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

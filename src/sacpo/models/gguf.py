@@ -57,13 +57,14 @@ def load_gguf(path: str | Path, dtype: str = "auto") -> tuple[PreTrainedModel, P
     file = Path(path).resolve()
     options: dict[str, Any] = {"gguf_file": file.name}
     with _damage(path), model_errors(path), no_load_report():
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             file.parent,
             dtype="float32" if dtype == "auto" else dtype,
             output_loading_info=True,
             **options,
             **_unpacked(),
         )
+    model, report = loaded
     if missing := set(report["missing_keys"]) - {*(getattr(model, "_tied_weights_keys", None) or ())}:
         raise ModelError(
             "the file lacks tensors, which would be random numbers",

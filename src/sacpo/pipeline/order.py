@@ -1,6 +1,7 @@
 """From a recipe to its stages: the only file that knows their order.
 
-    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> theory -> report -> the model
+    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> certificate -> theory ->
+    report -> the chosen model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -19,6 +20,7 @@ from sacpo.pipeline.path import find_paths
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
@@ -52,6 +54,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     """
     run = Order(recipe, do, outside)
     run.read_data()
+    run.check_certification()
     run.make_base()
     run.train_judges()
     run.train_steps()
@@ -59,8 +62,9 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.score_heldout()
     run.paths = find_paths(run)
     run.evaluate()
-    selection, optimum = run.select(), run.find_optimum()
-    run.report(selection, optimum, command)
+    selection = run.select()
+    certificate = run.certify(selection)
+    run.report(selection, certificate, run.find_optimum(), command)
 
 
 class Order(Sampling):
@@ -82,6 +86,14 @@ class Order(Sampling):
         if self.prompts:
             stages = (*self.data.values(),), (*self.prompts.values(),)
             self.overlap = do(Overlap(*stages, recipe.allow_shared_prompts))
+
+    def check_certification(self) -> None:
+        """See that the certification prompts are enough, before anything is trained."""
+        spec = self.recipe.certify
+        if spec is None or (wanted := self.wanted) is None:
+            return
+        tuning = tuple(stage for stage in self.prompts.values() if stage.spec.role == "tuning")
+        self.sealed = self.do(CertificationPrompts(wanted, self.prompts[spec.prompts], tuning, (*self.data.values(),)))
 
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
@@ -186,29 +198,19 @@ class Order(Sampling):
     def evaluate(self) -> None:
         """Let every model answer every prompt set, judge the answers, and measure."""
         for name in self.evaluated:
-            for prompts in self.prompts:
+            for prompts in self.opened:
                 self.answer(name, prompts)
         for name in self.evaluated:
-            for prompts in self.prompts:
+            for prompts in self.opened:
                 self.judge_answers(name, prompts)
-            if self.prompts:
+            if self.opened:
                 kl = self.kl.get(name, {})
                 self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
 
     def answer(self, name: str, prompts: str) -> None:
         """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
         evaluate, base = self.recipe.evaluate, self.recipe.base
-        stage = Answers(
-            title=name,
-            model=self.models[name],
-            tokenizer=self.sft,
-            prompts=self.prompts[prompts],
-            set_name=prompts,
-            generation=evaluate.generation,
-            base=base,
-            seed=self.seed("generate", prompts),
-        )
-        self.answers.setdefault(name, {})[prompts] = self.do(stage)
+        self.answers.setdefault(name, {})[prompts] = self.do(self.answering(name, prompts))
         if prompts not in kl_sets_of(self.recipe):
             return
         node = self.nodes[name]
@@ -245,6 +247,31 @@ class Order(Sampling):
         roles = {name: spec.role for name, spec in recipe.prompts.items()}
         return self.do(Selection((*self.measures.values(),), recipe.constraints, recipe.objective, roles))
 
+    def certify(self, selection: Selection | None) -> Certificate | None:
+        """Write down the plan, then test candidates on unseen prompts until the first that fails."""
+        if self.sealed is None or selection is None:
+            return None
+        wanted, answers, verdicts = self.sealed.wanted, {}, {}
+        seen = dict.fromkeys([*(bound.prompts for bound in wanted.constraints), wanted.objective.prompts])
+        tuning = {name: tuple(self.verdicts[name][prompts] for prompts in seen) for name in self.evaluated}
+        plan = CertificatePlan(wanted, self.sealed, selection, tuning, {name: self.models[name] for name in tuning})
+        with self.do.following("the likeliest candidates answer the certification prompts until one fails; the report"):
+            planned = self.do.read(plan)
+            for name in planned.names:
+                answers[name] = self.do(self.answering(name, wanted.spec.prompts))
+                verdicts[name] = self._judge_sealed(name, answers[name], wanted)
+                if planned.fails(wanted.terms(), name, self.do.read(verdicts[name])):
+                    break
+        return self.do(Certificate(plan, answers, verdicts))
+
+    def _judge_sealed(self, name: str, answers: Answers, wanted: Certified) -> Verdicts:
+        """Return verdicts of the judges that bounds need; beside the baseline's answers where a bound compares."""
+        evaluate, prompts = self.recipe.evaluate, wanted.spec.prompts
+        compared = any(bound.metric == "win_rate" for bound in wanted.constraints)
+        baseline = self.do(self.answering(evaluate.baseline, prompts)) if compared else None
+        judges = tuple(self.judge(criterion) for criterion in wanted.judges(evaluate.judges))
+        return Verdicts(f"{name}/{prompts}", answers, baseline, judges)
+
     def find_optimum(self) -> Optimum | None:
         """Estimate the optimum and the models' distances from it."""
         recipe, spec = self.recipe, self.recipe.theory
@@ -266,7 +293,9 @@ class Order(Sampling):
         )
         return self.do(stage)
 
-    def report(self, selection: Selection | None, optimum: Optimum | None, command: str) -> None:
+    def report(
+        self, selection: Selection | None, certificate: Certificate | None, optimum: Optimum | None, command: str
+    ) -> None:
         """Write the report and the chosen model."""
         if not self.prompts:
             return
@@ -285,13 +314,14 @@ class Order(Sampling):
             kl=self.kl,
             measures=self.measures,
             selection=selection,
+            certificate=certificate,
             optimum=optimum,
             found=self.found,
             paths=self.paths,
         )
         self.do(report)
         if selection is not None:
-            self.do(Chosen(selection, report, self.models))
+            self.do(Chosen(selection, certificate, report, self.models))
 
 
 def _world(spec: Any, world: Any) -> Any:

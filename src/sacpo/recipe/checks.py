@@ -149,10 +149,10 @@ def _check_selection(recipe: Recipe) -> None:
             )
         if criterion is not None:
             known("judge", criterion, recipe.evaluate.judges, f"{where}.criterion")
-        _check_measured(recipe, where, metric, criterion, prompts)
+        check_measured(recipe, where, metric, criterion, prompts)
 
 
-def _check_measured(recipe: Recipe, where: str, metric: str, criterion: str | None, prompts: str) -> None:
+def check_measured(recipe: Recipe, where: str, metric: str, criterion: str | None, prompts: str) -> None:
     """Refuse a bound or an objective on what nothing in the recipe measures: no model could ever meet it."""
     judges, needs = recipe.evaluate.judges, METRICS[metric].needs
     if METRICS[metric].by_criterion and criterion is not None:

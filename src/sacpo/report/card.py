@@ -63,9 +63,13 @@ def _what(results: Results, model: str) -> str:
     selection = results.selection
     bounds = " and ".join(bound_words(constraint) for constraint in selection.constraints) if selection else ""
     text = f"A model of the run {_code(results.name)}: {_line(made_by(results, model))}."
-    if selection is not None and selection.chosen == model:
+    certificate = results.certificate
+    if selection is not None and certificate is not None and certificate.certified == model:
+        text += f" {_line(certificate.sentence)} The certificate is `certificate.json` of the run."
+    elif selection is not None and selection.chosen == model:
         under = f" among those with {bounds} on tuning prompts" if bounds else ""
         text += f" It was chosen for its {label(selection.objective.key)}{under}, of {len(selection.models)} models."
+        text += f" {_line(certificate.sentence)}" if certificate is not None else ""
     elif selection is not None and model in selection.models and bounds:
         kept = "meets" if selection.models[model].feasible else "does not meet"
         text += f" It is not the model that the run chose; on tuning prompts it {kept} the run's bounds ({bounds})."

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import PathSearch
 from sacpo.report.searches import Search
@@ -234,6 +235,7 @@ class Results(Part):
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
     plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
     selection: Selection | None = None
+    certificate: Certificate | None = None
     theory: Theory | None = None
     paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
@@ -298,6 +300,8 @@ def _check_names(results: Results) -> None:
         chosen = [name for name in (results.selection.chosen, results.selection.nearest) if name is not None]
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
+    if results.certificate is not None:
+        places += [("certificate", [*results.certificate.all_certified, *results.certificate.not_tested])]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
     for merge, path in results.paths.items():

@@ -14,6 +14,7 @@ from sacpo.data.records import Answer, Verdict
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
@@ -32,6 +33,8 @@ from sacpo.system.runs import finished_size, versions
 from sacpo.theory.regret import regret
 
 RESULTS = "results.json"
+CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "look")
+"""What the report takes of a certificate, beside the tests."""
 HARMLESS = ("safe", "compliance", "full_compliance")
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
 READ = ("records", "kept", "truncated", "longest")
@@ -54,6 +57,7 @@ class Report(Stage[dict[str, Any]]):
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
         selection: The choice; None: nothing is chosen.
+        certificate: What is certified of it; None: nothing was to be certified.
         optimum: The theory; None: there is none.
         found: The searches for strengths, by step.
         paths: Searches for q, by merge.
@@ -72,6 +76,7 @@ class Report(Stage[dict[str, Any]]):
     kl: Mapping[str, Mapping[str, KlSamples]]
     measures: Mapping[str, Measures]
     selection: Selection | None
+    certificate: Certificate | None
     optimum: Optimum | None
     found: Mapping[str, Found]
     paths: Mapping[str, FoundPath]
@@ -114,9 +119,9 @@ class Report(Stage[dict[str, Any]]):
             "models": {name: self._model(name, accuracies, tools) for name in self._nodes},
             "prompts": {stage.source.name: report_of(tools.at(stage)) for stage in self.prompts},
             "measures": {name: tools.read(stage) for name, stage in self.measures.items()},
-            "reliability": {stage.source.name: self._reliability(stage.source.name, tools) for stage in self.prompts},
+            "reliability": {name: self._reliability(name, tools) for name in self._opened},
             "plan": {name: self._search(tools.read(stage), tools) for name, stage in self.found.items()},
-            "selection": tools.read(self.selection) if self.selection is not None else None,
+            **self._choice(tools),
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
             "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
         }
@@ -132,6 +137,24 @@ class Report(Stage[dict[str, Any]]):
         if len(own) < len(names) or None in own.values():
             return found
         return found | {"regret": regret(tools.read(self.optimum)["curve"], beta=theory.beta, **own)}
+
+    @property
+    def _opened(self) -> list[str]:
+        """The prompt sets that every model answered."""
+        return [*next(iter(self.answers.values()), {})]
+
+    def _choice(self, tools: Tools) -> dict[str, Any]:
+        """Return the choice, which is the certified model where there is one, and the certificate."""
+        selection = None if self.selection is None else tools.read(self.selection)
+        if selection is None or self.certificate is None:
+            return {"selection": selection, "certificate": None}
+        found = tools.read(self.certificate)
+        chosen = found["certified"] or selection["chosen"]
+        certificate = {name: found[name] for name in CERTIFIED} | found["tests"]
+        return {
+            "selection": {**selection, "chosen": chosen},
+            "certificate": {**certificate, "point_choice": selection["chosen"], "sha256": found.get("sha256")},
+        }
 
     def _disk(self, tools: Tools) -> dict[str, int]:
         """Return the bytes of the finished stages by what they hold; checkpoints and caches lie beside them."""

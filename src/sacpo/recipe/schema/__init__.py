@@ -13,11 +13,13 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
     evaluate            generation options, judges and the baseline
     constraints         bounds that the selected model must meet
     objective           what the selected model maximises under them
+    certify             the constraints, shown to hold on prompts that the choice has not seen
 """
 
 from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
 from sacpo.recipe.schema.evaluate import (
     SFT,
+    CertifySpec,
     ConstraintSpec,
     EvaluateSpec,
     GenerationSpec,
@@ -39,6 +41,7 @@ __all__ = [
     "SFT",
     "TRAINED",
     "BaseSpec",
+    "CertifySpec",
     "ConstraintSpec",
     "Data",
     "DataSpec",
