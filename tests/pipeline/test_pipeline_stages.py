@@ -295,7 +295,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    kinds = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *stages(data, learned))}
+    merges = ("merge.0.q=auto", "merge.1.fidelity=true")
+    kinds = {type(stage): stage for stage in (*stages(merges[0]), *stages(merges[1]), *stages(data, learned))}
     tried = kinds[Tried]
     assert isinstance(tried, Tried)
     kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, tried),))

@@ -14,6 +14,7 @@ from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.train import (
@@ -49,6 +50,8 @@ class Experiment:
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
         paths: Searches for q, by merge.
+        fidelity: How far merged models are from their targets, by model and prompt set.
+        end_samples: Samples of the models that are merged, which merges of the same models share.
     """
 
     recipe: Recipe
@@ -67,6 +70,8 @@ class Experiment:
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
     paths: dict[str, FoundPath] = field(default_factory=dict)
+    fidelity: dict[str, dict[str, MergeFidelity]] = field(default_factory=dict)
+    end_samples: list[EndSamples] = field(default_factory=list)
 
     # What follows from the recipe alone
 

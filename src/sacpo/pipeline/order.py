@@ -17,11 +17,12 @@ from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.experiment import Experiment, kl_sets_of
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import Outside
-from sacpo.pipeline.path import find_paths
+from sacpo.pipeline.path import find_paths, measure_fidelity
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.fidelity import merged_key
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.report import Report
@@ -132,9 +133,9 @@ class Order(Experiment):
         """Name the merged models, which are made where they are needed."""
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
-                first, later = (self.checkpoint(end) for end in node.models)
+                models = tuple(self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
-                self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
+                self.models[name] = Merge(node.spec.method, models, node.weights, node.spec.scale, origin)
 
     def _levels(self) -> Iterator[list[StepModel]]:
         """Give the steps whose references are trained, then those that start from them, and so on."""
@@ -241,20 +242,28 @@ class Order(Experiment):
         self.answers.setdefault(name, {})[prompts] = self.do(stage)
         if prompts not in kl_sets_of(self.recipe):
             return
-        node = self.nodes[name]
-        sample = KlSamples(
-            title=name,
-            model=self.models[name],
-            sft=self.sft,
-            reference=self.checkpoint(node.parent) if isinstance(node, StepModel) else None,
-            prompts=self.prompts[prompts],
-            n_prompts=evaluate.kl_prompts,
-            max_new_tokens=evaluate.generation.max_new_tokens,
-            batch_size=evaluate.generation.batch_size,
-            base=base,
-            seed=self.seed("kl", prompts),
-        )
-        self.kl.setdefault(name, {})[prompts] = self.do(sample)
+        sample = self.do(KlSamples(name, self.models[name], **self.kl_options(name, prompts)))
+        self.kl.setdefault(name, {})[prompts] = sample
+        measure_fidelity(self, name, prompts)
+
+    def kl_options(self, name: str, prompts: str) -> dict[str, Any]:
+        """Return how a model's own distribution is sampled on a prompt set, and what is scored."""
+        node, generation = self.nodes[name], self.recipe.evaluate.generation
+        others = {"sft": self.sft}
+        if isinstance(node, StepModel):
+            others["reference"] = self.checkpoint(node.parent)
+        if isinstance(node, MergedModel) and node.spec.fidelity:
+            others |= {merged_key(place): self.checkpoint(end) for place, end in enumerate(node.models)}
+        return {
+            "tokenizer": self.sft,
+            "others": others,
+            "prompts": self.prompts[prompts],
+            "n_prompts": self.recipe.evaluate.kl_prompts,
+            "max_new_tokens": generation.max_new_tokens,
+            "batch_size": generation.batch_size,
+            "base": self.recipe.base,
+            "seed": self.seed("kl", prompts),
+        }
 
     def judge_answers(self, name: str, prompts: str) -> None:
         """Judge a model's answers to a prompt set, beside the baseline's."""
@@ -317,6 +326,7 @@ class Order(Experiment):
             selection=selection,
             optimum=optimum,
             paths=self.paths,
+            fidelity=self.fidelity,
         )
         self.do(report)
         if selection is not None:

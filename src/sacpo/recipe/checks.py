@@ -14,7 +14,6 @@ from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ORACLES = ("helpfulness", "harmlessness", "over_refusal", "politeness", "brevity", "refusal")
-"""What the world can judge: all but refusals by a score."""
 ADVICE: dict[Given, str] = {
     "scores": "an oracle or a reward-model judge",
     "comparisons": "a judge that compares answers",

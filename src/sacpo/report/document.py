@@ -7,7 +7,7 @@ from typing import Any
 
 from sacpo.report import results
 from sacpo.report.part import Measured, Part
-from sacpo.report.paths import PathCheck, PathPoint, PathSearch
+from sacpo.report.paths import Fidelity, PathCheck, PathPoint, PathSearch
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -33,7 +33,7 @@ def results_document() -> str:
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, PathSearch, PathPoint,
-        PathCheck, Finding,
+        PathCheck, Fidelity, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 

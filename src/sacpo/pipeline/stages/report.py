@@ -15,6 +15,7 @@ from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
+from sacpo.pipeline.stages.fidelity import MergeFidelity
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
@@ -54,6 +55,7 @@ class Report(Stage[dict[str, Any]]):
         selection: The choice; None: nothing is chosen.
         optimum: The theory; None: there is none.
         paths: Searches for q, by merge.
+        fidelity: How far merged models are from their targets, by model and prompt set.
     """
 
     recipe: Recipe
@@ -71,6 +73,7 @@ class Report(Stage[dict[str, Any]]):
     selection: Selection | None
     optimum: Optimum | None
     paths: Mapping[str, FoundPath]
+    fidelity: Mapping[str, Mapping[str, MergeFidelity]]
 
     @property
     def name(self) -> str:
@@ -114,6 +117,10 @@ class Report(Stage[dict[str, Any]]):
             "selection": tools.read(self.selection) if self.selection is not None else None,
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
             "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
+            "fidelity": {
+                name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
+                for name, stages in self.fidelity.items()
+            },
         }
 
     def _disk(self, tools: Tools) -> dict[str, int]:
@@ -139,6 +146,7 @@ class Report(Stage[dict[str, Any]]):
                 "kind": "merge",
                 "parents": node.models,
                 "q": node.q,
+                "weights": node.weights,
                 "method": node.spec.method,
                 "line": node.line,
             }
