@@ -6,26 +6,50 @@ killed process left. What needs torch imports it when it is called: `select` and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
+from sacpo.audit import audit_preferences, audit_prompts
+from sacpo.bridges.convert import convert
+from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
-from sacpo.errors import RecipeError
-from sacpo.pipeline.outside import FileAnswers
+from sacpo.hub.push import push
+from sacpo.pipeline.collect.verb import collect
+from sacpo.pipeline.redteam import make_redteam
+from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
+from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
+from sacpo.theory.folders import plan_strength
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
 
-__all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["prompts_for", "request_of_run", "verify_certificate"]
+__all__ = [
+    "align",
+    "audit_preferences",
+    "audit_prompts",
+    "certify",
+    "collect",
+    "convert",
+    "export",
+    "generate",
+    "judge",
+    "make_redteam",
+    "merge",
+    "plan_strength",
+    "prompts_for",
+    "push",
+    "report",
+    "select",
+    "sft",
+    "theory_check",
+    "verify_certificate",
+]
 
 
 def sft(
@@ -297,49 +321,10 @@ def judge(
         RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
             there are kept; the same call goes on.
     """
-    if (kind == "llm") != (panel is not None) or (kind != "llm" and criterion is None):
-        raise RecipeError(
-            "kind 'llm' needs a panel, and other kinds need a criterion and take no panel",
-            where="panel" if criterion is not None else "criterion",
-            value=kind,
-            do="give panel={'model': NAME} for kind 'llm' only",
-        )
-    if panel is not None:
-        from sacpo.judging.llm.single import judge_by_llms, panel_of
+    from sacpo.pipeline.judge_single import judged
 
-        files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
-        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
-        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
-    from sacpo.judging.verdicts import MEASURES
-    from sacpo.pipeline import verbs
-
-    assert criterion is not None
-    scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
-    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
-    stage = verbs.judging(FileAnswers(answers, name, prompts), others, criterion, kind, model, base, **scoring)
-    folder = do_single("judge", stage, out, progress)
-    found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-    return found
-
-
-def report(
-    results: str | Path | Mapping[str, Any],
-    out: str | Path,
-    *,
-    answers: Sequence[Mapping[str, Any]] = (),
-    progress: Progress = QUIET,
-) -> Path:
-    """Write the report of results.json into a folder and return the page.
-
-    Args:
-        results: What a run measured, its results.json, or the folder of a finished run.
-        out: The folder: results.json, report.html and figures/.
-        answers: Prompts with all models' answers, for the page.
-        progress: Where to show it.
-
-    Raises:
-        DataError: The results are not of their schema.
-    """
-    from sacpo.pipeline.report_single import reporting
-
-    return do_single("report", reporting(results, answers), out, progress) / "report.html"
+    files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
+    scoring: dict[str, Any] = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
+    scoring |= {"max_length": max_length, "batch_size": batch_size}
+    asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
+    return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)

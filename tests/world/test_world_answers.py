@@ -11,7 +11,7 @@ from world_toys import foreign_step, prompt, task, world
 
 from sacpo.data.records import Kind, Prompt
 from sacpo.errors import DataError
-from sacpo.recipe.checks import ORACLES
+from sacpo.recipe.judge_checks import ORACLES
 from sacpo.world import Facts
 from sacpo.world.answers import MAX_STATEMENTS
 from sacpo.world.facts import SCORES, read_facts

@@ -16,7 +16,7 @@ from sacpo.recipe.safe import yaml_option
 
 PAIRS = "NAME=VALUE"
 GIVEN_BY_NAME = {"data", "out", "prompts"}
-"""Parameters without a default that are options of the command line; the others are its arguments."""
+"""Parameters by position that are options of the command line; the others without a default are its arguments."""
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,21 @@ class Call:
         function: The function.
         options: What it is given.
         as_json: Whether the result is shown as JSON.
-        quiet: Whether no progress is shown.
+        quiet: Whether no progress is shown; None: the function tells none.
     """
 
     function: Callable[..., Any]
     options: Mapping[str, Any]
     as_json: bool
-    quiet: bool
+    quiet: bool | None
 
     def __call__(self, **changed: Any) -> Any:
         """Do it, with options changed."""
+        options = {**self.options, **changed}
+        if self.quiet is None:
+            return self.function(**options)
         with shown(self.as_json, self.quiet) as progress:
-            return self.function(**{**self.options, **changed}, progress=progress)
+            return self.function(**options, progress=progress)
 
     def say(self, **found: Any) -> None:
         """Print what was written, by name."""
@@ -56,16 +59,13 @@ def command(
     """Return a decorator that makes a command of `verb(call, ...)`; its own options stand before those of the api.
 
     Args:
-        function: A function of the api that takes `progress`.
+        function: A function of the api.
         names: Options that the command line calls otherwise than `--the-parameter`.
         hidden: Parameters that the command line does not give.
     """
     hints, helps = get_type_hints(function), explained(function)
-    taken = {
-        name: parameter
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name not in {"progress", *hidden}
-    }
+    every = inspect.signature(function).parameters
+    taken = {name: parameter for name, parameter in every.items() if name not in {"progress", *hidden}}
     flags = {name: _flag(name, parameter.default) for name, parameter in taken.items()} | dict(names or {})
 
     def decorate(verb: Callable[..., None]) -> Callable[..., None]:
@@ -73,13 +73,14 @@ def command(
         own = [_parameter(one.name, one.annotation, one.default) for one in [*signature.parameters.values()][1:]]
 
         def made(**given: Any) -> None:
-            switches = given.pop("as_json"), given.pop("quiet")
+            switches = given.pop("as_json"), given.pop("quiet", None)
             extra = {one.name: given.pop(one.name) for one in own}
             options = {name: _read(hints[name], value, flags[name]) for name, value in given.items()}
             verb(Call(function, options, *switches), **extra)
 
         of_api = [_option(taken[name], hints[name], helps[name], flags[name]) for name in taken]
-        switches = [_parameter(name, kind, False) for name, kind in (("quiet", Quiet), ("as_json", Json))]
+        shared = {"quiet": Quiet, "as_json": Json} if "progress" in every else {"as_json": Json}
+        switches = [_parameter(name, kind, False) for name, kind in shared.items()]
         made.__signature__ = inspect.Signature([*of_api, *own, *switches])  # type: ignore[attr-defined]
         made.__annotations__ = {}
         made.__name__, made.__doc__ = verb.__name__, verb.__doc__
@@ -111,13 +112,14 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> in
     elif Mapping in kinds and str not in kinds:
         kind, metavar = list[str], PAIRS
     elif Sequence in kinds:
-        kind = list[float if float in kinds else str]  # type: ignore[misc]
+        kind = list[float] if float in kinds else list[str]
     else:
         kind = next((one for one in (bool, int, float) if one in kinds and str not in kinds), str)
     more: dict[str, Any] = {"help": said.removesuffix(".") + "; repeatable." if get_origin(kind) is list else said}
     if metavar is not None:
         more["metavar"] = metavar
-    if needed and parameter.name not in GIVEN_BY_NAME and get_origin(kind) is not list:
+    by_place = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and parameter.name not in GIVEN_BY_NAME
+    if needed and by_place:
         return _parameter(parameter.name, Annotated[kind, typer.Argument(**more, show_default=False)])
     optional = parameter.default is None
     info = typer.Option(flag, **more, show_default=not needed)

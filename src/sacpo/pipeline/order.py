@@ -1,6 +1,7 @@
 """From a recipe to its stages: the only file that knows their order.
 
-    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> theory -> report -> the model
+    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> certificate -> theory ->
+    report -> the chosen model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -9,28 +10,28 @@ the same program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
-from sacpo.pipeline.experiment import Experiment, kl_sets_of
-from sacpo.pipeline.judges import CriterionJudge, options_of
+from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.path import find_paths, measure_fidelity
 from sacpo.pipeline.runner import Do
+from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import merged_key
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
-from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import (
     Align,
     Base,
     FineTune,
+    FromGguf,
     Heldout,
     TrainJudge,
     names_of,
@@ -38,8 +39,9 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.recipe.models import MergedModel, StepModel
-from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, SampledSpec
+from sacpo.pipeline.strength import find_strength
+from sacpo.recipe.models import MergedModel, Node, StepModel
+from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
 def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> None:
@@ -53,6 +55,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     """
     run = Order(recipe, do, outside)
     run.read_data()
+    run.check_certification()
     run.make_base()
     run.train_judges()
     run.train_steps()
@@ -60,11 +63,12 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.score_heldout()
     run.paths = find_paths(run)
     run.evaluate()
-    selection, optimum = run.select(), run.find_optimum()
-    run.report(selection, optimum, command)
+    selection = run.select()
+    certificate = run.certify(selection)
+    run.report(selection, certificate, run.find_optimum(), command)
 
 
-class Order(Experiment):
+class Order(Sampling):
     """The program: every method does a part of the recipe, on what was done before it."""
 
     # Data and models
@@ -84,10 +88,20 @@ class Order(Experiment):
             stages = (*self.data.values(),), (*self.prompts.values(),)
             self.overlap = do(Overlap(*stages, recipe.allow_shared_prompts))
 
+    def check_certification(self) -> None:
+        """See that the certification prompts are enough, before anything is trained."""
+        spec = self.recipe.certify
+        if spec is None or (wanted := self.wanted) is None:
+            return
+        tuning = tuple(stage for stage in self.prompts.values() if stage.spec.role == "tuning")
+        self.sealed = self.do(CertificationPrompts(wanted, self.prompts[spec.prompts], tuning, (*self.data.values(),)))
+
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
         recipe, base, do = self.recipe, self.recipe.base, self.do
-        if base.model is not None:
+        if base.gguf:
+            model = Checkpoint(do(FromGguf(self.outside.file(str(base.model)), base.dtype)))
+        elif base.model is not None:
             model = self.outside.model(base.model, base.revision)
         else:
             built = base.tokenizer
@@ -111,7 +125,7 @@ class Order(Experiment):
                 title=f"judge of {criterion}",
                 model=self.sft,
                 base=self.recipe.base,
-                records=tuple(self.data[name] for name in names_of(spec.dataset)),
+                records=self.judged_pairs(criterion, spec.dataset),
                 training=self.training(spec.training),
                 seed=self.seed("judge", criterion),
                 criterion=criterion,
@@ -121,13 +135,14 @@ class Order(Experiment):
         self.do.all([*self.judge_models.values()])
 
     def train_steps(self) -> None:
-        """Train every step at every strength, those whose references are there at the same time."""
-        for level in self._levels():
-            stages = [self._step(node) for node in level]
-            self.do.all(stages)
-            for stage in stages:
-                self.trained[stage.title] = stage
-                self.models[stage.title] = Checkpoint(stage)
+        """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
+        while left := [node for node in self.nodes.values() if self._waits(node)]:
+            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            given = [node.name for node in ready if node.beta is not None]
+            if given:
+                self.train(given)
+            else:
+                self.found[ready[0].step.name] = find_strength(self, ready[0])
 
     def name_merges(self) -> None:
         """Name the merged models, which are made where they are needed."""
@@ -137,21 +152,27 @@ class Order(Experiment):
                 origin = self.sft if node.spec.method == "task-vectors" else None
                 self.models[name] = Merge(node.spec.method, models, node.weights, node.spec.scale, origin)
 
-    def _levels(self) -> Iterator[list[StepModel]]:
-        """Give the steps whose references are trained, then those that start from them, and so on."""
-        left = [node for node in self.nodes.values() if isinstance(node, StepModel)]
-        while left:
-            level = [node for node in left if node.parent in self.models]
-            yield level
-            left = [node for node in left if node not in level]
+    def _waits(self, node: Node) -> bool:
+        return isinstance(node, StepModel) and node.name not in self.models
+
+    def train(self, names: Sequence[str]) -> None:
+        """Train steps whose references are trained, at their strengths."""
+        stages = [self._step(node) for name in names if isinstance(node := self.nodes[name], StepModel)]
+        self.do.all(stages)
+        for stage in stages:
+            self.trained[stage.title] = stage
+            self.models[stage.title] = Checkpoint(stage)
 
     def _step(self, node: StepModel) -> Align:
         """Return a step's training; its pairs are sampled where it samples any."""
         dataset = node.step.dataset
         if isinstance(dataset, SampledSpec):
-            records: tuple[Any, ...] = (self._sample(node, dataset),)
+            records: tuple[Any, ...] = (self.sample(node.name, node.step.name, dataset, node.parent),)
+        elif node.step.resample is not None:
+            records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
+        assert node.beta is not None
         return Align(
             title=node.name,
             model=self.checkpoint(node.parent),
@@ -161,27 +182,6 @@ class Order(Experiment):
             seed=self.seed("align", node.step.name),
             step=step_options(node.step, node.beta),
         )
-
-    def _sample(self, node: StepModel, spec: SampledSpec) -> Pairs:
-        """Return a step's sampled pairs; steps that sample the same pairs share them."""
-        names = {"sft": SFT, "reference": node.parent}
-        used = [role for role, share in spec.sample_from.items() if share]
-        sampled = f"pairs of {spec.words}"
-        stage = Pairs(
-            title=node.step.name if [names[role] for role in used] == [SFT] else f"{node.parent}+{node.step.name}",
-            spec=spec,
-            judges=tuple(self.judge(criterion) for criterion in spec.weights),
-            prompts=self.data[spec.prompts],
-            models={role: (names[role], self.checkpoint(names[role])) for role in used},
-            tokenizer=self.sft,
-            base=self.recipe.base,
-            sampled=sampled,
-            seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
-        )
-        own = replace(stage, title="").key
-        same = [other for other in self.pairs.values() if replace(other, title="").key == own]
-        self.pairs[node.name] = same[0] if same else self.do(stage)
-        return self.pairs[node.name]
 
     def score_heldout(self) -> None:
         """Score the held-out pairs under every trained model."""
@@ -196,50 +196,21 @@ class Order(Experiment):
 
     # Evaluation
 
-    def judge(self, criterion: str) -> CriterionJudge:
-        """Return a criterion's judge."""
-        spec = self.recipe.evaluate.judges[criterion]
-        return CriterionJudge(
-            criterion=criterion,
-            counted=options_of(spec),
-            base=self.recipe.base,
-            model=self._judge_model(criterion, spec),
-            world=self.recipe.world if spec.kind == "oracle" else None,
-            rubric=self.rubrics.get(criterion),
-            spec=spec,
-        )
-
-    def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
-        if criterion in self.judge_models:
-            return Checkpoint(self.judge_models[criterion])
-        return None if spec.model is None else self.outside.model(spec.model, spec.revision)
-
     def evaluate(self) -> None:
         """Let every model answer every prompt set, judge the answers, and measure."""
         for name in self.evaluated:
-            for prompts in self.prompts:
+            for prompts in self.opened:
                 self.answer(name, prompts)
         for name in self.evaluated:
-            for prompts in self.prompts:
+            for prompts in self.opened:
                 self.judge_answers(name, prompts)
-            if self.prompts:
+            if self.opened:
                 kl = self.kl.get(name, {})
                 self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
 
     def answer(self, name: str, prompts: str) -> None:
         """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
-        evaluate, base = self.recipe.evaluate, self.recipe.base
-        stage = Answers(
-            title=name,
-            model=self.models[name],
-            tokenizer=self.sft,
-            prompts=self.prompts[prompts],
-            set_name=prompts,
-            generation=evaluate.generation,
-            base=base,
-            seed=self.seed("generate", prompts),
-        )
-        self.answers.setdefault(name, {})[prompts] = self.do(stage)
+        self.answers.setdefault(name, {})[prompts] = self.do(self.answering(name, prompts))
         if prompts not in kl_sets_of(self.recipe):
             return
         sample = self.do(KlSamples(name, self.models[name], **self.kl_options(name, prompts)))
@@ -284,6 +255,31 @@ class Order(Experiment):
         roles = {name: spec.role for name, spec in recipe.prompts.items()}
         return self.do(Selection((*self.measures.values(),), recipe.constraints, recipe.objective, roles))
 
+    def certify(self, selection: Selection | None) -> Certificate | None:
+        """Write down the plan, then test candidates on unseen prompts until the first that fails."""
+        if self.sealed is None or selection is None:
+            return None
+        wanted, answers, verdicts = self.sealed.wanted, {}, {}
+        seen = dict.fromkeys([*(bound.prompts for bound in wanted.constraints), wanted.objective.prompts])
+        tuning = {name: tuple(self.verdicts[name][prompts] for prompts in seen) for name in self.evaluated}
+        plan = CertificatePlan(wanted, self.sealed, selection, tuning, {name: self.models[name] for name in tuning})
+        with self.do.following("the likeliest candidates answer the certification prompts until one fails; the report"):
+            planned = self.do.read(plan)
+            for name in planned.names:
+                answers[name] = self.do(self.answering(name, wanted.spec.prompts))
+                verdicts[name] = self._judge_sealed(name, answers[name], wanted)
+                if planned.fails(wanted.terms(), name, self.do.read(verdicts[name])):
+                    break
+        return self.do(Certificate(plan, answers, verdicts))
+
+    def _judge_sealed(self, name: str, answers: Answers, wanted: Certified) -> Verdicts:
+        """Return verdicts of the judges that bounds need; beside the baseline's answers where a bound compares."""
+        evaluate, prompts = self.recipe.evaluate, wanted.spec.prompts
+        compared = any(bound.metric == "win_rate" for bound in wanted.constraints)
+        baseline = self.do(self.answering(evaluate.baseline, prompts)) if compared else None
+        judges = tuple(self.judge(criterion) for criterion in wanted.judges(evaluate.judges))
+        return Verdicts(f"{name}/{prompts}", answers, baseline, judges)
+
     def find_optimum(self) -> Optimum | None:
         """Estimate the optimum and the models' distances from it."""
         recipe, spec = self.recipe, self.recipe.theory
@@ -305,7 +301,9 @@ class Order(Experiment):
         )
         return self.do(stage)
 
-    def report(self, selection: Selection | None, optimum: Optimum | None, command: str) -> None:
+    def report(
+        self, selection: Selection | None, certificate: Certificate | None, optimum: Optimum | None, command: str
+    ) -> None:
         """Write the report and the chosen model."""
         if not self.prompts:
             return
@@ -324,13 +322,15 @@ class Order(Experiment):
             kl=self.kl,
             measures=self.measures,
             selection=selection,
+            certificate=certificate,
             optimum=optimum,
+            found=self.found,
             paths=self.paths,
             fidelity=self.fidelity,
         )
         self.do(report)
         if selection is not None:
-            self.do(Chosen(selection, report, self.models))
+            self.do(Chosen(selection, certificate, report, self.models))
 
 
 def _world(spec: Any, world: Any) -> Any:

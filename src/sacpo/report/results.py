@@ -13,8 +13,10 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
+from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
 
@@ -234,7 +236,9 @@ class Results(Part):
     prompts: dict[str, PromptSet] = Field({})
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
+    plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
     selection: Selection | None = None
+    certificate: Certificate | None = None
     theory: Theory | None = None
     paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
     fidelity: dict[str, dict[str, Fidelity]] = Field(
@@ -301,6 +305,9 @@ def _check_names(results: Results) -> None:
     if results.selection is not None:
         chosen = [name for name in (results.selection.chosen, results.selection.nearest) if name is not None]
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
+    if results.certificate is not None:
+        places += [("certificate", [*results.certificate.all_certified, *results.certificate.not_tested])]
+    places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
     places += [("fidelity", [*results.fidelity])]

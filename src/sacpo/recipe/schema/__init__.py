@@ -13,11 +13,13 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
     evaluate            generation options, judges and the baseline
     constraints         bounds that the selected model must meet
     objective           what the selected model maximises under them
+    certify             the constraints, shown to hold on prompts that the choice has not seen
 """
 
 from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
 from sacpo.recipe.schema.evaluate import (
     SFT,
+    CertifySpec,
     ConstraintSpec,
     EvaluateSpec,
     GenerationSpec,
@@ -29,7 +31,7 @@ from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, Judg
 from sacpo.recipe.schema.merges import FIDELITY_SAMPLES, MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import SampledSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "SFT",
     "TRAINED",
     "BaseSpec",
+    "CertifySpec",
     "ConstraintSpec",
     "Data",
     "DataSpec",
@@ -58,6 +61,7 @@ __all__ = [
     "Recipe",
     "ReportSpec",
     "SampledSpec",
+    "SearchSpec",
     "SftSpec",
     "SourceSpec",
     "StepSpec",

@@ -60,6 +60,24 @@ class SampledSpec(Section):
         return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in self.weights.items())
 
 
+class SearchSpec(Section):
+    """How the strength of a step with `beta: auto` is found; see docs/plan.md."""
+
+    trainings: int = Field(3, ge=1, le=9, description="at most so many strengths are trained")
+    start: Positive | None = Field(None, description="the first strength; predicted from samples by default")
+    samples: int = Field(
+        16, ge=2, le=MANY, description="answers to each tuning prompt that the prediction is made from"
+    )
+    score: Literal["auto", "judge", "head", "labels"] = Field(
+        "auto",
+        description="what scores samples: the step's judges; a head learned from its own pairs; labels, which only "
+        "order answers; auto: the first of them that there is",
+    )
+    unit: Literal["cluster", "prompt"] = Field(
+        "cluster", description="what was drawn independently: clusters of prompts, or every prompt by itself"
+    )
+
+
 class StepStart(Section):
     """What a step trains, on what, from where and how strongly."""
 
@@ -67,7 +85,7 @@ class StepStart(Section):
     criterion: Name
     algorithm: AlgorithmName = Field("dpo", description=algorithms_and_records())
     dataset: str | Names | SampledSpec
-    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
+    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Literal["auto"]
     from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
 
 
@@ -75,7 +93,9 @@ class StepSpec(AlgorithmOptions, StepStart):
     """One alignment step: its reference is the model it starts from.
 
     `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
-    stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`.
+    stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`. `auto` lets the run find the
+    largest strength whose model meets the constraints of the step's criterion on tuning prompts; elsewhere the step's
+    name then stands for the model that was kept.
     """
 
     max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
@@ -83,15 +103,29 @@ class StepSpec(AlgorithmOptions, StepStart):
     layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
+    search: SearchSpec | None = Field(None, description="beta: auto only: how the strength is found")
 
     @model_validator(mode="after")
     def _own_options(self) -> StepSpec:
         self.refuse_options_of_others(self.algorithm)
+        if self.beta != "auto":
+            self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
+        if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
+            raise ValueError("RWR resamples answers, not pairs: name a data source, and give 'resample'")
         return self
+
+    def aims(self, beta: float) -> tuple[tuple[str, float], ...]:
+        """Return criterion and strength of all that a step at one strength is for: of joint scores several."""
+        scored = self.resample or (self.dataset if isinstance(self.dataset, SampledSpec) else None)
+        if scored is None or isinstance(scored.judge, str):
+            return ((self.criterion, beta),)
+        return tuple((criterion, beta / weight) for criterion, weight in scored.weights.items())
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """Every strength of the sweep, in the recipe's order."""
+        """Every strength of the sweep, in the recipe's order; none where the run finds it."""
+        if self.beta == "auto":
+            return ()
         return self.beta if isinstance(self.beta, tuple) else (self.beta,)
 
     @property
