@@ -9,11 +9,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from tiny_run import Death, Process, artefacts, results, stage, states
 
-AUTO = {"name": "P", "models": ["sft", "H"], "q": "auto", "search": {"evaluations": 3, "tolerance": 0.1}}
+AUTO = {
+    "name": "P",
+    "models": ["sft", "H"],
+    "q": "auto",
+    "search": {"evaluations": 3, "tolerance": 0.1},
+    "fidelity": True,
+}
+OTHERS = [
+    {"name": "D", "method": "token-level", "models": ["sft", "H"], "q": 0.5, "fidelity": True},
+    {"name": "T", "models": ["sft", "H", "K"], "weights": [[0.5, 0.3, 0.2]], "fidelity": True},
+]
 BOUNDS = [
     {"metric": "mean_score", "criterion": "harmlessness", "prompts": "tuning", "at_least": 0.1},
     {"metric": "mean_tokens", "prompts": "tuning", "at_most": 15.0},
@@ -25,7 +36,7 @@ def write(folder: Path, merges: list[dict[str, Any]], bounds: list[dict[str, Any
     """Write a recipe of the tiny run's name, so that its trainings are there already."""
     recipe = yaml.safe_load((folder / "tiny.yaml").read_text())
     recipe |= {"merge": merges, "constraints": bounds}
-    recipe["evaluate"]["models"] = ["sft"]
+    recipe["evaluate"]["models"] = ["sft", "H", "K", "D", "T@0.5-0.3-0.2"] if len(merges) > 1 else ["sft"]
     (folder / "auto.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
 
 
@@ -33,7 +44,7 @@ def write(folder: Path, merges: list[dict[str, Any]], bounds: list[dict[str, Any
 def found(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("auto") / "work"
     shutil.copytree(finished, folder, symlinks=True)
-    write(folder, [AUTO], BOUNDS)
+    write(folder, [AUTO, *OTHERS], BOUNDS)
     planned = json.loads(Process(folder, *LINE, "--dry-run").wait())
     assert planned["later"] == [
         "then, by what path/tried/P/sft finds: up to 3 q of P are measured, then everything behind it"
@@ -76,10 +87,38 @@ def test_what_was_tried_is_a_model_of_the_run(found: Path) -> None:
     data = json.loads(results(found))
     tried = [point["q"] for point in data["paths"]["P"]["tried"][1:-1]]
     assert data["recipe"]["merge"][0]["q"] == tried
-    assert [*data["models"]][-3:] == [f"P@q{q:g}" for q in tried]
-    assert {"sft", "H", *(f"P@q{q:g}" for q in tried)} == {*data["measures"]} == {*data["selection"]["models"]}
+    names = {"sft", "H", "K", *(f"P@q{q:g}" for q in tried), "D", "T@0.5-0.3-0.2"}
+    assert [*data["models"]][-5:] == [*(f"P@q{q:g}" for q in tried), "D", "T@0.5-0.3-0.2"]
+    assert names == {*data["measures"]} == {*data["selection"]["models"]}
     assert yaml.safe_load((found / "runs" / "tiny" / "recipe.yaml").read_text())["merge"][0]["q"] == "auto"
     assert "the search for q on tuning prompts" in (stage(found, "report") / "report.html").read_text()
+
+
+def test_fidelity_follows_from_the_stages_samples(found: Path) -> None:
+    """By hand: KL = mean(sum w_k ratio_k) + mean log Z, with Z the mean over all samples of the models, alike."""
+    data = json.loads(results(found))
+    measured = {name for name in data["measures"] if name not in ("sft", "H", "K")}
+    assert {*data["fidelity"]} == measured
+    banks = {"P": ["D/sft", "D/H"], "D": ["D/sft", "D/H"], "T": ["T/sft", "T/H", "T/K"]}
+    for name in measured:
+        info, figure = data["models"][name], data["fidelity"][name]["report"]
+        w = np.array(info["weights"])
+        keys = [f"merged/{k}" for k in range(len(w))]
+        own = rows_of(found, name, keys)
+        logps = -np.stack([rows_of(found, f"merged/{bank}", keys) for bank in banks[info["line"]]])  # model, row, model
+        v = np.exp(logps @ w) / np.exp(logps).mean(axis=2)
+        log_z = np.log(v.reshape(len(w), len(own), 16).mean(axis=(0, 2)))
+        assert figure["kl"]["value"] == pytest.approx(float((own @ w + log_z).mean()), abs=1e-9)
+        assert (figure["kl"]["n"], figure["samples"]) == (12, 16 * len(w))
+        assert figure["alarm"] > 0
+    ends = sorted(path.parent.name for path in (stage(found, "kl") / "merged").glob("*/*/report"))
+    assert ends == ["H", "H", "K", "sft", "sft"], "P and D share the samples of their models"
+    assert "sequence-level mixture" in (stage(found, "report") / "report.html").read_text()
+
+
+def rows_of(folder: Path, name: str, keys: list[str]) -> np.ndarray:
+    lines = (stage(folder, f"kl/{name}/report") / "samples.jsonl").read_text().splitlines()
+    return np.array([[json.loads(line)[key] for key in keys] for line in lines])
 
 
 @pytest.mark.parametrize(
@@ -87,7 +126,7 @@ def test_what_was_tried_is_a_model_of_the_run(found: Path) -> None:
 )
 def test_a_killed_search_goes_on_to_the_same_result(target: str, found: Path, again: Callable[..., Path]) -> None:
     folder = again()
-    write(folder, [AUTO], BOUNDS)
+    write(folder, [AUTO, *OTHERS], BOUNDS)
     Process(folder, *LINE, death=Death(target, 3 if "next_q" not in target else 2)).wait(-signal.SIGKILL)
     ended = states(Process(folder, *LINE).wait())
     assert "path/found/P" in ended["done"]

@@ -320,7 +320,10 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
-    kinds: dict[Any, Any] = {type(stage): stage for stage in (*stages("merge.0.q=auto"), *sampled, *searched())}
+    kinds: dict[Any, Any] = {
+        type(stage): stage
+        for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *sampled, *searched())
+    }
     kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
     tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
     kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)

@@ -79,6 +79,8 @@ def test_a_path_that_is_not_monotone_is_told_and_what_is_found_meets() -> None:
     wiggling = [Point(0.0, (0.5,)), Point(0.5, (0.7,)), Point(1.0, (-0.1,))]
     assert not steady(wiggling)
     assert bracket([*wiggling]) == (0.5, 1.0)
+    noisy = [Point(point.q, point.excess, (0.3,)) for point in wiggling]
+    assert steady(noisy), "a rise within the margin of an estimate is no rise"
 
 
 @pytest.mark.parametrize("same", [0.1, -0.1, 0.0])

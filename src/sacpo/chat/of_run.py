@@ -151,10 +151,10 @@ class _Run:
         return ends, self._merge(ends, method or spec.method, start, spec.scale), start
 
     def _merge(self, ends: tuple[str, str], method: Method, q: float, scale: float = 1.0) -> Merge:
-        first, later = self.checkpoint(ends[0]), self.checkpoint(ends[1])
+        models, row = tuple(map(self.checkpoint, ends)), (1.0 - q, q)
         if method != "task-vectors":
-            return Merge(method, first, later, q)
-        return Merge(method, first, later, q, scale, self.checkpoint(SFT))
+            return Merge(method, models, row)
+        return Merge(method, models, row, scale, self.checkpoint(SFT))
 
     def _chosen(self) -> str:
         selection = self.results.selection

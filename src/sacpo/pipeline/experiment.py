@@ -17,6 +17,7 @@ from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
@@ -52,6 +53,8 @@ class Experiment:
         measures: By model.
         found: Searches for strengths, by step.
         paths: Searches for q, by merge.
+        fidelity: How far merged models are from their targets, by model and prompt set.
+        end_samples: Samples of the models that are merged, which merges of the same models share.
     """
 
     recipe: Recipe
@@ -74,6 +77,8 @@ class Experiment:
     measures: dict[str, Measures] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
     paths: dict[str, FoundPath] = field(default_factory=dict)
+    fidelity: dict[str, dict[str, MergeFidelity]] = field(default_factory=dict)
+    end_samples: list[EndSamples] = field(default_factory=list)
 
     # What follows from the recipe alone
 

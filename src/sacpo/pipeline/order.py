@@ -16,13 +16,14 @@ from typing import Any
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
-from sacpo.pipeline.path import find_paths
+from sacpo.pipeline.path import find_paths, measure_fidelity
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified, Labels
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.fidelity import merged_key
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
@@ -147,9 +148,9 @@ class Order(Sampling):
         """Name the merged models, which are made where they are needed."""
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
-                first, later = (self.checkpoint(end) for end in node.models)
+                models = tuple(self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
-                self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
+                self.models[name] = Merge(node.spec.method, models, node.weights, node.spec.scale, origin)
 
     def _waits(self, node: Node) -> bool:
         return isinstance(node, StepModel) and node.name not in self.models
@@ -209,24 +210,31 @@ class Order(Sampling):
 
     def answer(self, name: str, prompts: str) -> None:
         """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
-        evaluate, base = self.recipe.evaluate, self.recipe.base
         self.answers.setdefault(name, {})[prompts] = self.do(self.answering(name, prompts))
         if prompts not in kl_sets_of(self.recipe):
             return
-        node = self.nodes[name]
-        sample = KlSamples(
-            title=name,
-            model=self.models[name],
-            sft=self.sft,
-            reference=self.checkpoint(node.parent) if isinstance(node, StepModel) else None,
-            prompts=self.prompts[prompts],
-            n_prompts=evaluate.kl_prompts,
-            max_new_tokens=evaluate.generation.max_new_tokens,
-            batch_size=evaluate.generation.batch_size,
-            base=base,
-            seed=self.seed("kl", prompts),
-        )
-        self.kl.setdefault(name, {})[prompts] = self.do(sample)
+        sample = self.do(KlSamples(name, self.models[name], **self.kl_options(name, prompts)))
+        self.kl.setdefault(name, {})[prompts] = sample
+        measure_fidelity(self, name, prompts)
+
+    def kl_options(self, name: str, prompts: str) -> dict[str, Any]:
+        """Return how a model's own distribution is sampled on a prompt set, and what is scored."""
+        node, generation = self.nodes[name], self.recipe.evaluate.generation
+        others = {"sft": self.sft}
+        if isinstance(node, StepModel):
+            others["reference"] = self.checkpoint(node.parent)
+        if isinstance(node, MergedModel) and node.spec.fidelity:
+            others |= {merged_key(place): self.checkpoint(end) for place, end in enumerate(node.models)}
+        return {
+            "tokenizer": self.sft,
+            "others": others,
+            "prompts": self.prompts[prompts],
+            "n_prompts": self.recipe.evaluate.kl_prompts,
+            "max_new_tokens": generation.max_new_tokens,
+            "batch_size": generation.batch_size,
+            "base": self.recipe.base,
+            "seed": self.seed("kl", prompts),
+        }
 
     def judge_answers(self, name: str, prompts: str) -> None:
         """Judge a model's answers to a prompt set, beside the baseline's."""
@@ -330,6 +338,7 @@ class Order(Sampling):
             optimum=optimum,
             found=self.found,
             paths=self.paths,
+            fidelity=self.fidelity,
         )
         self.do(report)
         if selection is not None:

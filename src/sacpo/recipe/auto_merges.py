@@ -17,7 +17,8 @@ def auto_merges(recipe: Recipe) -> list[int]:
 def ends_of(recipe: Recipe, index: int) -> tuple[str, str]:
     """Return the names of the two models that a merge is between, of a sweep's member by its whole name."""
     nodes = model_graph(with_qs(recipe, index, (0.5,))).values()
-    first, later = next(n.models for n in nodes if isinstance(n, MergedModel) and n.line == recipe.merge[index].name)
+    name = recipe.merge[index].name
+    first, later = next(node.models for node in nodes if isinstance(node, MergedModel) and node.line == name)
     return first, later
 
 
@@ -46,11 +47,19 @@ def settled(recipe: Recipe, index: int, qs: Sequence[float]) -> Recipe:
 
 
 def check_auto_merges(recipe: Recipe) -> None:
-    """Check that every `q: auto` has something to meet, and that the baseline is there when it is looked for.
+    """Check that every `q: auto` has something to meet, the baseline when it is looked for, and fidelity its prompts.
 
     Raises:
-        RecipeError: It has not, or the baseline is a merged model.
+        RecipeError: It has not; the baseline is a merged model; or no prompts are sampled.
     """
+    for index, spec in enumerate(recipe.merge):
+        if spec.fidelity and not recipe.evaluate.kl_prompts:
+            raise RecipeError(
+                "fidelity needs samples of the merged models, and 'kl_prompts' asks for none",
+                where=f"merge.{index}.fidelity",
+                value=True,
+                do="set evaluate.kl_prompts to how many prompts are sampled, or leave 'fidelity' out",
+            )
     for index in auto_merges(recipe):
         where = f"merge.{index}.q"
         if not recipe.constraints:

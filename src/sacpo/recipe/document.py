@@ -70,7 +70,7 @@ MEANINGS = {
     "StepSpec.beta": "strength; a list is a sweep; `auto` is found in the run",
     "MergeSpec.name": "the models' name; with a list of q they are `NAME@qVALUE`",
     "MergeSpec.method": "see above",
-    "MergeSpec.models": "the earlier and the later model",
+    "MergeSpec.models": "the earlier and the later model, or more models",
     "MergeSpec.q": "weight of the later model; a list is a sweep; `auto` is found in the run",
     "GenerationSpec.engine": "what generates; `auto` takes vLLM where it is installed and the device is a CUDA GPU",
     "GenerationSpec.max_new_tokens": "longest answer, in tokens",

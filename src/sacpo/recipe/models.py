@@ -39,13 +39,23 @@ class StepModel:
 
 @dataclass(frozen=True)
 class MergedModel:
-    """A merged model at one merge weight q of the later model."""
+    """A merged model.
+
+    Attributes:
+        weights: One for each of the models; of two models `(1 - q, q)`.
+        line: Models of one merge differ in their weights only.
+    """
 
     name: str
     spec: MergeSpec
-    q: float
-    models: tuple[str, str]
+    weights: tuple[float, ...]
+    models: tuple[str, ...]
     line: str
+
+    @property
+    def q(self) -> float | None:
+        """The weight of the later of two models; None for more models."""
+        return self.weights[-1] if len(self.weights) == 2 else None
 
 
 Node = BaseModelNode | StepModel | MergedModel
@@ -73,12 +83,10 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
                 "two models have the same name", where=f"merge.{index}.name", value=spec.name, do="rename one of them"
             )
         where = f"merge.{index}.models"
-        first, later = (_single(name, members, nodes, where) for name in spec.models)  # of `auto` too, which has no q
-        for q in spec.qs:
-            name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
-            _add(
-                nodes, members, spec.name, MergedModel(name, spec, q, (first, later), spec.name), f"merge.{index}.name"
-            )
+        merged = tuple(_single(name, members, nodes, where) for name in spec.models)  # of `auto` too, which has no q
+        for row in spec.rows:
+            combined = MergedModel(spec.model_name(row), spec, row, merged, spec.name)
+            _add(nodes, members, spec.name, combined, f"merge.{index}.name")
     return nodes
 
 

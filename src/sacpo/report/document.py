@@ -8,7 +8,7 @@ from typing import Any
 from sacpo.report import results
 from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate
 from sacpo.report.part import Measured, Part
-from sacpo.report.paths import PathCheck, PathPoint, PathSearch
+from sacpo.report.paths import Fidelity, PathCheck, PathPoint, PathSearch
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -47,7 +47,8 @@ def results_document() -> str:
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, Theory, OptimumPoint,
         KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained, BoundCheck,
-        Predicted, Regret, PathSearch, PathPoint, PathCheck, Finding,
+        Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
+        Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 

@@ -22,6 +22,7 @@ from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
 from sacpo.report.meaning import meanings
+from sacpo.report.path_tables import fidelity_tables, path_tables
 from sacpo.report.results import Results, ShownPrompt
 from sacpo.report.search_tables import search_stories
 from sacpo.report.signoff import sign_off
@@ -33,7 +34,6 @@ from sacpo.report.tables import (
     measures_tables,
     optimum_table,
     outcome_tables,
-    path_tables,
     prompts_table,
     selection_table,
     training_table,
@@ -106,7 +106,7 @@ def _content(results: Results) -> dict[str, Any]:
         "meanings": meanings(results),
         "selection": selection_table(results),
         "front": front_table(results),
-        "paths": path_tables(results),
+        "paths": [*path_tables(results), *fidelity_tables(results)],
         "measures": measures_tables(results, "report"),
         "other_measures": [*measures_tables(results, "tuning"), *measures_tables(results, "certification")],
         "outcomes": outcome_tables(results),

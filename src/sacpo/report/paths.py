@@ -46,5 +46,21 @@ class PathSearch(Part):
     missed_beyond: float | None = Field(None, description="the first measured q beyond it; null: q = 1 is feasible")
     better_with_q: tuple[str, ...] = Field((), description="constraints that are better met at q = 1 than at q = 0")
     worse_with_q: tuple[str, ...] = ()
-    monotone: bool = Field(description="every constraint's excess moves in one direction over the measured q")
+    monotone: bool = Field(description="every constraint's excess moves in one direction over q, but for its margin")
     said: str = Field(description="the outcome in words")
+
+
+class Fidelity(Part):
+    """How far a merged model pi_m is from `prod_k pi_k^w_k / Z`, the mixture of whole answers with its weights.
+
+    In nats. Between a step's reference and its model that mixture is the optimum for q lambda.
+    """
+
+    kl: Measured = Field(description="KL(pi_m || mixture), on held-out prompts")
+    alarm: float = Field(description="the least such KL of the models that were merged: beyond it merging failed")
+    ess: float = Field(description="effective samples a prompt that carry the mixture's normaliser")
+    believed: float = Field(
+        description="share of the prompts with at least 5; below one half do not believe the figure"
+    )
+    bias: float = Field(description="by how much the KL is expected to be too low")
+    samples: int = Field(description="samples a prompt that the normaliser was estimated from")

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError
 from sacpo.errors import DataError
 from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
-from sacpo.report.paths import PathSearch
+from sacpo.report.paths import Fidelity, PathSearch
 from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
@@ -25,14 +25,17 @@ class ModelInfo(Part):
     """How a model was made."""
 
     kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
-    parents: tuple[str, ...] = Field((), description="step: the model it starts from; merge: the two, later one last")
+    parents: tuple[str, ...] = Field(
+        (), description="step: the model it starts from; merge: the two or more, later one last"
+    )
     criterion: str | None = Field(None, description="step: what its preferences are about")
     algorithm: str | None = Field(None, description="step: its algorithm")
     beta: float | None = Field(None, description="step: its own KL strength; for a constraint criterion beta/lambda")
     strengths: tuple[tuple[str, float], ...] = Field(
         (), description="(criterion, strength) of every step from the SFT model to this one, in order"
     )
-    q: float | None = Field(None, description="merge: weight of the later model")
+    q: float | None = Field(None, description="merge: weight of the later of two models")
+    weights: tuple[float, ...] = Field((), description="merge: weights of the parents; of two models 1 - q and q")
     method: str | None = Field(None, description="merge: linear, task-vectors or token-level")
     line: str = Field("", description="models of one line differ in strength or q only; figures join them")
     training: dict[str, Any] | None = Field(
@@ -238,6 +241,9 @@ class Results(Part):
     certificate: Certificate | None = None
     theory: Theory | None = None
     paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
+    fidelity: dict[str, dict[str, Fidelity]] = Field(
+        {}, description="merged model: prompt set: how far it is from the sequence-level mixture that it stands for"
+    )
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -304,6 +310,7 @@ def _check_names(results: Results) -> None:
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
+    places += [("fidelity", [*results.fidelity])]
     for merge, path in results.paths.items():
         places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:

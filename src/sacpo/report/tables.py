@@ -7,9 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo.recipe.metrics import METRICS
-from sacpo.report.lookup import bound_words, interval, label, made_by, measure_of, number, shown_model
+from sacpo.report.lookup import (
+    bound_words,
+    interval,
+    label,
+    made_by,
+    measure_of,
+    number,
+    shown_model,
+)
 from sacpo.report.part import Measured
-from sacpo.report.results import Candidate, Constraint, Results
+from sacpo.report.results import Candidate, Results
 
 OUTCOMES = ("win", "tie", "loss", "unparsed")
 
@@ -76,30 +84,6 @@ def front_table(results: Results) -> Table | None:
     head = [words for key in keys for words in (f"{label(key)}, tuning", f"{label(key)}, report")]
     caption = f"Pareto front over {len(keys)} figures: no other model is as good in all and better in one, on tuning"
     return Table(f"{caption} prompts", ("model", *head, "meets every bound"), tuple(rows))
-
-
-def path_tables(results: Results) -> list[Table]:
-    """Show every q that a search measured, with the ends that were held against the bounds."""
-    tables = []
-    for name, path in results.paths.items():
-        constraints = [
-            Constraint.model_validate(one.model_dump(include={*Constraint.model_fields}))
-            for one in (path.tried[0].checks if path.tried else ())
-        ]
-        rows = []
-        for point in path.tried:
-            cells = [
-                Cell(
-                    f"{'✓' if one.met else '✗'} {number(one.value.value, constraint.key)}",
-                    f"{'at most' if constraint.at_most is not None else 'at least'} {number(one.end, constraint.key)}",
-                    "good" if one.met else "bad",
-                )
-                for one, constraint in zip(point.checks, constraints, strict=True)
-            ]
-            rows.append(Row(point.model, (Cell(number(point.q)), *cells), point.q == path.q))
-        head = ("model", "q", *map(bound_words, constraints))
-        tables.append(Table(f"{name}: the search for q on tuning prompts. {path.said}", head, tuple(rows)))
-    return tables
 
 
 def measures_tables(results: Results, role: str) -> list[Table]:

@@ -17,10 +17,11 @@ DIGITS = 4
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A measured q, and every constraint's excess there."""
+    """A measured q, every constraint's excess there, and how far its estimate is from its pessimistic end."""
 
     q: float
     excess: tuple[float, ...]
+    margin: tuple[float, ...] = ()
 
 
 def better_with_q(points: Sequence[Point]) -> list[bool]:
@@ -78,12 +79,15 @@ def feasible_end(points: Sequence[Point], start: float) -> tuple[float | None, f
 
 
 def steady(points: Sequence[Point]) -> bool:
-    """Tell whether every constraint's excess moves in one direction over the measured q."""
+    """Tell whether every constraint's excess moves in one direction over the measured q, but for its margin."""
     ordered = sorted(points, key=_q)
     for i, better in enumerate(better_with_q(points)):
-        values = [point.excess[i] if better else -point.excess[i] for point in ordered]
-        if any(after > before for before, after in pairwise(values)):
-            return False
+        for before, after in pairwise(ordered):
+            rise = after.excess[i] - before.excess[i]
+            if (rise if better else -rise) > max(
+                (point.margin[i] for point in (before, after) if point.margin), default=0
+            ):
+                return False
     return True
 
 

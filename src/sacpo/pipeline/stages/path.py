@@ -120,7 +120,8 @@ class FoundPath(Stage[dict[str, Any]]):
 
 def point_of(q: float, tried: Mapping[str, Any]) -> Point:
     """Return what the search looks at of a measured q."""
-    return Point(q, tuple(one["excess"] for one in tried["checks"]))
+    margins = tuple(abs(one["end"] - one["value"]["value"]) for one in tried["checks"])
+    return Point(q, tuple(one["excess"] for one in tried["checks"]), margins)
 
 
 def check(

@@ -16,6 +16,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
+from sacpo.pipeline.stages.fidelity import MergeFidelity
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
@@ -61,6 +62,7 @@ class Report(Stage[dict[str, Any]]):
         optimum: The theory; None: there is none.
         found: The searches for strengths, by step.
         paths: Searches for q, by merge.
+        fidelity: How far merged models are from their targets, by model and prompt set.
     """
 
     recipe: Recipe
@@ -80,6 +82,7 @@ class Report(Stage[dict[str, Any]]):
     optimum: Optimum | None
     found: Mapping[str, Found]
     paths: Mapping[str, FoundPath]
+    fidelity: Mapping[str, Mapping[str, MergeFidelity]]
 
     @property
     def name(self) -> str:
@@ -124,6 +127,10 @@ class Report(Stage[dict[str, Any]]):
             **self._choice(tools),
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
             "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
+            "fidelity": {
+                name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
+                for name, stages in self.fidelity.items()
+            },
         }
 
     @property
@@ -179,6 +186,7 @@ class Report(Stage[dict[str, Any]]):
                 "kind": "merge",
                 "parents": node.models,
                 "q": node.q,
+                "weights": node.weights,
                 "method": node.spec.method,
                 "line": node.line,
             }

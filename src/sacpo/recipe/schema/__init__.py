@@ -29,13 +29,14 @@ from sacpo.recipe.schema.evaluate import (
     TheorySpec,
 )
 from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
-from sacpo.recipe.schema.merges import MergeSpec, PathSpec
+from sacpo.recipe.schema.merges import FIDELITY_SAMPLES, MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
 from sacpo.recipe.schema.steps import SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
+    "FIDELITY_SAMPLES",
     "JUDGES",
     "LAYOUT",
     "SCORER",
