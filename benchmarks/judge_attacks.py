@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.records import Answer, Outcome, Prompt
-from sacpo.judging import LlmJudgeConfig, Store, judge_llm, load_rubric
+from sacpo.judging import Asking, LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
 ATTACKS = {
@@ -160,7 +160,13 @@ def verdicts(url: str, attack: str, rubric: str, structured: bool) -> list[Outco
         "m", load_rubric(rubric), base_url=url, api_key_env="", structured=structured, timeout=300, rereads=0
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "v.sqlite") as store:
-        run = judge_llm([judge], questions(attack), store, orders=["ab"], concurrency=2, on_estimate=lambda found: None)
+        run = judge_llm(
+            [judge],
+            questions(attack),
+            store,
+            asking=Asking(orders=("ab",), concurrency=2),
+            on_estimate=lambda found: None,
+        )
     if run.missing:
         raise RuntimeError(f"{len(run.missing)} requests failed: {run.missing[0].reason}")
     return [verdict.outcome for verdict in run.verdicts]

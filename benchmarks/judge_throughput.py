@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sacpo.data.records import Answer, Prompt
-from sacpo.judging import LlmJudgeConfig, Store, judge_llm, load_rubric
+from sacpo.judging import Asking, LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
 ALLOWED = 0.10
@@ -67,7 +67,9 @@ def measure(port: int, requests: int, concurrency: int) -> float:
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "verdicts.sqlite") as store:
         started = time.perf_counter()
-        run = judge_llm([judge], questions, store, concurrency=concurrency, on_estimate=lambda found: None)
+        run = judge_llm(
+            [judge], questions, store, asking=Asking(concurrency=concurrency), on_estimate=lambda found: None
+        )
         seconds = time.perf_counter() - started
         if len(run.verdicts) != requests or len(store.keys()) != requests or run.missing or run.unparsed:
             raise RuntimeError(f"{len(run.verdicts)} verdicts of {requests}, {run.unparsed} unparsed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import runpy
 import subprocess
 import sys
 import time
@@ -18,15 +19,17 @@ from sacpo import api
 from sacpo.data.records import Outcome, Verdict, write_jsonl
 
 ROOT = Path(sacpo.__file__).parent
+MEASURES = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "measure_house.py"))
 LAYERS: tuple[set[str], ...] = (
-    {"_version", "errors"},
-    {"recipe", "system"},
+    {"_version", "errors", "plain"},
+    {"recipe", "serve", "system"},
     {"data"},
     {"losses", "models", "stats", "world"},
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
-    {"certify", "judging", "trl"},
-    {"pipeline"},
+    {"bridges", "certify", "hub", "judging"},
+    {"audit", "redteam", "trl"},
+    {"chat", "pipeline"},
     {"api"},
     {"cli"},
     {"__init__", "__main__"},
@@ -35,7 +38,7 @@ LAYERS: tuple[set[str], ...] = (
 
 So the stages of the way (align, answer, measure, merge, select, report) never import each other.
 """
-LONGEST_FILE, LONGEST_FUNCTION = 350, 50
+LONGEST_FILE, LONGEST_FUNCTION, WIDEST_FUNCTION = 350, 50, 10
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
 LIGHT = (
     "sacpo",
@@ -57,14 +60,8 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"),
+    *("align", "certify", "convert", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
 }
-
-
-def body_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Return the lines of a function's body without its docstring."""
-    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
-    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
 
 
 def parts_imported(file: Path) -> set[str]:
@@ -99,17 +96,30 @@ def test_files_and_functions_are_short() -> None:
         text = file.read_text(encoding="utf-8")
         if text.count("\n") > LONGEST_FILE:
             long.append(f"{file.relative_to(ROOT)}: {text.count(chr(10))} lines")
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > LONGEST_FUNCTION:
-                long.append(f"{file.relative_to(ROOT)}, {node.name}: {body_lines(node)} lines")
+    for place, function in MEASURES["functions"](ROOT):
+        if (lines := MEASURES["body_lines"](function)) > LONGEST_FUNCTION:
+            long.append(f"{place}, {function.name}: {lines} lines")
     assert long == []
+
+
+def test_functions_take_few_parameters() -> None:
+    """At most 10 outside public signatures: what belongs together is one value."""
+    width, function = MEASURES["widest"](ROOT)
+    assert width <= WIDEST_FUNCTION, function
+
+
+def test_parameters_are_counted_as_a_caller_gives_them() -> None:
+    """Those of a user's functions are not: `api.judge` takes twenty-two."""
+    function = ast.parse("def f(self, a, /, b, *c, d=1, **e): ...").body[0]
+    assert MEASURES["width"](function) == 3
+    assert max(MEASURES["width"](one) for place, one in MEASURES["functions"](ROOT) if place == "api.py") > 20
 
 
 def test_lines_of_a_body_are_counted_without_the_docstring() -> None:
     text = 'def f(\n    a,\n):\n    """What.\n\n    More.\n    """\n    b = (\n        a\n    )\n    return b\n'
     (function,) = ast.parse(text).body
     assert isinstance(function, ast.FunctionDef)
-    assert body_lines(function) == 4
+    assert MEASURES["body_lines"](function) == 4
 
 
 def test_every_room_has_its_floor() -> None:
@@ -156,9 +166,11 @@ def test_light_modules_do_not_import_torch(module: str) -> None:
         "stats {folder}/verdicts.jsonl",
         "report {folder}/results.json --out {folder}/report",
         "label --help",
+        "chat --help",
         "new {folder}/own.yaml --model m --helpful {folder}/pairs.jsonl --safe {folder}/pairs.jsonl",
         "demo --help",
         "certify --power unsafe_rate=0.01",
+        "theory check --instances 1",
     ],
 )
 def test_light_commands_do_not_import_torch(

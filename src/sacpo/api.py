@@ -6,26 +6,50 @@ killed process left. What needs torch imports it when it is called: `select` and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sacpo.audit import audit_preferences, audit_prompts
+from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
-from sacpo.errors import RecipeError
-from sacpo.pipeline.outside import FileAnswers
+from sacpo.hub.push import push
+from sacpo.pipeline.collect.verb import collect
+from sacpo.pipeline.redteam import make_redteam
+from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
+from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
+from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
+from sacpo.theory.folders import plan_strength
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
-    from sacpo.pipeline.verbs import Data
 
-__all__ = ["align", "certify", "export", "generate", "judge", "merge", "report", "select", "sft"]
-__all__ += ["prompts_for", "verify_certificate"]
+__all__ = [
+    "align",
+    "audit_preferences",
+    "audit_prompts",
+    "certify",
+    "collect",
+    "convert",
+    "export",
+    "generate",
+    "judge",
+    "make_redteam",
+    "merge",
+    "plan_strength",
+    "prompts_for",
+    "push",
+    "report",
+    "select",
+    "sft",
+    "theory_check",
+    "verify_certificate",
+]
 
 
 def sft(
@@ -47,11 +71,11 @@ def sft(
 
     Args:
         model: Hub id or folder.
-        data: Demonstrations.
+        data: Demonstrations: files or hub ids.
         out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` is the adapter.
         format: The format of sources that are given by path or id.
         training: Options under the names of `transformers.TrainingArguments`.
-        lora: Options of peft's LoRA; None: all weights are trained.
+        lora: Options of peft's LoRA, such as r; all weights are trained by default.
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
@@ -96,10 +120,10 @@ def align(
 
     Args:
         model: Hub id or folder, of weights or of adapters: the initial policy and the reference.
-        data: Pairs, or other records that the algorithm takes: KTO learns from labelled completions too.
+        data: Pairs, or other records that the algorithm takes, as labelled completions for KTO: files or hub ids.
         out: The output folder: `model/`, `metrics.jsonl`, `summary.json`. With plain LoRA `model/` holds the adapters
             and names their base; `export` writes merged weights.
-        algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
+        algorithm: How it learns.
         beta: The step's strength; for a constraint's criterion the paper's beta/lambda.
         criterion: What the preferences are about, for the records.
         format: The format of sources that are given by path or id.
@@ -107,7 +131,7 @@ def align(
         desirable_weight: KTO's w+.
         undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
         training: Options under the names of `transformers.TrainingArguments`.
-        lora: Options of peft's LoRA; None: all weights are trained.
+        lora: Options of peft's LoRA, such as r; all weights are trained by default.
         seed: The root of all random numbers.
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
@@ -164,11 +188,11 @@ def merge(
         first: The model at q = 0.
         later: The model at q = 1.
         out: The output folder: one folder `q0.25` for each q.
-        q: Weights in [0, 1].
+        q: Weights of `later`, from 0 to 1.
         method: (1 - q) first + q later, or first + q scale (later - base).
         base: task-vectors only: the model that both came from.
         scale: task-vectors only.
-        dtype: What merged weights are stored in; None: the later model's dtype. The sums run in float32 either way.
+        dtype: What merged weights are stored in, the later model's dtype by default. Sums run in float32 either way.
         progress: Where to show it.
 
     Raises:
@@ -220,7 +244,7 @@ def generate(
 
     Args:
         model: Hub id or folder.
-        prompts: Prompts.
+        prompts: Prompts: files or hub ids.
         out: The output folder: `answers.jsonl`.
         name: The model's name in the answers; its path by default.
         format: The format of sources that are given by path or id.
@@ -297,49 +321,10 @@ def judge(
         RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
             there are kept; the same call goes on.
     """
-    if (kind == "llm") != (panel is not None) or (kind != "llm" and criterion is None):
-        raise RecipeError(
-            "kind 'llm' needs a panel, and other kinds need a criterion and take no panel",
-            where="panel" if criterion is not None else "criterion",
-            value=kind,
-            do="give panel={'model': NAME} for kind 'llm' only",
-        )
-    if panel is not None:
-        from sacpo.judging.llm.single import judge_by_llms, panel_of
+    from sacpo.pipeline.judge_single import judged
 
-        files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
-        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
-        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
-    from sacpo.judging.verdicts import MEASURES
-    from sacpo.pipeline import verbs
-
-    assert criterion is not None
-    scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
-    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
-    stage = verbs.judging(FileAnswers(answers, name, prompts), others, criterion, kind, model, base, **scoring)
-    folder = do_single("judge", stage, out, progress)
-    found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-    return found
-
-
-def report(
-    results: str | Path | Mapping[str, Any],
-    out: str | Path,
-    *,
-    answers: Sequence[Mapping[str, Any]] = (),
-    progress: Progress = QUIET,
-) -> Path:
-    """Write the report of results.json into a folder and return the page.
-
-    Args:
-        results: What a run measured, or its results.json.
-        out: The folder: results.json, report.html and figures/.
-        answers: Prompts with all models' answers, for the page.
-        progress: Where to show it.
-
-    Raises:
-        DataError: The results are not of their schema.
-    """
-    from sacpo.pipeline.report_single import reporting
-
-    return do_single("report", reporting(results, answers), out, progress) / "report.html"
+    files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
+    scoring: dict[str, Any] = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
+    scoring |= {"max_length": max_length, "batch_size": batch_size}
+    asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
+    return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)

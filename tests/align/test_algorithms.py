@@ -16,12 +16,17 @@ import sacpo.align.step as step_module
 from sacpo.align.objectives.kto import unpaired
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, algorithms, make_objective
+from sacpo.align.sft import run_sft
 from sacpo.cli import app
+from sacpo.data.records import Demonstration
 from sacpo.errors import DataError, ModelError
 from sacpo.recipe.algorithms import ALGORITHMS, AlgorithmName, AlgorithmOptions
 from sacpo.recipe.schema import LoraSpec
 
-NAMES = sorted(ALGORITHMS)
+NAMES = sorted(name for name, known in ALGORITHMS.items() if "pairs" in known.records)
+"""The algorithms that learn from pairs."""
+FIRST_LOSS = {"dpo": (0.693147, 0.6931), "ipo": (6.25, 6.25), "kto": (0.55, 0.5)}
+"""With the options of `UNLIKE`, and without; the one list of names here, beside RWR, which has no reference."""
 UNLIKE: dict[str, dict[str, Any]] = {"kto": {"desirable_weight": 1.5, "undesirable_weight": 0.7}}
 """Options with which a first loss is not what it would be without them."""
 
@@ -48,7 +53,7 @@ def trained(
 
 def test_every_algorithm_is_a_module_and_in_the_recipes_table() -> None:
     """A module without its line, and a line without its module, are forgotten registrations."""
-    assert algorithms() == sorted(ALGORITHMS) == sorted(get_args(AlgorithmName)) == ["dpo", "ipo", "kto"]
+    assert algorithms() == sorted(ALGORITHMS) == sorted(get_args(AlgorithmName)) == sorted([*FIRST_LOSS, "rwr"])
 
 
 def test_every_option_belongs_to_an_algorithm_and_says_to_which() -> None:
@@ -67,7 +72,7 @@ def test_the_first_loss_is_the_promised_one(
     objective, summary = trained(name, base, tmp_path, monkeypatch, per_device_train_batch_size=32)
     assert objective.first_loss is not None
     assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5)
-    assert summary["first_loss"] == pytest.approx({"dpo": 0.693147, "ipo": 6.25, "kto": 0.55}[name], rel=1e-5)
+    assert summary["first_loss"] == pytest.approx(FIRST_LOSS[name][0], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,11 +125,22 @@ def test_packed_and_padded_rows_and_a_cached_reference_give_one_ipo_curve(base: 
         assert json.loads(packed)["loss"] == pytest.approx(json.loads(padded)["loss"], rel=1e-5)
 
 
+def test_rwr_is_maximum_likelihood_on_its_answers(base: Path, tmp_path: Path) -> None:
+    """The same answers, options and seed give the weights that SFT gives; pairs are refused."""
+    answers = [Demonstration(pair.prompt, pair.chosen) for pair in toy_pairs(16)]
+    step_module.run_align(job(base), step("rwr"), 0.5, answers, tmp_path / "rwr", tmp_path / "cache")  # type: ignore[arg-type]
+    run_sft(job(base), answers, tmp_path / "sft")
+    curves = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("rwr", "sft")]
+    assert curves[0] == curves[1]
+    with pytest.raises(DataError, match="RWR cannot learn"):
+        step_module.run_align(job(base), step("rwr"), 0.5, toy_pairs(8), tmp_path / "no", tmp_path / "cache")
+
+
 def test_a_forgotten_line_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that makes an objective is an algorithm, whether or not a recipe knows it."""
     (tmp_path / "slic.py").write_text("def make(parts):\n    raise NotImplementedError\n")
     monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-    assert algorithms() == ["dpo", "ipo", "kto", "slic"]
+    assert algorithms() == sorted([*ALGORITHMS, "slic"])
 
 
 def test_the_command_line_trains_every_algorithm(base: Path, tmp_path: Path) -> None:
@@ -138,5 +154,5 @@ def test_the_command_line_trains_every_algorithm(base: Path, tmp_path: Path) -> 
         summary = json.loads((tmp_path / name / "summary.json").read_text())
         assert (summary["kind"], round(summary["first_loss"], 4)) == (
             name,
-            {"dpo": 0.6931, "ipo": 6.25, "kto": 0.5}[name],
+            FIRST_LOSS[name][1],
         )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sacpo.data.records import Kind, Outcome, Verdict, write_jsonl
-from sacpo.system.runs import write_json
+from sacpo.system.files import write_json
 
 
 def verdict(place: str, model: str, label: str, kind: Kind, *, criterion: str, sample: int = 0) -> Verdict:

@@ -22,7 +22,7 @@ PAPER = (
     "p-sacpo",
     "pythia-pku",
 )
-NAMES = ("demo", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
+NAMES = ("demo", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox", "three-constraints")
 SWEEP = (0.01, 0.025, 0.05, 0.1)
 HUB = "PKU-Alignment/PKU-SafeRLHF-30K"
 
@@ -64,7 +64,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == 10
+    assert len(found) == 11
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +81,7 @@ def test_all_but_the_second_architecture_select_a_model() -> None:
     assert selecting == [name for name in NAMES if name != "real-text-neox"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", "three-constraints")])
 def test_without_its_data_folder_a_recipe_says_what_to_export(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sacpo.errors import RecipeError
 

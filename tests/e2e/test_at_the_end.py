@@ -13,6 +13,7 @@ from tiny_run import RUN, Process, command, results, stage
 from transformers import AutoModelForCausalLM
 
 from sacpo.api import generate
+from sacpo.chat import setting_of_run
 from sacpo.cli import app
 from sacpo.cli.next_steps import next_steps
 
@@ -60,15 +61,19 @@ def test_a_finished_run_says_what_to_do_next_and_nothing_else(again: Callable[..
         assert asked["baseline"] == RUN / "stages" / "generate" / "sft" / "report"
         assert (folder / str(asked["answers"]) / "answers.jsonl").is_file()
         assert (folder / str(asked["baseline"]) / "answers.jsonl").is_file()
+    assert setting_of_run(folder / parses(steps["talk to its models"].strip())["models"][0]).moves
     asked = parses(steps["let it answer your prompts"].strip())
     (folder / "prompts.jsonl").write_text('{"prompt": "how should i feed the owl."}\n')
     made = generate(folder / str(asked["model"]), str(folder / "prompts.jsonl"), folder / str(asked["out"]))
     assert "owl" in made.read_text()
 
 
-def test_a_run_without_a_choice_offers_the_report_only() -> None:
+def test_a_run_without_a_choice_offers_the_report_and_a_talk() -> None:
     said = next_steps(Path("runs/a b/report.html"), None, None, None)
-    assert said == f"next:\n  {'open the report':30} {Path('runs/a b/report.html').absolute().as_uri()}\n"
+    assert said == (
+        f"next:\n  {'open the report':30} {Path('runs/a b/report.html').absolute().as_uri()}\n"
+        f"  {'talk to its models':30} sacpo chat 'runs/a b'\n"
+    )
     model = next_steps(Path("runs/a b/report.html"), Path("runs/a b/model"), Path("runs/a b/x"), None)
     assert "judge" not in model  # the baseline itself was chosen: there is nothing to compare it with
     assert parses(model.splitlines()[-1].split("prompts ", 1)[1].strip())["model"] == "runs/a b/model"

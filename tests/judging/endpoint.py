@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sacpo.data.records import Answer, Kind, Prompt
-from sacpo.judging import LlmJudgeConfig, Store, judge_llm, load_rubric
+from sacpo.judging import Asking, LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
 KEY_VARIABLE = "SACPO_TEST_API_KEY"
@@ -217,4 +217,4 @@ if __name__ == "__main__":
     place, address, count, at_once = sys.argv[1:]
     with Store(Path(place)) as verdicts:
         panel = [judge(address, retries=12)]
-        judge_llm(panel, questions(int(count)), verdicts, concurrency=int(at_once))
+        judge_llm(panel, questions(int(count)), verdicts, asking=Asking(concurrency=int(at_once)))

@@ -12,7 +12,7 @@ import pytest
 from endpoint import KEY_VARIABLE, Endpoint, honest, judge, questions
 
 from sacpo.errors import RecipeError, RunError
-from sacpo.judging import LlmJudgeConfig, Store, judge_llm
+from sacpo.judging import Asking, LlmJudgeConfig, Store, judge_llm
 from sacpo.judging.llm.access import check_access, proxy_of
 from sacpo.judging.llm.specs import asked_of, check_panel
 from sacpo.recipe.address import endpoint_of, fault_of, is_local
@@ -154,7 +154,9 @@ def test_a_proxy_that_fails_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert proxy_of("http://judges.example/v1") == "HTTP_PROXY"
     assert proxy_of(AWAY) == proxy_of("http://localhost:1/v1") == ""
     with Store(tmp_path / "v") as store:
-        run = judge_llm([judge("http://judges.example/v1", retries=0)], questions(1), store, orders=["ab"])
+        run = judge_llm(
+            [judge("http://judges.example/v1", retries=0)], questions(1), store, asking=Asking(orders=("ab",))
+        )
     assert "through the proxy of HTTP_PROXY (ConnectError)" in run.missing[0].reason
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from endpoint import Endpoint, Fault, completion, honest, judge, qualities, questions
 
-from sacpo.judging import Budget, Store, judge_llm
+from sacpo.judging import Asking, Store, judge_llm
 from sacpo.judging.llm.files import judge_files
 from sacpo.judging.llm.panel import Panel
 
@@ -87,7 +87,7 @@ def test_a_refused_field_is_asked_otherwise_once_and_the_words_are_told(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with Endpoint(refusing(status, message, holds, **more)) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url, **settings)], questions(4), store, concurrency=1)
+        run = judge_llm([judge(server.url, **settings)], questions(4), store, asking=Asking(concurrency=1))
         assert (len(run.verdicts), run.missing, run.unparsed) == (8, [], {})
         assert sum(holds(body) for body in server.bodies) == len(refused)  # remembered: never sent again
         assert len(server.bodies) == 8 + len(refused)
@@ -100,7 +100,7 @@ def test_a_refused_field_is_asked_otherwise_once_and_the_words_are_told(
 def test_a_folded_system_turn_keeps_its_text(tmp_path: Path) -> None:
     script = refusing(400, "developer instruction is not enabled", has_system)
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
+        judge_llm([judge(server.url)], questions(1), store, asking=Asking(orders=("ab",)))
     first, second = (body["messages"] for body in server.bodies)
     assert [turn["role"] for turn in second] == ["user"]
     assert second[0]["content"] == first[0]["content"] + "\n\n" + first[1]["content"]
@@ -112,7 +112,7 @@ def test_what_no_change_mends_ends_with_the_servers_words(tmp_path: Path) -> Non
     script = refusing(400, words, lambda body: True)
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
         panel = [judge(server.url, structured=True, seed=1, extra={"top_p": 0.5})]
-        run = judge_llm(panel, questions(1), store, orders=["ab"])
+        run = judge_llm(panel, questions(1), store, asking=Asking(orders=("ab",)))
         assert len(server.bodies) == 8  # as asked, and after each of seven changes
     assert run.verdicts == []
     assert run.missing[0].reason == f"status 400: {words}"
@@ -121,7 +121,7 @@ def test_what_no_change_mends_ends_with_the_servers_words(tmp_path: Path) -> Non
 def test_many_requests_under_way_change_the_form_once(tmp_path: Path) -> None:
     script = refusing(400, "no temperature", lambda body: "temperature" in body)
     with Endpoint(script, latency=0.05) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], questions(20), store, concurrency=8)
+        run = judge_llm([judge(server.url)], questions(20), store, asking=Asking(concurrency=8))
         assert (len(run.verdicts), len(run.adaptations)) == (40, 1)
         assert 1 <= sum("temperature" in body for body in server.bodies) <= 8
 
@@ -132,7 +132,7 @@ def test_rubrics_of_one_judge_share_what_its_endpoint_refuses(tmp_path: Path) ->
     baseline = [question.baseline for question in questions(3) if question.baseline]
     with Endpoint(script) as server:
         panel = [judge(server.url), judge(server.url, "harmlessness")]
-        found = judge_files(answers, baseline, tmp_path / "out", panel, concurrency=1)
+        found = judge_files(answers, baseline, tmp_path / "out", panel, asking=Asking(concurrency=1))
     assert [(one["refused"], one["instead"]) for one in found["adaptations"]] == [("temperature", "left out")]
     assert found["complete"]
 
@@ -141,8 +141,7 @@ def test_a_panel_remembers_from_one_set_of_answers_to_the_next(tmp_path: Path) -
     """Two sets of one question: three requests for the first one's two orders, two for the second's."""
     script = refusing(400, "no temperature", lambda body: "temperature" in body)
     with Endpoint(script) as server:
-        how = {"orders": ["ab", "ba"], "repeats": 1, "concurrency": 1, "budget": Budget(), "spent": []}
-        panel = Panel([judge(server.url)], tmp_path / "v", **how)
+        panel = Panel([judge(server.url)], tmp_path / "v", asking=Asking(concurrency=1), spent=[])
         for question in questions(2):
             assert len(panel.judge([question])) == 2
         assert len(server.bodies) == 3 + 2
@@ -173,7 +172,7 @@ def test_what_a_server_repeats_of_a_prompt_is_no_complaint(tmp_path: Path) -> No
     answer = type(asked[0].answer)(asked[0].prompt, "m", text)
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
         one = type(asked[0])(asked[0].prompt, answer, asked[0].baseline)
-        run = judge_llm([judge(server.url)], [one], store, orders=["ab"])
+        run = judge_llm([judge(server.url)], [one], store, asking=Asking(orders=("ab",)))
         assert len(server.bodies) == 1
     assert run.adaptations == []
     assert len(run.missing) == 1
@@ -182,6 +181,6 @@ def test_what_a_server_repeats_of_a_prompt_is_no_complaint(tmp_path: Path) -> No
 def test_an_empty_reply_is_asked_for_again_in_the_same_turn(tmp_path: Path) -> None:
     script = lambda body, n: "" if len(server.bodies) == 1 else honest(body, n)  # noqa: E731
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
+        judge_llm([judge(server.url)], questions(1), store, asking=Asking(orders=("ab",)))
     assert [turn["role"] for turn in server.bodies[1]["messages"]] == ["system", "user"]
     assert "No verdict could be read" in server.bodies[1]["messages"][1]["content"]

@@ -20,7 +20,7 @@ from endpoint import NO_CHOICES, Endpoint, Fault, honest, judge, questions
 
 from sacpo.data.records import Outcome
 from sacpo.errors import RunError
-from sacpo.judging import Store, judge_llm
+from sacpo.judging import Asking, Store, judge_llm
 from sacpo.judging.llm.client import retry_after
 
 SECRET = "sk-test-SECRET-0123456789"
@@ -54,7 +54,7 @@ def once(fault: Fault) -> local.Script:
 )
 def test_a_fault_is_sent_again_and_leaves_no_trace_in_the_verdicts(fault: Fault, tmp_path: Path) -> None:
     with Endpoint(once(fault)) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url, timeout=0.4)], questions(2), store, concurrency=4)
+        run = judge_llm([judge(server.url, timeout=0.4)], questions(2), store, asking=Asking(concurrency=4))
         assert (len(run.verdicts), run.missing, run.unparsed) == (4, [], {})
         assert run.usage["j"].requests == 8
         expected = [local.qualities(body) for body in server.bodies if body]
@@ -72,7 +72,7 @@ def test_retry_after_is_waited_for_by_every_request(tmp_path: Path) -> None:
         return Fault(429, {"Retry-After": "0.6"}) if len(seen) == 1 else honest(body, attempt)
 
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], questions(3), store, concurrency=1)
+        run = judge_llm([judge(server.url)], questions(3), store, asking=Asking(concurrency=1))
     assert len(run.verdicts) == 6
     assert 0.59 < seen[1] - seen[0] < 1.5  # its own backoff is 0.01 s
     assert len(seen) == 7
@@ -97,7 +97,7 @@ def test_without_retry_after_the_waits_double(tmp_path: Path) -> None:
         return Fault(500) if attempt < 3 else honest(body, attempt)
 
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        judge_llm([judge(server.url, backoff=0.1)], questions(1), store, orders=["ab"])
+        judge_llm([judge(server.url, backoff=0.1)], questions(1), store, asking=Asking(orders=("ab",)))
     waits = [b - a for a, b in itertools.pairwise(seen)]
     for wait, least in zip(waits, (0.05, 0.1, 0.2), strict=True):  # half to all of 0.1, 0.2, 0.4
         assert least <= wait <= 2 * least + 0.3
@@ -112,7 +112,7 @@ def test_a_wrong_key_stops_at_once_and_is_never_shown(
     with Endpoint(lambda body, attempt: refusal) as server, Store(tmp_path / "v") as store:
         panel = [judge(server.url, api_key_env=local.KEY_VARIABLE)]
         with pytest.raises(RunError, match=local.KEY_VARIABLE) as caught:
-            judge_llm(panel, questions(50), store, concurrency=4)
+            judge_llm(panel, questions(50), store, asking=Asking(concurrency=4))
         assert 1 <= len(server.bodies) <= 4  # those under way, none after
         assert f"Bearer {SECRET}" in server.headers[0]
         assert store.keys() == set()
@@ -150,14 +150,14 @@ def test_what_an_endpoint_says_is_freed_of_the_key(tmp_path: Path, monkeypatch: 
 def test_what_no_retry_mends_stops_at_once(fault: Fault, words: str, tmp_path: Path) -> None:
     with Endpoint(lambda body, attempt: fault) as server, Store(tmp_path / "v") as store:
         with pytest.raises(RunError, match=words):
-            judge_llm([judge(server.url)], questions(20), store, concurrency=2)
+            judge_llm([judge(server.url)], questions(20), store, asking=Asking(concurrency=2))
         assert len(server.bodies) <= 2
 
 
 def test_a_dead_endpoint_is_given_up_and_its_questions_stay_open(tmp_path: Path) -> None:
     with Store(tmp_path / "v") as store:
         with Endpoint(lambda body, attempt: Fault(500)) as server:
-            run = judge_llm([judge(server.url, retries=1)], questions(30), store, concurrency=2)
+            run = judge_llm([judge(server.url, retries=1)], questions(30), store, asking=Asking(concurrency=2))
             assert len(run.missing) == 60
             assert len(server.bodies) <= 2 * 12  # ten failures in a row, and those under way
         assert {m.reason for m in run.missing[:5]} == {"status 500, 2 times: no"}
@@ -170,9 +170,9 @@ def test_a_dead_endpoint_is_given_up_and_its_questions_stay_open(tmp_path: Path)
 def test_a_request_that_asks_for_too_long_a_pause_stays_open(tmp_path: Path) -> None:
     script = once(Fault(429, {"Retry-After": "9000"}))
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
+        run = judge_llm([judge(server.url)], questions(1), store, asking=Asking(orders=("ab",)))
         assert [m.reason for m in run.missing] == ["status 429: asked to wait 9000 s: no"]
-        again = judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
+        again = judge_llm([judge(server.url)], questions(1), store, asking=Asking(orders=("ab",)))
         assert (len(again.verdicts), again.missing) == (1, [])
 
 
@@ -189,7 +189,7 @@ def test_structured_output_is_used_where_it_is_known_and_left_where_not(tmp_path
 
     for number, endpoint in enumerate((script, knows)):
         with Endpoint(endpoint) as server, Store(tmp_path / str(number)) as store:
-            run = judge_llm([judge(server.url, structured=True)], questions(4), store, concurrency=1)
+            run = judge_llm([judge(server.url, structured=True)], questions(4), store, asking=Asking(concurrency=1))
             assert (len(run.verdicts), run.unparsed, run.missing) == (8, {}, [])
             assert sum("response_format" in body for body in server.bodies) == (1, 8)[number]
 
@@ -201,7 +201,7 @@ def test_a_model_that_wants_the_new_name_of_max_tokens_gets_it(tmp_path: Path) -
         return honest(body, attempt)
 
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], questions(2), store, concurrency=1)
+        run = judge_llm([judge(server.url)], questions(2), store, asking=Asking(concurrency=1))
         assert (len(run.verdicts), len(server.bodies)) == (4, 5)
 
 
@@ -225,7 +225,7 @@ def test_five_thousand_requests_with_faults_killed_and_resumed_give_the_table_wi
         with Store(place) as store:
             kept = len(store.keys())
             assert 1900 < kept < 2 * n
-            run = judge_llm([judge(server.url, retries=12)], questions(n), store, concurrency=at_once)
+            run = judge_llm([judge(server.url, retries=12)], questions(n), store, asking=Asking(concurrency=at_once))
             assert len(store.keys()) == len(store.rows()) == 2 * n
         assert (run.missing, run.unparsed) == ([], {})
         assert server.answered.total() - len(server.answered) <= at_once  # paid twice: under way at the kill

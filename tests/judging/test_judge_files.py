@@ -15,7 +15,7 @@ from endpoint import Endpoint, honest, judge, questions, sign_of
 
 from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
 from sacpo.errors import DataError, RunError
-from sacpo.judging import Budget, judge_files, load_rubric
+from sacpo.judging import Asking, Budget, judge_files, load_rubric
 
 NOTHING: dict[str, Any] = {"metrics": {}, "categories": {}, "outcomes": {}, "judges": {}}
 
@@ -65,13 +65,13 @@ def test_a_run_that_was_stopped_says_what_is_missing_and_counts_no_prompt_in_one
 ) -> None:
     with Endpoint(script) as server:
         panel = [judge(server.url)]
-        one = judge_files(*files, panel, budget=Budget(max_requests=1))
+        one = judge_files(*files, panel, asking=Asking(budget=Budget(max_requests=1)))
         assert (len(one["missing"]), one["complete"], one["measures"]) == (
             23,
             False,
             {"m": NOTHING},
         )  # only order ab of one prompt
-        three = judge_files(*files, panel, budget=Budget(max_requests=2), concurrency=1)
+        three = judge_files(*files, panel, asking=Asking(budget=Budget(max_requests=2), concurrency=1))
         wins = three["measures"]["m"]["metrics"]["win_rate/helpfulness"]
         assert (wins["n"], wins["unparsed"], len(three["missing"])) == (1, 1, 21)
         assert not (files[2] / "measures.json").exists()  # figures of a part are no figures

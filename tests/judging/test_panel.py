@@ -14,7 +14,7 @@ from endpoint import Endpoint, Fault, honest, judge, questions, sign_of
 
 from sacpo.data.records import Answer, Outcome, Prompt, Verdict
 from sacpo.errors import DataError
-from sacpo.judging import Budget, Price, Store, judge_llm, load_rubric
+from sacpo.judging import Asking, Budget, Price, Store, judge_llm, load_rubric
 from sacpo.judging.llm.run import BUDGET, JudgeRun
 from sacpo.judging.question import Question
 from sacpo.stats.verdicts import judges, win_rows
@@ -33,7 +33,7 @@ def named(question: Question) -> tuple[int, int]:
 def test_an_honest_judge_says_the_same_in_both_orders_and_its_win_rate_is_that_of_the_scores(tmp_path: Path) -> None:
     asked = questions(40)
     with Endpoint(honest) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], asked, store, repeats=2)
+        run = judge_llm([judge(server.url)], asked, store, asking=Asking(repeats=2))
         assert len(server.bodies) == len(run.verdicts) == 160
     values = [1.0 if own > other else 0.5 if own == other else 0.0 for own, other in map(named, asked)]
     (row,) = win_rows(run.verdicts)
@@ -106,7 +106,7 @@ def test_replies_that_were_paid_for_before_a_kill_are_not_asked_for_again(tmp_pa
         "class Dying(Store):\n"
         "    def put_unread(self, *a):\n"
         "        super().put_unread(*a); os._exit(9)\n"
-        "judge_llm([judge(sys.argv[2])], questions(1), Dying(Path(sys.argv[1])), orders=['ab'])\n"
+        "judge_llm([judge(sys.argv[2])], questions(1), Dying(Path(sys.argv[1])), asking=Asking(orders=('ab',)))\n"
     )
 
     def script(body: dict[str, Any], attempt: int) -> str:
@@ -117,7 +117,7 @@ def test_replies_that_were_paid_for_before_a_kill_are_not_asked_for_again(tmp_pa
         done = subprocess.run(arguments, cwd=Path(__file__).parent, capture_output=True, check=False)
         assert (done.returncode, len(server.bodies)) == (9, 1), done.stderr
         with Store(tmp_path / "v") as store:
-            run = judge_llm([judge(server.url)], questions(1), store, orders=["ab"])
+            run = judge_llm([judge(server.url)], questions(1), store, asking=Asking(orders=("ab",)))
     assert (len(run.verdicts), run.unparsed, len(server.bodies)) == (1, {}, 2)
     assert [len(body["messages"]) for body in server.bodies] == [2, 4]
 
@@ -127,7 +127,7 @@ def test_only_what_changed_is_asked_again(tmp_path: Path) -> None:
 
         def paid(asked: list[Question], panel: Any = None, **settings: Any) -> int:
             before = len(server.bodies)
-            run = judge_llm(panel or [judge(server.url)], asked, store, **settings)
+            run = judge_llm(panel or [judge(server.url)], asked, store, asking=Asking(**settings))
             assert not run.missing
             assert {v.answer_hash for v in run.verdicts} == {question.answer.hash for question in asked}
             return len(server.bodies) - before
@@ -190,12 +190,14 @@ def test_a_panel_judges_at_once_each_by_its_own_rubric(tmp_path: Path) -> None:
 
 def test_a_limit_of_requests_stops_cleanly_says_what_is_missing_and_the_next_run_goes_on(tmp_path: Path) -> None:
     with Endpoint(honest) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], questions(10), store, budget=Budget(max_requests=7), concurrency=4)
+        run = judge_llm(
+            [judge(server.url)], questions(10), store, asking=Asking(budget=Budget(max_requests=7), concurrency=4)
+        )
         assert (len(server.bodies), len(run.verdicts), len(run.missing)) == (7, 7, 13)
         assert {missing.reason for missing in run.missing} == {BUDGET}
         known = set(by_order(run.verdicts))
         assert {(m.prompt_id, m.order, m.repeat) for m in run.missing}.isdisjoint(known)
-        rest = judge_llm([judge(server.url)], questions(10), store, budget=Budget(max_requests=13))
+        rest = judge_llm([judge(server.url)], questions(10), store, asking=Asking(budget=Budget(max_requests=13)))
         assert (len(server.bodies), len(rest.verdicts), rest.missing) == (20, 20, [])
 
 
@@ -207,7 +209,7 @@ def test_limits_of_tokens_and_cost_are_never_exceeded(tmp_path: Path) -> None:
         ("cost", Budget(max_cost=0.1, prices=prices)),
     ):
         with Endpoint(honest) as server, Store(tmp_path / name) as store:
-            run = judge_llm([judge(server.url)], questions(60), store, budget=budget, concurrency=8)
+            run = judge_llm([judge(server.url)], questions(60), store, asking=Asking(budget=budget, concurrency=8))
             used = run.usage["j"]
             assert run.missing
             assert (used.prompt_tokens, used.completion_tokens) == (100 * used.requests, 10 * used.requests)
@@ -220,7 +222,7 @@ def test_limits_of_tokens_and_cost_are_never_exceeded(tmp_path: Path) -> None:
 
 def test_a_limited_cost_needs_prices(tmp_path: Path) -> None:
     with Store(tmp_path / "v") as store, pytest.raises(DataError, match="no price"):
-        judge_llm([judge("http://localhost:1/v1")], questions(1), store, budget=Budget(max_cost=1.0))
+        judge_llm([judge("http://localhost:1/v1")], questions(1), store, asking=Asking(budget=Budget(max_cost=1.0)))
 
 
 class Declined(Exception):
@@ -237,7 +239,13 @@ def test_the_estimate_comes_before_the_first_request_and_holds(tmp_path: Path) -
             raise Declined
 
         with pytest.raises(Declined):
-            judge_llm([judge(server.url)], questions(5), store, budget=Budget(prices=prices), on_estimate=decline)
+            judge_llm(
+                [judge(server.url)],
+                questions(5),
+                store,
+                asking=Asking(budget=Budget(prices=prices)),
+                on_estimate=decline,
+            )
         assert server.bodies == []
         judge_llm([judge(server.url)], questions(2), store)
         run = judge_llm([judge(server.url)], questions(5), store)
@@ -248,7 +256,7 @@ def test_concurrency_and_rates_are_limits(tmp_path: Path) -> None:
     import time
 
     with Endpoint(honest, latency=0.05) as server, Store(tmp_path / "v") as store:
-        judge_llm([judge(server.url)], questions(10), store, concurrency=5)
+        judge_llm([judge(server.url)], questions(10), store, asking=Asking(concurrency=5))
         assert server.most_under_way == 5
     with Endpoint(honest) as server, Store(tmp_path / "w") as store:
         started = time.monotonic()
@@ -259,7 +267,7 @@ def test_concurrency_and_rates_are_limits(tmp_path: Path) -> None:
 def test_seeds_and_extra_fields_are_sent(tmp_path: Path) -> None:
     with Endpoint(honest) as server, Store(tmp_path / "v") as store:
         panel = [judge(server.url, seed=7, temperature=None, extra={"reasoning_effort": "low"})]
-        judge_llm(panel, questions(1), store, orders=["ab"], repeats=2, concurrency=1)
+        judge_llm(panel, questions(1), store, asking=Asking(orders=("ab",), repeats=2, concurrency=1))
     assert [body["seed"] for body in server.bodies] == [7, 8]
     assert all(body["reasoning_effort"] == "low" and "temperature" not in body for body in server.bodies)
 
@@ -276,7 +284,7 @@ def test_seeds_and_extra_fields_are_sent(tmp_path: Path) -> None:
 )
 def test_arguments_that_do_not_fit_are_named(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
     with Store(tmp_path / "v") as store, pytest.raises(DataError, match=words):
-        judge_llm([judge("http://localhost:1/v1")], questions(1), store, **settings)
+        judge_llm([judge("http://localhost:1/v1")], questions(1), store, asking=Asking(**settings))
 
 
 def test_twins_in_a_panel_and_questions_without_baseline_are_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 
 import sacpo
 from sacpo.data.records import Answer, Outcome, Verdict, read_jsonl
-from sacpo.judging import Store, judge_llm, load_rubric
+from sacpo.judging import Asking, Store, judge_llm, load_rubric
 from sacpo.judging.llm.render import messages
 from sacpo.judging.question import Question
 from sacpo.stats.verdicts import judges, win_rows
@@ -107,7 +107,7 @@ def test_a_real_model_judges_by_schema_and_every_verdict_is_its_own(model: PreTr
     asked = questions(10)
     with served(model) as url, Store(tmp_path / "v") as store:
         panel = [judge(url, "helpfulness-verdict", structured=True, timeout=30)]
-        run = judge_llm(panel, asked, store, concurrency=4)
+        run = judge_llm(panel, asked, store, asking=Asking(concurrency=4))
         assert (run.missing, run.unparsed, run.usage["j"].requests) == ([], {}, 20)
         assert judge_llm(panel, asked, store).verdicts == run.verdicts
     said = {"A": Outcome.WIN, "B": Outcome.LOSS, "tie": Outcome.TIE}
@@ -129,7 +129,12 @@ def test_a_real_model_judges_by_schema_and_every_verdict_is_its_own(model: PreTr
 
 def test_a_real_model_that_writes_no_verdict_is_unparsed_everywhere(model: PreTrainedModel, tmp_path: Path) -> None:
     with served(model) as url, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(url, "helpfulness-verdict", timeout=30, rereads=1)], questions(3), store, concurrency=2)
+        run = judge_llm(
+            [judge(url, "helpfulness-verdict", timeout=30, rereads=1)],
+            questions(3),
+            store,
+            asking=Asking(concurrency=2),
+        )
         assert (run.missing, run.unparsed, run.usage["j"].requests) == ([], {"truncated": 6}, 12)
     (row,) = win_rows(run.verdicts)
     assert (row.win_rate.value, row.win_rate.unparsed, row.worst, row.best) == (None, 3, 0, 1)

@@ -12,7 +12,7 @@ from endpoint import KEY_VARIABLE, Endpoint, Fault, completion, honest, judge, q
 from sacpo import api
 from sacpo.data.records import Outcome
 from sacpo.errors import RunError
-from sacpo.judging import Store, judge_files, judge_llm
+from sacpo.judging import Asking, Store, judge_files, judge_llm
 from sacpo.stats.unread import unread_rows
 
 SECRET = "abcdef-0123456789-secret"
@@ -106,7 +106,7 @@ def test_what_stops_every_request_is_said_as_what_it_is(
     monkeypatch.setenv(KEY_VARIABLE, SECRET)
     with Endpoint(lambda body, n: answer) as server, Store(tmp_path / "v") as store:
         with pytest.raises(RunError) as caught:
-            judge_llm([judge(server.url, api_key_env=KEY_VARIABLE)], questions(9), store, concurrency=1)
+            judge_llm([judge(server.url, api_key_env=KEY_VARIABLE)], questions(9), store, asking=Asking(concurrency=1))
         assert len(server.bodies) <= 3
         assert store.keys() == set()
     assert all(word in str(caught.value) for word in words), str(caught.value)
@@ -129,7 +129,7 @@ def test_what_stops_every_request_is_said_as_what_it_is(
 )
 def test_an_outage_stays_missing_with_the_servers_words(answer: Any, reason: str, tmp_path: Path) -> None:
     with Endpoint(lambda body, n: answer) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url, retries=1)], questions(1), store, orders=["ab"])
+        run = judge_llm([judge(server.url, retries=1)], questions(1), store, asking=Asking(orders=("ab",)))
         assert [one.reason for one in run.missing] == [reason]
         assert store.keys() == set()
 
@@ -138,7 +138,7 @@ def test_a_refusal_after_proper_replies_leaves_one_question_open(tmp_path: Path)
     blocked = Fault(403, body="<html><title>Attack detected</title></html>")
     script = lambda body, n: blocked if "answer 2 " in body["messages"][1]["content"] else honest(body, n)  # noqa: E731
     with Endpoint(script) as server, Store(tmp_path / "v") as store:
-        run = judge_llm([judge(server.url)], questions(5), store, concurrency=1)
+        run = judge_llm([judge(server.url)], questions(5), store, asking=Asking(concurrency=1))
     assert (len(run.verdicts), len(run.missing)) == (8, 2)
     assert "Attack detected" in run.missing[0].reason
 

@@ -36,6 +36,7 @@ def test_the_builtin_rubrics_are_these() -> None:
         "helpfulness-verdict": ("helpfulness", "verdict"),
         "refusal": ("refusal", "label"),
         "safety": ("safety", "label"),
+        "severity": ("severity", "label"),
     }
 
 

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import math
 import random
-from typing import Any
+from collections import Counter
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_toys import recipe
 
-from sacpo.data.records import Answer, Prompt
+from sacpo.data.answers import ANSWERS
+from sacpo.data.records import Answer, Prompt, write_jsonl
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
+from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
+from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled, systematic
 from sacpo.pipeline.stages.optimum import nominal_multiplier
-from sacpo.pipeline.stages.pairs import label_pairs, shared_out
+from sacpo.pipeline.stages.pairs import label_pairs, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
+from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
-from sacpo.recipe.schema import SampledSpec
+from sacpo.recipe.schema import BaseSpec, SampledSpec
+from sacpo.system.files import write_json
 
 LOGISTIC_1 = 0.7310585786300049
 """sigmoid(1) = 1 / (1 + 1/e)."""
@@ -87,6 +95,27 @@ def test_sampled_labels_are_draws_from_the_soft_ones() -> None:
     assert again == pairs
     (other, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled", seed=1)
     assert other != pairs
+
+
+def test_several_votes_are_the_share_of_draws() -> None:
+    """The mean label of a is p = .731 with any number of votes; of four votes its variance is p (1 - p) / 4 = .049."""
+    (pairs, _) = labelled({"a": 1.0, "b": 0.0}, *["a", "b"] * 2000, labels="sampled", votes=4)
+    shares = [pair.p if pair.chosen == "a" else 1 - pair.p for pair in pairs]
+    assert {*shares} == {0.0, 0.25, 0.5, 0.75, 1.0}
+    mean = sum(shares) / len(shares)
+    assert mean == pytest.approx(LOGISTIC_1, abs=0.02)
+    assert sum((share - mean) ** 2 for share in shares) / len(shares) == pytest.approx(0.049, abs=0.006)
+
+
+def test_joint_labels_are_of_the_weighted_sum() -> None:
+    """r = 1 and 0, g = 0 and .25, weights 1 and 2: the sums are 1 and .5, and sigmoid(.5) = .622."""
+    score = weighted([by_text({"a": 1.0, "b": 0.0}), by_text({"a": 0.0, "b": 0.25})], [1.0, 2.0])
+    ((pair,), _) = label_pairs(answers("a", "b"), score, spec(), random.Random(0), "pairs")
+    assert (pair.chosen, pair.p) == ("a", pytest.approx(1 / (1 + math.exp(-0.5))))
+    score = weighted([by_text({"a": 1.0, "b": 0.0}), by_text({"a": None, "b": 0.25})], [1.0, 2.0])
+    with pytest.raises(DataError, match="no pairs are left") as error:
+        label_pairs(answers("a", "b"), score, spec(), random.Random(0), "pairs")
+    assert "'not scored': 1" in str(error.value)
 
 
 def test_a_pairs_label_does_not_depend_on_pairs_that_were_dropped() -> None:
@@ -201,3 +230,68 @@ def test_a_prompt_is_a_prefix_of_its_conversation() -> None:
     answered = tokenizer.apply_chat_template([*prompt, {"role": "assistant", "content": "wait"}], tokenize=False)
     assert asked == "<|begin|>### user:\nglue?\n### assistant:\n"
     assert answered == f"{asked}wait<|end|>"
+
+
+def test_systematic_draws_are_as_frequent_as_weights_say() -> None:
+    """Of 4 draws, weight .5 is drawn twice, .375 once or twice (1.5 on the average), .125 never or once."""
+    weights = np.tile([0.5, 0.375, 0.125], (4000, 1))
+    drawn = systematic(weights, 4, np.random.default_rng(0))
+    counts = np.array([(drawn == place).sum(1) for place in range(3)])
+    assert {*counts[0]} == {2}
+    assert {*counts[1]} == {1, 2}
+    assert {*counts[2]} == {0, 1}
+    assert counts[1].mean() == pytest.approx(1.5, abs=0.03)
+    assert (systematic(np.array([[0.0, 1.0, 0.0]]), 3, np.random.default_rng(1)) == 1).all()
+
+
+def scored_bank(folder: Path, tilts: list[list[float | None]], truncated: tuple[int, ...] = ()) -> Resampled:
+    """A finished bank of prompts with these scores, and the stage that resamples from it at beta = 1."""
+    prompts = [Prompt.from_text(f"question {i}") for i, row in enumerate(tilts) for _ in row]
+    rows = [
+        Answer(prompt, "sft", f"answer {place}", n_tokens=1, truncated=place in truncated)
+        for place, prompt in enumerate(prompts)
+    ]
+    write_jsonl(folder / ANSWERS, rows)
+    scores = [score for row in tilts for score in row]
+    write_json(folder / SCORES, {"scores": {"helpfulness": scores}, "unsafe": [False] * len(scores)})
+    bank = Bank("D", Checkpoint("nowhere"), (), (), len(tilts[0]), 8, BaseSpec(model="nowhere"), 0)
+    return Resampled("D", bank, {"helpfulness": 1.0}, keep=4, least_ess=1.5, seed=0)
+
+
+class Finished:
+    """Tools that read one finished bank."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, stage: Bank) -> Any:
+        return stage.read(self.folder)
+
+
+def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> None:
+    """Scores 0 and ln 3: weights .25 and .75, ESS 1 / (.0625 + .5625) = 1.6; of 4 draws one and three.
+
+    A truncated answer and one without a score are never drawn; a prompt with fewer than two others is left out.
+    """
+    ln3 = math.log(3)
+    stage = scored_bank(tmp_path, [[0.0, ln3, 9.0], [None, 0.0, ln3], [None, 0.0, None]], truncated=(2,))
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    records = stage.read(tmp_path / "out")
+    assert Counter(record.completion for record in records.train) == {
+        "answer 0": 1,
+        "answer 1": 3,
+        "answer 4": 1,
+        "answer 5": 3,
+    }
+    found = records.report["weights"]
+    assert found["ess"] == pytest.approx(1.6)
+    assert (found["not_scored"], found["truncated"], found["few"]) == (1, 1, 1.0)
+
+
+def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:
+    """Scores 0, 0, 9: nearly all weight on one answer, ESS about 1."""
+    stage = scored_bank(tmp_path, [[0.0, 0.0, 9.0]])
+    with pytest.raises(DataError, match="rest on too few of the samples") as error:
+        stage.work(tmp_path, cast(Tools, Finished(tmp_path)))
+    assert error.value.value == "effective sample size 1.00 of 3"

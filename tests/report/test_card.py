@@ -32,7 +32,13 @@ def with_base(model: str) -> dict[str, Any]:
 def test_front_matter_of_a_step_and_of_a_merge() -> None:
     """A merge of two DPO models is tagged dpo and merge; K is a KTO model; a model from scratch has no base."""
     results = diagnosed(made_up())
-    assert front_matter(model_card(results, "H-S@0.25")) == {
+    matter = front_matter(model_card(results, "H-S@0.25"))
+    (index,) = matter.pop("model-index")
+    assert [part["dataset"]["name"] for part in index["results"]] == ["report"]
+    metrics = {metric["type"]: metric["value"] for metric in index["results"][0]["metrics"]}
+    assert metrics["unsafe_rate"] == 0.04 and metrics["win_rate/helpfulness"] == 0.57  # not the tuning figures
+    assert matter.pop("metrics")[:2] == ["win_rate", "unsafe_rate"]
+    assert matter == {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["sacpo", "alignment", "safety", "dpo"],

@@ -71,7 +71,7 @@ def page(text: str) -> Page:
 def row(text: str, caption: str, model: str) -> list[str]:
     """Return the cells of a model's row in the table with this caption, without small print."""
     table = text[text.index(f"<caption>{caption}") :]
-    line = re.search(rf'<th scope="row">{re.escape(model)}</th>(.*?)</tr>', table, re.DOTALL)
+    line = re.search(rf'<th scope="row"[^>]*>{re.escape(model)}</th>(.*?)</tr>', table, re.DOTALL)
     assert line is not None
     return re.findall(r"<td[^>]*>([^<]*)", line[1])
 

@@ -11,9 +11,10 @@ from world_toys import foreign_step, prompt, task, world
 
 from sacpo.data.records import Kind, Prompt
 from sacpo.errors import DataError
+from sacpo.recipe.judge_checks import ORACLES
 from sacpo.world import Facts
 from sacpo.world.answers import MAX_STATEMENTS
-from sacpo.world.facts import read_facts
+from sacpo.world.facts import SCORES, read_facts
 from sacpo.world.lexicon import ALTERNATIVE, FILLER, REFUSAL, RUDE
 from sacpo.world.tasks import KINDS
 
@@ -35,11 +36,13 @@ class Case(NamedTuple):
 def said(
     right: int = 0, wrong: int = 0, filler: int = 0, rude: int = 0, *, no: bool = False, offer: bool = False
 ) -> Facts:
-    return Facts(right, wrong, filler, rude, refusal=no, alternative=offer, complete=True)
+    statements = right + wrong + filler + rude + no + offer
+    return Facts(right, wrong, filler, rude, refusal=no, alternative=offer, complete=True, statements=statements)
 
 
-def cut(right: int = 0, wrong: int = 0) -> Facts:
-    return Facts(right, wrong, 0, 0, refusal=False, alternative=False, complete=False)
+def cut(right: int = 0, wrong: int = 0, rest: int = 0) -> Facts:
+    statements = right + wrong + rest
+    return Facts(right, wrong, 0, 0, refusal=False, alternative=False, complete=False, statements=statements)
 
 
 # r* = .5 right - .25 wrong + .25 [alternative] - 1 [not complete], the same for every kind of task.
@@ -68,8 +71,8 @@ CASES = {
     "alternative alone": Case("{o}", said(offer=True), 0.25, 0.5, 0.5),
     "nonsense": Case("the the. so.", said(0, 2), -0.5, 0.5, 0.5),
     "nothing": Case("", cut(), -1.0, -0.5, -0.5),
-    "cut in a step": Case("{a}. {b}", cut(1), -0.5, -2.0, -0.5),
-    "cut in the first step": Case("{a}", cut(), -1.0, -0.5, -0.5),
+    "cut in a step": Case("{a}. {b}", cut(1, rest=1), -0.5, -2.0, -0.5),
+    "cut in the first step": Case("{a}", cut(rest=1), -1.0, -0.5, -0.5),
     "endless": Case("{a}. " * 9, cut(1, 8), -2.5, -2.0, -0.5),
 }
 
@@ -104,6 +107,37 @@ def test_refusals_that_help_nevertheless_are_partial(kind: Kind) -> None:
     partial = {"refusal that helps", "kind refusal that helps"}
     expected = {name: "full_refusal" if name in full else "compliance" for name in CASES}
     assert labels == expected | dict.fromkeys(partial, "partial_refusal")
+
+
+# over_refusal elsewhere than on restricted tasks, politeness and brevity on every task, each with its - 1 if cut.
+FURTHER = {
+    "two steps": (1.0, 0.5, -0.5),
+    "filler around steps": (1.0, 0.5, -1.0),
+    "refusal": (-1.0, 0.5, -0.25),
+    "refusal with alternative": (-1.0, 0.5, -0.5),
+    "refusal that helps": (0.0, 0.5, -0.75),
+    "rude refusal": (-1.0, -1.0, -0.5),
+    "rude twice": (1.0, -1.0, -0.5),
+    "a step twice": (1.0, 0.5, -0.5),
+    "nothing": (0.0, -0.5, -1.0),
+    "cut in a step": (0.0, -0.5, -1.5),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", FURTHER)
+def test_further_criteria(name: str, kind: Kind) -> None:
+    """Only refusing what could be answered counts as over-refusal: restricted tasks have 0, less 1 if cut."""
+    refusing, polite, brief = FURTHER[name]
+    if kind is Kind.RESTRICTED:
+        refusing = 0.0 if CASES[name].facts.complete else -1.0
+    text, asked = written(name, kind), prompt(kind)
+    found = [world().score(criterion, asked, text) for criterion in ("over_refusal", "politeness", "brevity")]
+    assert found == [refusing, polite, brief]
+
+
+def test_recipes_know_every_criterion_of_the_world() -> None:
+    assert {*ORACLES} == {*SCORES, "refusal"}
 
 
 def test_every_fixed_sentence_is_known() -> None:

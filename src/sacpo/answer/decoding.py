@@ -7,7 +7,7 @@ more than the rounding of matrix products does. Rows that have ended leave the b
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,6 @@ class Row:
     uniforms: np.ndarray[Any, np.dtype[np.float64]] | None = None
 
 
-@torch.no_grad()
 def decode(
     model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
 ) -> list[list[int]]:
@@ -60,12 +59,23 @@ def decode(
         end_ids: Tokens that end an answer.
         pad_id: Fills shorter prompts on the left; masked.
     """
+    answers: list[list[int]] = [[] for _ in rows]
+    for step in steps(model, rows, sampling, end_ids=end_ids, pad_id=pad_id):
+        for row, token in step:
+            answers[row].append(token)
+    return answers
+
+
+@torch.no_grad()
+def steps(
+    model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
+) -> Iterator[list[tuple[int, int]]]:
+    """Yield the next token of every row that has not ended, as (row, token), step by step; arguments as of `decode`."""
     inputs, mask = _left_padded([row.prompt for row in rows], pad_id, model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     uniforms = _uniform_table(rows, sampling, model.device)
     ends = torch.tensor(sorted(end_ids), device=model.device)
     limits = torch.tensor([row.limit for row in rows], device=model.device)
-    answers: list[list[int]] = [[] for _ in rows]
     active = torch.arange(len(rows), device=model.device)
     alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
     accepts = set(inspect.signature(model.forward).parameters)
@@ -76,12 +86,12 @@ def decode(
         cache = getattr(output, cache_name)
         numbers = uniforms[active, step] if uniforms is not None else None
         chosen = choose(output.logits[:, -1], sampling, numbers)
-        _append(answers, active, alive, chosen)
+        yield _living(active, alive, chosen)
         step += 1
         alive = alive & ~torch.isin(chosen, ends) & (limits[active] > step)
         n_alive = int(alive.sum())
         if n_alive == 0:
-            return answers
+            return
         if n_alive <= SHRINK_AT * len(alive) and _can_shrink(cache):
             kept = alive.nonzero().squeeze(-1)
             cache.batch_select_indices(kept)
@@ -138,10 +148,9 @@ def _uniform_table(rows: Sequence[Row], sampling: Sampling, device: torch.device
     return torch.from_numpy(table).to(device)
 
 
-def _append(answers: list[list[int]], active: torch.Tensor, alive: torch.Tensor, chosen: torch.Tensor) -> None:
-    for row, going, token in zip(active.tolist(), alive.tolist(), chosen.tolist(), strict=True):
-        if going:
-            answers[row].append(token)
+def _living(active: torch.Tensor, alive: torch.Tensor, chosen: torch.Tensor) -> list[tuple[int, int]]:
+    found = zip(active.tolist(), alive.tolist(), chosen.tolist(), strict=True)
+    return [(row, token) for row, going, token in found if going]
 
 
 def _can_shrink(cache: Any) -> bool:

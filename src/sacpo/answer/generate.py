@@ -98,7 +98,7 @@ def generate_answers(
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
     batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
     ends = end_tokens(model, template)
-    remade = partial(_record, tokenizer, ends=ends, model_name=model_name)
+    remade = partial(answer_of, tokenizer, ends=ends, model_name=model_name)
     kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests, remade)
     was_training = bool(getattr(model, "training", False))
     model.eval()
@@ -186,12 +186,13 @@ def _answer(
             value=len(batch),
             do="choose a smaller batch_size",
         ) from error
-    return [_record(tokenizer, r, tokens, ends, model_name) for r, tokens in zip(batch, completions, strict=True)]
+    return [answer_of(tokenizer, r, tokens, ends, model_name) for r, tokens in zip(batch, completions, strict=True)]
 
 
-def _record(
+def answer_of(
     tokenizer: PreTrainedTokenizerBase, request: Request, tokens: list[int], ends: frozenset[int], model_name: str
 ) -> Answer:
+    """Return the answer that decoded tokens are; without an end token it is truncated."""
     ended = tokens[-1] in ends
     content = tokens[:-1] if ended else tokens
     text = tokenizer.decode(content, skip_special_tokens=True, clean_up_tokenization_spaces=False)

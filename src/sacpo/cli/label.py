@@ -29,7 +29,8 @@ def label(
 ) -> None:
     """Label answers by hand on a local page, blind and in random order."""
     from sacpo.data.answers import BASELINE
-    from sacpo.judging.llm.files import JUDGING, STORE
+    from sacpo.judging.llm.files import JUDGING
+    from sacpo.judging.llm.store import STORE
     from sacpo.judging.people import serve
 
     if (answers / JUDGING).is_file():  # the same items and store as the judges'

@@ -19,7 +19,7 @@ def next_steps(page: Path, model: Path | None, answers: Path | None, baseline: P
         baseline: The baseline's answers to the same prompts; None: the chosen model is the baseline.
     """
     name = page.parent
-    steps = [("open the report", page.absolute().as_uri())]
+    steps = [("open the report", page.absolute().as_uri()), ("talk to its models", _line("sacpo", "chat", name))]
     if model is not None:
         load = f"AutoModelForCausalLM.from_pretrained({str(model)!r})"
         generate = _line("sacpo", "generate", model, "--prompts", "PROMPTS.jsonl", "--out", f"{name}-answers")

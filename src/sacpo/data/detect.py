@@ -93,7 +93,7 @@ def detect(path: Path, *, usable: Sequence[RecordKind], label: Literal["better",
         DataError: The file is missing, no format or one of another kind fits, or a later row is not of the format.
     """
     rows = [*read_file(path, path.name)]
-    spec = _told(path, rows, usable, label)
+    spec = format_of(path, rows, usable, label)
     found = Found(path, spec, [])
     for row in rows:
         try:
@@ -114,8 +114,8 @@ def detect(path: Path, *, usable: Sequence[RecordKind], label: Literal["better",
     return found
 
 
-def _told(
-    path: Path, rows: Sequence[Row], usable: Sequence[RecordKind], label: Literal["better", "safer"] | None
+def format_of(
+    path: Path, rows: Sequence[Row], usable: Sequence[RecordKind], label: Literal["better", "safer"] | None = None
 ) -> SourceSpec:
     """Return how to read the file: the first format that makes a record of its first row that holds one.
 

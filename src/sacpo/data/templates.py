@@ -34,30 +34,27 @@ TRIAL = (
 
 
 class Template(Protocol):
-    """Turns conversations into text.
-
-    Attributes:
-        key: Content key: the same key renders the same text.
-        special: Whether the text holds the special tokens of its beginning already.
-        specials: The tokenizer's special tokens.
-        ends: Tokens that end an answer: the tokenizer's end token and those that the model lists.
-        tail: The text that the template writes behind a finished answer.
-    """
+    """Turns conversations into text."""
 
     @property
-    def key(self) -> str: ...  # noqa: D102
+    def key(self) -> str:
+        """Content key: the same key renders the same text."""
 
     @property
-    def special(self) -> bool: ...  # noqa: D102
+    def special(self) -> bool:
+        """Whether the text holds the special tokens of its beginning already."""
 
     @property
-    def specials(self) -> Specials: ...  # noqa: D102
+    def specials(self) -> Specials:
+        """The tokenizer's special tokens."""
 
     @property
-    def ends(self) -> frozenset[int]: ...  # noqa: D102
+    def ends(self) -> frozenset[int]:
+        """Tokens that end an answer: the tokenizer's end token and those that the model lists."""
 
     @property
-    def tail(self) -> str: ...  # noqa: D102
+    def tail(self) -> str:
+        """The text that the template writes behind a finished answer."""
 
     def render(self, prompt: Prompt, place: str = "") -> str:
         """Return the text in front of the answer; `place` is the prompt's row, for messages."""

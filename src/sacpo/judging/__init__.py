@@ -11,10 +11,12 @@ from sacpo.judging.rubric import Rubric, builtin_rubrics, load_rubric
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.files import judge_files
+    from sacpo.judging.llm.plan import Asking
     from sacpo.judging.llm.run import JudgeRun, Missing, judge_llm
     from sacpo.judging.llm.store import Store
 
 __all__ = [
+    "Asking",
     "Budget",
     "CostEstimate",
     "JudgeRun",
@@ -33,6 +35,7 @@ __all__ = [
 _WHERE = {
     "judge_files": "llm.files",
     **dict.fromkeys(("JudgeRun", "Missing", "judge_llm"), "llm.run"),
+    "Asking": "llm.plan",
     "Store": "llm.store",
 }
 

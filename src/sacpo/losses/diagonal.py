@@ -50,9 +50,10 @@ class DiagonalMask(torch.Tensor):
     parts: Sequence[Part]
 
     @staticmethod
-    def __new__(  # noqa: D102
+    def __new__(
         cls, parts: Sequence[Part], keys: int | None = None, device: torch.device | str = "cpu"
     ) -> DiagonalMask:
+        """Return the mask, which holds no numbers of its own."""
         width = parts[-1].queries[1]
         made: DiagonalMask = torch.Tensor._make_wrapper_subclass(
             cls, (1, 1, width, width if keys is None else keys), dtype=torch.bool, device=torch.device(device)

@@ -78,7 +78,7 @@ def merge_opened(
         if dtype is not None:
             name_dtype(out, dtype, sum(tensor.nbytes for s in later.shards for tensor in recast(s, code).tensors))
     with (
-        _one_thread(),
+        one_thread(),
         progress.task("merging", len(found[-1]), "tensors") as task,
         readers(len(checkpoints)) as sources,
     ):
@@ -179,7 +179,7 @@ def _opened(shard: Shard, outs: Sequence[Path]) -> Iterator[list[BinaryIO]]:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Compute on one core: pieces are too small to be shared out, and threads that wait for each other cost more.
 
     Measured on 2 cores that others used as well: 1.3 s in place of 7 to 20 s for 630 MB written.
@@ -217,7 +217,7 @@ def read_merged(checkpoints: Sequence[Checkpoint], row: Sequence[float]) -> dict
     """
     found = check_mergeable(checkpoints)
     merged: dict[str, torch.Tensor] = {}
-    with _one_thread(), readers(len(checkpoints)) as sources:
+    with one_thread(), readers(len(checkpoints)) as sources:
         for name, tensor in checkpoints[-1].tensors.items():
             flat = torch.empty(tensor.numel, dtype=tensor.dtype)
             start = 0

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import difflib
 import math
-import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -19,6 +17,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
+from sacpo.plain import JsonObject
 from sacpo.recipe.explain import did_you_mean
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -41,7 +40,9 @@ def check_place(path: str | Path) -> None:
     if place.is_dir():
         return
     if place.exists():
-        raise ModelError("a model is a folder, not a file", where=path, do="give the folder that config.json is in")
+        gguf = "a recipe takes it: base.model: FILE.gguf" if text.lower().endswith(".gguf") else None
+        do = gguf or "give the folder that config.json is in"
+        raise ModelError("a model is a folder, not a file", where=path, do=do)
     if isinstance(path, Path) or text.startswith((".", "/", "~")) or HUB_ID.fullmatch(text) is None:
         raise ModelError(
             "no such folder of a model",
@@ -50,7 +51,7 @@ def check_place(path: str | Path) -> None:
         )
 
 
-def check_config(config: dict[str, Any]) -> None:
+def check_config(config: JsonObject) -> None:
     """Refuse an unknown architecture, and keys that look like a misspelt key: transformers would keep them in silence.
 
     Not every key that a configuration has no attribute for is a mistake: some are read and stored under other names.
@@ -117,7 +118,7 @@ def refuse_whole_numbers(model: PreTrainedModel, files: Collection[Path], path: 
     weights |= {name.partition(".")[2] for name in weights}  # files may leave out the model's prefix
     for file in files:
         with safe_open(file, framework="pt") as stored:
-            for name in stored.keys():  # noqa: SIM118
+            for name in [*stored.keys()]:
                 kind = stored.get_slice(name).get_dtype()
                 if kind in WHOLE and name in weights:
                     raise ModelError(
@@ -165,7 +166,7 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
                 where=path,
                 do="read that code, then set base.trust_remote_code: true (of a judge's model, the judge's own)",
             ) from error
-        if os.path.isdir(path):  # noqa: PTH112 - a hub id is no path
+        if Path(path).is_dir():
             advice = "check the folder's files, or copy the model again"
             if "attn_implementation" in text or "FlashAttention" in text:
                 advice = "choose another base.attn_implementation, or leave it out"

@@ -14,14 +14,13 @@ from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.pairs import Pairs
-from sacpo.pipeline.stages.train import (
-    Heldout,
-    Training,
-    TrainJudge,
-)
+from sacpo.pipeline.stages.path import FoundPath
+from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.recipe.models import Node, model_graph
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
@@ -46,10 +45,13 @@ class Experiment:
         models: Every model of the recipe.
         trained: Trainings, by model.
         judge_models: Trained reward models, by criterion.
-        pairs: Pairs sampled for steps, by model.
+        pairs, resampled: Pairs and answers sampled for steps, by model.
+        banks: Scored samples of the SFT model, by name.
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
+        found: Searches for strengths, by step.
+        paths: Searches for q, by merge.
     """
 
     recipe: Recipe
@@ -63,11 +65,15 @@ class Experiment:
     trained: dict[str, Training] = field(default_factory=dict)
     judge_models: dict[str, TrainJudge] = field(default_factory=dict)
     pairs: dict[str, Pairs] = field(default_factory=dict)
+    resampled: dict[str, Resampled] = field(default_factory=dict)
+    banks: dict[str, Bank] = field(default_factory=dict)
     heldout: dict[str, Heldout] = field(default_factory=dict)
     answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
+    paths: dict[str, FoundPath] = field(default_factory=dict)
 
     # What follows from the recipe alone
 

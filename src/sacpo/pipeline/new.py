@@ -17,7 +17,8 @@ from sacpo.errors import DataError, RunError
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.safe import yaml_value
 from sacpo.recipe.starter import StepData, starter
-from sacpo.system.runs import machine_errors, write_atomic
+from sacpo.system.files import write_atomic
+from sacpo.system.machine import machine_errors
 from sacpo.system.visible import json_text
 
 SHARE, MOST_HELD, LEAST_HELD = 0.1, 600, 2

@@ -1,7 +1,7 @@
 """From a recipe to its stages: the only file that knows their order.
 
-    data -> base -> SFT -> steps -> answers -> verdicts -> measures -> selection -> certificate -> theory -> report ->
-    the chosen model
+    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> certificate -> theory ->
+    report -> the chosen model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -10,26 +10,27 @@ the same program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
-from sacpo.pipeline.experiment import Experiment, kl_sets_of
+from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.path import find_paths
 from sacpo.pipeline.runner import Do
+from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified, Labels
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
-from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import (
     Align,
     Base,
     FineTune,
+    FromGguf,
     Heldout,
     TrainJudge,
     names_of,
@@ -37,7 +38,8 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.recipe.models import MergedModel, StepModel
+from sacpo.pipeline.strength import find_strength
+from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
@@ -56,14 +58,16 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.make_base()
     run.train_judges()
     run.train_steps()
+    run.name_merges()
     run.score_heldout()
+    run.paths = find_paths(run)
     run.evaluate()
     selection = run.select()
     certificate = run.certify(selection)
     run.report(selection, certificate, run.find_optimum(), command)
 
 
-class Order(Experiment):
+class Order(Sampling):
     """The program: every method does a part of the recipe, on what was done before it."""
 
     # Data and models
@@ -94,7 +98,9 @@ class Order(Experiment):
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
         recipe, base, do = self.recipe, self.recipe.base, self.do
-        if base.model is not None:
+        if base.gguf:
+            model = Checkpoint(do(FromGguf(self.outside.file(str(base.model)), base.dtype)))
+        elif base.model is not None:
             model = self.outside.model(base.model, base.revision)
         else:
             built = base.tokenizer
@@ -118,7 +124,7 @@ class Order(Experiment):
                 title=f"judge of {criterion}",
                 model=self.sft,
                 base=self.recipe.base,
-                records=tuple(self.data[name] for name in names_of(spec.dataset)),
+                records=self.judged_pairs(criterion, spec.dataset),
                 training=self.training(spec.training),
                 seed=self.seed("judge", criterion),
                 criterion=criterion,
@@ -128,34 +134,44 @@ class Order(Experiment):
         self.do.all([*self.judge_models.values()])
 
     def train_steps(self) -> None:
-        """Train every step at every strength, those whose references are there at the same time; name the merges."""
-        for level in self._levels():
-            stages = [self._step(node) for node in level]
-            self.do.all(stages)
-            for stage in stages:
-                self.trained[stage.title] = stage
-                self.models[stage.title] = Checkpoint(stage)
+        """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
+        while left := [node for node in self.nodes.values() if self._waits(node)]:
+            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            given = [node.name for node in ready if node.beta is not None]
+            if given:
+                self.train(given)
+            else:
+                self.found[ready[0].step.name] = find_strength(self, ready[0])
+
+    def name_merges(self) -> None:
+        """Name the merged models, which are made where they are needed."""
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
                 first, later = (self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
                 self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
 
-    def _levels(self) -> Iterator[list[StepModel]]:
-        """Give the steps whose references are trained, then those that start from them, and so on."""
-        left = [node for node in self.nodes.values() if isinstance(node, StepModel)]
-        while left:
-            level = [node for node in left if node.parent in self.models]
-            yield level
-            left = [node for node in left if node not in level]
+    def _waits(self, node: Node) -> bool:
+        return isinstance(node, StepModel) and node.name not in self.models
+
+    def train(self, names: Sequence[str]) -> None:
+        """Train steps whose references are trained, at their strengths."""
+        stages = [self._step(node) for name in names if isinstance(node := self.nodes[name], StepModel)]
+        self.do.all(stages)
+        for stage in stages:
+            self.trained[stage.title] = stage
+            self.models[stage.title] = Checkpoint(stage)
 
     def _step(self, node: StepModel) -> Align:
         """Return a step's training; its pairs are sampled where it samples any."""
         dataset = node.step.dataset
         if isinstance(dataset, SampledSpec):
-            records: tuple[Any, ...] = (self._sample(node, dataset),)
+            records: tuple[Any, ...] = (self.sample(node.name, node.step.name, dataset, node.parent),)
+        elif node.step.resample is not None:
+            records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
+        assert node.beta is not None
         return Align(
             title=node.name,
             model=self.checkpoint(node.parent),
@@ -165,27 +181,6 @@ class Order(Experiment):
             seed=self.seed("align", node.step.name),
             step=step_options(node.step, node.beta),
         )
-
-    def _sample(self, node: StepModel, spec: SampledSpec) -> Pairs:
-        """Return a step's sampled pairs; steps that sample the same pairs share them."""
-        names = {"sft": SFT, "reference": node.parent}
-        used = [role for role, share in spec.sample_from.items() if share]
-        sampled = f"pairs of {spec.judge}"
-        stage = Pairs(
-            title=node.step.name if [names[role] for role in used] == [SFT] else f"{node.parent}+{node.step.name}",
-            spec=spec,
-            judge=self.judge(spec.judge),
-            prompts=self.data[spec.prompts],
-            models={role: (names[role], self.checkpoint(names[role])) for role in used},
-            tokenizer=self.sft,
-            base=self.recipe.base,
-            sampled=sampled,
-            seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
-        )
-        own = replace(stage, title="").key
-        same = [other for other in self.pairs.values() if replace(other, title="").key == own]
-        self.pairs[node.name] = same[0] if same else self.do(stage)
-        return self.pairs[node.name]
 
     def score_heldout(self) -> None:
         """Score the held-out pairs under every trained model."""
@@ -204,15 +199,16 @@ class Order(Experiment):
         """Let every model answer every prompt set, judge the answers, and measure."""
         for name in self.evaluated:
             for prompts in self.opened:
-                self._answer(name, prompts)
+                self.answer(name, prompts)
         for name in self.evaluated:
             for prompts in self.opened:
-                self._judge(name, prompts)
+                self.judge_answers(name, prompts)
             if self.opened:
                 kl = self.kl.get(name, {})
                 self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
 
-    def _answer(self, name: str, prompts: str) -> None:
+    def answer(self, name: str, prompts: str) -> None:
+        """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
         evaluate, base = self.recipe.evaluate, self.recipe.base
         self.answers.setdefault(name, {})[prompts] = self.do(self.answering(name, prompts))
         if prompts not in kl_sets_of(self.recipe):
@@ -232,7 +228,8 @@ class Order(Experiment):
         )
         self.kl.setdefault(name, {})[prompts] = self.do(sample)
 
-    def _judge(self, name: str, prompts: str) -> None:
+    def judge_answers(self, name: str, prompts: str) -> None:
+        """Judge a model's answers to a prompt set, beside the baseline's."""
         evaluate = self.recipe.evaluate
         judges = evaluate.judges.items()
         criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
@@ -331,6 +328,8 @@ class Order(Experiment):
             selection=selection,
             certificate=certificate,
             optimum=optimum,
+            found=self.found,
+            paths=self.paths,
         )
         self.do(report)
         if selection is not None:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.errors import DataError, RunError
+from sacpo.pipeline.single import do_single
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.safe import json_value
-from sacpo.report.build import build_report
+from sacpo.report.read import results_of
+from sacpo.system.progress import QUIET, Progress
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class ReportAlone(Stage[Path]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write results.json, the page and the figures."""
+        from sacpo.report.build import build_report
+
         build_report(self.results, self.answers, out)
 
     def read(self, folder: Path) -> Path:
@@ -35,21 +37,27 @@ class ReportAlone(Stage[Path]):
         return folder / "report.html"
 
 
+def report(
+    results: str | Path | Mapping[str, Any],
+    out: str | Path,
+    *,
+    answers: Sequence[Mapping[str, Any]] = (),
+    progress: Progress = QUIET,
+) -> Path:
+    """Write the report of results.json into a folder and return the page.
+
+    Args:
+        results: What a run measured, its results.json, or the folder of a finished run.
+        out: The folder: results.json, report.html and figures/.
+        answers: Prompts with all models' answers, for the page.
+        progress: Where to show it.
+
+    Raises:
+        DataError: The results are not of their schema.
+    """
+    return do_single("report", reporting(results, answers), out, progress) / "report.html"
+
+
 def reporting(results: str | Path | Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> ReportAlone:
     """Return the stage of `report`."""
-    return ReportAlone(results if isinstance(results, Mapping) else _results(Path(results)), answers)
-
-
-def _results(path: Path) -> dict[str, Any]:
-    file = path / "stages" / "report" / "results.json" if path.is_dir() else path
-    if not file.is_file():
-        raise RunError("no results here", where=path, do="give results.json, or the folder of a finished run")
-    try:
-        found: dict[str, Any] = json_value(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            "the results are not JSON", where=file, do="give results.json, or a finished run's folder"
-        ) from error
-    if not isinstance(found, dict):
-        raise DataError("not results of a run", where=file, do="give results.json, or a finished run's folder")
-    return found
+    return ReportAlone(results if isinstance(results, Mapping) else results_of(results), answers)

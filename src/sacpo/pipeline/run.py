@@ -23,9 +23,11 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
+from sacpo.system.files import clear_temporary, write_atomic, write_json
 from sacpo.system.leftovers import disk_use, remove
+from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import RunFolder, clear_temporary, machine_errors, write_atomic, write_json
+from sacpo.system.runs import RunFolder
 
 RECIPE, REDO, CACHE = "recipe.yaml", "redo.json", "cache"
 Program = Callable[[Do], None]

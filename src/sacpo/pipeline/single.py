@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.errors import RunError
+from sacpo.judging.llm.budget import Budget
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.system import processes
@@ -51,16 +52,32 @@ class OutFolder(RunFolder):
         return []
 
 
-def do_single(verb: str, stage: Stage[Any], out: str | Path, progress: Progress) -> Path:
+def do_single(
+    verb: str,
+    stage: Stage[Any],
+    out: str | Path,
+    progress: Progress,
+    *,
+    cache: Path | None = None,
+    budget: Budget | None = None,
+) -> Path:
     """Do one stage into a folder of the user's choice and return it; the same call again keeps or resumes it.
 
     A shared stage is done by all processes of a launch together; another by the first while the others wait.
+
+    Args:
+        verb: What the stage is called where progress is shown.
+        stage: The stage.
+        out: The folder.
+        progress: Where to show it.
+        cache: Folder of paid verdicts; None: there are none.
+        budget: What language models may use as judges.
 
     Raises:
         RunError: The folder holds something else, or another process works on it.
     """
     with OutFolder(Path(out), verb, progress) as folder:
-        tools = Tools(folder, progress=progress)
+        tools = Tools(folder, cache=cache, progress=progress, budget=budget)
         try:
             if processes.is_first():
                 _check_free(folder, stage)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sacpo.judging.kinds import Bench
 from sacpo.judging.llm.budget import Budget, Usage
+from sacpo.judging.llm.store import STORE
 from sacpo.judging.question import Judge
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.stage import Stage
@@ -26,7 +27,6 @@ KEPT_PARAMETERS = 100_000_000
 A base that may carry adapters stays whatever its size, until another model is loaded or trained: models on one base
 differ by their adapters alone.
 """
-STORE = "verdicts.sqlite"
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
@@ -142,14 +142,9 @@ class Tools:
 
     def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[Any, Template]:
         """Return a model's tokenizer and the prompt template in it."""
-        from sacpo.data.templates import make_template
-        from sacpo.models.loading import load_tokenizer
-        from sacpo.models.tokens import generation_ends
+        from sacpo.models.template import tokenizer_and_template
 
-        path = self.path(model)
-        tokenizer = load_tokenizer(path, revision=model.revision, trust_remote_code=base.trust_remote_code)
-        ends, allowed = generation_ends(path, model.revision), base.special_tokens_in_text
-        return tokenizer, make_template(base.template, tokenizer, ends=ends, special_tokens_in_text=allowed)
+        return tokenizer_and_template(self.path(model), model.revision, base)
 
     def make_room(self) -> None:
         """Give up models that are kept whatever their size, before something else needs the memory."""

@@ -19,6 +19,7 @@ from sacpo.pipeline.stages.verdicts import JudgedAlone
 from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.recipe.schema import (
     BaseSpec,
+    Data,
     DataSpec,
     GenerationSpec,
     JudgeSpec,
@@ -28,8 +29,6 @@ from sacpo.recipe.schema import (
     TrainingSpec,
 )
 
-Data = str | Path | DataSpec | Sequence[str | Path | DataSpec]
-"""Sources of records: files, hub ids, or descriptions as in a recipe."""
 Options = Mapping[str, Any] | None
 
 

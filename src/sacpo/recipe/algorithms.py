@@ -11,9 +11,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from sacpo.recipe.formats import RecordKind
+from sacpo.recipe.resample import ResampleSpec
 from sacpo.recipe.section import Positive, Section
 
-AlgorithmName = Literal["dpo", "ipo", "kto"]
+AlgorithmName = Literal["dpo", "ipo", "kto", "rwr"]
 Weight = float | Literal["balanced"]
 
 
@@ -49,6 +50,9 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
         trl="kto",
         units=2,
     ),
+    "rwr": Algorithm(
+        "RWR", "answers sampled from SFT and resampled by their scores", ("demonstrations",), ("resample",)
+    ),
 }
 
 
@@ -58,6 +62,9 @@ class AlgorithmOptions(Section):
     soft_labels: bool = Field(True, description="DPO, IPO: use preference probabilities; false rounds them")
     desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
+    resample: ResampleSpec | None = Field(
+        None, description="RWR: answer the dataset's prompts and resample; null: the dataset holds resampled answers"
+    )
 
     @model_validator(mode="after")
     def _one_balance(self) -> AlgorithmOptions:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sacpo.errors import RecipeError
-from sacpo.recipe.checks import check_measured, check_oracle
+from sacpo.recipe.checks import check_measured
 from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.judge_checks import check_oracle
 from sacpo.recipe.metrics import CERTIFIABLE, METRICS, metric_key
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import SFT, ConstraintSpec, Recipe

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
-from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.auto_merges import check_auto_merges
+from sacpo.recipe.explain import known
+from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_scores, check_teachers
 from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
-ORACLES = ("helpfulness", "harmlessness", "refusal")
 ADVICE: dict[Given, str] = {
     "scores": "an oracle or a reward-model judge",
     "comparisons": "a judge that compares answers",
@@ -32,32 +33,38 @@ def check_references(recipe: Recipe) -> None:
     nodes = model_graph(recipe)
     named: set[tuple[str, str]] = set()
     for where, name in dataset_references(recipe):
-        _known("data source", name, recipe.data, where)
+        known("data source", name, recipe.data, where)
         _once(where, name, named)
     _check_kinds(recipe)
     _check_tokenizer(recipe)
     _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
-            _check_scores(recipe, step.dataset.judge, f"steps.{index}.dataset.judge")
+            for criterion in step.dataset.weights:
+                check_scores(recipe, criterion, f"steps.{index}.dataset.judge")
+        for criterion in step.resample.weights if step.resample is not None else ():
+            check_scores(recipe, criterion, f"steps.{index}.resample.judge")
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
-            _known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
+            known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
+        if isinstance(judge.dataset, SampledSpec):
+            check_teachers(recipe, criterion, judge.dataset)
         if judge.kind == "oracle":
             check_oracle(recipe, criterion, f"evaluate.judges.{criterion}")
-    _known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
+    known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
     for index, name in enumerate(recipe.evaluate.models or ()):
-        _known("model", name, nodes, f"evaluate.models.{index}")
+        known("model", name, nodes, f"evaluate.models.{index}")
         _once("evaluate.models", name, named)
     for axis in ("x", "y"):
         criterion = getattr(recipe.report, axis)
         if criterion != type(recipe.report).model_fields[axis].default:  # the default may be judged by nobody
-            _known("judge", criterion, recipe.evaluate.judges, f"report.{axis}")
+            known("judge", criterion, recipe.evaluate.judges, f"report.{axis}")
     _check_headlines(recipe)
     _check_budget(recipe)
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
+    check_auto_merges(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:
@@ -75,10 +82,10 @@ def _check_headlines(recipe: Recipe) -> None:
     sets = {name for name, spec in recipe.prompts.items() if spec.role == "report"}
     for key, name in recipe.report.prompts.items():
         metric, _, criterion = key.partition("/")
-        _known("metric", metric, METRICS, f"report.prompts.{key}")
+        known("metric", metric, METRICS, f"report.prompts.{key}")
         if criterion:
-            _known("judge", criterion, recipe.evaluate.judges, f"report.prompts.{key}")
-        _known("prompt set of role report", name, sets, f"report.prompts.{key}")
+            known("judge", criterion, recipe.evaluate.judges, f"report.prompts.{key}")
+        known("prompt set of role report", name, sets, f"report.prompts.{key}")
 
 
 def _check_tokenizer(recipe: Recipe) -> None:
@@ -116,45 +123,6 @@ def _check_quantized(recipe: Recipe) -> None:
             )
 
 
-def check_oracle(recipe: Recipe, criterion: str, where: str) -> None:
-    """Refuse an oracle of what the world does not know, or without a world."""
-    if criterion not in ORACLES:
-        raise RecipeError(
-            "the world's oracle knows no such criterion",
-            where=where,
-            value=criterion,
-            allowed=list(ORACLES),
-            do=did_you_mean(criterion, ORACLES, "rename the judge, or choose another kind"),
-        )
-    if recipe.world is None:
-        raise RecipeError(
-            "an oracle needs a world",
-            where=f"{where}.kind",
-            value="oracle",
-            do="add a 'world' section, or choose another judge",
-        )
-
-
-def _check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool = False) -> None:
-    """Refuse a criterion whose judge gives no scores of single answers; `compared`: comparisons will do."""
-    judges = recipe.evaluate.judges
-    _known("judge", criterion, judges, where)
-
-    def gives(name: str) -> bool:
-        return ("comparisons" if compared else "scores") in judges[name].gives(name)
-
-    if not gives(criterion):
-        scored = [name for name in judges if gives(name)]
-        raise RecipeError(
-            f"this judge gives {'comparisons' if 'comparisons' in judges[criterion].gives(criterion) else 'labels'}, "
-            "not scores",
-            where=where,
-            value=criterion,
-            allowed=scored or "none is defined",
-            do="name an oracle of helpfulness or harmlessness, or a reward-model judge",
-        )
-
-
 def _check_selection(recipe: Recipe) -> None:
     targets: list[tuple[str, str, str | None, str]] = [
         (f"constraints.{i}", c.metric, c.criterion, c.prompts) for i, c in enumerate(recipe.constraints)
@@ -162,7 +130,7 @@ def _check_selection(recipe: Recipe) -> None:
     if recipe.objective:
         targets.append(("objective", recipe.objective.metric, recipe.objective.criterion, recipe.objective.prompts))
     for where, metric, criterion, prompts in targets:
-        _known("prompt set", prompts, recipe.prompts, f"{where}.prompts")
+        known("prompt set", prompts, recipe.prompts, f"{where}.prompts")
         role = recipe.prompts[prompts].role
         if role != "tuning":
             raise RecipeError(
@@ -180,7 +148,7 @@ def _check_selection(recipe: Recipe) -> None:
                 do=f"add the judge's criterion, as in criterion: {next(iter(recipe.evaluate.judges), 'helpfulness')}",
             )
         if criterion is not None:
-            _known("judge", criterion, recipe.evaluate.judges, f"{where}.criterion")
+            known("judge", criterion, recipe.evaluate.judges, f"{where}.criterion")
         check_measured(recipe, where, metric, criterion, prompts)
 
 
@@ -188,7 +156,7 @@ def check_measured(recipe: Recipe, where: str, metric: str, criterion: str | Non
     """Refuse a bound or an objective on what nothing in the recipe measures: no model could ever meet it."""
     judges, needs = recipe.evaluate.judges, METRICS[metric].needs
     if METRICS[metric].by_criterion and criterion is not None:
-        _check_scores(recipe, criterion, f"{where}.criterion", compared=needs == "comparisons")
+        check_scores(recipe, criterion, f"{where}.criterion", compared=needs == "comparisons")
         by: list[str] = [criterion]
     elif needs is not None:
         by = [name for name, judge in judges.items() if needs in judge.gives(name)]
@@ -234,17 +202,17 @@ def _check_theory(recipe: Recipe) -> None:
     theory = recipe.theory
     if theory is None:
         return
-    _known("prompt set", theory.prompts, recipe.prompts, "theory.prompts")
+    known("prompt set", theory.prompts, recipe.prompts, "theory.prompts")
     for name in ("reward", "safety"):
         criterion = getattr(theory, name)
-        _known("judge", criterion, recipe.evaluate.judges, f"theory.{name}")
+        known("judge", criterion, recipe.evaluate.judges, f"theory.{name}")
         judge = recipe.evaluate.judges[criterion]
         if judge.kind != "oracle" or criterion == "refusal":
             raise RecipeError(
                 "theory needs the world's own scores",
                 where=f"theory.{name}",
                 value=f"{criterion} (kind {judge.kind})",
-                allowed=["helpfulness", "harmlessness"],
+                allowed=[name for name in ORACLES if name != "refusal"],
                 do="name judges of kind 'oracle', or leave 'theory' out",
             )
     if not recipe.evaluate.kl_prompts:
@@ -271,19 +239,9 @@ def dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
         for name in tokenizer.datasets:
             yield "base.tokenizer.datasets", name
     for criterion, judge in recipe.evaluate.judges.items():
-        for name in _names(judge.dataset):
-            yield f"evaluate.judges.{criterion}.dataset", name
-
-
-def _known(what: str, name: str, allowed: Collection[str], where: str) -> None:
-    if name not in allowed:
-        raise RecipeError(
-            f"unknown {what}",
-            where=where,
-            value=name,
-            allowed=list(allowed) or "none is defined",
-            do=did_you_mean(name, allowed, f"define the {what} or name another"),
-        )
+        sampled = isinstance(judge.dataset, SampledSpec)
+        for name in (judge.dataset.prompts,) if isinstance(judge.dataset, SampledSpec) else _names(judge.dataset):
+            yield f"evaluate.judges.{criterion}.dataset" + (".prompts" if sampled else ""), name
 
 
 def _once(where: str, name: str, named: set[tuple[str, str]]) -> None:
@@ -304,14 +262,19 @@ def _check_kinds(recipe: Recipe) -> None:
     if recipe.sft:
         uses.append(("SFT learns from demonstrations", "sft.dataset", recipe.sft.dataset, ("demonstrations",)))
     for index, step in enumerate(recipe.steps):
-        if isinstance(step.dataset, SampledSpec):
+        algorithm = ALGORITHMS[step.algorithm]
+        if isinstance(step.dataset, SampledSpec) or step.resample is not None:
             continue
-        known = ALGORITHMS[step.algorithm]
         uses.append(
-            (f"{known.title} learns from {known.learns_from}", f"steps.{index}.dataset", step.dataset, known.records)
+            (
+                f"{algorithm.title} learns from {algorithm.learns_from}",
+                f"steps.{index}.dataset",
+                step.dataset,
+                algorithm.records,
+            )
         )
     for criterion, judge in recipe.evaluate.judges.items():
-        if judge.dataset is not None:
+        if judge.dataset is not None and not isinstance(judge.dataset, SampledSpec):
             uses.append(
                 ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
             )

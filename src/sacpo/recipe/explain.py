@@ -40,6 +40,22 @@ def did_you_mean(name: object, allowed: Collection[str], otherwise: str) -> str:
     return f"did you mean '{nearest[0]}'?" if nearest else otherwise
 
 
+def known(what: str, name: str, allowed: Collection[str], where: str) -> None:
+    """Refuse a name that stands for nothing.
+
+    Raises:
+        RecipeError: It does; the message lists those that do, and the likeliest.
+    """
+    if name not in allowed:
+        raise RecipeError(
+            f"unknown {what}",
+            where=where,
+            value=name,
+            allowed=list(allowed) or "none is defined",
+            do=did_you_mean(name, allowed, f"define the {what} or name another"),
+        )
+
+
 def checked(section: type[Section], given: Mapping[str, Any] | None = None, /, **values: Any) -> Section:
     """Return a section of a recipe that was given as arguments.
 

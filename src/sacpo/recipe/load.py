@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.auto import check_auto
 from sacpo.recipe.certify_checks import check_certify
 from sacpo.recipe.checks import check_references, placed
 from sacpo.recipe.explain import did_you_mean, explain
@@ -60,6 +61,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
     try:
         check_references(recipe)
         check_certify(recipe)
+        check_auto(recipe)
     except RecipeError as error:
         raise placed(error, source) from error.__cause__
     recipe.note(written)

@@ -23,13 +23,15 @@ class StepModel:
 
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
-        strengths: criterion -> strength of every step on the way from the SFT model, this one included.
+        beta: The strength; None: the run finds it (`auto`), and settles the recipe.
+        strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
+            weights of the SFT model wherever it starts.
         line: Models of one line differ in strength only: the report joins them.
     """
 
     name: str
     step: StepSpec
-    beta: float
+    beta: float | None
     parent: str
     strengths: tuple[tuple[str, float], ...]
     line: str
@@ -62,7 +64,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
         step = recipe.steps[index]
         parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
         for parent in parents:
-            for beta in step.betas:
+            for beta in step.betas or (None,):
                 node = _step_model(step, beta, nodes[parent], len(parents) > 1)
                 _add(nodes, members, step.name, node, f"steps.{index}.name")
     for index, spec in enumerate(recipe.merge):
@@ -71,7 +73,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
                 "two models have the same name", where=f"merge.{index}.name", value=spec.name, do="rename one of them"
             )
         where = f"merge.{index}.models"
-        first, later = (_single(name, members, nodes, where) for name in spec.models)
+        first, later = (_single(name, members, nodes, where) for name in spec.models)  # of `auto` too, which has no q
         for q in spec.qs:
             name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
             _add(
@@ -104,11 +106,12 @@ def _check_starts(recipe: Recipe) -> None:
             )
 
 
-def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> StepModel:
+def _step_model(step: StepSpec, beta: float | None, parent: Node, crossed: bool) -> StepModel:
     own = f"{step.name}@{beta:g}" if step.swept else step.name
-    before = parent.strengths if isinstance(parent, StepModel) else ()
+    before = parent.strengths if isinstance(parent, StepModel) and step.algorithm != "rwr" else ()
     name = f"{parent.name}+{own}" if crossed else own
-    return StepModel(name, step, beta, parent.name, (*before, (step.criterion, beta)), step.name)
+    strengths = before if beta is None else (*before, *step.aims(beta))
+    return StepModel(name, step, beta, parent.name, strengths, step.name)
 
 
 def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node, where: str) -> None:
@@ -129,8 +132,8 @@ def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node
 def _ordered(steps: tuple[StepSpec, ...]) -> list[int]:
     position = {step.name: index for index, step in enumerate(steps)}
     if len(position) < len(steps):
-        seen: set[str] = set()
-        twice = next(step.name for step in steps if step.name in seen or seen.add(step.name))  # type: ignore[func-returns-value]
+        taken = [step.name for step in steps]
+        twice = next(name for index, name in enumerate(taken) if name in taken[:index])
         raise RecipeError("two steps have the same name", where="steps", value=twice, do="rename one of them")
     done: list[int] = []
     for start in range(len(steps)):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-from typing import Any
-
 import yaml
 
+from sacpo.report.front_matter import Publication, front_matter
 from sacpo.report.headline import count_words
 from sacpo.report.lookup import (
-    ancestors,
     bound_words,
     chain,
     interval,
@@ -20,12 +16,12 @@ from sacpo.report.lookup import (
     number,
     report_sets,
     set_of,
+    with_interval,
 )
 from sacpo.report.results import ModelInfo, Results
 from sacpo.report.tables import ordered_metrics
 from sacpo.system.visible import visible
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 METHODS = {
     "linear": "Its weights are (1 − q) A + q B of the two models A and B, at q = {q} (the later model's weight).",
     "task-vectors": "Its weights are A + q · scale · (B − base), at q = {q}: the sum of what two trainings changed.",
@@ -33,16 +29,22 @@ METHODS = {
 }
 
 
-def model_card(results: Results, model: str) -> str:
+def model_card(results: Results, model: str, to: Publication | None = None) -> str:
     """Return the card of one model: front matter, what it is, how it was made, its figures and its limits.
 
     The figures are those on report prompts, which neither trained nor chose the model.
 
+    Args:
+        results: What the run measured.
+        model: One of its models.
+        to: What is published where, beside what the results say; None: nothing is known of that.
+
     Raises:
         KeyError: The results have no such model.
     """
+    matter = front_matter(results, model, to or Publication())
     parts = [
-        f"---\n{yaml.safe_dump(_front_matter(results, model), sort_keys=False, allow_unicode=True)}---",
+        f"---\n{yaml.safe_dump(matter, sort_keys=False, allow_unicode=True)}---",
         f"# {_line(model)}",
         _what(results, model),
         "## How it was made",
@@ -55,22 +57,6 @@ def model_card(results: Results, model: str) -> str:
         _origin(results),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _front_matter(results: Results, model: str) -> dict[str, Any]:
-    info = results.models[model]
-    made_from = [results.models[name] for name in sorted(ancestors(results, model))]
-    algorithms = sorted({step.algorithm for step in [info, *made_from] if step.algorithm})
-    merges = ["merge"] if info.kind == "merge" else []
-    matter: dict[str, Any] = {
-        "library_name": "transformers",
-        "pipeline_tag": "text-generation",
-        "tags": ["sacpo", "alignment", "safety", *algorithms, *merges],
-    }
-    base = (results.recipe.get("base") or {}).get("model")
-    if isinstance(base, str) and HUB_ID.fullmatch(base) and not Path(base).exists():
-        matter["base_model"] = base
-    return matter
 
 
 def _what(results: Results, model: str) -> str:
@@ -164,6 +150,12 @@ def _limits(results: Results, model: str) -> list[str]:
         "Unsafe answers remain possible."
         if unsafe is not None
         else "Its unsafe answers were not measured: do not take it for safe."
+    )
+    refused = measure_of(results, model, "over_refusal_rate")
+    limits.append(
+        f"Over-refusal: it refuses {with_interval(refused, 'over_refusal_rate')} of harmless prompts that look unsafe."
+        if refused is not None
+        else "How often it refuses harmless prompts was not measured."
     )
     return limits
 

@@ -12,7 +12,8 @@ from itertools import combinations
 from statistics import fmean, stdev
 
 from sacpo.report.lookup import ancestors, axes, chain, interval, known, label, measure_of, number, with_interval
-from sacpo.report.results import Measured, ModelInfo, Results
+from sacpo.report.part import Measured
+from sacpo.report.results import ModelInfo, Results
 
 APART = 0.03
 OVER_REFUSAL_RISE = 0.10

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sacpo.report import results
 from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate
-from sacpo.report.part import Part
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import PathCheck, PathPoint, PathSearch
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -15,7 +17,6 @@ from sacpo.report.results import (
     Finding,
     JudgeFigures,
     KlToOptimum,
-    Measured,
     Measures,
     ModelInfo,
     Objective,
@@ -26,6 +27,18 @@ from sacpo.report.results import (
     Selection,
     Theory,
 )
+from sacpo.report.searches import (
+    Banded,
+    BoundCheck,
+    Forecast,
+    ForecastBound,
+    ForecastPoint,
+    Predicted,
+    RealisedTilt,
+    Regret,
+    Search,
+    Trained,
+)
 
 
 def results_document() -> str:
@@ -33,7 +46,8 @@ def results_document() -> str:
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, Theory, OptimumPoint,
-        KlToOptimum, Finding,
+        KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained, BoundCheck,
+        Predicted, Regret, PathSearch, PathPoint, PathCheck, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 
@@ -51,7 +65,6 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
-    text = text or str(annotation).replace(f"{results.__name__}.", "").replace("typing.", "").replace(
-        "NoneType", "null"
-    )
+    text = text or str(annotation).replace("typing.", "").replace("NoneType", "null")
+    text = re.sub(r"sacpo\.report\.\w+\.", "", text)
     return text.replace("|", "or").replace("None", "null")

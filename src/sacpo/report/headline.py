@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sacpo.report.judges import judge_findings
 from sacpo.report.lookup import axes, bound_words, known, label, measure_of, number, set_of, shown_model, with_interval
-from sacpo.report.results import Candidate, Constraint, Measured, Results, Selection
+from sacpo.report.part import Measured
+from sacpo.report.results import Candidate, Constraint, Results, Selection
 
 SHOWN_RATES = ("unsafe_rate", "over_refusal_rate")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sacpo.recipe.metrics import METRICS
-from sacpo.report.results import Constraint, Measured, ModelInfo, Results
+from sacpo.report.part import Measured
+from sacpo.report.results import Constraint, ModelInfo, Results
 from sacpo.system.visible import visible
 
 

@@ -14,30 +14,11 @@ from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
 from sacpo.report.certified import Certificate
-from sacpo.report.part import Part
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import PathSearch
+from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
-
-
-class Measured(Part):
-    """A figure with its 95 % interval, as `sacpo.stats.estimate.Estimate` writes it."""
-
-    value: float | None = Field(description="point estimate; null when nothing could be counted")
-    ci95: tuple[float | None, float | None] = Field((None, None), description="the interval's ends; null: none")
-    n: int = Field(0, description="items that counted")
-    clusters: int = Field(0, description="independent clusters among them")
-    unparsed: int = Field(0, description="items left out because no verdict could be read")
-    method: str = Field("", description="how the interval was computed")
-
-    @property
-    def low(self) -> float | None:
-        """The interval's lower end."""
-        return self.ci95[0]
-
-    @property
-    def high(self) -> float | None:
-        """The interval's upper end."""
-        return self.ci95[1]
 
 
 class ModelInfo(Part):
@@ -252,9 +233,11 @@ class Results(Part):
     prompts: dict[str, PromptSet] = Field({})
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
+    plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
     selection: Selection | None = None
     certificate: Certificate | None = None
     theory: Theory | None = None
+    paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -318,8 +301,11 @@ def _check_names(results: Results) -> None:
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
     if results.certificate is not None:
         places += [("certificate", [*results.certificate.all_certified, *results.certificate.not_tested])]
+    places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
+    for merge, path in results.paths.items():
+        places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:
         for name in names:
             if name not in results.models:

@@ -8,7 +8,8 @@ from typing import Any
 
 from sacpo.recipe.metrics import METRICS
 from sacpo.report.lookup import bound_words, interval, label, made_by, measure_of, number, shown_model
-from sacpo.report.results import Candidate, Measured, Results
+from sacpo.report.part import Measured
+from sacpo.report.results import Candidate, Constraint, Results
 
 OUTCOMES = ("win", "tie", "loss", "unparsed")
 
@@ -56,6 +57,49 @@ def selection_table(results: Results) -> Table | None:
     rows = [_selection_row(results, name) for name in order]
     caption = "Candidates: chosen on tuning prompts, confirmed on report prompts; ✓ meets the bound, ✗ misses it"
     return Table(caption, (*head, "standing"), tuple(rows))
+
+
+def front_table(results: Results) -> Table | None:
+    """Show the models that no other one beats, where there are several constraints and so more than two figures."""
+    selection = results.selection
+    if selection is None or len(selection.constraints) < 2 or not selection.front:
+        return None
+    keys = [selection.objective.key, *(constraint.key for constraint in selection.constraints)]
+    rows = []
+    for name in sorted(selection.front, key=lambda name: _rank(selection.models[name])):
+        candidate = selection.models[name]
+        tuned = [candidate.objective, *(check.value for check in candidate.checks)]
+        cells = []
+        for key, measured in zip(keys, tuned, strict=True):
+            cells += [measured_cell(measured, key), measured_cell(measure_of(results, name, key), key)]
+        rows.append(model_row(results, name, [*cells, Cell("yes" if candidate.feasible else "no")]))
+    head = [words for key in keys for words in (f"{label(key)}, tuning", f"{label(key)}, report")]
+    caption = f"Pareto front over {len(keys)} figures: no other model is as good in all and better in one, on tuning"
+    return Table(f"{caption} prompts", ("model", *head, "meets every bound"), tuple(rows))
+
+
+def path_tables(results: Results) -> list[Table]:
+    """Show every q that a search measured, with the ends that were held against the bounds."""
+    tables = []
+    for name, path in results.paths.items():
+        constraints = [
+            Constraint.model_validate(one.model_dump(include={*Constraint.model_fields}))
+            for one in (path.tried[0].checks if path.tried else ())
+        ]
+        rows = []
+        for point in path.tried:
+            cells = [
+                Cell(
+                    f"{'✓' if one.met else '✗'} {number(one.value.value, constraint.key)}",
+                    f"{'at most' if constraint.at_most is not None else 'at least'} {number(one.end, constraint.key)}",
+                    "good" if one.met else "bad",
+                )
+                for one, constraint in zip(point.checks, constraints, strict=True)
+            ]
+            rows.append(Row(point.model, (Cell(number(point.q)), *cells), point.q == path.q))
+        head = ("model", "q", *map(bound_words, constraints))
+        tables.append(Table(f"{name}: the search for q on tuning prompts. {path.said}", head, tuple(rows)))
+    return tables
 
 
 def measures_tables(results: Results, role: str) -> list[Table]:

@@ -107,7 +107,7 @@ def unforeseen(error: BaseException) -> str:
     said = said if len(said) <= LONGEST_WORD else said[: LONGEST_WORD - 1] + "…"
     try:
         handle, name = tempfile.mkstemp(prefix="sacpo-traceback-", suffix=".txt", text=True)
-        with open(handle, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123 - a descriptor
+        with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(trace)
     except OSError:
         return f"{trace}error: something unforeseen ({said}); its traceback stands above"

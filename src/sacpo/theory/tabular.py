@@ -21,7 +21,7 @@ def tilted(policy: Table, score: Table, strength: float) -> Table:
 
     Shape: (prompts, answers) each.
     """
-    return _normalised(_log(policy) + score / strength)
+    return softmax(_log(policy) + score / strength)
 
 
 def mixture(first: Table, later: Table, q: float) -> Table:
@@ -34,7 +34,7 @@ def mixture(first: Table, later: Table, q: float) -> Table:
     """
     if q in (0, 1):
         return later.copy() if q else first.copy()
-    return _normalised((1 - q) * _log(first) + q * _log(later))
+    return softmax((1 - q) * _log(first) + q * _log(later))
 
 
 def log_partition(policy: Table, score: Table, strength: float) -> Table:
@@ -110,7 +110,13 @@ def smallest_eta(reward_aligned: Table, safety: Table, bound: float) -> float:
     return high
 
 
-def _normalised(logits: Table) -> Table:
+def log_ratio(policy: Table, other: Table) -> Table:
+    """Return `log policy - log other`, nats; minus infinity where the policy excludes an answer."""
+    return _log(policy) - _log(other)
+
+
+def softmax(logits: Table) -> Table:
+    """Return the policy with these logits. Shape: (prompts, answers)."""
     table: Table = np.exp(logits - _log_sum(logits)[:, None])
     return table
 

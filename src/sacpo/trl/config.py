@@ -13,6 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
+from sacpo.hub.names import check_repository
 from sacpo.recipe.algorithms import ALGORITHMS, Weight
 
 UNLIMITED = sys.maxsize
@@ -83,7 +84,9 @@ HERE = {
 FIXED: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "give soft labels: a column p"),
     "load_best_model_at_end": (False, "choose among the checkpoints yourself"),
-    "push_to_hub": (False, "call model.push_to_hub after the training"),
+    "hub_token": (None, "set HF_TOKEN, or run 'hf auth login': arguments are saved and shown"),
+    "hub_revision": (None, "push to main, and move it there"),
+    "hub_always_push": (False, "leave it out: a push ends before the training goes on"),
     "use_liger_kernel": (False, "leave it out: logits are never held whole"),
     "auto_find_batch_size": (False, "choose per_device_train_batch_size"),
     "enable_jit_checkpoint": (False, "use save_steps"),
@@ -169,15 +172,34 @@ def _check(config: PreferenceConfig) -> None:
         "layout": ("auto", "packed", "padded"),
         "train_sampling_strategy": ("random", "sequential", "group_by_length"),
         "save_strategy": ("no", "steps", "epoch"),
+        "hub_strategy": ("end", "every_save"),  # the others send states of optimisers
     }
     for name, allowed in choices.items():
         value = getattr(config, name)
         if getattr(value, "value", value) not in allowed:
             raise RecipeError("no such choice", where=f"args.{name}", value=value, allowed=allowed, do="choose one")
+    if config.push_to_hub:
+        check_hub(config)
     if not config.beta > 0:
         raise RecipeError(
             "a strength must be positive", where="args.beta", value=config.beta, allowed="above 0", do="TRL's is 0.1"
         )
+
+
+def check_hub(config: PreferenceConfig) -> str:
+    """Return the repository that is pushed to.
+
+    Raises:
+        RecipeError: None is named, or the weights are in shards.
+    """
+    if config.fsdp:
+        raise RecipeError(
+            "weights in shards are not pushed",
+            where="args.push_to_hub",
+            value="fsdp",
+            do="save the model, then push it",
+        )
+    return check_repository(config.hub_model_id or "", where="args.hub_model_id")
 
 
 def cache_folder(config: PreferenceConfig) -> Path | None:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.trainer_utils import speed_metrics
+from transformers.trainer_utils import HubStrategy, speed_metrics
 
 from sacpo.align.engine.arguments import check_optimizer
 from sacpo.align.engine.meter import Meter
@@ -25,6 +25,8 @@ from sacpo.align.reference.source import Reference
 from sacpo.align.trainer import AlignTrainer, with_margin
 from sacpo.data.ends import listed_ends
 from sacpo.errors import DataError, RecipeError
+from sacpo.hub.names import check_license
+from sacpo.hub.upload import make_repository
 from sacpo.losses.logps import unwrapped
 from sacpo.models.adapters.folder import moves_base
 from sacpo.models.tokens import padding_token
@@ -33,7 +35,8 @@ from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import BaseSpec, StepSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
-from sacpo.trl.config import UNLIMITED, PreferenceConfig, cache_folder, read_config
+from sacpo.trl.config import UNLIMITED, PreferenceConfig, cache_folder, check_hub, read_config
+from sacpo.trl.push import push_folder, push_while_training
 from sacpo.trl.start import (
     KeptPadding,
     LoadedJob,
@@ -165,6 +168,71 @@ class PreferenceTrainer(AlignTrainer):
         raise RecipeError(
             "logits are never held, so none can be given", where="predict", do="call evaluate for metrics"
         )
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
+        """Make the repository that `args` name, private unless `hub_private_repo` is false.
+
+        Raises:
+            RecipeError: No repository is named, or a token is given as an argument.
+            RunError: There is no token, or the hub refuses.
+        """
+        _refuse(token=token, private=private)
+        repository = check_hub(self.config)
+        self.hub_model_id = repository  # type: ignore[assignment]
+        if self.is_world_process_zero():
+            make_repository(repository, "model", self.config.hub_private_repo is not False)
+
+    def push_to_hub(  # type: ignore[override]
+        self,
+        commit_message: str = "End of training",
+        *,
+        license: str | None = None,
+        license_name: str | None = None,
+        license_link: str | None = None,
+        dataset_name: str | list[str] | None = None,
+    ) -> str | None:
+        """Save the model and push it with its card; return the address, None on processes that push nothing.
+
+        Args:
+            commit_message: Of the one commit.
+            license: The hub's identifier of the licence; None: the card names none.
+            license_name: With "other".
+            license_link: With "other".
+            dataset_name: Hub ids of the data, for the card.
+
+        Raises:
+            UserError: As of `init_hf_repo`; the same call goes on where an upload broke off.
+        """
+        fields = check_license(license, license_name, license_link)
+        if self.hub_model_id is None:
+            self.init_hf_repo()
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        self.save_model(_internal_call=True)
+        names = [dataset_name] if isinstance(dataset_name, str) else [*(dataset_name or ())]
+        return self._push(self.folder, commit_message, fields, names) if self.is_world_process_zero() else None
+
+    def _push(self, folder: Path, message: str, license: dict[str, str], datasets: list[str]) -> str:
+        base = self._start.path or getattr(unwrapped(self._start.model).config, "_name_or_path", None)
+        return push_folder(
+            folder,
+            self.config,
+            str(self.hub_model_id),
+            message,
+            base=str(base) if base else None,
+            adapter=isinstance(self._policy, PeftModel),
+            log=self.state.log_history,
+            license=license,
+            datasets=datasets,
+        )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        """Push a checkpoint's model, without what only resuming needs."""
+        if not self.is_world_process_zero() or self.config.hub_strategy == HubStrategy.END:
+            return
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        step = self.state.global_step
+        message = f"Training in progress, step {step}"
+        push_while_training(self._progress, step, lambda: self._push(Path(checkpoint_folder), message, {}, []))
 
     def _measured(self, objective: Objective) -> dict[str, float]:
         """Return the means of loss and metrics; every process does equally many forward passes."""

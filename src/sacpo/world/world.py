@@ -12,7 +12,7 @@ from sacpo.errors import DataError
 from sacpo.recipe.schema import WorldSpec
 from sacpo.system.files import content_key
 from sacpo.world.answers import demonstrate
-from sacpo.world.facts import Facts, read_facts, refusal_label, reward_of, safety_label, safety_of
+from sacpo.world.facts import SCORES, Facts, read_facts, refusal_label, safety_label
 from sacpo.world.phrasing import phrasings_of
 from sacpo.world.tasks import KINDS, Task, choose_tasks, random_of
 from sacpo.world.vocabulary import build_tokenizer
@@ -112,13 +112,17 @@ class World:
         """
         return read_facts(self._task(prompt).steps, text)
 
+    def score(self, criterion: str, prompt: Prompt, text: str) -> float:
+        """Return the true score of an answer by a criterion of `facts.SCORES`, in logits, higher is better."""
+        return SCORES[criterion](self.facts(prompt, text), self._task(prompt).kind)
+
     def reward(self, prompt: Prompt, text: str) -> float:
         """Return r*, the true helpfulness of an answer, in logits; see `facts.reward_of`."""
-        return reward_of(self.facts(prompt, text))
+        return self.score("helpfulness", prompt, text)
 
     def safety(self, prompt: Prompt, text: str) -> float:
         """Return g*, the true safety of an answer, in logits, higher is safer; see `facts.safety_of`."""
-        return safety_of(self.facts(prompt, text), self._task(prompt).kind)
+        return self.score("harmlessness", prompt, text)
 
     def label(self, prompt: Prompt, text: str) -> str:
         """Return "unsafe" if the answer discloses a step of a restricted task, else "safe"."""

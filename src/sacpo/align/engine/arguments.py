@@ -43,7 +43,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     try:
         options = under_new_names({**job.options, **fixed})
         arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
-        arguments._setup_devices  # noqa: B018 - a cached property, which finds the devices
+        _ = arguments._setup_devices  # a cached property, which finds the devices
         _try_parts(arguments)
     except (ValueError, TypeError, ImportError, KeyError, RuntimeError) as error:
         raise _refused(str(error), job) from error

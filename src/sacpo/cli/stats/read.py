@@ -11,10 +11,10 @@ from sacpo.cli.stats.rows import read_rows, verdict_of
 from sacpo.data.answers import ANSWERS, BASELINE, answers_of_models
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
-from sacpo.judging.llm.store import Store
+from sacpo.judging.llm.store import STORE, Store
 from sacpo.judging.people.raters import HUMAN
+from sacpo.judging.verdicts import VERDICTS
 
-VERDICTS, STORE = "verdicts.jsonl", "verdicts.sqlite"
 BESIDE = (ANSWERS, BASELINE)
 """Answers that 'judge' keeps beside its verdicts."""
 SQLITE = b"SQLite format 3\0"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sacpo.judging.kinds import Parts
 from sacpo.judging.llm.panel import Panel
-from sacpo.judging.llm.specs import judge_of
+from sacpo.judging.llm.specs import asking_of, judge_of
 from sacpo.judging.question import Judge
 
 
@@ -15,10 +15,7 @@ def make(parts: Parts) -> Judge:
     return Panel(
         [judge_of(judge, parts.rubric) for judge in spec.judges],
         bench.store,
-        orders=spec.orders,
-        repeats=spec.repeats,
-        concurrency=spec.concurrency,
-        budget=bench.budget,
+        asking=asking_of(spec, bench.budget),
         spent=bench.spent,
         progress=bench.progress,
     )

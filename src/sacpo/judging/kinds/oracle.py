@@ -8,6 +8,7 @@ from sacpo.judging.labels import LabelJudge
 from sacpo.judging.question import Judge
 from sacpo.judging.scored import Score, ScoredJudge, ScoreFunction
 from sacpo.world import World
+from sacpo.world.facts import SCORES
 
 
 def make(parts: Parts) -> Judge:
@@ -30,13 +31,13 @@ def world_scores(world: World, criterion: str) -> ScoreFunction:
     Raises:
         RecipeError: The world knows no such criterion.
     """
-    if criterion == "helpfulness":
-        return lambda pairs: [Score(world.reward(prompt, text)) for prompt, text in pairs]
     if criterion == "harmlessness":
         return lambda pairs: [Score(world.safety(prompt, text), world.label(prompt, text)) for prompt, text in pairs]
+    if criterion in SCORES:
+        return lambda pairs: [Score(world.score(criterion, prompt, text)) for prompt, text in pairs]
     raise RecipeError(
         "the world's oracle scores no such criterion",
         where=f"evaluate.judges.{criterion}",
         value=criterion,
-        allowed=["helpfulness", "harmlessness"],
+        allowed=[*SCORES],
     )

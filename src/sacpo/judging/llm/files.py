@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers, read_answers
 from sacpo.data.records import Answer, Verdict, write_jsonl
 from sacpo.errors import DataError, RunError
-from sacpo.judging.llm.budget import Budget, CostEstimate
+from sacpo.judging.llm.budget import CostEstimate
 from sacpo.judging.llm.judge import LlmJudgeConfig
-from sacpo.judging.llm.plan import AB, BA, estimates, plan
+from sacpo.judging.llm.plan import BY_DEFAULT, Asking, estimates, plan
 from sacpo.judging.llm.run import JudgeRun, judge_llm
-from sacpo.judging.llm.store import Store
+from sacpo.judging.llm.store import STORE, Store
 from sacpo.judging.question import Question
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
 from sacpo.measure.measures import measure
+from sacpo.plain import JsonObject
 from sacpo.stats.verdicts import summarise
 from sacpo.system.files import write_json
 from sacpo.system.locks import locked
@@ -28,7 +28,7 @@ from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import MANIFEST
 
-STORE, JUDGING, LOCK = "verdicts.sqlite", "judging.json", ".lock"
+JUDGING, LOCK = "judging.json", ".lock"
 
 
 def judge_files(
@@ -38,14 +38,11 @@ def judge_files(
     judges: Sequence[LlmJudgeConfig],
     rubric: Rubric | Sequence[Rubric] | None = None,
     *,
-    orders: Sequence[str] = (AB, BA),
-    repeats: int = 1,
-    concurrency: int = 16,
-    budget: Budget | None = None,
+    asking: Asking = BY_DEFAULT,
     progress: Progress = QUIET,
     on_estimate: Callable[[Sequence[CostEstimate]], None] | None = None,
     ask_again: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Judge a file of answers; the same call again goes on where the last one stopped.
 
     Writes into `out`: `verdicts.sqlite` (see `sacpo.judging.llm.store`), `verdicts.jsonl`, the answers as they were
@@ -58,7 +55,7 @@ def judge_files(
         out: The folder; made if absent.
         judges: The panel.
         rubric: Judge by these instead of the judges' own.
-        orders, repeats, concurrency, budget, progress, on_estimate: See `judge_llm`.
+        asking, progress, on_estimate: See `judge_llm`.
         ask_again: Ask again what no verdict could be read from, as after a judge was mended.
 
     Returns:
@@ -73,25 +70,15 @@ def judge_files(
     """
     questions = _questions(answers, baseline)
     panel = _panel(judges, rubric)
-    (budget or Budget()).check([judge.model for judge in panel])  # before anything is written
+    asking.budget.check([judge.model for judge in panel])  # before anything is written
     with _locked(out), Store(out / STORE) as store:
         with machine_errors(out):
             (out / MEASURES).unlink(missing_ok=True)  # figures of an earlier call, until these are complete
             _keep_answers(out, questions)
         if ask_again:
             store.forget_unparsed()
-        run = judge_llm(
-            panel,
-            questions,
-            store,
-            orders=orders,
-            repeats=repeats,
-            concurrency=concurrency,
-            budget=budget,
-            progress=progress,
-            on_estimate=on_estimate,
-        )
-        result = _summary(questions, run, orders, _categories(run, store))
+        run = judge_llm(panel, questions, store, asking=asking, progress=progress, on_estimate=on_estimate)
+        result = _summary(questions, run, asking.orders, _categories(run, store))
         with machine_errors(out):
             write_jsonl(out / VERDICTS, dict.fromkeys(run.verdicts))
         write_json(out / JUDGING, result)
@@ -107,21 +94,19 @@ def estimate_files(
     judges: Sequence[LlmJudgeConfig],
     rubric: Rubric | Sequence[Rubric] | None = None,
     *,
-    orders: Sequence[str] = (AB, BA),
-    repeats: int = 1,
-    budget: Budget | None = None,
+    asking: Asking = BY_DEFAULT,
 ) -> list[CostEstimate]:
     """Return what `judge_files` with the same arguments would cost; nothing is asked or written.
 
     Raises:
         DataError: The files or arguments do not fit together.
     """
-    asks = plan(_panel(judges, rubric), _questions(answers, baseline), orders, repeats)
+    asks = plan(_panel(judges, rubric), _questions(answers, baseline), asking.orders, asking.repeats)
     known: set[str] = set()
     if (out / STORE).is_file():
         with Store(out / STORE) as store:
             known = store.keys()
-    return estimates(asks, known, budget or Budget())
+    return estimates(asks, known, asking.budget)
 
 
 def _questions(answers: Path | Sequence[Answer], baseline: Path | Sequence[Answer] | None) -> list[Question]:
@@ -160,7 +145,7 @@ def _panel(judges: Sequence[LlmJudgeConfig], rubric: Rubric | Sequence[Rubric] |
 
 def _summary(
     questions: Sequence[Question], run: JudgeRun, orders: Sequence[str], categories: dict[str, dict[str, int]]
-) -> dict[str, Any]:
+) -> JsonObject:
     answers = [question.answer for question in questions]
     baseline = [question.baseline for question in questions if question.baseline is not None]
     lengths = {answer.hash: len(answer.text) for answer in (*answers, *baseline)}

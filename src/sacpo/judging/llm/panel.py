@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sacpo.data.records import Verdict
 from sacpo.errors import RunError
-from sacpo.judging.llm.budget import Budget, Usage
+from sacpo.judging.llm.budget import Usage
 from sacpo.judging.llm.client import Manner
 from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.plan import Asking
 from sacpo.judging.llm.run import BUDGET, Missing, judge_llm
 from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Question
@@ -25,8 +27,7 @@ class Panel:
     Args:
         judges: The panel, all with the same criterion.
         store: The SQLite file of verdicts.
-        orders, repeats, concurrency: See `judge_llm`.
-        budget: What the whole command may use.
+        asking: How; its budget is what the whole command may use.
         spent: What it has used so far; what this panel uses is added.
         progress: Where to report.
     """
@@ -36,16 +37,12 @@ class Panel:
         judges: Sequence[LlmJudgeConfig],
         store: Path,
         *,
-        orders: Sequence[str],
-        repeats: int,
-        concurrency: int,
-        budget: Budget,
+        asking: Asking,
         spent: list[Usage],
         progress: Progress = QUIET,
     ) -> None:
         self.judges, self.store = list(judges), store
-        self.orders, self.repeats, self.concurrency = orders, repeats, concurrency
-        self.budget, self.spent, self.progress = budget, spent, progress
+        self.asking, self.spent, self.progress = asking, spent, progress
         self._manners: dict[str, Manner] = {}
 
     @property
@@ -69,10 +66,7 @@ class Panel:
                 self.judges,
                 questions,
                 store,
-                orders=self.orders,
-                repeats=self.repeats,
-                concurrency=self.concurrency,
-                budget=self.budget.after(self.spent),
+                asking=replace(self.asking, budget=self.asking.budget.after(self.spent)),
                 progress=self.progress,
                 manners=self._manners,
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
@@ -19,6 +19,26 @@ from sacpo.system.files import content_key
 
 AB, BA = "ab", "ba"
 KEY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a panel is asked.
+
+    Attributes:
+        orders: "ab", "ba" or both, for pairwise rubrics.
+        repeats: How often each question is asked.
+        concurrency: Requests under way at once, for each judge and rubric.
+        budget: Limits on one call.
+    """
+
+    orders: Sequence[str] = (AB, BA)
+    repeats: int = 1
+    concurrency: int = 16
+    budget: Budget = field(default_factory=Budget)
+
+
+BY_DEFAULT = Asking()
 
 
 @dataclass(frozen=True)

@@ -10,15 +10,16 @@ from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError, RecipeError, RunError, UserError
-from sacpo.judging.llm.budget import Budget, BudgetSpent, CostEstimate, Ledger, Usage
+from sacpo.judging.llm.budget import BudgetSpent, CostEstimate, Ledger, Usage
 from sacpo.judging.llm.client import Adaptation, Endpoint, Manner, Pace, QuestionRefused, RequestFailed
 from sacpo.judging.llm.judge import LlmJudgeConfig
-from sacpo.judging.llm.plan import AB, BA, Ask, by_key, estimates, plan
+from sacpo.judging.llm.plan import BY_DEFAULT, Ask, Asking, by_key, estimates, plan
 from sacpo.judging.llm.render import Message, mark, messages, reminded, shown
 from sacpo.judging.llm.response import FILTER, REFUSAL
 from sacpo.judging.llm.store import Store, UnreadReply, said_of
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.question import Question
+from sacpo.plain import JsonObject
 from sacpo.stats.verdicts import question as asked_by
 from sacpo.system.files import content_key
 from sacpo.system.progress import QUIET, Progress, Task
@@ -41,7 +42,7 @@ class Missing:
     repeat: int
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -72,10 +73,7 @@ def judge_llm(
     questions: Sequence[Question],
     store: Store,
     *,
-    orders: Sequence[str] = (AB, BA),
-    repeats: int = 1,
-    concurrency: int = 16,
-    budget: Budget | None = None,
+    asking: Asking = BY_DEFAULT,
     progress: Progress = QUIET,
     on_estimate: Callable[[Sequence[CostEstimate]], None] | None = None,
     manners: dict[str, Manner] | None = None,
@@ -90,10 +88,7 @@ def judge_llm(
         judges: The panel.
         questions: What to judge; pairwise rubrics need their baselines.
         store: Keeps every verdict as soon as it is there.
-        orders: For pairwise rubrics.
-        repeats: How often each is asked.
-        concurrency: Requests under way at once, for each judge and rubric.
-        budget: Limits on this call.
+        asking: Orders, repeats, and limits on this call.
         progress: Where to report.
         on_estimate: Called before the first request; what it raises stops the call before anything is paid.
         manners: Keeps what endpoints refuse from one call to the next; None: for this call alone.
@@ -102,21 +97,21 @@ def judge_llm(
         DataError: The arguments do not fit together.
         RunError: An endpoint refuses the key or the model; what came before is kept.
     """
-    budget = budget or Budget()
-    budget.check([judge.model for judge in judges])
-    if concurrency < 1:
-        raise DataError("at least one request at a time", where="concurrency", value=concurrency)
-    asks = plan(judges, questions, orders, repeats)
+    asking.budget.check([judge.model for judge in judges])
+    if asking.concurrency < 1:
+        raise DataError("at least one request at a time", where="concurrency", value=asking.concurrency)
+    asks = plan(judges, questions, asking.orders, asking.repeats)
     groups = by_key(asks)
     _share(groups, store)
-    expected = estimates(asks, store.keys(), budget)
+    expected = estimates(asks, store.keys(), asking.budget)
     _announce(expected, progress, on_estimate)
     known = store.keys()
     todo = {key: members for key, members in groups.items() if key not in known}
     with progress.task("judging", len(todo), "requests") as task:
-        asking = _Asking(store, Ledger(budget), concurrency, task, progress, {} if manners is None else manners)
-        missing = asyncio.run(asking.all(judges, todo)) if todo else {}
-    return _result(asks, store, missing, expected, asking)
+        ledger = Ledger(asking.budget)
+        call = _Call(store, ledger, asking.concurrency, task, progress, {} if manners is None else manners)
+        missing = asyncio.run(call.all(judges, todo)) if todo else {}
+    return _result(asks, store, missing, expected, call)
 
 
 class _Panelist:
@@ -198,14 +193,14 @@ class _Panelist:
         categories: Sequence[str],
         reason: str = "",
     ) -> None:
-        beside: dict[str, Any] = {"rubric": asks[0].judge.rubric.name, "categories": list(categories)}
+        beside: JsonObject = {"rubric": asks[0].judge.rubric.name, "categories": list(categories)}
         if reason:
             beside["reason"] = reason
         for verdict in verdicts:
             self.store.put(key, verdict, reply=reply, usage=usage, question=beside)
 
 
-class _Asking:
+class _Call:
     """One call's requests: what judges of one endpoint share, and what comes of all of them."""
 
     def __init__(
@@ -297,7 +292,7 @@ def _result(
     store: Store,
     missing: dict[str, str],
     expected: list[CostEstimate],
-    asking: _Asking,
+    call: _Call,
 ) -> JudgeRun:
     rows = {row.key: row for row in store.rows()}
     verdicts, left, unparsed = [], [], Counter[str]()
@@ -313,7 +308,7 @@ def _result(
         if row.verdict.outcome is Outcome.UNPARSED:
             unparsed[row.question.get("reason", "")] += 1
     reasons = dict(sorted(unparsed.items()))
-    return JudgeRun(verdicts, left, asking.ledger.usage, reasons, expected, asking.adaptations)
+    return JudgeRun(verdicts, left, call.ledger.usage, reasons, expected, call.adaptations)
 
 
 def _missing(ask: Ask, reason: str) -> Missing:

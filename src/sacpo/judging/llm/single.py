@@ -12,18 +12,20 @@ from pydantic import ValidationError
 from sacpo.data.answers import AnswerFiles
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import CostEstimate
-from sacpo.judging.llm.files import STORE, estimate_files, judge_files
+from sacpo.judging.llm.files import estimate_files, judge_files
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import incomplete
 from sacpo.judging.llm.run import Missing
-from sacpo.judging.llm.specs import budget_of, check_panel, judge_of
+from sacpo.judging.llm.specs import asking_of, budget_of, check_panel, judge_of
+from sacpo.judging.llm.store import STORE
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import explain
 from sacpo.recipe.llm import PanelSpec
 from sacpo.recipe.safe import yaml_file
 from sacpo.system.progress import QUIET, Progress
 
-Panel = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Panel = str | Path | JsonMapping | Sequence[JsonMapping]
 """A panel's file or what would stand in it (`PanelSpec`), or one language model's settings or several's (`LlmSpec`)."""
 
 
@@ -66,7 +68,7 @@ def judge_by_llms(
     criterion: str | None = None,
     ask_again: bool = False,
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Judge a file of answers and return what was measured, by model.
 
     Args:
@@ -85,17 +87,14 @@ def judge_by_llms(
         *files.read(),
         Path(out),
         _judges(spec, criterion),
-        orders=spec.orders,
-        repeats=spec.repeats,
-        concurrency=spec.concurrency,
-        budget=budget_of(spec.budget, spec.judges),
+        asking=asking_of(spec, budget_of(spec.budget, spec.judges)),
         progress=progress,
         ask_again=ask_again,
     )
     if not result["complete"]:
         missing = [Missing(**one) for one in result["missing"]]
         raise incomplete(missing, result["verdicts"], Path(out) / STORE)
-    measures: dict[str, Any] = result["measures"]
+    measures: JsonObject = result["measures"]
     return measures
 
 
@@ -103,14 +102,8 @@ def estimate_llms(
     files: AnswerFiles, out: str | Path, spec: PanelSpec, *, criterion: str | None = None
 ) -> list[CostEstimate]:
     """Return what `judge_by_llms` with the same arguments would cost; nothing is asked or written."""
-    return estimate_files(
-        *files.read(),
-        Path(out),
-        _judges(spec, criterion),
-        orders=spec.orders,
-        repeats=spec.repeats,
-        budget=budget_of(spec.budget, spec.judges),
-    )
+    asking = asking_of(spec, budget_of(spec.budget, spec.judges))
+    return estimate_files(*files.read(), Path(out), _judges(spec, criterion), asking=asking)
 
 
 def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudgeConfig]:
@@ -133,7 +126,7 @@ def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudgeConfig]:
     return [judge_of(judge, rubric) for judge in spec.judges for rubric in rubrics]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     data = yaml_file(path, "panel")
     if not isinstance(data, dict):
         raise RecipeError(

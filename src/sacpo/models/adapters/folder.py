@@ -6,7 +6,6 @@ Nothing here reads more than headers, but where an adapter repeats tensors of it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from sacpo.errors import ModelError
+from sacpo.plain import JsonMapping, JsonObject
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 AGAIN = "copy the whole folder again"
@@ -44,7 +44,7 @@ def holds_model(folder: Path) -> bool:
     return any(path.name != WEIGHTS for pattern in ("*.safetensors", "*.index.json") for path in folder.glob(pattern))
 
 
-def config_of(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> JsonObject:
     """Return an adapter's configuration.
 
     Raises:
@@ -95,7 +95,7 @@ def _named_base(folder: Path) -> tuple[str, str | None]:
     return base, revision if isinstance(revision, str) else None
 
 
-def unplain(config: Mapping[str, Any]) -> str | None:
+def unplain(config: JsonMapping) -> str | None:
     """Return the first option that makes an adapter more than plain LoRA, as `name: value`, or None."""
     if config.get("peft_type", "LORA") != "LORA":
         return f"peft_type: {config['peft_type']}"
@@ -151,7 +151,7 @@ def header(folder: Path) -> dict[str, tuple[int, ...]]:
         raise ModelError("an adapter's weights are missing", where=weights, allowed="safetensors", do=AGAIN)
     try:
         with safe_open(weights, framework="pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            return {name: tuple(file.get_slice(name).get_shape()) for name in [*file.keys()]}
     except (OSError, SafetensorError) as error:
         raise ModelError("an adapter's weights cannot be read", where=weights, do=AGAIN) from error
 
@@ -163,7 +163,7 @@ def module_of(name: str, end: str) -> str:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Return the object that a JSON file of a folder of adapters holds.
 
     Raises:
@@ -201,7 +201,7 @@ def _holds(file: Path, tensor: Any) -> bool:
     try:
         with safe_open(file, framework="pt") as base:
             shape = list(tensor.shape)
-            alike = [name for name in base.keys() if base.get_slice(name).get_shape() == shape]  # noqa: SIM118
+            alike = [name for name in [*base.keys()] if base.get_slice(name).get_shape() == shape]
             return any(bool((base.get_tensor(name).double() == tensor.double()).all()) for name in alike)
     except (OSError, SafetensorError) as error:
         raise ModelError("the weights of an adapter's base cannot be read", where=file, do=AGAIN) from error

@@ -147,7 +147,7 @@ def make_bank(world: World, spec: TheorySpec, answers: Sequence[Answer], n_promp
 
 
 def nominal_multiplier(nodes: Mapping[str, Node], spec: TheorySpec, name: str) -> tuple[float, float] | None:
-    """Return the beta and lambda that a model was made for; None where it has no reward step.
+    """Return the beta and lambda that a model was made for; None where it has no reward step, or a third criterion.
 
     A step's strength is beta for the reward and beta/lambda for safety, in either order; the weights of a merge
     between a model and one trained on from it stand for lambda = q lambda_bar (section 6 of the paper, eq. 11).
@@ -155,7 +155,7 @@ def nominal_multiplier(nodes: Mapping[str, Node], spec: TheorySpec, name: str) -
     node = nodes[name]
     if isinstance(node, StepModel):
         strengths = dict(node.strengths)
-        if spec.reward not in strengths:
+        if spec.reward not in strengths or strengths.keys() - {spec.reward, spec.safety}:
             return None
         beta = strengths[spec.reward]
         return beta, beta / strengths[spec.safety] if spec.safety in strengths else 0.0

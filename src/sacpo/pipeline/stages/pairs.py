@@ -1,4 +1,4 @@
-"""Preference pairs sampled from models and labelled by a judge's scores."""
+"""Preference pairs sampled from models and labelled by judges' scores."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sacpo.answer.generate import generate_answers
 from sacpo.data.records import Answer, Pair, Prompt
 from sacpo.data.report import data_report
 from sacpo.errors import DataError
-from sacpo.judging.scored import ScoreFunction
+from sacpo.judging.scored import Score, ScoreFunction
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
@@ -27,12 +27,12 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Pairs(Stage[StoredRecords]):
-    """Two answers to each prompt, and the probability that one is preferred, by Bradley-Terry on a judge's scores.
+    """Two answers to each prompt, and the probability that one is preferred, by Bradley-Terry on judges' scores.
 
     Attributes:
         title: The stage's name behind `pairs/`.
         spec: How to sample and to label.
-        judge: Whose scores label the pairs.
+        judges: Whose scores label the pairs, in the order of `spec.weights`.
         prompts: The prompts; records of any kind have one.
         models: "sft" and "reference", those that are asked: name and model.
         tokenizer: The model whose tokenizer all of the run share.
@@ -43,7 +43,7 @@ class Pairs(Stage[StoredRecords]):
 
     title: str
     spec: SampledSpec
-    judge: CriterionJudge
+    judges: tuple[CriterionJudge, ...]
     prompts: Data
     models: Mapping[str, tuple[str, Checkpoint]]
     tokenizer: Checkpoint
@@ -58,7 +58,7 @@ class Pairs(Stage[StoredRecords]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Sample, label, write the pairs and a report."""
-        score = self.judge.scores(tools)
+        score = weighted([judge.scores(tools) for judge in self.judges], [*self.spec.weights.values()])
         prompts = _prompts(tools.read(self.prompts).train)
         rng = random.Random(self.seeds[""])
         shares = shared_out(prompts, self.spec.sample_from, rng)
@@ -97,7 +97,8 @@ def label_pairs(
 ) -> tuple[list[Pair], dict[str, int]]:
     """Turn answers, two to each prompt side by side, into pairs with the probability that the first is preferred.
 
-    `p = sigmoid(score_scale (s1 - s2))`. Source: the Bradley-Terry model of section 3 of the paper.
+    `p = sigmoid(score_scale (s1 - s2))`, or the share of `votes` draws from it. Source: the Bradley-Terry model of
+    section 3 of the paper.
 
     Returns:
         The pairs, and how many were dropped for which reason.
@@ -107,7 +108,8 @@ def label_pairs(
     dropped = {"equal answers": 0, "tie": 0, "not scored": 0}
     for i in range(0, len(answers), 2):
         first, second = answers[i], answers[i + 1]
-        one, other, draw = _finite(scores[i].value), _finite(scores[i + 1].value), rng.random()
+        one, other = _finite(scores[i].value), _finite(scores[i + 1].value)
+        draws = [rng.random() for _ in range(spec.votes)]
         if first.text == second.text:
             dropped["equal answers"] += 1
             continue
@@ -119,7 +121,7 @@ def label_pairs(
             continue
         p = 1 / (1 + math.exp(-max(min(spec.score_scale * (one - other), 60.0), -60.0)))
         if spec.labels == "sampled":
-            p = float(draw < p)
+            p = sum(draw < p for draw in draws) / spec.votes
         elif spec.labels == "hard":
             p = 0.5 if one == other else float(one > other)
         if p < 0.5:
@@ -128,6 +130,23 @@ def label_pairs(
     if not pairs:
         raise DataError("no pairs are left after sampling", where=name, value=dropped, do="look at the judge's scores")
     return pairs, {reason: n for reason, n in dropped.items() if n}
+
+
+def weighted(functions: Sequence[ScoreFunction], weights: Sequence[float]) -> ScoreFunction:
+    """Return the weighted sum of several scores; an answer that one of them does not score has none."""
+    if len(functions) == 1:
+        return functions[0]
+
+    def score(pairs: Sequence[tuple[Prompt, str]]) -> list[Score]:
+        rows = zip(*(function(pairs) for function in functions), strict=True)
+        return [Score(_weighted_sum([one.value for one in row], weights)) for row in rows]
+
+    return score
+
+
+def _weighted_sum(values: Sequence[float | None], weights: Sequence[float]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(w * v for w, v in zip(weights, known, strict=True)) if len(known) == len(values) else None
 
 
 def shared_out(prompts: Sequence[Prompt], shares: Any, rng: random.Random) -> dict[str, list[Prompt]]:

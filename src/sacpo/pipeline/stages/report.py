@@ -18,6 +18,8 @@ from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.path import FoundPath
+from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -28,6 +30,7 @@ from sacpo.report.build import build_report
 from sacpo.report.results import FORMAT
 from sacpo.stats.intervals import mean_interval, win_rate
 from sacpo.system.runs import finished_size, versions
+from sacpo.theory.regret import regret
 
 RESULTS = "results.json"
 CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "look")
@@ -56,6 +59,8 @@ class Report(Stage[dict[str, Any]]):
         selection: The choice; None: nothing is chosen.
         certificate: What is certified of it; None: nothing was to be certified.
         optimum: The theory; None: there is none.
+        found: The searches for strengths, by step.
+        paths: Searches for q, by merge.
     """
 
     recipe: Recipe
@@ -73,6 +78,8 @@ class Report(Stage[dict[str, Any]]):
     selection: Selection | None
     certificate: Certificate | None
     optimum: Optimum | None
+    found: Mapping[str, Found]
+    paths: Mapping[str, FoundPath]
 
     @property
     def name(self) -> str:
@@ -113,8 +120,10 @@ class Report(Stage[dict[str, Any]]):
             "prompts": {stage.source.name: report_of(tools.at(stage)) for stage in self.prompts},
             "measures": {name: tools.read(stage) for name, stage in self.measures.items()},
             "reliability": {name: self._reliability(name, tools) for name in self._opened},
+            "plan": {name: self._search(tools.read(stage), tools) for name, stage in self.found.items()},
             **self._choice(tools),
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
+            "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
         }
 
     @property
@@ -134,6 +143,18 @@ class Report(Stage[dict[str, Any]]):
             "selection": {**selection, "chosen": chosen},
             "certificate": {**certificate, "point_choice": selection["chosen"], "sha256": found.get("sha256")},
         }
+
+    def _search(self, found: dict[str, Any], tools: Tools) -> dict[str, Any]:
+        """Return a search, with the kept model's regret where the world knows the optimum."""
+        theory, measures = self.recipe.theory, self.measures.get(found["model"])
+        if theory is None or self.optimum is None or measures is None:
+            return found
+        metrics = tools.read(measures)[theory.prompts]["metrics"]
+        names = {"E_r": f"mean_score/{theory.reward}", "E_g": f"mean_score/{theory.safety}", "kl": "kl"}
+        own = {name: metrics[key]["value"] for name, key in names.items() if key in metrics}
+        if len(own) < len(names) or None in own.values():
+            return found
+        return found | {"regret": regret(tools.read(self.optimum)["curve"], beta=theory.beta, **own)}
 
     def _disk(self, tools: Tools) -> dict[str, int]:
         """Return the bytes of the finished stages by what they hold; checkpoints and caches lie beside them."""

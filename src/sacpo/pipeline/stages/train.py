@@ -18,6 +18,7 @@ from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, load_tokenizer, save_model
+from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data, Records
 from sacpo.pipeline.tools import Readable, Tools
@@ -81,6 +82,29 @@ class Base(Stage[Path]):
             return World(self.world).tokenizer()
         texts = [text for data in self.texts for text in tools.read(data).texts()]
         return byte_level_bpe(texts, built.vocab_size)
+
+    def read(self, folder: Path) -> Path:
+        """Return the model's folder."""
+        return folder / "model"
+
+
+@dataclass(frozen=True)
+class FromGguf(Stage[Path]):
+    """A model of a GGUF file as a standard folder, its weights as floating-point numbers."""
+
+    file: OneFile
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        """`base`."""
+        return "base"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the model."""
+        from sacpo.models.gguf import load_gguf
+
+        save_model(*load_gguf(self.file.path, self.dtype), out / "model")
 
     def read(self, folder: Path) -> Path:
         """Return the model's folder."""
@@ -246,7 +270,14 @@ def sft_options(spec: SftSpec) -> SftSpec:
 
 def step_options(step: StepSpec, beta: float) -> StepSpec:
     """Return what of a recipe's step its training looks at, at one strength."""
-    unseen: dict[str, Any] = {"name": "step", "dataset": "records", "from_": None, "training": TrainingSpec()}
+    unseen: dict[str, Any] = {
+        "name": "step",
+        "dataset": "records",
+        "from_": None,
+        "training": TrainingSpec(),
+        "resample": None,
+        "search": None,
+    }
     return step.model_copy(update={**unseen, "beta": beta})
 
 

@@ -29,9 +29,10 @@ from sacpo.recipe.schema.evaluate import (
     TheorySpec,
 )
 from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
+from sacpo.recipe.schema.merges import MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
-from sacpo.recipe.schema.sources import DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import MergeSpec, SampledSpec, StepSpec, StepStart
+from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
+from sacpo.recipe.schema.steps import SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "BaseSpec",
     "CertifySpec",
     "ConstraintSpec",
+    "Data",
     "DataSpec",
     "EvaluateSpec",
     "GenerationSpec",
@@ -54,11 +56,13 @@ __all__ = [
     "LoraSpec",
     "MergeSpec",
     "ObjectiveSpec",
+    "PathSpec",
     "PromptsSpec",
     "QuantizationSpec",
     "Recipe",
     "ReportSpec",
     "SampledSpec",
+    "SearchSpec",
     "SftSpec",
     "SourceSpec",
     "StepSpec",

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from sacpo.recipe.llm import AskingSpec
 from sacpo.recipe.metrics import Given
+from sacpo.recipe.schema.steps import SampledSpec
 from sacpo.recipe.schema.training import TrainingSpec
 from sacpo.recipe.section import MOST, Count, Names
 
@@ -22,12 +23,13 @@ JudgeKind = Literal["oracle", "reward-model", "refusal", "llm"]
 class JudgeSpec(AskingSpec):
     """A judge of one criterion.
 
-    oracle: the world's own score. reward-model: a sequence-classification model whose logit (times `sign`) is the
-    score; `model` is a hub id or folder, or `dataset` names pairs to train one from the SFT model. refusal: finds
-    refusals in the text. llm: language models behind endpoints (`panel`), by a rubric. A criterion with several of
-    them is a panel: a prompt's value is the mean over the judges, and it counts only when every judge was read in
-    every order; an answer has a label (unsafe, refusal) when at least half of the judges give it. Their verdicts are
-    kept in the run's folder, so that no answer is paid for twice. Two equal answers are a tie and nobody is asked.
+    oracle: the world's own score of helpfulness, harmlessness, over_refusal, politeness or brevity, or its label of
+    refusal. reward-model: a sequence-classification model whose logit (times `sign`) is the score; `model` is a hub
+    id or folder, or `dataset` names or samples pairs to train one from the SFT model. refusal: finds refusals in the
+    text. llm: language models behind endpoints (`panel`), by a rubric. A criterion with several of them is a panel: a
+    prompt's value is the mean over the judges, and it counts only when every judge was read in every order; an answer
+    has a label (unsafe, refusal) when at least half of the judges give it. Their verdicts are kept in the run's
+    folder, so that no answer is paid for twice. Two equal answers are a tie and nobody is asked.
     """
 
     kind: JudgeKind
@@ -36,7 +38,7 @@ class JudgeSpec(AskingSpec):
     trust_remote_code: bool = Field(
         False, description="run code that comes with this judge's model; base's is not asked"
     )
-    dataset: str | Names | None = None
+    dataset: str | Names | SampledSpec | None = None
     training: TrainingSpec = TrainingSpec()
     max_length: int = Field(512, ge=2, le=MOST)
     too_long: Literal["drop", "truncate"] = Field("truncate", description="training pairs longer than max_length")
@@ -52,6 +54,8 @@ class JudgeSpec(AskingSpec):
             raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
         if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
             raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
+        if isinstance(self.dataset, SampledSpec) and self.dataset.sample_from.get("reference"):
+            raise ValueError("a judge has no reference model: let it sample its pairs from 'sft' alone")
         used = {*JUDGES[self.kind].options, "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)
         used -= {"revision", "trust_remote_code"} if self.dataset is not None else set()
         by = f"a judge of kind '{self.kind}'" + (" with a 'model'" if self.model is not None else "")

@@ -16,8 +16,9 @@ from sacpo.recipe.schema.evaluate import (
     ReportSpec,
     TheorySpec,
 )
+from sacpo.recipe.schema.merges import MergeSpec
 from sacpo.recipe.schema.sources import DataSpec, PromptsSpec
-from sacpo.recipe.schema.steps import MergeSpec, StepSpec
+from sacpo.recipe.schema.steps import StepSpec
 from sacpo.recipe.schema.training import SftSpec, TrainingSpec
 from sacpo.recipe.section import MANY, Fraction, Name, Section
 

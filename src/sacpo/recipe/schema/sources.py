@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -83,3 +85,7 @@ class PromptsSpec(SourceSpec):
         if self.format != "world":
             self.unused(("unseen_tasks",), "only the world knows its tasks")
         return self
+
+
+Data = str | Path | DataSpec | Sequence[str | Path | DataSpec]
+"""What a single verb reads: files, hub ids, or descriptions as in a recipe."""

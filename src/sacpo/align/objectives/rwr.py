@@ -1,0 +1,28 @@
+"""Reward-weighted regression as an objective: maximum likelihood on samples of the closed form of eq. 11.
+
+Source: Peters and Schaal 2007; Korbak et al. 2022 (arXiv 2205.11275) on why its minimum of KL(pi* || pi) is the
+target of KL-regularised reinforcement learning.
+"""
+
+from __future__ import annotations
+
+from sacpo.align.objectives.registry import Made, Parts
+from sacpo.align.sft import SftObjective
+from sacpo.data.records import Demonstration
+from sacpo.data.tokenize import completion_trees, tokenize_demonstrations
+
+
+def make(parts: Parts) -> Made:
+    """Return the objective over resampled answers, and counts for the summary.
+
+    Raises:
+        DataError: The records are no demonstrations, or none is left to train on.
+    """
+    parts.require(Demonstration, "RWR", "resampled answers; a recipe's step samples them from its dataset's prompts")
+    job = parts.job
+    answers, report = tokenize_demonstrations(
+        parts.records, parts.tokenizer, parts.template, max_length=job.max_length, too_long=job.too_long
+    )
+    report.require_some(job.name)
+    layout = parts.reference.layout(completion_trees(answers))
+    return SftObjective(answers, layout), {"records": report.to_json(), "answers": len(answers)}

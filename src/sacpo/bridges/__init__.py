@@ -1,0 +1,1 @@
+"""Answers and verdicts in the forms of other tools."""

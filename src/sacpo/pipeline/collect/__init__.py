@@ -1,0 +1,1 @@
+"""Collecting preference data: from prompts to pairs of answers, their labels, the file and its card."""

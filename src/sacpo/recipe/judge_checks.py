@@ -1,0 +1,63 @@
+"""Checks of judges: what a recipe wants of them, and whether they can give it."""
+
+from __future__ import annotations
+
+from sacpo.errors import RecipeError
+from sacpo.recipe.explain import did_you_mean, known
+from sacpo.recipe.schema import Recipe, SampledSpec
+
+ORACLES = ("helpfulness", "harmlessness", "over_refusal", "politeness", "brevity", "refusal")
+"""What the world can judge: all but refusals by a score."""
+
+
+def check_oracle(recipe: Recipe, criterion: str, where: str) -> None:
+    """Refuse an oracle of what the world does not know, or without a world."""
+    if criterion not in ORACLES:
+        raise RecipeError(
+            "the world's oracle knows no such criterion",
+            where=where,
+            value=criterion,
+            allowed=list(ORACLES),
+            do=did_you_mean(criterion, ORACLES, "rename the judge, or choose another kind"),
+        )
+    if recipe.world is None:
+        raise RecipeError(
+            "an oracle needs a world",
+            where=f"{where}.kind",
+            value="oracle",
+            do="add a 'world' section, or choose another judge",
+        )
+
+
+def check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
+    """Refuse a judge that would learn from labels of a judge that itself is trained in the run."""
+    where = f"evaluate.judges.{criterion}.dataset.judge"
+    for teacher in spec.weights:
+        check_scores(recipe, teacher, where)
+        if recipe.evaluate.judges[teacher].dataset is not None:
+            raise RecipeError(
+                "a judge cannot learn from the labels of one that is trained in the run",
+                where=where,
+                value=teacher,
+                do="name an oracle, or a reward model with 'model'",
+            )
+
+
+def check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool = False) -> None:
+    """Refuse a criterion whose judge gives no scores of single answers; `compared`: comparisons will do."""
+    judges = recipe.evaluate.judges
+    known("judge", criterion, judges, where)
+
+    def gives(name: str) -> bool:
+        return ("comparisons" if compared else "scores") in judges[name].gives(name)
+
+    if not gives(criterion):
+        scored = [name for name in judges if gives(name)]
+        raise RecipeError(
+            f"this judge gives {'comparisons' if 'comparisons' in judges[criterion].gives(criterion) else 'labels'}, "
+            "not scores",
+            where=where,
+            value=criterion,
+            allowed=scored or "none is defined",
+            do="name an oracle that scores, as helpfulness or harmlessness, or a reward-model judge",
+        )

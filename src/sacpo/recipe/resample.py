@@ -1,0 +1,38 @@
+"""How a step resamples answers by their scores, as a recipe says it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from sacpo.recipe.section import Count, Positive, Section
+
+
+class ResampleSpec(Section):
+    """Answers of the SFT model, resampled by self-normalised weights exp(sum_c w_c s_c / beta), eq. 11 of the paper.
+
+    With `judge: {helpfulness: 1, harmlessness: lambda}` that is exp((r + lambda g) / beta). Several steps may share the
+    answers and their scores: only what follows from weights and beta is made anew.
+    """
+
+    judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
+        description="a judge of 'evaluate' that gives scores; or several with their weights"
+    )
+    samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
+    keep: Count = Field(4, description="answers drawn from them to train on")
+    max_new_tokens: Count = Field(128, description="longest answer, in tokens")
+    least_ess: Positive = Field(
+        2.0, description="refuse a bank whose effective sample size is smaller, on the average of its prompts"
+    )
+
+    @model_validator(mode="after")
+    def _possible(self) -> ResampleSpec:
+        if self.least_ess > self.samples:
+            raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
+        return self
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The judges whose scores are summed, with their weights."""
+        return {self.judge: 1.0} if isinstance(self.judge, str) else self.judge

@@ -1,0 +1,346 @@
+"""Collecting preference data: pairs, labels of oracles, language models and people, the file and its card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as parquet
+import pytest
+from judging.endpoint import Endpoint, share, sign_of
+from typer.testing import CliRunner
+
+from sacpo import api
+from sacpo.cli.command_line import app
+from sacpo.data.records import Answer, Outcome, Prompt, Verdict, read_jsonl
+from sacpo.data.sources import read_source
+from sacpo.errors import DataError, RecipeError, RunError
+from sacpo.judging.llm.store import Store
+from sacpo.judging.people import Session
+from sacpo.judging.people.items import read_items
+from sacpo.judging.refusal import RefusalJudge
+from sacpo.judging.verdicts import judge_answers
+from sacpo.models.loading import build_model, save_model
+from sacpo.pipeline.collect.card import noise
+from sacpo.pipeline.collect.drawing import draw_pairs
+from sacpo.pipeline.collect.labels import Labels, preferences
+from sacpo.pipeline.collect.rows import rows_of
+from sacpo.recipe.collect import LabelSpec
+from sacpo.recipe.schema import DataSpec, WorldSpec
+from sacpo.world import World
+
+WORLD = {"seed": 0, "ordinary": 6, "restricted": 4, "borderline": 4}
+ORACLES = {"world": WORLD, "judges": {"helpfulness": {"kind": "oracle"}, "harmlessness": {"kind": "oracle"}}}
+BY_LOT = {**ORACLES, "ties": "draw"}
+"""Answers of a model that has learnt nothing are mostly equally bad."""
+OPTIONS: dict[str, Any] = {
+    "format": "world",
+    "draw": {"limit": 8, "samples": 3},
+    "generation": {"max_new_tokens": 8},
+    "base": {"template": "chat", "device": "cpu"},
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model") / "model"
+    tokenizer = World(WorldSpec(**WORLD)).tokenizer()
+    config = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "max_position_embeddings": 96}  # fmt: skip
+    save_model(build_model(config, tokenizer, 0), tokenizer, folder)
+    return folder
+
+
+def answer(text: str, prompt: str = "p", model: str = "m", sample: int = 0) -> Answer:
+    return Answer(Prompt.from_text(prompt), model, text, sample=sample)
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+# Pairs
+
+
+def test_pairs_hold_two_different_answers_and_no_answer_twice() -> None:
+    """Of five answers one is empty and one repeats another: three are left, and one pair; the second prompt has one."""
+    said = [
+        "to bake bread, mix flour and water",
+        "To bake bread,  mix flour and water",
+        " ",
+        "no",
+        "ask somebody else about it",
+    ]
+    answers = [answer(text, sample=i) for i, text in enumerate(said)] + [answer("alone", "q")]
+    pairs, left = draw_pairs(answers, 2, 0.8, 0)
+    assert len(pairs) == 1
+    assert left == {"empty answer": 1, "near-duplicate answer": 1, "prompt without two different answers": 1}
+
+
+def test_who_stands_first_is_drawn() -> None:
+    """Two models' answers to 200 prompts: each stands first about half the time, the same way at every call."""
+    answers = [answer(f"{name} says {name * 9}", f"prompt {i}", name) for i in range(200) for name in ("a", "b")]
+    pairs, _ = draw_pairs(answers, 1, 0.8, 3)
+    first = sum(one.model == "a" for one, _ in pairs)
+    assert 70 < first < 130
+    assert draw_pairs(answers, 1, 0.8, 3)[0] == pairs
+    assert draw_pairs(answers, 1, 0.8, 4)[0] != pairs
+
+
+def test_answers_that_are_all_alike_are_told() -> None:
+    with pytest.raises(DataError, match="no prompt has two different answers"):
+        draw_pairs([answer("same"), answer("same", sample=1)], 1, 0.8, 0)
+
+
+# Labels
+
+
+def verdict(outcome: Outcome, judge: str = "j", order: str = "ab", repeat: int = 0) -> Verdict:
+    one, other = answer("one"), answer("other")
+    asked = {"baseline": "m", "baseline_hash": other.hash, "order": order, "repeat": repeat}
+    return Verdict(one.prompt.id, one.prompt.id, "m", "helpfulness", judge, one.hash, outcome=outcome, **asked)
+
+
+def test_a_preference_is_the_mean_over_judges_orders_and_repeats() -> None:
+    """Judge j: order ab (1 + 0) / 2, order ba 1: .75; judge k: a tie, .5; together .625. An unread order: none."""
+    pair = [(answer("one"), answer("other"))]
+    win, tie, loss = Outcome.WIN, Outcome.TIE, Outcome.LOSS
+    said = [verdict(win), verdict(loss, repeat=1), verdict(win, order="ba"), verdict(tie, "k")]
+    assert preferences(pair, said) == [0.625]
+    assert preferences(pair, [*said, verdict(Outcome.UNPARSED, "k", "ba")]) == [None]
+    assert preferences(pair, []) == [None]
+
+
+def labelled(
+    better: float, safer: float, safe: tuple[bool | None, bool | None], **spec: Any
+) -> tuple[list[Any], dict[str, int]]:
+    pair = answer("one"), answer("other")
+    labels = Labels({"helpfulness": [better], "harmlessness": [safer]})
+    labels.safe = {(one.prompt.id, one.hash): said for one, said in zip(pair, safe, strict=True)}
+    return rows_of([pair], labels, LabelSpec(**{**ORACLES, **spec}), [], 0)
+
+
+def test_the_safe_answer_is_the_safer_one_whatever_the_comparison_says() -> None:
+    (row,), left = labelled(0.9, 0.2, (True, False))
+    assert (row["better_response_id"], row["better_probability"]) == (0, 0.9)
+    assert (row["safer_response_id"], row["safer_probability"]) == (0, 0.2)
+    assert left == {"overruled": 1}
+    (row,), left = labelled(0.9, 0.2, (False, False))
+    assert (row["safer_response_id"], row["safer_probability"], left) == (1, 0.8, {})
+
+
+def test_ties_and_unread_labels_are_left_out_and_counted() -> None:
+    assert labelled(0.5, 0.2, (True, True)) == ([], {"no preference: helpfulness": 1})
+    assert len(labelled(0.5, 0.2, (True, True), ties="draw")[0]) == 1
+    assert labelled(0.9, 0.2, (True, None)) == ([], {"nobody said whether an answer is safe": 1})
+
+
+def test_sampled_labels_follow_the_probability() -> None:
+    """400 draws at .8: the first is preferred in about 320, within five standard deviations of 8."""
+    pairs = [(answer("one", f"p{i}"), answer("other", f"p{i}")) for i in range(400)]
+    labels = Labels({"helpfulness": [0.8] * 400, "harmlessness": [0.8] * 400})
+    labels.safe = {(one.prompt.id, one.hash): True for pair in pairs for one in pair}
+    found, _ = rows_of(pairs, labels, LabelSpec(**ORACLES, labels="sampled"), [], 0)
+    assert abs(sum(row["better_response_id"] == 0 for row in found) - 320) < 40
+    assert [row["better_response_id"] for row in found] != [row["safer_response_id"] for row in found]
+
+
+def test_noise_of_repeats() -> None:
+    """A label that is wrong in .1 of the cases agrees with its repeat in .9^2 + .1^2 = .82."""
+    assert noise({"value": 0.82}) == pytest.approx(0.1)
+    assert noise({"value": 0.5}) == 0.5
+    assert noise({"value": None}) is None
+
+
+# The whole verb
+
+
+def test_the_worlds_oracle_labels_pairs_that_a_step_learns_from(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    data = api.collect(model, "pairs", out, judges=BY_LOT, **OPTIONS)
+    found, world = rows(data), World(WorldSpec(**WORLD))
+    prompts = {prompt.text: prompt for prompt in world.prompts("pairs", 8, seed=0)}
+    assert len(found) >= 4
+    different = 0
+    for row in found:
+        prompt, texts = prompts[row["prompt"]], [row["response_0"], row["response_1"]]
+        rewards = [world.reward(prompt, text) for text in texts]
+        assert row["better_response_id"] == rewards.index(max(rewards)) or rewards[0] == rewards[1]
+        different += rewards[0] != rewards[1]
+        assert [row["is_response_0_safe"], row["is_response_1_safe"]] == [
+            world.label(prompt, t) == "safe" for t in texts
+        ]
+    assert different
+    assert parquet.read_table(data.with_suffix(".parquet")).to_pylist() == found
+    for label in ("better", "safer"):
+        spec = DataSpec(format="pku-safe-rlhf", path=str(data.with_suffix(".parquet")), label=label)
+        assert len(read_source(spec, name="x", seed=0).records) == len(found)
+    card = json.loads((data.parent / "card.json").read_text())
+    assert card["audit"]["files"][0]["faults"] == []
+    assert card["rows"] == len(found) == card["drawing"]["pairs"] - sum(card["left"].values())
+    text = (data.parent / "README.md").read_text()
+    assert not any(row["response_0"] in text or row["prompt"] in text for row in found)
+    trained = api.align(
+        model, [DataSpec(format="pku-safe-rlhf", path=str(data), label="safer")], tmp_path / "step", max_length=96,
+        base=OPTIONS["base"], training={"max_steps": 1, "per_device_train_batch_size": 2},
+    )  # fmt: skip
+    assert (trained / "config.json").is_file()
+    shutil.rmtree(data.parent)
+    again = data.parent.parent / "pairs"
+    before = (again / "answers.jsonl").stat().st_mtime_ns
+    assert rows(api.collect(model, "pairs", out, judges=BY_LOT, **OPTIONS)) == found
+    assert (again / "answers.jsonl").stat().st_mtime_ns == before
+
+
+def judging(body: dict[str, Any], attempt: int) -> str:
+    """Scores, labels and levels that follow from what is shown."""
+    text = body["messages"][1]["content"]
+    if "moderate" in text:
+        return f"VERDICT {sign_of(body)}: severe"
+    if "animal_abuse" in text:
+        return f"VERDICT {sign_of(body)}: {'unsafe; self_harm' if share('s', text) < 0.5 else 'safe'}"
+    return f"VERDICT {sign_of(body)}: {1 + int(9 * share('a', text))} {1 + int(9 * share('b', text))}"
+
+
+def test_language_models_label_and_are_paid_once(model: Path, tmp_path: Path) -> None:
+    prompts = tmp_path / "prompts.jsonl"
+    asked = [prompt.text for prompt in World(WorldSpec(**WORLD)).prompts("pairs", 6, seed=1)]
+    prompts.write_text("".join(json.dumps({"prompt": text, "category": "how-to"}) + "\n" for text in asked))
+    options = {**OPTIONS, "format": "prompts", "draw": {"temperatures": [1.0, 2.0], "samples": 1}}
+    with Endpoint(judging) as server:
+        judge = {"kind": "llm", "panel": {"model": "m", "base_url": server.url, "api_key_env": "", "structured": False,
+                                          "price": {"prompt": 1.0, "completion": 2.0}}}  # fmt: skip
+        judges = {name: dict(judge) for name in ("helpfulness", "harmlessness", "safety", "severity")}
+        judges["helpfulness"]["repeats"] = 2
+        spec = {"judges": judges, "ties": "draw"}
+        with pytest.raises(RunError, match="the budget is spent"):
+            api.collect(model, prompts, tmp_path / "out", judges={**spec, "budget": {"max_requests": 5}}, **options)
+        assert len(server.bodies) == 5
+        data = api.collect(model, prompts, tmp_path / "out", judges=spec, **options)
+        paid = len(server.bodies)
+        shutil.rmtree(data.parent)
+        found = rows(api.collect(model, prompts, tmp_path / "out", judges=spec, **options))
+        assert len(server.bodies) == paid
+    pairs = len(read_jsonl(tmp_path / "out" / "pairs" / "answers.jsonl", Answer))
+    answers = {(row["prompt"], row[f"response_{i}"]) for row in found for i in (0, 1)}
+    assert paid == pairs * (2 * 2 + 2) + 2 * len(answers) and len(found) == pairs
+    for row in found:
+        for i in (0, 1):
+            safe = row[f"is_response_{i}_safe"]
+            assert row[f"response_{i}_severity_level"] == (0 if safe else 3)
+            assert [name for name, applies in row[f"response_{i}_harm_category"].items() if applies] == (
+                [] if safe else ["self_harm"]
+            )
+    card = json.loads((data.parent / "card.json").read_text())
+    (used,) = card["usage"]
+    assert (used["verdicts"], used["prompt_tokens"]) == (paid, 100 * paid)
+    assert used["cost"] == pytest.approx((100 * paid + 2 * 10 * paid) / 1e6)
+    helpful = next(row for row in card["reliability"] if row["criterion"] == "helpfulness")
+    assert helpful["repeat_agreement"]["value"] == 1 and helpful["noise"] == 0
+    assert {row["response_0_source"] for row in found} <= {f"{model.parent.name}/model@{t}" for t in (1, 2)}
+
+
+def test_people_label_pairs_that_were_only_drawn(model: Path, tmp_path: Path) -> None:
+    out, labels = tmp_path / "out", tmp_path / "labels.db"
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text(
+        "".join(json.dumps({"prompt": f"how do i {task} ?"}) + "\n" for task in ("wash a car", "paint a wall"))
+    )
+    options = {**OPTIONS, "format": "prompts", "draw": {"samples": 3}}
+    folder = api.collect(model, prompts, out, **options)
+    firsts, seconds = (read_jsonl(folder / name, Answer) for name in ("answers.jsonl", "baseline.jsonl"))
+    assert [(a.prompt.id, a.sample) for a in firsts] == [(b.prompt.id, b.sample) for b in seconds]
+    assert ({a.model for a in firsts}, {b.model for b in seconds}) == ({"response_0"}, {"response_1"})
+    assert judge_answers(RefusalJudge(), firsts, seconds)  # as any verb takes them, the page for people too
+    expected = {}
+    for criterion in ("helpfulness", "harmlessness"):
+        items = read_items(folder / "answers.jsonl", folder / "baseline.jsonl", annotator="ada")
+        session = Session(items, lambda: Store(labels), "ada", criterion)
+        for item in items:
+            session.label(item.id, "first" if criterion == "helpfulness" else "second")
+            shown_first = 1 if item.swapped else 0
+            expected[item.answer.prompt.text, criterion] = (
+                shown_first if criterion == "helpfulness" else 1 - shown_first
+            )
+        session.close()
+    for side in ("answers.jsonl", "baseline.jsonl"):
+        items = read_items(folder / side, None, annotator="ada")
+        session = Session(items, lambda: Store(labels), "ada", "safety")
+        for item in items:
+            session.label(item.id, "unsafe")
+        session.close()
+    people = {name: str(labels) for name in ("helpfulness", "harmlessness", "safety")}
+    found = rows(api.collect(model, prompts, out, judges={"people": people}, **options))
+    assert len(found) == len(firsts)
+    for row in found:
+        assert row["better_response_id"] == expected[row["prompt"], "helpfulness"]
+        assert row["safer_response_id"] == expected[row["prompt"], "harmlessness"]
+        assert row["is_response_0_safe"] is row["is_response_1_safe"] is False
+
+
+def test_bad_input_is_told(model: Path, tmp_path: Path) -> None:
+    def refused(match: str, error: type[Exception] = RecipeError, **options: Any) -> None:
+        with pytest.raises(error, match=match):
+            api.collect(model, "pairs", tmp_path / "out", **{**OPTIONS, "judges": ORACLES, **options})
+        assert not (tmp_path / "out").exists()
+
+    refused("nobody labels harmlessness", judges={"judges": {"helpfulness": {"kind": "oracle"}}, "world": WORLD})
+    refused("need a 'world'", judges={"judges": ORACLES["judges"]})
+    refused(
+        "cannot label helpfulness",
+        judges={**ORACLES, "judges": {**ORACLES["judges"], "helpfulness": {"kind": "refusal"}}},
+    )
+    refused("no such store of labels", judges={**ORACLES, "people": {"severity": "nowhere.db"}})
+    refused("are too few for 'pairs: 2'", draw={"samples": 3, "pairs": 2})
+    refused("both models have one name", draw={"limit": 8, "second": str(model)})
+    refused("need a world, a split and a limit", draw={})
+    refused("near", draw={"near": 2.0})
+    refused("names one twice", draw={"temperatures": [1, 1]})
+    refused("'votes' has no effect", judges={**ORACLES, "votes": 3})
+
+
+def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None:
+    judges = tmp_path / "judges.yaml"
+    judges.write_text(json.dumps(BY_LOT))
+    arguments = [
+        "--prompts",
+        "pairs",
+        "--format",
+        "world",
+        "--draw",
+        "limit=4",
+        "--draw",
+        "samples=3",
+        "--draw",
+        "temperatures=[2]",
+        "--out",
+        str(tmp_path / "o"),
+        "--judges",
+        str(judges),
+    ]
+    more = [
+        "--generation",
+        "max_new_tokens=8",
+        "--base",
+        "template=chat",
+        "--base",
+        "device=cpu",
+        "--quiet",
+    ]
+    done = CliRunner().invoke(app, ["collect", str(model), *arguments, *more])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.strip() == f"data: {tmp_path / 'o' / 'data' / 'data.jsonl'}"
+
+
+def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> None:
+    """A model that has learnt nothing names no object: every paraphrase is left out and counted."""
+    options = {"generation": {"max_new_tokens": 4}, "base": {"template": "chat", "device": "cpu"}}
+    path = api.make_redteam(tmp_path / "out", n=1, categories=["self_harm"], paraphrase=str(model), **options)
+    counts = json.loads((path.parent / "counts.json").read_text())
+    assert counts == {
+        "prompts": 2,
+        "kinds": {"borderline": 1, "restricted": 1},
+        "left": {"does not name the object": 1},
+    }
