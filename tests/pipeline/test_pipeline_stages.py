@@ -18,6 +18,7 @@ from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
+from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
@@ -27,7 +28,7 @@ from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Drawn, Forecast, Found, Trial
-from sacpo.pipeline.stages.train import Training
+from sacpo.pipeline.stages.train import FromGguf, Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import PathSpec
@@ -123,6 +124,7 @@ def test_where_an_option_stands_does_not_matter() -> None:
 
 def test_a_learned_judge_is_trained_again_only_for_its_training(tmp_path: Path) -> None:
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    (tmp_path / "judged.jsonlx").write_text("another")
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}}}"
     learned = "evaluate.judges.helpfulness={kind: reward-model, dataset: judged"
     before = keys("theory=null", data, learned + "}")
@@ -329,6 +331,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)
     kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested, {"H": kinds[Labels]})
     kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
+    (tmp_path / "judged.jsonlx").write_text("another file")
+    kinds[FromGguf] = FromGguf(OneFile(str(tmp_path / "judged.jsonl")), "float32")
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

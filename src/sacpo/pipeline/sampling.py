@@ -1,4 +1,4 @@
-"""What steps and judges are trained on where a recipe samples it: labelled pairs, resampled answers; and who labels."""
+"""What steps and judges are trained on where a recipe samples it: labelled pairs and resampled answers."""
 
 from __future__ import annotations
 

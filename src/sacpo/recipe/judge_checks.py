@@ -11,7 +11,7 @@ ORACLES = ("helpfulness", "harmlessness", "over_refusal", "politeness", "brevity
 
 
 def check_oracle(recipe: Recipe, criterion: str, where: str) -> None:
-    """Refuse an oracle of what the world does not know."""
+    """Refuse an oracle of what the world does not know, or without a world."""
     if criterion not in ORACLES:
         raise RecipeError(
             "the world's oracle knows no such criterion",
