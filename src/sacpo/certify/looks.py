@@ -11,7 +11,7 @@ from sacpo._version import __version__
 from sacpo.certify.judged import verdicts_by_model
 from sacpo.certify.labels import Method
 from sacpo.certify.request import Request, make_plan, request
-from sacpo.certify.terms import Terms
+from sacpo.certify.terms import Terms, terms
 from sacpo.certify.tests import run_tests
 from sacpo.certify.words import assumptions, sentence
 from sacpo.errors import RunError
@@ -64,9 +64,8 @@ def certify(
         UserError: Folders or bounds cannot be used.
         RunError: The certification data were looked at before, and this look has no share of delta left.
     """
-    asked = request(
-        tuning, certification, constraints, objective, confidence, spend, population, unit, bind, labels, method
-    )
+    own = terms(constraints, objective, confidence, spend, population, unit, method if labels else None)
+    asked = request(own, tuning, certification, bind, labels)
     files = asked.files()
     plan = make_plan(asked, files)
     folder = Path(out)

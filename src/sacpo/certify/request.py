@@ -9,9 +9,8 @@ from typing import Any
 
 from sacpo.certify.bounds import Bound
 from sacpo.certify.judged import Asked, asked_in, folders_of, hashes, verdicts_by_model
-from sacpo.certify.labels import Method
 from sacpo.certify.plan import SHOWN, Sample, check_apart, check_enough, of_kinds, plan_of
-from sacpo.certify.terms import Terms, terms
+from sacpo.certify.terms import Terms
 from sacpo.errors import DataError
 
 
@@ -40,20 +39,13 @@ class Request:
 
 
 def request(
+    asked: Terms,
     tuning: Sequence[str | Path],
     certification: Sequence[str | Path],
-    constraints: Sequence[Mapping[str, Any]],
-    objective: Mapping[str, Any] | None,
-    confidence: float,
-    spend: float,
-    population: str | None,
-    unit: str,
-    bind: Sequence[str | Path],
+    bind: Sequence[str | Path] = (),
     labels: Sequence[str | Path] = (),
-    method: Method = "finite",
 ) -> Request:
     """Return a checked request; arguments as of `sacpo.certify.certify`."""
-    asked = terms(constraints, objective, confidence, spend, population, unit, method if labels else None)
     return Request(
         terms=asked,
         tuning=tuple(folders_of(tuning, "tuning")),

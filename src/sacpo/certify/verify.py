@@ -106,8 +106,9 @@ def _recomputed(root: Path, found: Mapping[str, Any]) -> list[str]:
 def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return the plan and the tests, made again from judged folders."""
     tuning, certification, bind, labels = ([root / path for path in places[role]] for role in ROLES)
-    spec, how = plan["bounds"], {name: plan[name] for name in TERMS}
-    asked = request(tuning, certification, spec, bind=bind, labels=labels, method=plan["labels"] or "finite", **how)
+    spec = plan["bounds"]
+    own = terms(spec, labels=plan["labels"], **{name: plan[name] for name in TERMS})
+    asked = request(own, tuning, certification, bind, labels)
     again = make_plan(asked, asked.files())
     said, truth = (verdicts_by_model(folders, asked.terms.unit) for folders in (asked.certification, asked.labels))
     return again, run_tests(again, bounds_of(spec), said, truth)
