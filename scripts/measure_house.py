@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "sacpo"
-PUBLIC = ("api.py", "cli", "trl", "certify/__init__.py")
-"""Whose parameters are a user's: functions of Python, commands, and the trainer."""
+PUBLIC = ("api.py", "cli", "trl")
+"""Whose parameters are a user's: functions of Python, commands, and the trainer; and what the api takes from rooms."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -40,12 +40,19 @@ def width(function: Function) -> int:
     return len([one for one in every if one.arg not in ("self", "cls")])
 
 
+def of_rooms(api: Path) -> set[str]:
+    """Return the functions that the api offers as a room has them."""
+    tree = ast.parse(api.read_text(encoding="utf-8"))
+    return {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
 def widest(folder: Path) -> tuple[int, str]:
     """Return the most parameters of a function outside public signatures, and which function it is."""
+    offered = of_rooms(folder / "api.py")
     return max(
         (width(function), f"{file}, {function.name}")
         for file, function in functions(folder)
-        if not file.startswith(PUBLIC)
+        if not file.startswith(PUBLIC) and function.name not in offered
     )
 
 

@@ -21,7 +21,7 @@ from sacpo.data.records import Outcome, Verdict, write_jsonl
 ROOT = Path(sacpo.__file__).parent
 MEASURES = runpy.run_path(str(Path(__file__).parent.parent / "scripts" / "measure_house.py"))
 LAYERS: tuple[set[str], ...] = (
-    {"_version", "errors"},
+    {"_version", "errors", "plain"},
     {"recipe", "serve", "system"},
     {"data"},
     {"losses", "models", "stats", "world"},

@@ -6,7 +6,6 @@ killed process left. What needs torch imports it when it is called: `select` and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,10 +14,8 @@ from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
 from sacpo.data.answers import AnswerFiles
-from sacpo.errors import RecipeError
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
-from sacpo.pipeline.outside import FileAnswers
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.theory_single import theory_check
@@ -320,29 +317,13 @@ def judge(
         RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
             there are kept; the same call goes on.
     """
-    if (kind == "llm") != (panel is not None) or (kind != "llm" and criterion is None):
-        raise RecipeError(
-            "kind 'llm' needs a panel, and other kinds need a criterion and take no panel",
-            where="panel" if criterion is not None else "criterion",
-            value=kind,
-            do="give panel={'model': NAME} for kind 'llm' only",
-        )
-    if panel is not None:
-        from sacpo.judging.llm.single import judge_by_llms, panel_of
+    from sacpo.pipeline.judge_single import judged
 
-        files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
-        spec = panel_of(panel, rubrics=rubrics, orders=orders, repeats=repeats, concurrency=concurrency, budget=budget)
-        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
-    from sacpo.judging.verdicts import MEASURES
-    from sacpo.pipeline import verbs
-
-    assert criterion is not None
-    scoring = {"sign": sign, "unsafe_below": unsafe_below, "max_length": max_length, "batch_size": batch_size}
-    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
-    stage = verbs.judging(FileAnswers(answers, name, prompts), others, criterion, kind, model, base, **scoring)
-    folder = do_single("judge", stage, out, progress)
-    found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-    return found
+    files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
+    scoring: dict[str, Any] = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
+    scoring |= {"max_length": max_length, "batch_size": batch_size}
+    asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
+    return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)
 
 
 def report(

@@ -18,7 +18,7 @@ from sacpo.cli.from_api import Call, command, explained
 from sacpo.errors import RecipeError
 from sacpo.system.progress import Progress
 
-MADE = ("sft", "align", "merge", "export", "generate", "report", "push")
+MADE = ("sft", "align", "merge", "export", "generate", "report", "push", "convert")
 OTHERWISE = {("merge", "base"): "--from", ("report", "answers"): None}
 given: dict[str, Any] = {}
 

@@ -6,7 +6,6 @@ The implicit reward of a model is beta log pi/pi_ref: its accuracy on held-out p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
@@ -19,6 +18,7 @@ from sacpo.data.packing import Tree
 from sacpo.data.records import Pair
 from sacpo.data.tokenize import tokenize_pairs
 from sacpo.models.tokens import padding_token
+from sacpo.plain import JsonObject
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -53,7 +53,7 @@ def heldout_trees(job: TrainingJob, pairs: Sequence[Pair]) -> tuple[list[Tree], 
     return pair_trees([oriented(pair) for pair in decided]), [clusters[pair.id] for pair in decided]
 
 
-def preferences(scores: torch.Tensor) -> dict[str, Any]:
+def preferences(scores: torch.Tensor) -> JsonObject:
     """Return how often the first of two scores is the higher one: `accuracy`, and `correct`, one value a pair.
 
     Shape: (2 x pairs,), the preferred completion's score first; equal scores count one half.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +13,7 @@ from sacpo.align.adapters import write_policy
 from sacpo.align.engine.sharded import gather_weights
 from sacpo.align.job import TrainingJob
 from sacpo.data.records import write_jsonl
+from sacpo.plain import JsonObject
 from sacpo.system import processes
 from sacpo.system.files import write_json
 from sacpo.system.machine import machine_errors
@@ -42,11 +42,11 @@ def write_outcome(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     log: Sequence[Mapping[str, float]],
-    summary: dict[str, Any],
+    summary: JsonObject,
     job: TrainingJob,
     *,
     write: bool = True,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write `model/` (see `sacpo.align.adapters.write_policy`), `metrics.jsonl` and `summary.json`; return the summary.
 
     The checkpoints go. Nothing that is written depends on the clock. Of several processes one has `write` set; the
@@ -65,7 +65,7 @@ def _write(
     model: nn.Module,
     tokenizer: PreTrainedTokenizerBase,
     log: Sequence[Mapping[str, float]],
-    summary: dict[str, Any],
+    summary: JsonObject,
     job: TrainingJob,
 ) -> None:
     with machine_errors(out):
@@ -75,7 +75,7 @@ def _write(
         shutil.rmtree(checkpoint_folder(out), ignore_errors=True)
 
 
-def settings(job: TrainingJob) -> dict[str, Any]:
+def settings(job: TrainingJob) -> JsonObject:
     """Return what a job was trained with, for its summary."""
     return {
         "seed": job.seed,
@@ -87,7 +87,7 @@ def settings(job: TrainingJob) -> dict[str, Any]:
     }
 
 
-def _progress(log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def _progress(log: Sequence[Mapping[str, float]]) -> JsonObject:
     return {
         "steps": int(log[-1]["step"]),
         "epochs": log[-1]["epoch"],

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch.nn.functional import logsigmoid
@@ -30,6 +30,7 @@ from sacpo.data.records import Pair
 from sacpo.data.tokenize import TokenPair, tokenize_pairs
 from sacpo.errors import RecipeError
 from sacpo.models.tokens import classifier_padding
+from sacpo.plain import JsonObject
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -88,7 +89,7 @@ def train_reward_model(
     *,
     heldout: Sequence[Pair] = (),
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train a reward model, resuming what a killed process left in `out`.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,6 +21,7 @@ from sacpo.data.records import Demonstration
 from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrations
 from sacpo.losses.logps import completion_token_logps, unwrapped
 from sacpo.models.tokens import padding_token
+from sacpo.plain import JsonObject
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -59,7 +59,7 @@ def run_sft(
     *,
     layout: LayoutName = "auto",
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Fine-tune a model on demonstrations, resuming what a killed process left in `out`.
 
     Args:

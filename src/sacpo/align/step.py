@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sacpo.align.adapters import initial_policy
 from sacpo.align.engine.arguments import training_arguments
@@ -17,6 +16,7 @@ from sacpo.align.trainer import train
 from sacpo.data.records import Labelled, Pair
 from sacpo.losses.logps import unwrapped
 from sacpo.models.tokens import padding_token
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import StepSpec
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import QUIET, Progress
@@ -33,7 +33,7 @@ def run_align(
     *,
     layout: LayoutName | None = None,
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train one alignment step, resuming what a killed process left in `out`.
 
     The step's reference is the model it starts from. `beta` is the strength of the step's criterion: for a constraint

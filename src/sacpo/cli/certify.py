@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from sacpo.cli.options import bound_option
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.system.visible import visible
 
 Folders = list[Path] | None
@@ -82,14 +83,14 @@ def certify(
         raise typer.Exit(2)
 
 
-def _bounds(at_most: Bounds, at_least: Bounds) -> list[dict[str, Any]]:
+def _bounds(at_most: Bounds, at_least: Bounds) -> list[JsonObject]:
     upper = [bound_option(text, "at_most") for text in at_most or []]
     return upper + [bound_option(text, "at_least") for text in at_least or []]
 
 
 def _asked(
-    run: Path | None, tuning: list[Path], certification: list[Path], bounds: list[dict[str, Any]], objective: str | None
-) -> dict[str, Any]:
+    run: Path | None, tuning: list[Path], certification: list[Path], bounds: list[JsonObject], objective: str | None
+) -> JsonObject:
     """Return what is certified on which data; of a run what its recipe says, unless the command line says else."""
     from sacpo import certify as certificates
 
@@ -111,12 +112,12 @@ def _refuse_beside(mode: str, given: dict[str, object]) -> None:
         raise RecipeError(f"{mode} takes no {other[0]}", where=other[0], do="leave one of them out")
 
 
-def _print_power(as_json: bool, rows: Sequence[dict[str, Any]]) -> None:
+def _print_power(as_json: bool, rows: Sequence[JsonObject]) -> None:
     if as_json:
         print(json.dumps(rows))
     else:
         print("\n".join(row["text"] for row in rows))
 
 
-def _print(as_json: bool, found: dict[str, Any], text: str) -> None:
+def _print(as_json: bool, found: JsonObject, text: str) -> None:
     print(json.dumps(found) if as_json else visible(text))

@@ -8,6 +8,7 @@ import typer
 
 from sacpo.cli.options import parse_options
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 
 
 def chat(
@@ -64,7 +65,7 @@ def chat(
     serve(setting, host=host, port=port)
 
 
-def _unused(given: dict[str, Any], why: str) -> None:
+def _unused(given: JsonObject, why: str) -> None:
     for name, value in given.items():
         if value is not None:
             raise RecipeError(f"'{name}' has no effect here: {why}", where=name, value=value, do="leave it out")

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+
+from sacpo.plain import JsonMapping, JsonObject
 
 ACCURACY = "rewards/accuracies"
 LEAST_FALL = 0.001
 """A loss that fell by less than this share of the first one is taken for one that did not fall."""
 
 
-def training_outcome(folder: Path) -> dict[str, Any]:
+def training_outcome(folder: Path) -> JsonObject:
     """Return what `summary.json` and `metrics.jsonl` of a training say; nothing is computed anew."""
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return outcome(summary, [json.loads(line) for line in lines])
 
 
-def outcome(summary: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]]) -> JsonObject:
     """Return steps, losses, the last logged training accuracy (null where none is logged) and a warning, or null.
 
     A step by itself holds no pairs out, so its accuracy is that of the pairs that the last logged steps trained on.
@@ -44,7 +45,7 @@ def outcome(summary: Mapping[str, Any], log: Sequence[Mapping[str, float]]) -> d
     }
 
 
-def closing_line(found: Mapping[str, Any]) -> str:
+def closing_line(found: JsonMapping) -> str:
     """Return the outcome as one line."""
     accuracy = found["training_accuracy"]
     said = "no accuracy was logged" if accuracy is None else f"last logged accuracy on training pairs {accuracy:.1%}"

@@ -16,7 +16,7 @@ from sacpo.recipe.safe import yaml_option
 
 PAIRS = "NAME=VALUE"
 GIVEN_BY_NAME = {"data", "out", "prompts"}
-"""Parameters without a default that are options of the command line; the others are its arguments."""
+"""Parameters by position that are options of the command line; the others without a default are its arguments."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,14 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> in
     elif Mapping in kinds and str not in kinds:
         kind, metavar = list[str], PAIRS
     elif Sequence in kinds:
-        kind = list[float if float in kinds else str]  # type: ignore[misc]
+        kind = list[float] if float in kinds else list[str]
     else:
         kind = next((one for one in (bool, int, float) if one in kinds and str not in kinds), str)
     more: dict[str, Any] = {"help": said.removesuffix(".") + "; repeatable." if get_origin(kind) is list else said}
     if metavar is not None:
         more["metavar"] = metavar
-    if needed and parameter.name not in GIVEN_BY_NAME and get_origin(kind) is not list:
+    by_place = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and parameter.name not in GIVEN_BY_NAME
+    if needed and by_place:
         return _parameter(parameter.name, Annotated[kind, typer.Argument(**more, show_default=False)])
     optional = parameter.default is None
     info = typer.Option(flag, **more, show_default=not needed)

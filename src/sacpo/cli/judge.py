@@ -14,6 +14,7 @@ from sacpo.cli.options import Json, Quiet, parse_options, shown
 from sacpo.data.answers import AnswerFiles
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.system.visible import visible
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _refuse(options: dict[str, Any], kind: str) -> None:
         )
 
 
-def _settings(named: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+def _settings(named: JsonObject, said: JsonObject) -> JsonObject:
     """Return a language model's settings: options of their own, and those of --setting, whose null is a value."""
     given = {name: value for name, value in named.items() if value is not None}
     twice = next((name for name in said if name in given or name == "model"), None)
@@ -149,7 +150,7 @@ def _settings(named: dict[str, Any], said: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_model(
-    files: AnswerFiles, out: Path, criterion: str | None, scorer: dict[str, Any], progress: Any, as_json: bool
+    files: AnswerFiles, out: Path, criterion: str | None, scorer: JsonObject, progress: Any, as_json: bool
 ) -> None:
     if criterion is None:
         raise RecipeError(
@@ -172,7 +173,7 @@ def _by_model(
 
 
 def _panel(
-    llm: Sequence[str] | None, panel: Path | None, settings: dict[str, Any], budget: dict[str, Any], **said: Any
+    llm: Sequence[str] | None, panel: Path | None, settings: JsonObject, budget: JsonObject, **said: Any
 ) -> PanelSpec:
     """Return the panel of a file, or of models that share endpoint and settings."""
     from sacpo.judging.llm.single import panel_of
@@ -191,7 +192,7 @@ def _panel(
 
 
 def _by_llms(
-    files: AnswerFiles, out: Path, spec: PanelSpec, how: dict[str, Any], estimate: bool, progress: Any, as_json: bool
+    files: AnswerFiles, out: Path, spec: PanelSpec, how: JsonObject, estimate: bool, progress: Any, as_json: bool
 ) -> None:
     from sacpo.judging.llm.single import estimate_llms, judge_by_llms
 
@@ -209,7 +210,7 @@ def _by_llms(
     print(visible(render_stats(stats_command([out]))), end="")
 
 
-def _text(found: dict[str, Any]) -> str:
+def _text(found: JsonObject) -> str:
     lines = []
     for name, measures in found.items():
         lines.append(name.replace("\n", "\u240a"))

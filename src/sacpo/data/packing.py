@@ -24,20 +24,13 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class _Branches:
-    """A tree and which completions, in the order of the batch, its branches are."""
+class _Placed:
+    """A tree, which completions, in the order of the batch, its branches are, and its first column in a row."""
 
     tree: Tree
     owners: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A tree's first column in a row."""
-
-    branches: _Branches
-    row: int
-    column: int
+    row: int = 0
+    column: int = 0
 
 
 def padded_rows(trees: Sequence[Tree], *, pad_id: int, side: Literal["right", "left"] = "right") -> Rows:
@@ -51,7 +44,7 @@ def padded_rows(trees: Sequence[Tree], *, pad_id: int, side: Literal["right", "l
     plain = [Tree(tree.prompt, (completion,)) for tree in trees for completion in tree.completions]
     width = max(map(len, plain))
     columns = [0 if side == "right" else width - len(tree) for tree in plain]
-    placed = [_Placed(_Branches(tree, (row,)), row, columns[row]) for row, tree in enumerate(plain)]
+    placed = [_Placed(tree, (row,), row, columns[row]) for row, tree in enumerate(plain)]
     return _assembled(placed, len(plain), width, len(plain), pad_id, shared=False)
 
 
@@ -75,7 +68,7 @@ def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None)
     for row, members in enumerate(rows):
         column = 0
         for member in members:
-            placed.append(_Placed(merged[member], row, column))
+            placed.append(replace(merged[member], row=row, column=column))
             column += len(merged[member].tree)
     used = max(sum(len(merged[member].tree) for member in members) for members in rows)
     return _assembled(placed, len(rows), used, n_completions, pad_id, shared=True)
@@ -96,7 +89,7 @@ def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
         if blocks[-1] and blocks[-1] + size > BLOCK:
             blocks.append(0)
         blocks[-1] += size
-        placed.append(_Placed(branches, 0, column))
+        placed.append(replace(branches, column=column))
         column += size
     rows = _assembled(placed, 1, column, n_completions, pad_id, shared=True)
     return replace(rows, blocks=tuple(blocks) if column > 1 else None)  # one query may be decoding to a model
@@ -117,7 +110,7 @@ def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int
     for branches in _merged(trees, WIDTH):
         prompt = branches.tree.prompt
         tail = Tree(prompt[-1:], tuple(others[owner].completions[0] for owner in branches.owners))
-        placed.append(_Placed(_Branches(tail, branches.owners), 0, column))
+        placed.append(_Placed(tail, branches.owners, 0, column))
         past.append((place, place + len(prompt) - 1))
         shifts += [len(prompt) - 1] * len(tail)
         column += len(tail)
@@ -127,26 +120,24 @@ def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int
         rows,
         position_ids=rows.position_ids + torch.tensor(shifts),
         longest=max(map(len, others)),
-        blocks=tuple(len(place.branches.tree) for place in placed),
+        blocks=tuple(len(place.tree) for place in placed),
         past=tuple(past),
         past_width=place,
     )
 
 
-def _merged(trees: Sequence[Tree], limit: int) -> list[_Branches]:
-    """Join trees with the same prompt as long as they fit in a row together."""
+def _merged(trees: Sequence[Tree], limit: int) -> list[_Placed]:
+    """Join trees with the same prompt as long as they fit in a row together; they have no place yet."""
     open_trees: dict[tuple[int, ...], int] = {}
-    merged: list[_Branches] = []
+    merged: list[_Placed] = []
     owner = 0
     for tree in trees:
-        new = _Branches(tree, tuple(range(owner, owner + len(tree.completions))))
+        new = _Placed(tree, tuple(range(owner, owner + len(tree.completions))))
         owner += len(tree.completions)
         place = open_trees.get(tree.prompt)
         if place is not None and len(merged[place].tree) + len(tree) - len(tree.prompt) <= limit:
             old = merged[place]
-            merged[place] = _Branches(
-                Tree(tree.prompt, old.tree.completions + tree.completions), old.owners + new.owners
-            )
+            merged[place] = _Placed(Tree(tree.prompt, old.tree.completions + tree.completions), old.owners + new.owners)
             continue
         open_trees[tree.prompt] = len(merged)
         merged.append(new)
@@ -194,7 +185,7 @@ def _assembled(
     targets: list[tuple[int, ...]] = [()] * n_completions
     longest = 0
     for place in placed:
-        tree, row = place.branches.tree, place.row
+        tree, row = place.tree, place.row
         start, column = place.column, place.column + len(tree.prompt)
         end = start + len(tree)
         ids[row, start:column] = tree.prompt
@@ -202,7 +193,7 @@ def _assembled(
         mask[row, start:end] = 1
         until[row, start:column] = end
         predictor = row * width + column - 1  # the prompt's last token predicts every branch's first one
-        for owner, branch in zip(place.branches.owners, tree.completions, strict=True):
+        for owner, branch in zip(place.owners, tree.completions, strict=True):
             part = slice(column, column + len(branch))
             ids[row, part] = branch
             positions[row, part] = np.arange(len(tree.prompt), len(tree.prompt) + len(branch))

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.system.files import sync
 from sacpo.system.visible import json_text
 
@@ -34,12 +35,12 @@ def text_hash(*parts: str) -> str:
 class Record:
     """A dataclass that turns into a JSON object and back."""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary (enums as their values)."""
         return _plain(dataclasses.asdict(self))  # type: ignore[call-overload]
 
     @classmethod
-    def from_json(cls: type[R], data: dict[str, Any]) -> R:
+    def from_json(cls: type[R], data: JsonObject) -> R:
         """Build the record from what `to_json` returned."""
         return cls(**data)
 
@@ -82,7 +83,7 @@ class Prompt(Record):
     cluster: str = ""
     category: str = ""
     kind: Kind = Kind.UNKNOWN
-    meta: dict[str, Any] = field(default_factory=dict, compare=False, hash=False)
+    meta: JsonObject = field(default_factory=dict, compare=False, hash=False)
 
     def __post_init__(self) -> None:
         messages = tuple(m if isinstance(m, Message) else Message(**m) for m in self.messages)
@@ -104,7 +105,7 @@ class Prompt(Record):
         return self.messages[-1].content
 
 
-def _prompt(value: Prompt | dict[str, Any]) -> Prompt:
+def _prompt(value: Prompt | JsonObject) -> Prompt:
     return value if isinstance(value, Prompt) else Prompt(**value)
 
 
@@ -198,7 +199,7 @@ class Answer(Record):
         object.__setattr__(self, "tokens", tuple(self.tokens))
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Answer:
+    def from_json(cls, data: JsonObject) -> Answer:
         """Build the record from what `to_json` returned, or did when answers had two log-probs that nothing filled."""
         return cls(**{name: value for name, value in data.items() if name not in ("logp", "base_logp") or value})
 
@@ -256,13 +257,13 @@ class Verdict(Record):
         if self.outcome is not None:
             object.__setattr__(self, "outcome", Outcome(self.outcome))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary, `reason` where there is one."""
         data = Record.to_json(self)
         return data if self.reason else {name: value for name, value in data.items() if name != "reason"}
 
 
-def write_jsonl(path: Path, records: Iterable[Record | dict[str, Any]]) -> int:
+def write_jsonl(path: Path, records: Iterable[Record | JsonObject]) -> int:
     """Write records to a JSON-lines file, flushed to the disk; return how many."""
     n = 0
     with path.open("w", encoding="utf-8") as file:

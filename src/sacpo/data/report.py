@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from sacpo.data.prepare import DUPLICATE
 from sacpo.data.records import Demonstration, Labelled, Pair, Record, text_hash
 from sacpo.data.splits import prompt_of
+from sacpo.plain import JsonObject
 
 QUANTILES = {"min": 0.0, "q10": 0.1, "median": 0.5, "q90": 0.9, "q99": 0.99, "max": 1.0}
 
@@ -20,7 +20,7 @@ def data_report(
     *,
     heldout: Sequence[Record] = (),
     dropped: Mapping[str, int] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return a source's counts, lengths and label statistics, ready for JSON.
 
     Args:
@@ -92,9 +92,9 @@ def _contradictions(records: Sequence[Record]) -> int:
     return sum(len(opinion) == 2 for opinion in opinions.values())
 
 
-def _labels(records: Sequence[Record]) -> dict[str, Any]:
+def _labels(records: Sequence[Record]) -> JsonObject:
     """Return the label balance: of unpaired records how many are desirable, of pairs how sure and how long."""
-    result: dict[str, Any] = {}
+    result: JsonObject = {}
     labelled = [record for record in records if isinstance(record, Labelled)]
     if labelled:
         desirable = sum(record.label for record in labelled)

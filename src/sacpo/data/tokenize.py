@@ -22,6 +22,7 @@ from sacpo.data.rows import Tree
 from sacpo.data.specials import OPEN, QUOTED, plain
 from sacpo.data.templates import Template, writes
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 
 T = TypeVar("T")
 
@@ -89,7 +90,7 @@ class TokenReport:
     completion_tokens: int = 0
     longest: int = 0
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the report as a JSON-ready dictionary."""
         return asdict(self)
 

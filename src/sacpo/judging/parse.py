@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sacpo.judging.llm import shapes
 from sacpo.judging.llm.shapes import Found
 from sacpo.judging.rubric import Form, Rubric, normal
+from sacpo.plain import JsonMapping, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,7 @@ def _from_line(line: str, rubric: Rubric) -> Reading | Unparsed:
     return Unparsed(reasons[rubric.kind] if line.strip() else "no_verdict")
 
 
-def _from_object(value: dict[str, Any], rubric: Rubric) -> Reading | Unparsed:
+def _from_object(value: JsonObject, rubric: Rubric) -> Reading | Unparsed:
     fields = {normal(name): item for name, item in value.items()}
     if rubric.kind is Form.SCORES:
         return _object_scores(fields, rubric)
@@ -190,7 +191,7 @@ def _agreed(readings: set[Reading | Unparsed]) -> Reading | Unparsed:
     return readings.pop() if len(readings) == 1 else Unparsed("ambiguous")
 
 
-def _object_scores(fields: dict[str, Any], rubric: Rubric) -> Reading | Unparsed:
+def _object_scores(fields: JsonObject, rubric: Rubric) -> Reading | Unparsed:
     """Read every pair of scores in an object, those of the objects in it included: they must be one."""
     pairs = [*_pairs(fields)]
     for item in fields.values():
@@ -201,7 +202,7 @@ def _object_scores(fields: dict[str, Any], rubric: Rubric) -> Reading | Unparsed
     return _agreed({_said(pair, rubric) for pair in pairs})
 
 
-def _pairs(fields: Mapping[str, Any]) -> Iterator[tuple[Any, Any]]:
+def _pairs(fields: JsonMapping) -> Iterator[tuple[Any, Any]]:
     scores = fields.get("scores")
     if isinstance(scores, list) and len(scores) == 2:
         yield scores[0], scores[1]
@@ -247,7 +248,7 @@ def _number(value: Any) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _whole(text: str) -> dict[str, Any] | None:
+def _whole(text: str) -> JsonObject | None:
     try:
         value = json.loads(shapes.unfenced(text), object_pairs_hook=shapes.once_each)
     except (ValueError, RecursionError):

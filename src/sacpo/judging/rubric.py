@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.recipe.safe import yaml_file
 from sacpo.system.files import content_key
 
@@ -125,7 +126,7 @@ def normal(name: object) -> str:
     return "_".join(words)
 
 
-def _check_labels(data: dict[str, Any], path: Path) -> None:
+def _check_labels(data: JsonObject, path: Path) -> None:
     if (data["kind"] == Form.LABEL) != bool(data.get("labels")):
         raise DataError(
             "labels belong to rubrics of kind label, and these need them", where=f"{path}, labels", value=data["kind"]

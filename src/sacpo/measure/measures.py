@@ -11,11 +11,11 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sacpo.data.answers import distinct_answers
 from sacpo.data.records import Answer, Kind, Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
 from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by
@@ -47,7 +47,7 @@ def measure(
     answers: Sequence[Answer],
     verdicts: Sequence[Verdict],
     kl_terms: Sequence[tuple[Hashable, float]] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Measure one model on one prompt set.
 
     Metrics: `win_rate/CRITERION` (ties half; over prompts, a prompt's samples averaged; unparsed verdicts apart),
@@ -162,7 +162,7 @@ def panel_values(judges: Sequence[Values]) -> dict[tuple[str, str], float | None
     }
 
 
-def _by_judge(verdicts: Sequence[Verdict], risky: Kind) -> dict[str, dict[str, Any]]:
+def _by_judge(verdicts: Sequence[Verdict], risky: Kind) -> dict[str, JsonObject]:
     """Return each judge's own figures: rates, the win rate of each order alone, and the worst-case bounds."""
     groups: dict[str, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
     for verdict in verdicts:
@@ -173,7 +173,7 @@ def _by_judge(verdicts: Sequence[Verdict], risky: Kind) -> dict[str, dict[str, A
     }
 
 
-def _own_figures(verdicts: Sequence[Verdict], risky: Kind, every: Sequence[Verdict]) -> dict[str, Any]:
+def _own_figures(verdicts: Sequence[Verdict], risky: Kind, every: Sequence[Verdict]) -> JsonObject:
     metrics = {**win_rates(verdicts), **mean_scores(verdicts), **_rates(rate_flags(verdicts, risky, every))}
     rows = win_rows(verdicts)
     return {
@@ -287,7 +287,7 @@ def _outcomes(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
     }
 
 
-def _json(estimates: Estimates) -> dict[str, dict[str, Any]]:
+def _json(estimates: Estimates) -> dict[str, JsonObject]:
     return {name: estimate.to_json() for name, estimate in estimates.items()}
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.intervals import clustered_rate, win_rate
 from sacpo.stats.reliability import MANY_UNPARSED
 from sacpo.stats.unread import reasons_text, unread_rows
 from sacpo.stats.verdicts import judges, unique
 
 
-def reliability_of(verdicts: Iterable[Verdict], lengths: Mapping[str, int]) -> list[dict[str, Any]]:
+def reliability_of(verdicts: Iterable[Verdict], lengths: Mapping[str, int]) -> list[JsonObject]:
     """Return each judge's reliability by criterion, JSON-ready, as `Reliability` of the results schema.
 
     Judges that compare answers: see `sacpo.stats.reliability`. Of judges that label single answers there are the share
@@ -29,7 +29,7 @@ def reliability_of(verdicts: Iterable[Verdict], lengths: Mapping[str, int]) -> l
     return _explained([*compared, *label_rows(distinct)], distinct)
 
 
-def label_rows(distinct: Sequence[Verdict]) -> list[dict[str, Any]]:
+def label_rows(distinct: Sequence[Verdict]) -> list[JsonObject]:
     """Return the reliability of judges that label single answers; see `reliability_of`."""
     labelled: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for v in distinct:
@@ -38,12 +38,12 @@ def label_rows(distinct: Sequence[Verdict]) -> list[dict[str, Any]]:
     return [_labels(members) for _, members in sorted(labelled.items())]
 
 
-def _explained(rows: Sequence[dict[str, Any]], verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+def _explained(rows: Sequence[JsonObject], verdicts: Sequence[Verdict]) -> list[JsonObject]:
     """Return judges' rows with the reasons where many of their replies could not be read."""
     known = [row for row in unread_rows(verdicts) if any(row["reasons"])]
     why = {(row["judge"], row["criterion"]): reasons_text(row["reasons"]) for row in known}
 
-    def findings(row: Mapping[str, Any]) -> list[str]:
+    def findings(row: JsonMapping) -> list[str]:
         text = why.get((row["judge"], row["criterion"]), "")
         many = text and (row["unparsed_rate"]["value"] or 0.0) > MANY_UNPARSED
         return [f"judge {row['judge']} on {row['criterion']}: not read are {text}"] if many else []
@@ -51,7 +51,7 @@ def _explained(rows: Sequence[dict[str, Any]], verdicts: Sequence[Verdict]) -> l
     return [{**row, "findings": [*row["findings"], *findings(row)]} for row in rows]
 
 
-def _labels(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _labels(verdicts: Sequence[Verdict]) -> JsonObject:
     judge, criterion = verdicts[0].judge, verdicts[0].criterion
     unread = clustered_rate([not v.label for v in verdicts], [v.cluster for v in verdicts])
     many = (unread.value or 0.0) > MANY_UNPARSED
@@ -67,7 +67,7 @@ def _labels(verdicts: Sequence[Verdict]) -> dict[str, Any]:
     }
 
 
-def _repeat_agreement(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _repeat_agreement(verdicts: Sequence[Verdict]) -> JsonObject:
     """Return the probability that two repeats of one question give the same label."""
     asked: dict[tuple[str, str, int, str], list[Verdict]] = defaultdict(list)
     for v in verdicts:

@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from sacpo.errors import ModelError
 from sacpo.models.checks import model_errors, no_load_report
+from sacpo.plain import JsonObject
 
 BOOKKEEPING = {
     "_name_or_path",
@@ -116,7 +117,7 @@ def config_of_model(folder: Path) -> PretrainedConfig | None:
     return found
 
 
-def settings_of(folder: Path) -> dict[str, Any]:
+def settings_of(folder: Path) -> JsonObject:
     """Return the settings of a folder's config.json that its weights depend on, with defaults filled in.
 
     Raises:
@@ -128,7 +129,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     return _settings(config)
 
 
-def raw_config(folder: Path) -> dict[str, Any]:
+def raw_config(folder: Path) -> JsonObject:
     """Return a folder's config.json as it stands.
 
     Raises:
@@ -148,7 +149,7 @@ def raw_config(folder: Path) -> dict[str, Any]:
     return data
 
 
-def _settings(config: PretrainedConfig) -> dict[str, Any]:
+def _settings(config: PretrainedConfig) -> JsonObject:
     """Keys that the architecture has no field for are left out: nothing reads them."""
     kind = type(config)
     fields = (

@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -18,6 +17,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging as transformers_logging
 
 from sacpo.errors import MachineError, ModelError
+from sacpo.plain import JsonObject
 from sacpo.recipe.explain import did_you_mean
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -49,7 +49,7 @@ def check_place(path: str | Path) -> None:
         )
 
 
-def check_config(config: dict[str, Any]) -> None:
+def check_config(config: JsonObject) -> None:
     """Refuse an unknown architecture, and keys that look like a misspelt key: transformers would keep them in silence.
 
     Not every key that a configuration has no attribute for is a mistake: some are read and stored under other names.

@@ -80,11 +80,11 @@ def _count(value: int | None) -> str:
     return "known once read" if value is None else f"{value:,}"
 
 
-def _bytes(value: int | None) -> str:
+def _bytes(value: float | None) -> str:
     if value is None:
         return "unknown"
     for unit in ("B", "KB", "MB", "GB", "TB"):
         if value < 1000 or unit == "TB":
             return f"{value:.0f} {unit}" if unit in ("B", "KB") else f"{value:.1f} {unit}"
-        value = value / 1000  # type: ignore[assignment]
+        value /= 1000
     return ""

@@ -130,8 +130,8 @@ def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node
 def _ordered(steps: tuple[StepSpec, ...]) -> list[int]:
     position = {step.name: index for index, step in enumerate(steps)}
     if len(position) < len(steps):
-        seen: set[str] = set()
-        twice = next(step.name for step in steps if step.name in seen or seen.add(step.name))  # type: ignore[func-returns-value]
+        taken = [step.name for step in steps]
+        twice = next(name for index, name in enumerate(taken) if name in taken[:index])
         raise RecipeError("two steps have the same name", where="steps", value=twice, do="rename one of them")
     done: list[int] = []
     for start in range(len(steps)):

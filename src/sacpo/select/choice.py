@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sacpo.errors import UserError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select.front import pareto_front
@@ -15,7 +15,7 @@ from sacpo.stats.estimate import Estimate
 
 TOLERANCE = 1e-12
 
-MeasuresBySet = Mapping[str, Mapping[str, Any]]
+MeasuresBySet = Mapping[str, JsonMapping]
 Rule = Callable[[Estimate, ConstraintSpec], float | None]
 """What of an estimate is held against the bound: the estimate itself, or an end of its interval; None: unknown."""
 
@@ -70,7 +70,7 @@ def select_model(
     *,
     roles: Mapping[str, str],
     rule: Rule = point_estimate,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Choose the model with the best objective among those that meet every constraint.
 
     The objective is compared by its point estimate; ties go to the smaller distance, then to the first name. A
@@ -197,7 +197,7 @@ def _miss(check: _Check, constraint: ConstraintSpec) -> str:
     return f"{_named(constraint)} is {check.held:.3g}, {side} {_bound(constraint):g}"
 
 
-def _constraint(constraint: ConstraintSpec) -> dict[str, Any]:
+def _constraint(constraint: ConstraintSpec) -> JsonObject:
     criterion = constraint.criterion if METRICS[constraint.metric].by_criterion else None
     return {
         "metric": constraint.metric,
@@ -208,7 +208,7 @@ def _constraint(constraint: ConstraintSpec) -> dict[str, Any]:
     }
 
 
-def _json(candidate: _Candidate) -> dict[str, Any]:
+def _json(candidate: _Candidate) -> JsonObject:
     return {
         "objective": candidate.objective.to_json() if candidate.objective else None,
         "checks": [

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+
+from sacpo.plain import JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +28,14 @@ class Estimate:
     unparsed: int = 0
     method: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the estimate as a JSON-ready dictionary, with `ci95` as a list."""
         data = asdict(self)
         data["ci95"] = [data.pop("low"), data.pop("high")]
         return data
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Estimate:
+    def from_json(cls, data: JsonObject) -> Estimate:
         """Build the estimate from what `to_json` returned."""
         rest = {key: value for key, value in data.items() if key != "ci95"}
         return cls(low=data["ci95"][0], high=data["ci95"][1], **rest)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import win_ends, win_rate
 
@@ -40,7 +40,7 @@ class LengthControlled:
     length_slope: float
     mean_length_difference: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary."""
         return {
             "controlled": self.controlled.to_json(),

@@ -6,10 +6,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.alpaca import leaderboard_row
 from sacpo.stats.intervals import OUTCOME_VALUES
 from sacpo.stats.length import length_controlled_win_rate
@@ -25,7 +25,7 @@ def length_rows(
     difficulty: Mapping[str, float] | None = None,
     draws: int = 200,
     seed: int = 0,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return every group's length-controlled win rate; one item a prompt, as in the plain win rate.
 
     A prompt's lengths are the means over its answers. A prompt with an answer of unknown length, or without a value,
@@ -76,7 +76,7 @@ def _difficulties(prompts: Sequence[PromptValue], difficulty: Mapping[str, float
     return [difficulty[prompt.prompt_id] for prompt in prompts]
 
 
-def leaderboard_rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+def leaderboard_rows(verdicts: Iterable[Verdict]) -> list[JsonObject]:
     """Return AlpacaEval's figures, in percent, of every group whose judge gives probabilities.
 
     Verdicts without a probability count as 0, .5 or 1; unparsed ones are dropped, as AlpacaEval does.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.significance import (
     FEWEST_CLUSTERS,
     Bounds,
@@ -18,7 +18,7 @@ Values = Mapping[str, tuple[float, str]]
 """Each prompt's value and cluster."""
 
 
-def compared(ours: Values, theirs: Values, bounds: Bounds, seed: int) -> dict[str, Any] | None:
+def compared(ours: Values, theirs: Values, bounds: Bounds, seed: int) -> JsonObject | None:
     """Return the paired tests of two models on the prompts that count for both; None with fewer than two of them.
 
     Args:
@@ -43,6 +43,6 @@ def compared(ours: Values, theirs: Values, bounds: Bounds, seed: int) -> dict[st
     }
 
 
-def adjusted(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def adjusted(rows: Sequence[JsonMapping]) -> list[JsonObject]:
     """Return the rows with Holm's p over all of them, `p_holm`."""
     return [{**row, "p_holm": p} for row, p in zip(rows, holm([row["p_sign_flip"] for row in rows]), strict=True)]

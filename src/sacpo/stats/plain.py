@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from sacpo.plain import JsonMapping
 
 
 def section(title: str, header: str, rows: Sequence[Sequence[str]]) -> str:
@@ -16,7 +17,7 @@ def section(title: str, header: str, rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([title, *cells])
 
 
-def estimate_cells(estimate: Mapping[str, Any], digits: int = 3) -> list[str]:
+def estimate_cells(estimate: JsonMapping, digits: int = 3) -> list[str]:
     """Return an estimate's value, interval, items and unparsed ones; "-" where there is none."""
     low, high = estimate["ci95"]
     value = "-" if estimate["value"] is None else f"{estimate['value']:.{digits}f}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.edge import LEVEL
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate
@@ -37,7 +37,7 @@ class Rate:
     rate: Estimate
     upper: float | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the rate as a JSON-ready dictionary."""
         return {
             "category": self.category,
@@ -64,7 +64,7 @@ class RateTable:
     categories: tuple[Rate, ...]
     worst: Rate | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the table as a JSON-ready dictionary."""
         return {
             "event": self.event,
@@ -124,7 +124,7 @@ def over_refusal_tables(verdicts: Iterable[Verdict]) -> dict[tuple[str, str, str
     return _tables("refused", verdicts, REFUSAL, (Kind.BORDERLINE,))
 
 
-def refusals_apart(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+def refusals_apart(verdicts: Iterable[Verdict]) -> list[JsonObject]:
     """Return full and partial refusals each alone, of judges that tell them apart, as XSTest publishes them.
 
     Rows have `prompts`, "borderline" or "restricted", and `degree`, "full" or "partial", and else what `rates_json`
@@ -142,7 +142,7 @@ def refusals_apart(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     return rows
 
 
-def rates_json(tables: Mapping[tuple[str, str, str], RateTable]) -> list[dict[str, Any]]:
+def rates_json(tables: Mapping[tuple[str, str, str], RateTable]) -> list[JsonObject]:
     """Return rate tables by (model, judge, criterion) as JSON-ready rows."""
     return [
         {"model": model, "judge": judge, "criterion": criterion, **table.to_json()}

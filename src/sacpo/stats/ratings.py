@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.edge import SAME, hardly_varies
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import OUTCOME_VALUES
@@ -52,7 +52,7 @@ class Ratings:
     draws: int
     reason: str = ""
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the ratings as a JSON-ready dictionary."""
         plain = {name: getattr(self, name) for name in self.__slots__}
         return {**plain, "ratings": {model: rating.to_json() for model, rating in self.ratings.items()}}

@@ -11,9 +11,9 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
+from sacpo.plain import JsonObject
 from sacpo.stats.agreement import Label, agreement_rate, cohen_kappa
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import OUTCOME_VALUES, clustered_rate, win_rate
@@ -54,7 +54,7 @@ class JudgeReliability:
     longer_share: Estimate | None
     findings: tuple[str, ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary."""
         plain = {name: getattr(self, name) for name in self.__slots__}
         return {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any
 
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.paired import Values, adjusted, compared
 from sacpo.stats.plain import estimate_cells, number_cell, section
 from sacpo.stats.rates import over_refusal_tables, rates_json, uncounted, unsafe_tables
@@ -28,7 +28,7 @@ def stats_tables(
     tie_model: str = "davidson",
     draws: int = 500,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Compute every table of a set of verdicts; the records' order and duplicates change nothing.
 
     Args:
@@ -68,7 +68,7 @@ def stats_tables(
     }
 
 
-def render(tables: Mapping[str, Any]) -> str:
+def render(tables: JsonMapping) -> str:
     """Return the tables as plain text for a terminal or a file."""
     against = "" if tables["baseline"] is None else f" against {tables['baseline']}"
     sections = [
@@ -117,7 +117,7 @@ def _baseline(verdicts: Sequence[Verdict], chosen: str | None, needed: bool) -> 
     return chosen, []
 
 
-def _tests(values: Mapping[Group, Sequence[PromptValue]], seed: int) -> list[dict[str, Any]]:
+def _tests(values: Mapping[Group, Sequence[PromptValue]], seed: int) -> list[JsonObject]:
     """Compare every two models of a criterion and judge on the prompts that count for both."""
     tables: dict[tuple[str, str], dict[str, Values]] = defaultdict(dict)
     for group, prompts in values.items():
@@ -134,7 +134,7 @@ def _tests(values: Mapping[Group, Sequence[PromptValue]], seed: int) -> list[dic
 
 def _ratings(
     verdicts: Sequence[Verdict], baseline: str, tie_model: str, draws: int, seed: int
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[JsonObject], list[str]]:
     """Rate the models of every criterion and judge; what cannot be rated is a finding."""
     groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
@@ -156,18 +156,18 @@ def _ratings(
     return rated, findings
 
 
-def _win_cells(row: Mapping[str, Any]) -> list[str]:
+def _win_cells(row: JsonMapping) -> list[str]:
     low, high = row["worst_case"]
     counts = " ".join(map(str, row["won_tied_lost"]))
     name = row["model"] if not row["baseline"] else f"{row['model']} v {row['baseline']}"
     return [name, row["criterion"], row["judge"], *estimate_cells(row["win_rate"]), f"{low:.3f} to {high:.3f}", counts]
 
 
-def _score_cells(row: Mapping[str, Any]) -> list[str]:
+def _score_cells(row: JsonMapping) -> list[str]:
     return [row["model"], row["criterion"], row["judge"], *estimate_cells(row["mean_score"])]
 
 
-def _test_cells(row: Mapping[str, Any]) -> list[str]:
+def _test_cells(row: JsonMapping) -> list[str]:
     value, ends, _, _ = estimate_cells(row["difference"])
     return [
         *(row[name] for name in ("first", "second", "criterion", "judge")),
@@ -179,12 +179,12 @@ def _test_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _judge_cells(row: Mapping[str, Any]) -> list[str]:
+def _judge_cells(row: JsonMapping) -> list[str]:
     names = ("first_share", "flip_rate", "repeat_agreement", "tie_rate", "unparsed_rate")
     return [row["judge"], row["criterion"], *(" ".join(estimate_cells(row[name])[:2]) for name in names)]
 
 
-def _rating_section(table: Mapping[str, Any]) -> str:
+def _rating_section(table: JsonMapping) -> str:
     note = "; regularised" if table["regularised"] else ""
     return section(
         f"Bradley-Terry ratings, {table['criterion']} by {table['judge']} "
@@ -194,7 +194,7 @@ def _rating_section(table: Mapping[str, Any]) -> str:
     )
 
 
-def rate_section(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
+def rate_section(title: str, rows: Sequence[JsonMapping]) -> str:
     """Return rate tables in words, a line each, under a title; "" without any."""
     lines = [f"{row['model']} ({row['judge']}): {row['text']}" for row in rows]
     return "\n".join([title, *lines]) if lines else ""

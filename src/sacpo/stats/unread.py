@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
+from sacpo.plain import JsonObject
 
 CURES = {
     "truncated": "raise max_tokens",
@@ -17,7 +17,7 @@ CURES = {
 """What can be done about a reason, or what it means."""
 
 
-def unread_rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+def unread_rows(verdicts: Iterable[Verdict]) -> list[JsonObject]:
     """Return every judge by criterion, JSON-ready: how many verdicts were asked for and read, and why others were not.
 
     Two equal answers are left out: they are a tie by definition, and nobody was asked.

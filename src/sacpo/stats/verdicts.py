@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import OUTCOME_VALUES, mean_interval, win_rate
 from sacpo.stats.reliability import JudgeReliability, judge_reliability
@@ -68,7 +69,7 @@ class WinRow:
     verdicts: int
     unparsed_verdicts: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the row as a JSON-ready dictionary."""
         return {
             **self.group._asdict(),
@@ -81,7 +82,7 @@ class WinRow:
         }
 
 
-def summarise(verdicts: Iterable[Verdict], lengths: Mapping[str, int] | None = None) -> dict[str, Any]:
+def summarise(verdicts: Iterable[Verdict], lengths: Mapping[str, int] | None = None) -> JsonObject:
     """Return win rates, mean scores and judge reliability of any verdicts, JSON-ready.
 
     Args:
@@ -175,7 +176,7 @@ def pairwise_groups(verdicts: Iterable[Verdict]) -> dict[Group, list[Verdict]]:
     return unique(verdicts).groups
 
 
-def score_rows(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+def score_rows(verdicts: Sequence[Verdict]) -> list[JsonObject]:
     """Return the mean score of every (model, criterion, judge) that has scores; a prompt's scores are averaged."""
     groups: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
     for verdict in unique(verdicts):

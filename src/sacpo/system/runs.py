@@ -28,6 +28,7 @@ from typing import Any, Self
 
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError, UserError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.system import processes
 from sacpo.system.files import clear_temporary, content_key, file_hash, sync, write_json
 from sacpo.system.leftovers import KEY_SHOWN, leftovers
@@ -38,7 +39,7 @@ MANIFEST, CHECKSUM = "manifest.json", "checksum"
 LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "tokenizers", "safetensors", "numpy", "scipy")
 
 
-def stage_key(stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+def stage_key(stage: str, config: JsonMapping, inputs: Mapping[str, str]) -> str:
     """Return a stage's content key: of its name, its configuration, its inputs' keys and this package's version."""
     return content_key({"stage": stage, "sacpo": __version__, "config": dict(config), "inputs": dict(inputs)})
 
@@ -60,7 +61,7 @@ class Artefact:
     key: str
     path: Path
 
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> JsonObject:
         """Return the stage's manifest."""
         return _read_manifest(self.path / MANIFEST)
 
@@ -136,7 +137,7 @@ class RunFolder:
     def do(
         self,
         stage: str,
-        config: Mapping[str, Any],
+        config: JsonMapping,
         inputs: Mapping[str, str],
         work: Callable[[Path], None],
         *,
@@ -194,7 +195,7 @@ class RunFolder:
     def fill(
         self,
         stage: str,
-        config: Mapping[str, Any],
+        config: JsonMapping,
         inputs: Mapping[str, str],
         work: Callable[[Path], None],
         *,
@@ -223,7 +224,7 @@ class RunFolder:
         _complete(stage, key, self.hidden(dict(config)), self.hidden(dict(inputs)), partial, time.monotonic() - started)
         return partial
 
-    def key(self, stage: str, config: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    def key(self, stage: str, config: JsonMapping, inputs: Mapping[str, str]) -> str:
         """Return the content key of a stage; see `stage_key`."""
         return stage_key(stage, config, inputs)
 
@@ -258,7 +259,7 @@ def finished_size(folder: Path) -> int:
 
 
 def _complete(
-    stage: str, key: str, config: Mapping[str, Any], inputs: Mapping[str, str], partial: Path, seconds: float
+    stage: str, key: str, config: JsonMapping, inputs: Mapping[str, str], partial: Path, seconds: float
 ) -> None:
     """Flush a stage's files to the disk and write its manifest."""
     manifest = {
@@ -297,7 +298,7 @@ def verify(folder: Path) -> None:
             )
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path) -> JsonObject:
     try:
         manifest = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -20,10 +20,11 @@ from sacpo.align.objectives.objective import Objective
 from sacpo.align.reference.source import Reference
 from sacpo.data.templates import Template
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import StepSpec
 
 PACKAGE = "sacpo.align.objectives"
-Made = tuple[Objective, dict[str, Any]]
+Made = tuple[Objective, JsonObject]
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ member of a sweep of beta.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from sacpo.align.reference.score import Score, score_all
 from sacpo.data.packing import Tree
 from sacpo.errors import ModelError, RunError
+from sacpo.plain import JsonMapping
 from sacpo.system import processes
 from sacpo.system.files import content_key, replacing
 from sacpo.system.machine import machine_errors
@@ -29,7 +29,7 @@ NOTE = "key and sha256"
 """The one entry of a cached file's metadata."""
 
 
-def reference_key(trees: Sequence[Tree], settings: Mapping[str, Any]) -> str:
+def reference_key(trees: Sequence[Tree], settings: JsonMapping) -> str:
     """Return the content key of reference log-probs.
 
     Args:

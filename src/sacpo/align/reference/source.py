@@ -20,6 +20,7 @@ from sacpo.align.reference.score import Score, autocast_type, scorer
 from sacpo.data.packing import Tree
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import unwrapped
+from sacpo.plain import JsonObject
 from sacpo.system.progress import Progress
 
 UNSPLIT = "the head cannot be split from this model: all logits of a device batch are computed, which takes memory"
@@ -112,7 +113,7 @@ class Reference:
             progress=self.progress,
         )
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Return everything beside weights and tokens that a value depends on."""
         model = unwrapped(self.policy if self.other is None else self.other)
         return {

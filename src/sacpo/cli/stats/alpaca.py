@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sacpo.cli.stats.rows import read_rows
 from sacpo.data.records import text_hash
 from sacpo.errors import DataError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.alpaca import published_length_controlled
 
 BASE, HARD, MODEL = "not_gamed_baseline.astype(float)", "instruction_difficulty", ""
@@ -37,8 +37,8 @@ def read_weights(path: Path) -> dict[str, tuple[float, float]]:
 
 
 def with_published(
-    rows: Sequence[Mapping[str, Any]], weights: Weights, difficulty: Mapping[str, float], totals: Mapping[str, int]
-) -> list[dict[str, Any]]:
+    rows: Sequence[JsonMapping], weights: Weights, difficulty: Mapping[str, float], totals: Mapping[str, int]
+) -> list[JsonObject]:
     """Return length-controlled rows with AlpacaEval's own figure: `alpaca_eval`, None without coefficients.
 
     Args:
@@ -57,7 +57,7 @@ def with_published(
 
 
 def _published(
-    row: Mapping[str, Any], weights: Weights, difficulty: Mapping[str, float], totals: Mapping[str, int]
+    row: JsonMapping, weights: Weights, difficulty: Mapping[str, float], totals: Mapping[str, int]
 ) -> dict[str, float] | None:
     model = row["model"]
     if model not in weights or row["controlled"]["value"] is None:
@@ -67,9 +67,7 @@ def _published(
     return {"length_controlled_winrate": theirs, "difference": 100 * row["controlled"]["value"] - theirs}
 
 
-def length_findings(
-    rows: Sequence[Mapping[str, Any]], leaderboard: Sequence[Mapping[str, Any]], difficulty: bool
-) -> list[str]:
+def length_findings(rows: Sequence[JsonMapping], leaderboard: Sequence[JsonMapping], difficulty: bool) -> list[str]:
     """Return how far the length control of AlpacaEval's judges is from AlpacaEval's own."""
     compared = {(row["model"], row["judge"]) for row in leaderboard}
     found = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.labels import REFUSAL, UNSAFE
 from sacpo.stats.paired import Values, adjusted, compared
 from sacpo.stats.significance import RATES, Bounds
@@ -29,7 +30,7 @@ class Table(NamedTuple):
 
 def one_against_all(
     verdicts: Sequence[Verdict], against: str, anchor: str | None, *, seed: int = 0
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Compare every model with one on the prompts that count for both.
 
     Measures: "win rate" against the anchor, or head to head where one of the two was the other's baseline (then the

@@ -11,6 +11,7 @@ from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.data.sources.files import READERS, SUFFIXES, file_text, read_file, suffix
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 
 LARGEST = sys.float_info.max
 DO = "give a file that sacpo wrote, or make it again"
@@ -40,7 +41,7 @@ def verdict_of(row: Row) -> Verdict:
     Raises:
         DataError: A field is missing, unknown, or not of its type.
     """
-    given: dict[str, Any] = {}
+    given: JsonObject = {}
     for name, value in row.data.items():
         if type(value) is str and name in TEXTS and value.isascii():  # nearly all of them
             given[name] = value

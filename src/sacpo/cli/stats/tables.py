@@ -16,6 +16,7 @@ from sacpo.data.records import Verdict
 from sacpo.judging.people.gold import gold_rows
 from sacpo.judging.people.raters import agreement
 from sacpo.measure.reliability import label_rows
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats.majority import majority
@@ -146,9 +147,9 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
 def _length_controlled(
     verdicts: Sequence[Verdict],
     lengths: Mapping[str, int],
-    leaderboard: Sequence[Mapping[str, Any]],
+    leaderboard: Sequence[JsonMapping],
     options: StatsOptions,
-) -> tuple[list[dict[str, Any]], list[str]]:
+) -> tuple[list[JsonObject], list[str]]:
     """Return length-controlled win rates, AlpacaEval's own beside them, and how far the two are apart."""
     difficulty = {} if options.difficulty is None else read_difficulty(options.difficulty)
     weights = {} if options.length_weights is None else read_weights(options.length_weights)
@@ -157,7 +158,7 @@ def _length_controlled(
     return rows, length_findings(rows, leaderboard, bool(difficulty))
 
 
-def _gold_by_category(verdicts: Sequence[Verdict], gold: str) -> list[dict[str, Any]]:
+def _gold_by_category(verdicts: Sequence[Verdict], gold: str) -> list[JsonObject]:
     """Return the judges' accuracy on each category alone, such as LLMBar's subsets in one file."""
     categories: dict[str, list[Verdict]] = defaultdict(list)
     for v in verdicts:
@@ -193,7 +194,7 @@ def drawn_orders(verdicts: Iterable[Verdict]) -> tuple[list[Verdict], list[Verdi
     return every, drawn
 
 
-def _shown_first(drawn: Iterable[Verdict]) -> list[dict[str, Any]]:
+def _shown_first(drawn: Iterable[Verdict]) -> list[JsonObject]:
     """Return the share of the answer shown first (ties half) of judges with drawn orders: .5 without bias."""
     groups: dict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
     for v in drawn:
@@ -210,7 +211,7 @@ def _shown_first(drawn: Iterable[Verdict]) -> list[dict[str, Any]]:
     ]
 
 
-def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
+def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[JsonObject]:
     """Return the agreement on each model's single answers: pooled kappas hide a model that judges read differently."""
     models: dict[str, list[Verdict]] = defaultdict(list)
     for v in verdicts:
@@ -221,7 +222,7 @@ def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
     return [{"model": model, **table} for model, found in sorted(models.items()) for table in agreement(found)]
 
 
-def _detectable(win_rates: Sequence[Mapping[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+def _detectable(win_rates: Sequence[JsonMapping]) -> tuple[list[JsonObject], list[str]]:
     """Return the smallest distance of a win rate from 1/2 that its prompts detect with power .8, at the worst sd .5.
 
     No rate is farther than 1/2: prompts too few to detect even that have no row, which is a finding, and `in_table` is

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
+from sacpo.plain import JsonMapping
 from sacpo.stats.plain import estimate_cells, number_cell, section
 from sacpo.stats.report import rate_section, render
 from sacpo.stats.unread import reasons_text
@@ -15,12 +15,12 @@ GOLD_COLUMNS = (
 )
 
 
-def render_stats(result: Mapping[str, Any]) -> str:
+def render_stats(result: JsonMapping) -> str:
     """Return what `stats_command` found as plain text for a terminal or a file."""
     return "\n".join(_set_text(tables, named=len(result["sets"]) > 1) for tables in result["sets"])
 
 
-def _set_text(tables: Mapping[str, Any], named: bool) -> str:
+def _set_text(tables: JsonMapping, named: bool) -> str:
     name = tables["prompts"]
     title = f"== prompts: {name or 'not said'} ==\n\n" if named or name else ""
     chosen = {**tables, "tests": [] if tables["against"] else tables["tests"]}
@@ -28,7 +28,7 @@ def _set_text(tables: Mapping[str, Any], named: bool) -> str:
     return title + "\n\n".join([render(chosen).rstrip("\n"), *(text for text in own if text)]) + "\n"
 
 
-def _of_models(tables: Mapping[str, Any]) -> list[str]:
+def _of_models(tables: JsonMapping) -> list[str]:
     return [
         section(
             "Every model against one, on the same prompts (sign-flip and sign tests; Holm over the table)",
@@ -64,7 +64,7 @@ def _of_models(tables: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _of_judges(tables: Mapping[str, Any]) -> list[str]:
+def _of_judges(tables: JsonMapping) -> list[str]:
     return [
         section(
             "Share of the longer answer (ties half; .5 without length bias)",
@@ -107,7 +107,7 @@ def _of_judges(tables: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _against_cells(row: Mapping[str, Any]) -> list[str]:
+def _against_cells(row: JsonMapping) -> list[str]:
     return [
         *(row[name] for name in ("first", "second", "measure", "criterion", "judge")),
         *estimate_cells(row["difference"])[:2],
@@ -116,25 +116,25 @@ def _against_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _detectable_cells(row: Mapping[str, Any]) -> list[str]:
+def _detectable_cells(row: JsonMapping) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
     return [*names, str(row["clusters"]), number_cell(row["alone"]), number_cell(row["in_table"])]
 
 
-def _length_cells(row: Mapping[str, Any]) -> list[str]:
+def _length_cells(row: JsonMapping) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
     slope, difference = f"{row['length_slope']:+.2f}", f"{row['mean_length_difference']:+.0f}"
     theirs = "-" if row["alpaca_eval"] is None else f"{row['alpaca_eval']['length_controlled_winrate']:.2f} %"
     return [*names, *estimate_cells(row["controlled"]), estimate_cells(row["raw"])[0], slope, difference, theirs]
 
 
-def _leaderboard_cells(row: Mapping[str, Any]) -> list[str]:
+def _leaderboard_cells(row: JsonMapping) -> list[str]:
     names = [row[name] for name in ("model", "baseline", "criterion", "judge")]
     figures = [f"{row[name]:.2f}" for name in ("win_rate", "standard_error", "discrete_win_rate")]
     return [*names, *figures, str(row["n_total"])]
 
 
-def _rates(title: str, tables: Sequence[Mapping[str, Any]]) -> str:
+def _rates(title: str, tables: Sequence[JsonMapping]) -> str:
     rows = []
     for table in tables:
         named = [rate for rate in table["categories"] if rate["category"]]
@@ -152,7 +152,7 @@ def _rates(title: str, tables: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _agreement(table: Mapping[str, Any]) -> str:
+def _agreement(table: JsonMapping) -> str:
     rows = [
         [
             *(pair["first"], pair["second"]),
@@ -175,17 +175,17 @@ def _agreement(table: Mapping[str, Any]) -> str:
     return text
 
 
-def _labelled_cells(row: Mapping[str, Any]) -> list[str]:
+def _labelled_cells(row: JsonMapping) -> list[str]:
     shares = (" ".join(estimate_cells(row[name])[:2]) for name in ("unparsed_rate", "repeat_agreement"))
     return [row["judge"], row["criterion"], str(row["verdicts"]), *shares]
 
 
-def _unread_cells(row: Mapping[str, Any]) -> list[str]:
+def _unread_cells(row: JsonMapping) -> list[str]:
     counts = (row["asked"], row["read"], row["asked"] - row["read"])
     return [row["judge"], row["criterion"], *map(str, counts), reasons_text(row["reasons"]) or "-"]
 
 
-def _gold_cells(row: Mapping[str, Any]) -> list[str]:
+def _gold_cells(row: JsonMapping) -> list[str]:
     said = row["accuracy"]
     orders = [said.get(order, said.get("") if order == "ab" else None) for order in ("ab", "ba")]
     shares = [*orders, row["both_correct"], row["positional_agreement"], row["same_reply"]]

@@ -17,9 +17,10 @@ from typing import Any
 
 from sacpo.data.sources.rows import Row, nearest
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.recipe.safe import first_json, json_value
 
-Numbered = Iterator[tuple[int, dict[str, Any]]]
+Numbered = Iterator[tuple[int, JsonObject]]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 SPACE = " \t\r\n"
 WRAPPED = re.compile(r'\s*\{\s*"data"\s*:\s*(?=\[)')
@@ -188,7 +189,7 @@ def _json_lines(text: str, path: Path) -> Numbered:
             yield number, _object(item, f"{path}, line {number}")
 
 
-def _object(item: Any, place: str) -> dict[str, Any]:
+def _object(item: Any, place: str) -> JsonObject:
     if not isinstance(item, dict):
         raise DataError(
             "a row that is no JSON object",

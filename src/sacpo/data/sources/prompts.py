@@ -6,12 +6,11 @@ https://github.com/paul-rottger/xstest
 
 from __future__ import annotations
 
-from typing import Any
-
 from sacpo.data.records import Kind, Message, Record
 from sacpo.data.sources.chat import messages_of, prompt_of, with_system
 from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row, missing_column
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import SourceSpec
 
 COLUMNS = ("prompt", "category", "id", "kind", "cluster", "context", "system", "input")
@@ -38,7 +37,7 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     field = _known_name(row, "prompt") or next((name for name in NAMES["prompt"] if name in row.data), "")
     if not field:
         raise missing_column(row.place, "prompt", list(row.data))
-    fields: dict[str, Any] = {"category": _text(row, "category"), "meta": _meta(row)}
+    fields: JsonObject = {"category": _text(row, "category"), "meta": _meta(row)}
     if row.has("cluster"):
         fields["cluster"] = str(row.value("cluster"))
     if row.optional_text("kind"):
@@ -82,7 +81,7 @@ def _text(row: Row, canonical: str) -> str:
     return row.optional_text(name) if name else ""
 
 
-def _meta(row: Row) -> dict[str, Any]:
+def _meta(row: Row) -> JsonObject:
     name = _known_name(row, "id")
     return {"source": row.source, **({"id": str(row.value(name))} if name else {})}
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 
 EMPTY = "empty text"
 NOT_UNICODE = "text that is not valid Unicode"
@@ -31,7 +32,7 @@ class Row:
             local file they are errors.
     """
 
-    data: dict[str, Any]
+    data: JsonObject
     place: str
     source: str
     published: bool = False

@@ -7,9 +7,9 @@ import math
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 
 BYTES_PER_TOKEN = 3
 TOKENS_PER_MESSAGE = 4
@@ -91,7 +91,7 @@ class Usage:
     completion_tokens: int = 0
     cost: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the usage as a JSON-ready dictionary."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -117,7 +117,7 @@ class CostEstimate:
     completion_tokens: int
     cost: float | None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the estimate as a JSON-ready dictionary."""
         return {name: getattr(self, name) for name in self.__slots__}
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from sacpo.errors import RunError
 from sacpo.judging.llm.access import check_access, client_of, proxy_of
@@ -23,6 +23,7 @@ from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.render import Message
 from sacpo.judging.llm.response import ErrorInside, Nonsense, Reply, read_reply
 from sacpo.judging.llm.said import Said, about_every_request, about_one_question, bounded, said
+from sacpo.plain import JsonObject
 
 RETRIED = frozenset({408, 409, 425, 429})
 PAGES = 3
@@ -107,7 +108,7 @@ class _Sent:
     """A request under way: the form it was written in, and its body."""
 
     shape: Shape
-    body: dict[str, Any]
+    body: JsonObject
     prompt_tokens: int
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers, read_answers
 from sacpo.data.records import Answer, Verdict, write_jsonl
@@ -21,6 +20,7 @@ from sacpo.judging.question import Question
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
 from sacpo.measure.measures import measure
+from sacpo.plain import JsonObject
 from sacpo.stats.verdicts import summarise
 from sacpo.system.files import write_json
 from sacpo.system.locks import locked
@@ -42,7 +42,7 @@ def judge_files(
     progress: Progress = QUIET,
     on_estimate: Callable[[Sequence[CostEstimate]], None] | None = None,
     ask_again: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Judge a file of answers; the same call again goes on where the last one stopped.
 
     Writes into `out`: `verdicts.sqlite` (see `sacpo.judging.llm.store`), `verdicts.jsonl`, the answers as they were
@@ -145,7 +145,7 @@ def _panel(judges: Sequence[LlmJudgeConfig], rubric: Rubric | Sequence[Rubric] |
 
 def _summary(
     questions: Sequence[Question], run: JudgeRun, orders: Sequence[str], categories: dict[str, dict[str, int]]
-) -> dict[str, Any]:
+) -> JsonObject:
     answers = [question.answer for question in questions]
     baseline = [question.baseline for question in questions if question.baseline is not None]
     lengths = {answer.hash: len(answer.text) for answer in (*answers, *baseline)}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sacpo.errors import DataError
 from sacpo.judging.rubric import Rubric
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.address import OPENAI, endpoint_of
 
 
@@ -46,7 +45,7 @@ class LlmJudgeConfig:
     max_tokens: int = 1024
     seed: int | None = None
     structured: bool = True
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    extra: JsonMapping = field(default_factory=dict)
     rereads: int = 2
     retries: int = 8
     backoff: float = 0.5
@@ -81,7 +80,7 @@ class LlmJudgeConfig:
         """The endpoint's address."""
         return self.endpoint or OPENAI
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JsonObject:
         """Return what makes two judges' verdicts differ: model, endpoint and what is sent with each request."""
         names = ("temperature", "max_tokens", "seed", "structured", "rereads")
         asked = {"model": self.model, "base_url": self.endpoint, **{name: getattr(self, name) for name in names}}

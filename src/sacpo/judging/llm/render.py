@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from sacpo.data.records import Prompt, text_hash
 from sacpo.judging.question import Question
 from sacpo.judging.rubric import Form, Rubric
+from sacpo.plain import JsonObject
 
 MARK_LENGTH = 12
 REPLY_SHOWN = 2000
@@ -86,9 +86,9 @@ def reminded(
     return [*before, {**last, "content": f"{last['content']}\n\n{text}"}]
 
 
-def schema(rubric: Rubric) -> dict[str, Any]:
+def schema(rubric: Rubric) -> JsonObject:
     """Return the JSON schema of a structured verdict."""
-    fields: dict[str, Any] = {"reason": {"type": "string"}} if rubric.explain else {}
+    fields: JsonObject = {"reason": {"type": "string"}} if rubric.explain else {}
     if rubric.kind is Form.SCORES:
         fields |= {"score_a": {"type": "number"}, "score_b": {"type": "number"}}
     elif rubric.kind is Form.VERDICT:

@@ -6,10 +6,10 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.judging.llm.budget import estimated_tokens
 from sacpo.judging.llm.said import bounded, is_page
+from sacpo.plain import JsonMapping
 
 LENGTH, FILTER, REFUSAL = "length", "content_filter", "refusal"
 _ENDS = (
@@ -87,13 +87,13 @@ def read_reply(text: str, prompt_tokens: int) -> Reply:
     return _reply(body, choice, text, prompt_tokens)
 
 
-def _choice(body: object) -> Mapping[str, Any] | None:
+def _choice(body: object) -> JsonMapping | None:
     choices = body.get("choices") if isinstance(body, Mapping) else None
     first = choices[0] if isinstance(choices, list) and choices else None
     return first if isinstance(first, Mapping) else None
 
 
-def _error(body: object, choice: Mapping[str, Any] | None) -> object | None:
+def _error(body: object, choice: JsonMapping | None) -> object | None:
     """Return the error that a body carries: under `error`, in its choice, or as its only message."""
     found = choice.get("error") if choice is not None else None
     if not found and isinstance(body, Mapping):
@@ -111,7 +111,7 @@ def _status(error: object) -> int:
     return 404 if _NO_ROUTE.search(json.dumps(error, default=str)) else 400
 
 
-def _reply(body: Mapping[str, Any], choice: Mapping[str, Any], text: str, prompt_tokens: int) -> Reply:
+def _reply(body: JsonMapping, choice: JsonMapping, text: str, prompt_tokens: int) -> Reply:
     end = str(choice.get("finish_reason") or "stop")
     end = next((name for form, name in _ENDS if form.search(end.casefold())), end)
     message = choice.get("message")
@@ -126,7 +126,7 @@ def _reply(body: Mapping[str, Any], choice: Mapping[str, Any], text: str, prompt
     if isinstance(refusal, str) and refusal:
         content, end = content or refusal, REFUSAL if end == "stop" else end
     counted = body.get("usage")
-    usage: Mapping[str, Any] = counted if isinstance(counted, Mapping) else {}
+    usage: JsonMapping = counted if isinstance(counted, Mapping) else {}
     said = content or ""
     return Reply(
         said,

@@ -19,6 +19,7 @@ from sacpo.judging.llm.response import FILTER, REFUSAL
 from sacpo.judging.llm.store import Store, UnreadReply, said_of
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.question import Question
+from sacpo.plain import JsonObject
 from sacpo.stats.verdicts import question as asked_by
 from sacpo.system.files import content_key
 from sacpo.system.progress import QUIET, Progress, Task
@@ -41,7 +42,7 @@ class Missing:
     repeat: int
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary."""
         return {name: getattr(self, name) for name in self.__slots__}
 
@@ -192,7 +193,7 @@ class _Panelist:
         categories: Sequence[str],
         reason: str = "",
     ) -> None:
-        beside: dict[str, Any] = {"rubric": asks[0].judge.rubric.name, "categories": list(categories)}
+        beside: JsonObject = {"rubric": asks[0].judge.rubric.name, "categories": list(categories)}
         if reason:
             beside["reason"] = reason
         for verdict in verdicts:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo.judging.rubric import normal
+from sacpo.plain import JsonObject
 
 NUMBER = r"[+\-−]?(?:\d+(?:\.\d+)?(?:e[+-]?\d+)?|\.\d+|nan\b|inf(?:inity)?\b)|\bn/?a\b|\bnone\b|\bnull\b"
 _OF = r"(?:\s*(?:/|out of)\s*(\d+))?"
@@ -218,7 +219,7 @@ def objects(text: str) -> Iterator[Found]:
         place = text.find("{", end)
 
 
-def once_each(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+def once_each(pairs: Sequence[tuple[str, Any]]) -> JsonObject:
     """Return the object of these members.
 
     Raises:

@@ -19,12 +19,13 @@ from sacpo.judging.llm.run import Missing
 from sacpo.judging.llm.specs import asking_of, budget_of, check_panel, judge_of
 from sacpo.judging.llm.store import STORE
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import explain
 from sacpo.recipe.llm import PanelSpec
 from sacpo.recipe.safe import yaml_file
 from sacpo.system.progress import QUIET, Progress
 
-Panel = str | Path | Mapping[str, Any] | Sequence[Mapping[str, Any]]
+Panel = str | Path | JsonMapping | Sequence[JsonMapping]
 """A panel's file or what would stand in it (`PanelSpec`), or one language model's settings or several's (`LlmSpec`)."""
 
 
@@ -67,7 +68,7 @@ def judge_by_llms(
     criterion: str | None = None,
     ask_again: bool = False,
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Judge a file of answers and return what was measured, by model.
 
     Args:
@@ -93,7 +94,7 @@ def judge_by_llms(
     if not result["complete"]:
         missing = [Missing(**one) for one in result["missing"]]
         raise incomplete(missing, result["verdicts"], Path(out) / STORE)
-    measures: dict[str, Any] = result["measures"]
+    measures: JsonObject = result["measures"]
     return measures
 
 
@@ -125,7 +126,7 @@ def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudgeConfig]:
     return [judge_of(judge, rubric) for judge in spec.judges for rubric in rubrics]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> JsonObject:
     data = yaml_file(path, "panel")
     if not isinstance(data, dict):
         raise RecipeError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Price
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import Asking
 from sacpo.judging.rubric import Rubric, load_rubric
+from sacpo.plain import JsonObject
 from sacpo.recipe.address import endpoint_of
 from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
@@ -25,7 +25,7 @@ RUBRICS: dict[Given, str] = {"unsafe": "safety", "refusals": "refusal"}
 """The built-in rubric that gives these labels."""
 
 
-def asked_of(spec: LlmSpec) -> dict[str, Any]:
+def asked_of(spec: LlmSpec) -> JsonObject:
     """Return what a language model's verdicts depend on, JSON-ready; the environment may name the endpoint."""
     return {**spec.model_dump(mode="json", include=ASKED), "base_url": endpoint_of(spec.base_url)}
 

@@ -16,10 +16,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from sacpo.data.records import Verdict, text_hash
 from sacpo.errors import MachineError, RunError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.verdicts import question as asked_by
 from sacpo.system.machine import machine_errors
 
@@ -56,7 +57,7 @@ class Stored:
     verdict: Verdict
     reply: str
     usage: dict[str, int]
-    question: dict[str, Any]
+    question: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ class Store:
         *,
         reply: str = "",
         usage: Mapping[str, int] | None = None,
-        question: Mapping[str, Any] | None = None,
+        question: JsonMapping | None = None,
     ) -> None:
         """Keep a verdict; what was said first under the key stays.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.judging.people.raters import Item, Labels, item_labels
+from sacpo.plain import JsonObject
 from sacpo.stats.intervals import clustered_rate
 from sacpo.stats.reliability import AB, BA, both_orders
 from sacpo.stats.verdicts import unique
 
 
-def gold_rows(verdicts: Iterable[Verdict], gold: str, *, required: bool = True) -> list[dict[str, Any]]:
+def gold_rows(verdicts: Iterable[Verdict], gold: str, *, required: bool = True) -> list[JsonObject]:
     """Score every judge against the labels of one of them, by criterion and kind.
 
     Items and labels are those of `sacpo.judging.people.agreement`. Items without a gold label are left out and counted;
@@ -61,7 +61,7 @@ def _row(
     said: Mapping[str, Mapping[Item, str | None]],
     truths: Labels,
     clusters: Mapping[str, str],
-) -> dict[str, Any] | None:
+) -> JsonObject | None:
     truth = {item: label for item, label in truths.get(names[3], {}).items() if label is not None}
     every = {item for items in said.values() for item in items}
     if not every & truth.keys():
@@ -81,9 +81,7 @@ def _row(
     }
 
 
-def _accuracy(
-    items: Mapping[Item, str | None], truth: Mapping[Item, str], clusters: Mapping[str, str]
-) -> dict[str, Any]:
+def _accuracy(items: Mapping[Item, str | None], truth: Mapping[Item, str], clusters: Mapping[str, str]) -> JsonObject:
     shared = sorted(items.keys() & truth.keys())
     right = [items[item] == truth[item] for item in shared]
     unread = sum(items[item] is None for item in shared)

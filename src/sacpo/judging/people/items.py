@@ -7,12 +7,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.answers import read_answers
 from sacpo.data.records import Answer, Outcome, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.judging.people.raters import HUMAN
+from sacpo.plain import JsonObject
 
 SAFETY = ("safe", "unsafe")
 REFUSALS = ("full_refusal", "partial_refusal", "compliance")
@@ -48,7 +48,7 @@ class Item:
         """Whether the two answers are the same text, so that there is nothing to ask."""
         return self.baseline is not None and self.answer.text == self.baseline.text
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> JsonObject:
         """Return what the person sees: the prompt's turns and one or two answers, without any model's name."""
         answers = [self.answer] if self.baseline is None else [self.answer, self.baseline]
         if self.swapped:
@@ -67,7 +67,7 @@ class Item:
             label: "first", "second" or "tie" of a pair; a pointwise label of a single answer.
         """
         a, b = self.answer, self.baseline
-        said: dict[str, Any] = {"label": label} if b is None else {"outcome": self._outcome(label)}
+        said: JsonObject = {"label": label} if b is None else {"outcome": self._outcome(label)}
         return Verdict(
             prompt_id=a.prompt.id,
             cluster=a.prompt.cluster,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import combinations
-from typing import Any, Protocol
+from typing import Protocol
 
 from sacpo.data.records import Outcome, Verdict
+from sacpo.plain import JsonObject
 from sacpo.stats.agreement import agreement_rate, cohen_kappa, fleiss_kappa
 from sacpo.stats.intervals import OUTCOME_VALUES
 from sacpo.stats.verdicts import unique
@@ -29,7 +30,7 @@ class VerdictSource(Protocol):
         ...
 
 
-def agreement(verdicts: VerdictSource | Iterable[Verdict]) -> list[dict[str, Any]]:
+def agreement(verdicts: VerdictSource | Iterable[Verdict]) -> list[JsonObject]:
     """Compare all judges and annotators that gave labels by the same criterion to the same items.
 
     A pairwise item is two answers to a prompt, whichever of them a verdict calls the baseline; its label is "win",
@@ -113,7 +114,7 @@ def _commonest(given: list[str]) -> str | None:
     return counts[0][0]
 
 
-def _pair(first: str, second: str, labels: Labels, clusters: Mapping[str, str]) -> dict[str, Any] | None:
+def _pair(first: str, second: str, labels: Labels, clusters: Mapping[str, str]) -> JsonObject | None:
     shared = sorted(labels[first].keys() & labels[second].keys())
     ours, theirs = ([labels[rater][item] for item in shared] for rater in (first, second))
     names = [clusters[str(item[0])] for item in shared]
@@ -127,7 +128,7 @@ def _pair(first: str, second: str, labels: Labels, clusters: Mapping[str, str]) 
     }
 
 
-def _group(labels: Mapping[str, Mapping[Item, str | None]], clusters: Mapping[str, str]) -> dict[str, Any] | None:
+def _group(labels: Mapping[str, Mapping[Item, str | None]], clusters: Mapping[str, str]) -> JsonObject | None:
     """Return Fleiss' kappa over the items that at least two of the raters were asked about."""
     if len(labels) < FEWEST_RATERS:
         return None

@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import DataError
 from sacpo.judging.llm.store import Store
 from sacpo.judging.people.items import read_items
 from sacpo.judging.people.session import Session
+from sacpo.plain import JsonObject
 from sacpo.serve import LocalServer, ended_politely
 
 LONGEST_POST = 4096
@@ -79,18 +79,18 @@ class LabelServer(LocalServer):
         with self._lock:
             self._session.close()
 
-    def _item(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _item(self, body: JsonObject) -> JsonObject:
         with self._lock:
             return self._session.state()
 
-    def _label(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _label(self, body: JsonObject) -> JsonObject:
         if not isinstance(body.get("id"), str) or not isinstance(body.get("label"), str):
             raise DataError("a label needs the texts id and label")
         with self._lock:
             self._session.label(body["id"], body["label"])
             return self._session.state()
 
-    def _undo(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _undo(self, body: JsonObject) -> JsonObject:
         with self._lock:
             self._session.undo(body.get("id"))
             return self._session.state()

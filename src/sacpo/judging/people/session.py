@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 from sacpo.data.records import Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.judging.people.items import REFUSALS, SAFETY, TIE, Item, labels_of
+from sacpo.plain import JsonObject
 
 SKIP = "skip"
 WORDS = {
@@ -104,7 +105,7 @@ class Session:
         """The id of the question to ask; None when none is left."""
         return next((name for name in self._items if name not in self._done and name not in self._skipped), None)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> JsonObject:
         """Return what the page shows: the question and its choices, and the progress."""
         name = self.current
         choices = [*((KEYS.get(label, str(i)), label) for i, label in enumerate(self.labels, 1)), ("s", SKIP)]

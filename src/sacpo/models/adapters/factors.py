@@ -9,7 +9,6 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -20,6 +19,7 @@ from safetensors.torch import save_file
 from sacpo.errors import ModelError
 from sacpo.models.adapters.folder import AGAIN, CONFIG, ENDS, PREFIX, WEIGHTS, config_of, unplain
 from sacpo.models.adapters.stack import DESCRIPTION, Stack, describe
+from sacpo.plain import JsonObject
 from sacpo.system.files import write_atomic, write_json
 from sacpo.system.machine import machine_errors
 
@@ -152,7 +152,7 @@ def _read(folder: Path, weight: float) -> dict[str, Factors]:
     return found
 
 
-def _scale(config: dict[str, Any], module: str, rank: int) -> float:
+def _scale(config: JsonObject, module: str, rank: int) -> float:
     pattern: dict[str, float] = config.get("alpha_pattern") or {}
     alpha = pattern.get(get_pattern_key(list(pattern), module), config.get("lora_alpha", DEFAULT_ALPHA))
     if not isinstance(alpha, int | float):

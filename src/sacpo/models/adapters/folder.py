@@ -6,7 +6,6 @@ Nothing here reads more than headers, but where an adapter repeats tensors of it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from huggingface_hub import try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 
 from sacpo.errors import ModelError
+from sacpo.plain import JsonMapping, JsonObject
 
 CONFIG, WEIGHTS, PICKLE = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
 AGAIN = "copy the whole folder again"
@@ -44,7 +44,7 @@ def holds_model(folder: Path) -> bool:
     return any(path.name != WEIGHTS for pattern in ("*.safetensors", "*.index.json") for path in folder.glob(pattern))
 
 
-def config_of(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> JsonObject:
     """Return an adapter's configuration.
 
     Raises:
@@ -95,7 +95,7 @@ def _named_base(folder: Path) -> tuple[str, str | None]:
     return base, revision if isinstance(revision, str) else None
 
 
-def unplain(config: Mapping[str, Any]) -> str | None:
+def unplain(config: JsonMapping) -> str | None:
     """Return the first option that makes an adapter more than plain LoRA, as `name: value`, or None."""
     if config.get("peft_type", "LORA") != "LORA":
         return f"peft_type: {config['peft_type']}"
@@ -163,7 +163,7 @@ def module_of(name: str, end: str) -> str:
     )
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> JsonObject:
     """Return the object that a JSON file of a folder of adapters holds.
 
     Raises:

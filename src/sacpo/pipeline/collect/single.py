@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,43 +25,50 @@ from sacpo.system.progress import Progress
 PAIRS, ROWS, CACHE = "pairs", "data", "cache"
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What is drawn; the arguments of `sacpo.api.collect` of these names."""
+
+    format: str
+    limit: int | None
+    samples: int
+    temperatures: Sequence[float]
+    pairs: int
+    near: float
+    seed: int
+
+
 def collecting(
     model: str | Path,
     prompts: str | Path | Sequence[str | Path],
     out: Path,
+    drawn: Drawn,
     *,
     judges: str | Path | Mapping[str, Any] | None,
     second: str | Path | None,
-    format: str,
-    limit: int | None,
-    samples: int,
-    temperatures: Sequence[float],
-    pairs: int,
-    near: float,
     generation: Mapping[str, Any] | None,
-    seed: int,
     base: Mapping[str, Any] | None,
     progress: Progress,
 ) -> Path:
     """Do what `sacpo.api.collect` says."""
     spec = None if judges is None else _labels(judges)
-    _check(samples, temperatures, pairs, near, second is not None, limit)
+    _check(drawn, second is not None)
     models = [model] if second is None else [model, second]
     world = None if spec is None else spec.world
     stage = DrawnPairs(
-        samplers=tuple(_samplers(models, temperatures, base, generation)),
-        prompts=_prompts(prompts, format, limit, seed, world),
-        samples=samples,
-        pairs=pairs,
-        near=near,
-        seed=seed,
+        samplers=tuple(_samplers(models, drawn.temperatures, base, generation)),
+        prompts=_prompts(prompts, drawn.format, drawn.limit, drawn.seed, world),
+        samples=drawn.samples,
+        pairs=drawn.pairs,
+        near=drawn.near,
+        seed=drawn.seed,
     )
     labellers = {} if spec is None else _labellers(spec, base)  # before anything is sampled
     folder = do_single("sample", stage, out / PAIRS, progress)
     if spec is None:
         return folder
     counted = spec.model_dump(mode="json", include={"labels", "votes", "score_scale", "ties"})
-    labelled = Collected(FolderOfPairs(folder), labellers, counted, seed, spec)
+    labelled = Collected(FolderOfPairs(folder), labellers, counted, drawn.seed, spec)
     panel = [judge for one in spec.judges.values() for judge in one.judges]
     budget = budget_of(spec.budget, panel)
     return do_single("label", labelled, out / ROWS, progress, cache=out / CACHE, budget=budget) / DATA
@@ -77,8 +85,9 @@ def _labels(judges: str | Path | Mapping[str, Any]) -> LabelSpec:
     return checked(LabelSpec, data)
 
 
-def _check(samples: int, temperatures: Sequence[float], pairs: int, near: float, two: bool, limit: int | None) -> None:
-    for name, value in (("samples", samples), ("pairs", pairs), ("limit", 1 if limit is None else limit)):
+def _check(drawn: Drawn, two: bool) -> None:
+    temperatures, pairs, near, limit = drawn.temperatures, drawn.pairs, drawn.near, drawn.limit
+    for name, value in (("samples", drawn.samples), ("pairs", pairs), ("limit", 1 if limit is None else limit)):
         if value < 1:
             raise RecipeError("too few", where=name, value=value, allowed="1 or more", do="correct it")
     if not 0 < near <= 1:
@@ -86,7 +95,7 @@ def _check(samples: int, temperatures: Sequence[float], pairs: int, near: float,
     twice = [t for t in temperatures if list(temperatures).count(t) > 1]
     if not temperatures or twice:
         raise RecipeError("temperatures are given once each", where="temperatures", value=[*temperatures])
-    answers = samples * len(temperatures) * (2 if two else 1)
+    answers = drawn.samples * len(temperatures) * (2 if two else 1)
     if answers < 2 * pairs:
         raise RecipeError(
             "too few answers to a prompt for its pairs",

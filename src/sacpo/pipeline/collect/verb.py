@@ -54,22 +54,16 @@ def collect(
         RunError: Verdicts are missing, because the budget is spent or an endpoint failed. Those that are there are
             kept; the same call goes on.
     """
-    from sacpo.pipeline.collect.single import collecting
+    from sacpo.pipeline.collect.single import Drawn, collecting
 
     return collecting(
         model,
         prompts,
         Path(out),
+        Drawn(format, limit, samples, temperatures, pairs, near, seed),
         judges=judges,
         second=second,
-        format=format,
-        limit=limit,
-        samples=samples,
-        temperatures=temperatures,
-        pairs=pairs,
-        near=near,
         generation=generation,
-        seed=seed,
         base=base,
         progress=progress,
     )
