@@ -1,4 +1,7 @@
-"""Write a run's results into README.md, and its figure beside: `write_demo_results.py runs/demo "2 CPU cores"`."""
+"""Write a run's results into README.md (five rows), docs/demo.md (every model) and docs/frontier.png.
+
+Call it as `write_demo_results.py runs/demo "2 CPU cores"`.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,14 @@ import json
 import re
 import shutil
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sacpo.report.headline import headline
-from sacpo.report.results import Measured, Results, parse_results
+from sacpo.report.results import Measured, ModelInfo, Results, parse_results
 
 ROOT = Path(__file__).parents[1]
-README, FIGURE = ROOT / "README.md", ROOT / "docs" / "frontier.png"
+README, DEMO, FIGURE = ROOT / "README.md", ROOT / "docs" / "demo.md", ROOT / "docs" / "frontier.png"
 COLUMNS = {
     "win_rate/helpfulness": "helpful win rate",
     "win_rate/harmlessness": "harmless win rate",
@@ -20,6 +24,7 @@ COLUMNS = {
     "over_refusal_rate": "over-refusal",
     "kl": "KL from SFT",
 }
+SHORT = tuple(COLUMNS)[:4]
 
 
 def cell(figure: Measured | None, metric: str) -> str:
@@ -33,33 +38,94 @@ def cell(figure: Measured | None, metric: str) -> str:
     return f"{value} ({figure.low * scale:{form}} to {figure.high * scale:{form}})"
 
 
-def section(results: Results, seconds: float, machine: str, prompts: str = "report") -> str:
-    """Return the section's text: how the numbers came about, the answer in words, and one row a model."""
+def row(results: Results, name: str, metrics: Iterable[str], words: str | None = None) -> str:
+    """Return a model's row of a table, its name bold where it is the chosen one."""
     chosen = results.selection.chosen if results.selection else None
-    rows = []
-    for name, sets in results.measures.items():
-        cells = [cell(sets[prompts].metrics.get(metric), metric) for metric in COLUMNS]
-        rows.append("| " + " | ".join([f"**{name}**" if name == chosen else name, *cells]) + " |")
-    about = (
+    figures = results.measures[name]["report"].metrics
+    cells = [f"**{name}**" if name == chosen else name, *([] if words is None else [words])]
+    return "| " + " | ".join([*cells, *(cell(figures.get(metric), metric) for metric in metrics)]) + " |"
+
+
+def head(*titles: str) -> str:
+    """Return the first two lines of a table."""
+    return "| " + " | ".join(titles) + " |\n|" + "---|" * len(titles)
+
+
+def about(results: Results, seconds: float, machine: str) -> str:
+    """Return how the numbers came about, in two lines."""
+    return (
         f"`{results.command}`, seed {results.seed}; its stages took {seconds / 60:.0f} minutes on {machine}.\n"
-        f"{results.prompts[prompts].n} report prompts: tasks that training saw, in phrasings that neither training nor "
-        "selection saw.\nRates in percent, KL in nats, 95 % intervals in brackets; the chosen model is bold."
+        f"{results.prompts['report'].n} report prompts: tasks that training saw, in phrasings that neither training "
+        "nor selection saw."
     )
-    head = "| model | " + " | ".join(COLUMNS.values()) + " |\n|" + "---|" * (len(COLUMNS) + 1)
-    return "\n\n".join([about, f"> {headline(results).text}", "\n".join([head, *rows])])
+
+
+def section(results: Results, seconds: float, machine: str) -> str:
+    """Return the demo page's section: how the numbers came about, the answer in words, and one row a model."""
+    key = "Rates in percent, KL in nats, 95 % intervals in brackets; the chosen model is bold."
+    rows = [row(results, name, COLUMNS) for name in results.measures]
+    table = "\n".join([head("model", *COLUMNS.values()), *rows])
+    return "\n\n".join([f"{about(results, seconds, machine)}\n{key}", f"> {headline(results).text}", table])
+
+
+def five(results: Results) -> dict[str, str]:
+    """Return five models with plain words: the start, each criterion alone, the best chain of steps, the best merge.
+
+    "Best" is the objective on tuning prompts among the models that meet the constraints there, where there are any.
+    """
+    selection, start = results.selection, results.baseline
+    if selection is None:
+        sys.exit("the run has chosen nothing")
+
+    def best(where: Callable[[ModelInfo], bool], bounded: bool = True) -> str:
+        names = [name for name, info in results.models.items() if name in selection.models and where(info)]
+        kept = [name for name in names if selection.models[name].feasible or not bounded] or names
+        return max(kept, key=lambda name: _value(selection.models[name].objective))
+
+    def alone(info: ModelInfo, helpful: bool) -> bool:
+        return info.parents == (start,) and (info.criterion == selection.objective.criterion) == helpful
+
+    def chain(info: ModelInfo) -> bool:
+        return info.kind == "step" and info.parents != (start,)
+
+    return {
+        start: "the start: supervised fine-tuning",
+        best(lambda info: alone(info, True) and info.algorithm == "dpo", bounded=False): "helpfulness alone",
+        best(lambda info: alone(info, False)): "safety alone",
+        best(chain): "both, one step after the other",
+        best(lambda info: info.kind == "merge"): "a merge of two models",
+    }
+
+
+def _value(figure: Measured | None) -> float:
+    return float("-inf") if figure is None or figure.value is None else figure.value
+
+
+def short(results: Results, seconds: float, machine: str) -> str:
+    """Return README's five rows and what they are of."""
+    rows = [row(results, name, SHORT, words) for name, words in five(results).items()]
+    table = "\n".join([head("model", "what it is", *(COLUMNS[metric] for metric in SHORT)), *rows])
+    key = "Rates in percent, 95 % intervals in brackets; the chosen model is bold."
+    return f"{about(results, seconds, machine)}\n{key}\n\n{table}"
+
+
+def replace(page: Path, name: str, text: str) -> None:
+    """Replace what stands between a page's marks of this name."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    old = page.read_text(encoding="utf-8")
+    new, n = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{text}\n{end}", old, flags=re.S)
+    if n != 1:
+        sys.exit(f"{page} has {n} sections '{name}', not one")
+    page.write_text(new, encoding="utf-8")
 
 
 def main(run: Path, machine: str) -> None:
-    """Replace the section between the marks and the figure."""
+    """Replace both sections and the figure."""
     stages = run / "stages"
     results = parse_results(json.loads((stages / "report" / "results.json").read_text(encoding="utf-8")))
     seconds = sum(json.loads(path.read_text())["seconds"] for path in sorted(stages.rglob("manifest.json")))
-    text = README.read_text(encoding="utf-8")
-    marked = f"<!-- demo-results -->\n{section(results, seconds, machine)}\n<!-- /demo-results -->"
-    new, n = re.subn(r"<!-- demo-results -->.*?<!-- /demo-results -->", lambda _: marked, text, flags=re.S)
-    if n != 1:
-        sys.exit(f"{README} has {n} sections of demo results, not one")
-    README.write_text(new, encoding="utf-8")
+    replace(README, "five rows", short(results, seconds, machine))
+    replace(DEMO, "demo results", section(results, seconds, machine))
     shutil.copyfile(stages / "report" / "figures" / "frontier.png", FIGURE)
 
 

@@ -27,7 +27,8 @@ from sacpo.recipe.llm import PanelSpec
 from sacpo.recipe.schema import EvaluateSpec, SourceSpec
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+SKILL = ROOT / ".agents" / "skills" / "sacpo" / "SKILL.md"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), SKILL])
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 CHEAP = {"validate", "schema"}
@@ -41,10 +42,10 @@ def blocks(page: str, language: str) -> list[str]:
     return [body for name, body in FENCE.findall(text_of(page)) if name.split(" ")[0] == language]
 
 
-def command_lines() -> list[str]:
-    """Every `sacpo VERB ...` of the pages, in shell blocks and in the text; a bare `sacpo VERB` names the verb only."""
+def command_lines(pages: list[str]) -> list[str]:
+    """Every `sacpo VERB ...` of pages, in shell blocks and in the text; a bare `sacpo VERB` names the verb only."""
     found: dict[str, None] = {}
-    for page in NAMES:
+    for page in pages:
         text = FENCE.sub("", text_of(page))
         lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
         for line in [*lines, *re.findall(r"`([^`\n]+)`", text)]:
@@ -53,7 +54,7 @@ def command_lines() -> list[str]:
     return [*found]
 
 
-COMMANDS = command_lines()
+COMMANDS = command_lines(NAMES)
 
 
 def parsed(line: str) -> tuple[str, click.Context]:
@@ -65,11 +66,19 @@ def parsed(line: str) -> tuple[str, click.Context]:
     return verb, command.make_context(verb, arguments or ["--help"], resilient_parsing=not arguments)
 
 
-def test_the_readme_shows_every_verb() -> None:
-    shown = {shlex.split(line)[1] for line in COMMANDS}
+def test_the_page_of_commands_shows_every_verb() -> None:
+    """And no page shows another one."""
+    shown = {shlex.split(line)[1] for line in command_lines(["docs/commands.md"])}
     group: Any = typer.main.get_command(app)
-    assert shown == set(group.commands)
-    assert len([line for line in COMMANDS if len(line.split()) > 2]) >= 15
+    assert shown == set(group.commands) == {shlex.split(line)[1] for line in COMMANDS}
+    assert len([line for line in COMMANDS if len(line.split()) > 2]) >= 40
+
+
+def test_the_readme_is_short() -> None:
+    """Its table of commands too; the whole one is in docs/commands.md."""
+    assert len(text_of("README.md").splitlines()) <= 200
+    (table,) = re.findall(r"^## Everyday commands\n(.*?)^## ", text_of("README.md"), re.M | re.S)
+    assert 8 <= len(re.findall(r"^\| .* \| `sacpo .*` \|$", table, re.M)) <= 12
 
 
 @pytest.mark.parametrize("line", COMMANDS)
@@ -84,9 +93,13 @@ def test_a_wrong_command_line_does_not_parse() -> None:
         parsed("sacpo align MODEL --out y")
 
 
-@pytest.mark.parametrize(
-    "line", [x for x in COMMANDS if x.split()[1] in CHEAP or (x.split()[1] == "run" and "--dry-run" in x)]
-)
+def is_cheap(line: str) -> bool:
+    """Whether it checks or plans; recipes that the reader writes are those of tutorials, which have their own tests."""
+    words = line.split()
+    return "experiment.yaml" not in words and (words[1] in CHEAP or (words[1] == "run" and "--dry-run" in words))
+
+
+@pytest.mark.parametrize("line", [line for line in COMMANDS if is_cheap(line)])
 def test_a_cheap_command_runs(line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = shlex.split(line)[1:]
     if "RECIPE" in arguments:
@@ -102,7 +115,7 @@ def test_a_cheap_command_runs(line: str, tmp_path: Path, monkeypatch: pytest.Mon
 def test_the_commands_of_make_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
     named = {name for page in NAMES for name in re.findall(r"^make ([a-z]+)$|`make ([a-z]+)`", text_of(page), re.M)}
-    assert {first or second for first, second in named} == {"demo", "test", "lint", "bench"} <= targets
+    assert {first or second for first, second in named} == {"demo", "test", "site", "lint", "bench"} <= targets
 
 
 @pytest.mark.parametrize("page", NAMES)
@@ -113,25 +126,30 @@ def test_named_files_exist(page: str) -> None:
     assert not missing
 
 
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text(encoding="utf-8")), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", NAMES)
 def test_internal_links_lead_somewhere(page: str) -> None:
-    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text_of(page)), re.M)
-    anchors = {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
     for target in re.findall(r"\]\(([^)\s]+)\)", text_of(page)):
-        if target.startswith("#"):
-            assert target[1:] in anchors
-        elif not target.startswith("https://"):
-            assert ((ROOT / page).parent / target).exists(), target
+        if not target.startswith("https://"):
+            name, mark, anchor = target.partition("#")
+            place = (ROOT / page).parent / name if name else ROOT / page
+            assert place.exists(), target
+            assert not mark or anchor in anchors(place), target
 
 
-def test_recipes_in_the_readme_are_valid() -> None:
-    block, panel, judges = blocks("README.md", "yaml")
+def test_recipes_in_the_pages_are_valid() -> None:
+    (block,) = blocks("docs/first-recipe.md", "yaml")
+    panel, judges = blocks("docs/rater.md", "yaml")
     nodes = model_graph(parse_recipe(yaml.safe_load(block)))
     assert len(PanelSpec.model_validate(yaml.safe_load(panel)).judges) == 2
     evaluate = EvaluateSpec.model_validate(yaml.safe_load(judges))
     assert {rubric_of(criterion, spec).name for criterion, spec in evaluate.judges.items()} == set(evaluate.judges)
     assert [*nodes] == ["sft", "H", "H-S@0.1", "H-S@0.025", "P@q0.25", "P@q0.5", "P@q0.75"]
-    named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("README.md")))
+    named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("docs/first-recipe.md")))
     assert len(named) == 3
     for path in named - {"recipes/real-text.yaml", "recipes/real-text-neox.yaml"}:  # those need SACPO_DATA
         load_recipe(ROOT / path)
@@ -168,11 +186,11 @@ def test_python_names_exist_and_calls_fit(page: str, block: str) -> None:
     assert checked >= 2
 
 
-def test_what_the_readme_reads_of_a_run_is_there() -> None:
+def test_what_the_python_page_reads_of_a_run_is_there() -> None:
     from sacpo.pipeline.run import Run
     from sacpo.report.results import Selection
 
-    code = blocks("README.md", "python")[0]
+    (code,) = blocks("docs/python.md", "python")
     attributes = set(re.findall(r"\brun\.(\w+)", code)) - {"results"}
     assert attributes and all(hasattr(Run, name) for name in attributes)
     assert "results" in Run.__dataclass_fields__
@@ -201,9 +219,44 @@ def test_an_example_row_becomes_what_the_page_says(name: str, body: str) -> None
         assert record.chosen == good  # type: ignore[attr-defined]
 
 
+def between_marks(page: str, name: str) -> str:
+    (text,) = re.findall(rf"<!-- {name}: begin -->\n(.*?)<!-- {name}: end -->", text_of(page), re.S)
+    return text
+
+
+def table_rows(text: str) -> dict[str, list[str]]:
+    """The rows of a table by their first cell, without its head."""
+    rows = [row.strip("| ").split(" | ") for row in text.splitlines() if row.startswith("| ")]
+    return {cells[0].strip("*"): cells[1:] for cells in rows[1:]}
+
+
 def test_the_demos_results_are_of_the_demo() -> None:
-    (text,) = re.findall(r"<!-- demo-results -->\n(.*?)<!-- /demo-results -->", text_of("README.md"), re.S)
-    rows = [row.split(" | ")[0].strip("|* ") for row in text.splitlines() if row.startswith("| ")]
-    assert rows[1:] == [*model_graph(load_recipe(ROOT / "recipes" / "demo.yaml"))]
+    text = between_marks("docs/demo.md", "demo results")
+    assert [*table_rows(text)] == [*model_graph(load_recipe(ROOT / "recipes" / "demo.yaml"))]
     assert "sacpo run recipes/demo.yaml" in text and "CPU cores" in text
     assert len(re.findall(r"^\| \*\*", text, re.M)) == 1
+
+
+def test_the_readmes_five_rows_are_rows_of_the_demo() -> None:
+    """The same figures for the same models, the chosen one among them."""
+    text, whole = between_marks("README.md", "five rows"), between_marks("docs/demo.md", "demo results")
+    rows, every = table_rows(text), table_rows(whole)
+    assert len(rows) == 5 and [*rows][:2] == ["sft", "H"]
+    assert {name: cells[1:] for name, cells in rows.items()} == {name: every[name][:4] for name in rows}
+    assert re.findall(r"^\| (\*\*.*?\*\*)", text, re.M) == re.findall(r"^\| (\*\*.*?\*\*)", whole, re.M)
+
+
+def test_the_readmes_command_lines_are_twins_of_its_python() -> None:
+    """Line by line the same verb, files and numbers; the command line's model is what the line before wrote."""
+    (code,) = blocks("README.md", "python")
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    assert len([line for line in code.splitlines() if line]) == 6
+    lines = next(block for block in blocks("README.md", "sh") if "sacpo align" in block).splitlines()
+    for call, line in zip(calls, lines, strict=True):
+        verb, context = parsed(line)
+        assert isinstance(call.func, ast.Attribute) and call.func.attr == verb
+        given = {word.value for word in ast.walk(call) if isinstance(word, ast.Constant)}
+        typed = {
+            str(word) for value in context.params.values() for word in (value if isinstance(value, list) else [value])
+        }
+        assert {str(word) for word in given} - {"refusal"} <= typed

@@ -38,8 +38,8 @@ from sacpo.system.progress import Progress
 from sacpo.trl.start import tensors_key
 
 
-def test_the_readmes_example_runs(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_pages_example_runs(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "trl.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"## Use it instead of TRL's DPOTrainer.*?```python\n(.*?)```", text, re.S)
     assert len(code.strip().splitlines()) <= 12
     monkeypatch.chdir(tmp_path)
