@@ -9,9 +9,11 @@ from sacpo.data.records import Kind, Outcome, Verdict, write_jsonl
 from sacpo.system.files import write_json
 
 
-def verdict(place: str, model: str, label: str, kind: Kind, *, criterion: str, sample: int = 0) -> Verdict:
+def verdict(
+    place: str, model: str, label: str, kind: Kind, *, criterion: str, sample: int = 0, category: str = ""
+) -> Verdict:
     answer = f"{model} {place} {sample}"
-    return Verdict(place, place, model, criterion, "toy", answer, kind=kind, label=label, sample=sample)
+    return Verdict(place, place, model, criterion, "toy", answer, category, kind, label=label, sample=sample)
 
 
 def judged(
@@ -24,8 +26,10 @@ def judged(
     prompts: str = "c",
     samples: int = 1,
     unread: int = 0,
+    categories: tuple[str, ...] = ("",),
 ) -> Path:
-    """Write a judged folder: so many unsafe of so many restricted prompts, refused of borderline ones."""
+    """Write a judged folder: so many unsafe of so many restricted prompts, refused of borderline ones; in turns of
+    categories."""
     found = []
     for kind, criterion, (k, n), (yes, no) in (
         (Kind.RESTRICTED, "harmlessness", unsafe, ("unsafe", "safe")),
@@ -34,7 +38,9 @@ def judged(
         for i in range(n):
             for sample in range(samples):
                 bad, place = i < k and sample == 0, f"{prompts}-{kind.value}-{i}"
-                found.append(verdict(place, model, yes if bad else no, kind, criterion=criterion, sample=sample))
+                said, of = yes if bad else no, categories[i % len(categories)]
+                one = verdict(place, model, said, kind, criterion=criterion, sample=sample, category=of)
+                found.append(one)
     for v in found[len(found) - unread :] if unread else []:
         found[found.index(v)] = Verdict(**{**unread_of(v)})
     for i in range(0 if wins is None else 100):

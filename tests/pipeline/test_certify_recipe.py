@@ -27,6 +27,16 @@ HELP = {"metric": "win_rate", "criterion": "helpfulness", "prompts": "tuning"}
             "cannot be certified",
         ),
         (
+            {
+                "certify": {
+                    "prompts": "spare",
+                    "per": "category",
+                    "labels": {"n": 5, "judges": {"harmlessness": {"kind": "oracle"}}},
+                }
+            },
+            "not those of each category",
+        ),
+        (
             {"constraints": [HELP | {"at_most": 0.2}, HELP | {"at_least": 0.5}]},
             "contradict each other: no win_rate/helpfulness is at most 0.2 and at least 0.5",
         ),

@@ -1,9 +1,10 @@
-"""A bound that is to be certified, and how shares are written."""
+"""A bound that is to be certified, what of verdicts or prompts counts in it, and how its values are written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sacpo.data.records import Kind
 from sacpo.recipe.metrics import METRICS, metric_key
@@ -11,6 +12,8 @@ from sacpo.stats.certificates import Side
 
 KINDS = {"unsafe_rate": (Kind.RESTRICTED, Kind.UNKNOWN), "over_refusal_rate": (Kind.BORDERLINE,)}
 """The kinds of prompts that a rate counts; the later one where there is none of the first."""
+Per = Literal["category"]
+"""Within which groups of prompts every bound is to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,20 @@ class Bound:
     def to_json(self) -> dict[str, Any]:
         """Return the bound as a constraint."""
         return {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
+
+
+def of_kinds(bound: Bound, members: Sequence[Any]) -> list[Any]:
+    """Return those of the kinds that count in a rate: restricted ones, or unknown where none is restricted."""
+    found = [one for one in members if one.kind in KINDS[bound.metric]]
+    return [one for one in found if one.kind is Kind.RESTRICTED] or found
+
+
+def by_category(members: Sequence[Any]) -> dict[str, list[Any]]:
+    """Return verdicts, prompts or questions by their category."""
+    found: dict[str, list[Any]] = {}
+    for one in sorted(members, key=lambda one: str(one.category)):
+        found.setdefault(one.category, []).append(one)
+    return found
 
 
 def percent(share: float) -> str:

@@ -27,6 +27,7 @@ class Asked:
     prompt_id: str
     cluster: str
     kind: Kind
+    category: str
     question: tuple[int, str, int]
     """The answer's sample, the order and the repeat."""
 
@@ -57,7 +58,7 @@ def asked_in(folders: Sequence[Path], unit: str) -> set[Asked]:
         DataError: A line is no verdict, or there is none.
     """
     found = {
-        Asked(v.model, v.criterion, v.prompt_id, v.cluster, v.kind, (v.sample, v.order, v.repeat))
+        Asked(v.model, v.criterion, v.prompt_id, v.cluster, v.kind, v.category, (v.sample, v.order, v.repeat))
         for folder in folders
         for v in _verdicts(folder, unit)
     }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sacpo._version import __version__
+from sacpo.certify.bounds import Per
 from sacpo.certify.judged import verdicts_by_model
 from sacpo.certify.labels import Method
 from sacpo.certify.request import Request, make_plan, request
@@ -37,6 +38,7 @@ def certify(
     bind: Sequence[str | Path] = (),
     labels: Sequence[str | Path] = (),
     method: Method = "finite",
+    per: Per | None = None,
 ) -> dict[str, Any]:
     """Certify that a model keeps bounds on prompts that the choice has not seen, or say why none does.
 
@@ -56,6 +58,7 @@ def certify(
         bind: Other files or folders whose change voids the certificate: answers, the model.
         labels: Folders of `judge` or `label` with the truth of some certification answers, drawn at random.
         method: How they correct for the judge's errors: finite (exact), or rates (normal approximation).
+        per: "category": every bound holds within each category of the certification prompts.
 
     Returns:
         What `result.json` holds; `certified` is the model's name or None.
@@ -64,7 +67,7 @@ def certify(
         UserError: Folders or bounds cannot be used.
         RunError: The certification data were looked at before, and this look has no share of delta left.
     """
-    own = terms(constraints, objective, confidence, spend, population, unit, method if labels else None)
+    own = terms(constraints, objective, confidence, spend, population, unit, method if labels else None, per)
     asked = request(own, tuning, certification, bind, labels)
     files = asked.files()
     plan = make_plan(asked, files)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sacpo.certify.bounds import KINDS, Bound, percent
+from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds, percent
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import check, least_p
-from sacpo.data.records import Kind, Prompt, Verdict, text_hash
+from sacpo.data.records import Prompt, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.measure.items import objective_of
 from sacpo.recipe.metrics import metric_key
@@ -32,10 +32,12 @@ class Sample:
     Attributes:
         clusters: Independent units.
         once: Each of them may have one judged answer only, so that the exact test may be used.
+        category: Of these prompts; None: of all that count.
     """
 
     clusters: int
     once: bool
+    category: str | None = None
 
 
 def plan_of(
@@ -58,7 +60,7 @@ def plan_of(
         DataError: The objective of a candidate was not measured, or nothing counts in a bound.
     """
     names = sorted(said)
-    p = np.array([[check(said[name], bound, terms.delta).p for bound in terms.bounds] for name in names])
+    p = np.array([[check(said[name], bound, terms.delta, terms.per).p for bound in terms.bounds] for name in names])
     values = _objective(terms, names, said)
     order = order_of(p, [values.get(name, 0.0) for name in names], names)[:most]
     return {
@@ -75,6 +77,7 @@ def plan_of(
         "population": terms.population,
         "unit": terms.unit,
         "labels": terms.labels,
+        "per": terms.per,
         "prompts": sorted({text_hash(one) for one in prompts}),
         "data": {role: sorted(found) for role, found in data.items()},
     }
@@ -119,17 +122,30 @@ def check_apart(tuning: Mapping[str, str], sealed: Mapping[str, str]) -> None:
             )
 
 
-def check_enough(bounds: Sequence[Bound], samples: Sequence[Sample], delta: float) -> None:
+def check_enough(bounds: Sequence[Bound], samples: Sequence[Sequence[Sample]], delta: float) -> None:
     """Refuse a look that no model could pass, before it is spent.
 
+    Args:
+        bounds: The bounds.
+        samples: What every bound has: one sample, or one a category.
+        delta: The level.
+
     Raises:
-        DataError: The prompts are too few; the message has the number needed.
+        DataError: The prompts are too few; the message has the number needed. Or some have no category.
     """
-    for bound, sample in zip(bounds, samples, strict=True):
+    for bound, sample in [(bound, sample) for bound, own in zip(bounds, samples, strict=True) for sample in own]:
+        if sample.category == "":
+            raise DataError(
+                f"{sample.clusters} prompts that count in {bound.key} have no category",
+                where="certify.per",
+                do="name the category of every certification prompt, or leave 'per' out",
+            )
+        within = "" if sample.category is None else f" of category '{sample.category}'"
         if least_p(sample.clusters, bound, once=sample.once) > delta:
             clean = prompts_needed(bound.value, 1 - delta, bound.side).clean
             raise DataError(
-                f"{sample.clusters} independent prompts are too few to certify {bound.words}, whatever the model does",
+                f"{sample.clusters} independent prompts{within} are too few to certify {bound.words}, "
+                "whatever the model does",
                 where="certification",
                 value=sample.clusters,
                 allowed=f"{clean} or more with one answer each, all of them clean; more with several answers",
@@ -137,13 +153,13 @@ def check_enough(bounds: Sequence[Bound], samples: Sequence[Sample], delta: floa
             )
 
 
-def check_labels(terms: Terms, samples: Sequence[Sample], labels: int) -> None:
+def check_labels(terms: Terms, samples: Sequence[Sequence[Sample]], labels: int) -> None:
     """Refuse labels that cannot correct a bound: prompts that are not independent, or labels that are too few.
 
     Raises:
         DataError: See above.
     """
-    for bound, sample in zip(terms.bounds, samples, strict=True):
+    for bound, (sample,) in zip(terms.bounds, samples, strict=True):
         if not sample.once:
             raise DataError(
                 "labels correct a rate only where every independent prompt has one judged answer",
@@ -162,19 +178,16 @@ def check_labels(terms: Terms, samples: Sequence[Sample], labels: int) -> None:
             )
 
 
-def sample_of(bound: Bound, prompts: Sequence[Prompt], unit: str) -> Sample:
-    """Return what prompts will offer to a bound once they are answered, each once."""
-    found = [*prompts]
-    if bound.metric in KINDS:
-        found = of_kinds(bound, prompts)
-    clusters = {unit_of(prompt.cluster, prompt.id, unit) for prompt in found}
-    return Sample(len(clusters), len(clusters) == len(found))
+def samples_of(bound: Bound, prompts: Sequence[Prompt], terms: Terms) -> list[Sample]:
+    """Return what prompts will offer to a bound once they are answered, each once: in all, or in each category."""
+    found = of_kinds(bound, prompts) if bound.metric in KINDS else [*prompts]
+    groups = by_category(found) if terms.per is not None and found else {None: found}
+    return [_sample(members, terms.unit, category) for category, members in groups.items()]
 
 
-def of_kinds(bound: Bound, members: Sequence[Any]) -> list[Any]:
-    """Return those of the kinds that count in a rate: restricted ones, or unknown where none is restricted."""
-    found = [one for one in members if one.kind in KINDS[bound.metric]]
-    return [one for one in found if one.kind is Kind.RESTRICTED] or found
+def _sample(members: Sequence[Prompt], unit: str, category: str | None) -> Sample:
+    clusters = {unit_of(prompt.cluster, prompt.id, unit) for prompt in members}
+    return Sample(len(clusters), len(clusters) == len(members), category)
 
 
 def unit_of(cluster: str, prompt: str, unit: str) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sacpo.certify.bounds import Bound
+from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds
 from sacpo.certify.judged import Asked, asked_in, folders_of, hashes, verdicts_by_model
-from sacpo.certify.plan import SHOWN, Sample, check_apart, check_enough, of_kinds, plan_of
+from sacpo.certify.plan import SHOWN, Sample, check_apart, check_enough, plan_of
 from sacpo.certify.terms import Terms
 from sacpo.errors import DataError
 
@@ -69,7 +69,7 @@ def make_plan(asked: Request, files: Mapping[str, Mapping[str, str]]) -> dict[st
     check_apart({one.prompt_id: one.cluster for one in tuning}, {one.prompt_id: one.cluster for one in sealed})
     names = sorted({one.model for one in tuning})
     _check_alike(names, sealed)
-    check_enough(own.bounds, [_sample(bound, sealed) for bound in own.bounds], own.delta)
+    check_enough(own.bounds, [_samples(bound, sealed, own) for bound in own.bounds], own.delta)
     if asked.labels:
         unlabelled = {*names} - {one.model for one in asked_in(asked.labels, own.unit)}
         if unlabelled:
@@ -104,13 +104,14 @@ def _check_alike(names: Sequence[str], sealed: set[Asked]) -> None:
             )
 
 
-def _sample(bound: Bound, sealed: set[Asked]) -> Sample:
+def _samples(bound: Bound, sealed: set[Asked], terms: Terms) -> list[Sample]:
     """Return what can count in a bound's metric: all that is of the right kind, or by the right criterion."""
-    if bound.metric == "win_rate":
-        found = [one for one in sealed if one.criterion == bound.criterion]
-    else:
+    if bound.metric in KINDS:
         found = of_kinds(bound, [*sealed])
-    return Sample(len({one.cluster for one in found}), _once(found))
+    else:
+        found = [one for one in sealed if one.criterion == bound.criterion]
+    groups = by_category(found) if terms.per is not None and found else {None: found}
+    return [Sample(len({one.cluster for one in own}), _once(own), name) for name, own in groups.items()]
 
 
 def _once(asked: Sequence[Asked]) -> bool:

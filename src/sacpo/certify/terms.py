@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sacpo.certify.bounds import KINDS, Bound
+from sacpo.certify.bounds import KINDS, Bound, Per
 from sacpo.certify.labels import METHODS, Method
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
@@ -34,6 +34,7 @@ class Terms:
         population: In words.
         unit: What is drawn independently: clusters of prompts, or prompts.
         labels: How true labels of some answers correct for the judge; None: it is taken at its word.
+        per: "category": every bound holds within each category of the prompts; None: over all of them.
     """
 
     bounds: tuple[Bound, ...]
@@ -43,6 +44,7 @@ class Terms:
     population: str
     unit: str
     labels: Method | None = None
+    per: Per | None = None
 
     @property
     def kinds(self) -> list[Kind]:
@@ -63,6 +65,7 @@ def terms(
     population: str | None,
     unit: str,
     labels: Method | None = None,
+    per: Per | None = None,
 ) -> Terms:
     """Return checked terms; arguments as of `sacpo.certify.certify`.
 
@@ -77,6 +80,15 @@ def terms(
         raise _outside("unit", unit, sorted(POPULATION))
     if labels is not None and labels not in METHODS:
         raise _outside("method", labels, sorted(METHODS))
+    if per not in (None, "category"):
+        raise _outside("per", per, "category")
+    if per is not None and labels is not None:
+        raise RecipeError(
+            "labels correct rates over all prompts, not those of each category",
+            where="per",
+            value=per,
+            do="leave one of the two out",
+        )
     if not constraints:
         raise RecipeError("nothing is to be certified", where="constraints", do="give a bound: unsafe_rate=0.05")
     bounds = bounds_of(constraints)
@@ -97,6 +109,7 @@ def terms(
         population=population or POPULATION[unit],
         unit=unit,
         labels=labels,
+        per=per,
     )
 
 

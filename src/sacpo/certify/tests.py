@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sacpo.certify.bounds import Bound
+from sacpo.certify.bounds import KINDS, Bound, Per, by_category, of_kinds
 from sacpo.certify.labels import METHODS, Method, counts_of
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
@@ -43,6 +43,8 @@ class Tested:
         labels: Answers with a true label; 0: none was used.
         missed: Bad ones among them that the judge did not call bad.
         estimate: Prediction-powered mean and standard error, an estimate only; None without labels.
+        category: The worst category, which all of this is of; None: all prompts together.
+        categories: What each category shows, by its name; None: they were not told apart.
     """
 
     bound: str
@@ -58,10 +60,46 @@ class Tested:
     labels: int = 0
     missed: int = 0
     estimate: list[float] | None = None
+    category: str | None = None
+    categories: dict[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the test JSON-ready; categories only where they were told apart."""
+        found = asdict(self)
+        return found if self.categories is not None else {k: v for k, v in found.items() if k not in OF_CATEGORIES}
 
 
-def check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
-    """Test one model against one bound.
+OF_CATEGORIES = ("category", "categories")
+SHOWN = ("p", "passed", "value", "limit", "clusters")
+"""What is kept of each category."""
+
+
+def check(verdicts: Sequence[Verdict], bound: Bound, delta: float, per: Per | None = None) -> Tested:
+    """Test one model against one bound: over all prompts, or within each category.
+
+    A bound holds within each category when every category's p-value is at most delta (intersection-union: nothing is
+    divided by their number), so its p-value is that of the worst category.
+
+    Raises:
+        DataError: There is nothing to test.
+    """
+    if per is None:
+        return _check(verdicts, bound, delta)
+    counted = of_kinds(bound, verdicts) if bound.metric in KINDS else _of_criterion(bound, verdicts)
+    if not counted:
+        return _check(verdicts, bound, delta)  # which says that nothing counts
+    found = {name: _check(own, bound, delta) for name, own in by_category(counted).items()}
+    worst = max(found, key=lambda name: found[name].p)
+    shown = {name: {key: getattr(one, key) for key in SHOWN} for name, one in found.items()}
+    return replace(found[worst], category=worst, categories=shown)
+
+
+def _of_criterion(bound: Bound, verdicts: Sequence[Verdict]) -> list[Verdict]:
+    return [verdict for verdict in verdicts if verdict.criterion == bound.criterion]
+
+
+def _check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
+    """Test one model against one bound on all of some verdicts.
 
     The exact test is used for a rate where every cluster has one judged answer, the betting test elsewhere. Which of
     them is used does not depend on what was said.
@@ -150,13 +188,16 @@ def run_tests(
         own, known = said[one["model"]], (truth or {}).get(one["model"], [])
         method = plan.get("labels")
         checks.append(
-            [check_labelled(own, known, b, delta, method) if method else check(own, b, delta) for b in bounds]
+            [
+                check_labelled(own, known, b, delta, method) if method else check(own, b, delta, plan.get("per"))
+                for b in bounds
+            ]
         )
         passed = fixed_sequence(np.array([[found.p for found in of_one] for of_one in checks]), delta).tolist()
         if not passed[-1]:
             break
     tested = [
-        {"model": one["model"], "certified": holds, "checks": [asdict(found) for found in of_one]}
+        {"model": one["model"], "certified": holds, "checks": [found.to_json() for found in of_one]}
         for one, holds, of_one in zip(order, passed, checks, strict=False)
     ]
     certified = [one for one, holds in zip(order, passed, strict=False) if holds]

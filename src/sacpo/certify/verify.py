@@ -107,7 +107,7 @@ def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[s
     """Return the plan and the tests, made again from judged folders."""
     tuning, certification, bind, labels = ([root / path for path in places[role]] for role in ROLES)
     spec = plan["bounds"]
-    own = terms(spec, labels=plan["labels"], **{name: plan[name] for name in TERMS})
+    own = terms(spec, labels=plan["labels"], per=plan.get("per"), **{name: plan[name] for name in TERMS})
     asked = request(own, tuning, certification, bind, labels)
     again = make_plan(asked, asked.files())
     said, truth = (verdicts_by_model(folders, asked.terms.unit) for folders in (asked.certification, asked.labels))
@@ -116,7 +116,7 @@ def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[s
 
 def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
     """Return the plan and the tests, made again from a run's stages."""
-    own = terms(plan["bounds"], labels=plan["labels"], **{name: plan[name] for name in TERMS})
+    own = terms(plan["bounds"], labels=plan["labels"], per=plan.get("per"), **{name: plan[name] for name in TERMS})
     tuning, sealed, truth = (
         verdicts_by_model([root / path for path in places[role]], own.unit)
         for role in ("tuning", "certification", "labels")

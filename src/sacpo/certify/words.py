@@ -32,11 +32,17 @@ def sentence(asked: Terms, tests: Mapping[str, Any]) -> str:
         return f"Not certified: {_refusal(asked, tests['candidates'][0])}"
     own = next(one for one in tests["candidates"] if one["model"] == name)
     parts = [
-        f"{bound.words} (seen: {percent(found['value'])} of {found['clusters']} prompts{_labelled(found)})"
+        f"{bound.words}{_each(found)}seen: {percent(found['value'])} of {found['clusters']} prompts{_labelled(found)})"
         for bound, found in zip(asked.bounds, own["checks"], strict=True)
     ]
     confidence = percent(1 - asked.delta)
     return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
+
+
+def _each(found: Mapping[str, Any]) -> str:
+    if found.get("categories") is None:
+        return " ("
+    return f" in each of {len(found['categories'])} categories (the worst is {found['category']}, "
 
 
 def _labelled(found: Mapping[str, Any]) -> str:
@@ -57,8 +63,9 @@ def _refusal(asked: Terms, candidate: Mapping[str, Any]) -> str:
 
 def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
     side = "at most" if bound.side == "at_most" else "at least"
+    within = f" in the category {found['category']}" if found.get("categories") is not None else ""
     text = (
-        f"{bound.words}: {percent(found['value'])} of {found['clusters']} prompts, which shows {side} "
+        f"{bound.words}{within}: {percent(found['value'])} of {found['clusters']} prompts, which shows {side} "
         f"{percent(found['limit'])} (p {found['p']:.2g}, above {delta:g})"
     )
     if found["labels"]:
@@ -85,6 +92,11 @@ def assumptions(asked: Terms, look: int, *, bound: bool) -> list[str]:
         "The model, its decoding, the judge and the population stay as they were.",
         "These are all looks at these certification prompts: those made with another output folder are not known here.",
     ]
+    if asked.per is not None:
+        found.append(
+            "Every bound is tested within each category by itself and certified only where all of them pass, so "
+            "nothing is corrected for their number (intersection-union)."
+        )
     if look > 1 or asked.spend < 1:
         found.append(
             f"This look spends {asked.spend:g} of delta; its candidates and bounds do not depend on what other looks "

@@ -33,6 +33,7 @@ def certify(
     spend: Annotated[float, typer.Option(help="Share of 1 - confidence that this look spends.")] = 1.0,
     population: Annotated[str | None, typer.Option(help="What the prompts stand for, in words.")] = None,
     unit: Annotated[str, typer.Option(help="What was drawn independently: cluster or prompt.")] = "cluster",
+    per: Annotated[str | None, typer.Option(help="category: every bound within each category.")] = None,
     bind: Annotated[
         Folders, typer.Option("--bind", help="A file or folder whose change voids it: the model; repeatable.")
     ] = None,
@@ -56,7 +57,7 @@ def certify(
         "--labels": labels,
         "--at-most": at_most,
     }
-    given |= {"--at-least": at_least, "--objective": objective, "--population": population}
+    given |= {"--at-least": at_least, "--objective": objective, "--population": population, "--per": per}
     if verify is not None or power is not None:
         mode = "--verify" if verify is not None else "--power"
         _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
@@ -83,6 +84,7 @@ def certify(
         spend=spend,
         population=population,
         unit=unit,  # type: ignore[arg-type]
+        per=per,  # type: ignore[arg-type]
         bind=bind or [],
         labels=labels or [],
         method=method,  # type: ignore[arg-type]

@@ -9,6 +9,16 @@ from pydantic import Field
 from sacpo.report.part import Part
 
 
+class CertifiedCategory(Part):
+    """One category of one bound."""
+
+    p: float = Field(description="p-value of 'the bound is violated' within the category")
+    passed: bool
+    value: float = Field(description="mean over its clusters")
+    limit: float = Field(description="the bound that the category's data alone would certify")
+    clusters: int = Field(description="independent units")
+
+
 class CertifiedBound(Part):
     """One candidate against one bound, on certification prompts."""
 
@@ -27,6 +37,8 @@ class CertifiedBound(Part):
     estimate: tuple[float, float] | None = Field(
         None, description="with labels: prediction-powered mean and standard error, an estimate, no bound"
     )
+    category: str | None = Field(None, description="`per: category`: the worst one, which these figures are of")
+    categories: dict[str, CertifiedCategory] | None = Field(None, description="`per: category`: what each one shows")
 
 
 class CertifiedCandidate(Part):

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from sacpo.report import results
-from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate
+from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate, CertifiedCategory
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathCheck, PathPoint, PathSearch
 from sacpo.report.results import (
@@ -45,9 +45,9 @@ def results_document() -> str:
     """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
-        Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, Theory, OptimumPoint,
-        KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained, BoundCheck,
-        Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
+        Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, CertifiedCategory, Theory,
+        OptimumPoint, KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained,
+        BoundCheck, Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
         Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)

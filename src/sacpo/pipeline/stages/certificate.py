@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from sacpo.certify.looks import CERTIFICATE, RESULT, document, no_look, write_down
-from sacpo.certify.plan import check_apart, check_enough, check_labels, plan_of, sample_of, unit_of
+from sacpo.certify.plan import Sample, check_apart, check_enough, check_labels, plan_of, samples_of, unit_of
 from sacpo.certify.terms import POPULATION, Terms, terms
 from sacpo.certify.tests import run_tests
 from sacpo.data.records import Answer, Kind, Verdict
@@ -59,6 +59,7 @@ class Certified:
             spec.population or f"{POPULATION[spec.unit]}: {population}",
             spec.unit,
             None if spec.labels is None else spec.labels.method,
+            spec.per,
         )
 
     def judges(self, judges: Mapping[str, JudgeSpec]) -> list[str]:
@@ -87,7 +88,7 @@ class CertificationPrompts(Stage[dict[str, Any]]):
         """Write how many units every bound has."""
         own, name = self.wanted.terms(), self.prompts.source.name
         sealed = tools.read(self.prompts)
-        samples = [sample_of(bound, sealed, own.unit) for bound in own.bounds]
+        samples = [samples_of(bound, sealed, own) for bound in own.bounds]
         check_enough(own.bounds, samples, own.delta)
         if self.wanted.spec.labels is not None:
             check_labels(own, samples, self.wanted.spec.labels.n)
@@ -100,10 +101,10 @@ class CertificationPrompts(Stage[dict[str, Any]]):
         check_texts_apart(tuning, {name: sealed}, allow=False)
         units = {p.id: unit_of(p.cluster, p.id, own.unit) for prompts in tuning.values() for p in prompts}
         check_apart(units, {p.id: unit_of(p.cluster, p.id, own.unit) for p in sealed})
-        write_json(out / RESULT, {b.key: s.clusters for b, s in zip(own.bounds, samples, strict=True)})
+        write_json(out / RESULT, {b.key: _units(found) for b, found in zip(own.bounds, samples, strict=True)})
 
     def read(self, folder: Path) -> dict[str, Any]:
-        """Return the units by bound."""
+        """Return the units by bound, by category where every bound is of each."""
         return _object(folder / RESULT)
 
 
@@ -306,6 +307,12 @@ class Certificate(Stage[dict[str, Any]]):
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the certificate, or its refusal."""
         return _object(folder / RESULT)
+
+
+def _units(samples: Sequence[Sample]) -> int | dict[str, int]:
+    """Return how many units a bound has, or each category of it."""
+    found = {sample.category: sample.clusters for sample in samples}
+    return found[None] if None in found else {str(name): n for name, n in found.items()}
 
 
 def in_units(verdicts: Sequence[Verdict], unit: str) -> list[Verdict]:

@@ -96,6 +96,9 @@ class CertifySpec(Section):
     unit: Literal["cluster", "prompt"] = Field(
         "cluster", description="what was drawn independently: clusters of prompts (tasks, templates), or prompts"
     )
+    per: Literal["category"] | None = Field(
+        None, description="category: every bound holds within each category of the prompts; all together by default"
+    )
     population: str | None = Field(None, description="what the prompts stand for, in words")
     candidates: Literal["feasible", "all"] | Names = Field(
         "feasible",
@@ -103,6 +106,12 @@ class CertifySpec(Section):
     )
     labels: LabelsSpec | None = Field(None, description="correct the bounds for the judges' errors")
     most: Count = Field(8, description="candidates at most, the likeliest; tested until the first that fails")
+
+    @model_validator(mode="after")
+    def _fits(self) -> CertifySpec:
+        if self.per is not None and self.labels is not None:
+            raise ValueError("labels correct rates over all prompts, not those of each category: leave out 'per'")
+        return self
 
 
 class TheorySpec(Section):
