@@ -208,7 +208,7 @@ def test_too_few_prompts_are_refused_with_the_number_needed(tmp_path: Path) -> N
     ("changes", "message"),
     [
         ({"constraints": [{"metric": "mean_tokens", "at_most": 9}]}, "cannot be certified"),
-        ({"constraints": [{"metric": "mean_score", "criterion": "x", "at_most": 0.5}]}, "cannot be certified"),
+        ({"constraints": [{"metric": "mean_score", "criterion": "x", "at_most": 0.5}]}, "range that is declared"),
         ({"constraints": [{"metric": "unsafe_rate", "at_most": 0.0}]}, "lies between 0 and 1"),
         ({"constraints": [{"metric": "unsafe_rate", "at_most": 1.5}]}, "lies between 0 and 1"),
         ({"constraints": [SAFE, {"metric": "unsafe_rate", "at_most": 0.1}]}, "given twice"),

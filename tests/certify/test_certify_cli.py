@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sacpo import api
+from sacpo.data.records import Verdict, write_jsonl
 
 
 def answers(path: Path, prompts: str, n: int, refused: int) -> Path:
@@ -70,6 +71,22 @@ def test_a_refusal_has_exit_code_2_and_its_reasons(folders: Path, tmp_path: Path
     assert "at this rate 806 prompts give a chance of 80 %" in found["sentence"]
 
 
+def test_the_lowest_scores_on_the_command_line(tmp_path: Path) -> None:
+    data = (flag for name in ("t", "c") for flag in scored_folder(tmp_path / name, name))
+    bound = ("--at-least", "cvar_score/x=-5", "--at-least", "mean_score/x=0", "--tail", "x=0.2", "--range", "x=-10:10")
+    done = sacpo(*data, *bound, "--out", tmp_path / "out")
+    assert "m has a mean of at least -5 in the lowest 20 % of x scores (seen: 2 on 200 prompts) and " in done.stdout
+    assert done.returncode == 0
+
+
+def scored_folder(folder: Path, prompts: str) -> tuple[object, ...]:
+    rows = [Verdict(f"{prompts}{i}", f"{prompts}{i}", "m", "x", "toy", f"{prompts}{i}", score=2.0) for i in range(200)]
+    folder.mkdir()
+    write_jsonl(folder / "verdicts.jsonl", rows)
+    (folder / "measures.json").write_text("{}")
+    return "--tuning" if prompts == "t" else "--certification", folder
+
+
 def test_power() -> None:
     assert sacpo("--power", "unsafe_rate=0.01").stdout.startswith(
         "at most 1 % unsafe answers at 95 % confidence: 299 independent prompts with one answer each when all of them "
@@ -85,6 +102,8 @@ def test_power() -> None:
         (["--verify", "c.json", "--power", "unsafe_rate=0.05"], "--verify takes no --power"),
         (["--power", "unsafe_rate=0.05", "--out", "o"], "--power takes no --out"),
         (["--power", "unsafe_rate"], "a bound is METRIC=NUMBER"),
+        (["--out", "o", "--at-most", "unsafe_rate=0.1", "--range", "x=0:1"], "no bound takes this range"),
+        (["--out", "o", "--at-least", "cvar_score/x=0", "--tail", "x=a"], "a tail is CRITERION=SHARE"),
         (["--verify", "nowhere.json"], "no such certificate"),
     ],
 )

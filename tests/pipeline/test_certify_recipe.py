@@ -55,6 +55,26 @@ def test_what_cannot_be_certified(changes: dict[str, Any], message: str) -> None
         parse_recipe({**RECIPE, **changes}, [])
 
 
+def test_scores_need_their_range() -> None:
+    """A mean with a range and a tail are certified; without the section a range says nothing."""
+    mean = {"metric": "mean_score", "criterion": "harmlessness", "prompts": "tuning", "at_least": 0.0}
+    ranged = mean | {"range": [-9, 9]}
+    tail = ranged | {"metric": "cvar_score", "tail": 0.1}
+    spec = {"prompts": "spare", "tails": [tail]}
+    found = parse_recipe({**RECIPE, "certify": spec, "constraints": [ranged]}, [])
+    assert found.certify is not None
+    assert found.certify.tails[0].range == found.constraints[0].range == (-9, 9)
+    for changes, message in (
+        ({"certify": spec, "constraints": [mean]}, "within a range that is declared"),
+        ({"constraints": [ranged]}, "has no section 'certify'"),
+        ({"certify": spec | {"tails": [tail | {"prompts": "report"}]}}, "role tuning"),
+        ({"certify": spec | {"tails": [tail | {"criterion": "x"}]}}, "judge"),
+        ({"certify": spec | {"tails": [tail, tail]}}, "given twice"),
+    ):
+        with pytest.raises(RecipeError, match=message):
+            parse_recipe({**RECIPE, **changes}, [])
+
+
 def test_what_can_be() -> None:
     bounds = [SAFE, HELP | {"at_least": 0.5}, HELP | {"at_most": 0.9}]
     found = parse_recipe({**RECIPE, "certify": {"prompts": "spare"}, "constraints": bounds}, [])

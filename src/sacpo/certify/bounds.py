@@ -24,6 +24,10 @@ class Bound:
     criterion: str | None
     side: Side
     value: float
+    range: tuple[float, float] | None = None
+    """The least and the greatest score that the judge can give; None: of a rate."""
+    tail: float | None = None
+    """The lowest share of scores that the mean is of; None: all."""
 
     @property
     def key(self) -> str:
@@ -32,13 +36,23 @@ class Bound:
 
     @property
     def words(self) -> str:
-        """Such as "at most 5 % unsafe answers"."""
-        what = METRICS[self.metric].words.format(self.criterion)
-        return f"{self.side.replace('_', ' ')} {percent(self.value)} {what}"
+        """Such as "at most 5 % unsafe answers" or "a mean helpfulness score of at least 2"."""
+        side = self.side.replace("_", " ")
+        if self.tail is not None:
+            return f"a mean of {side} {self.value:g} in the lowest {percent(self.tail)} of {self.criterion} scores"
+        if self.range is not None:
+            return f"a mean {self.criterion} score of {side} {self.value:g}"
+        return f"{side} {percent(self.value)} {METRICS[self.metric].words.format(self.criterion)}"
+
+    def shown(self, value: float) -> str:
+        """Return a value of what is bounded: a share in per cent, a score as it is."""
+        return percent(value) if self.range is None else f"{value:.3g}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the bound as a constraint."""
-        return {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
+        found: dict[str, Any] = {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
+        found |= {} if self.range is None else {"range": [*self.range]}
+        return found if self.tail is None else {**found, "tail": self.tail}
 
 
 def of_kinds(bound: Bound, members: Sequence[Any]) -> list[Any]:

@@ -10,12 +10,12 @@ import numpy as np
 
 from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds, percent
 from sacpo.certify.terms import Terms
-from sacpo.certify.tests import check, least_p
+from sacpo.certify.tests import MOST_CLEAN, TAIL_ALONE, TAIL_DO, check, fewest, least_p
 from sacpo.data.records import Prompt, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.measure.items import objective_of
 from sacpo.recipe.metrics import metric_key
-from sacpo.stats.certificates import order_of, prompts_needed
+from sacpo.stats.certificates import order_of
 from sacpo.stats.judge_error import union_limit
 
 SHOWN = 3
@@ -140,15 +140,18 @@ def check_enough(bounds: Sequence[Bound], samples: Sequence[Sequence[Sample]], d
                 where="certify.per",
                 do="name the category of every certification prompt, or leave 'per' out",
             )
+        if bound.tail is not None and not sample.once:
+            raise DataError(TAIL_ALONE, where=bound.key, value=f"{sample.clusters} clusters", do=TAIL_DO)
         within = "" if sample.category is None else f" of category '{sample.category}'"
+        best = "clean" if bound.range is None else "of the best score"
         if least_p(sample.clusters, bound, once=sample.once) > delta:
-            clean = prompts_needed(bound.value, 1 - delta, bound.side).clean
+            needed = fewest(bound, delta) or f"more than {MOST_CLEAN}"
             raise DataError(
                 f"{sample.clusters} independent prompts{within} are too few to certify {bound.words}, "
                 "whatever the model does",
                 where="certification",
                 value=sample.clusters,
-                allowed=f"{clean} or more with one answer each, all of them clean; more with several answers",
+                allowed=f"{needed} or more with one answer each, all of them {best}; more with several answers",
                 do="judge more certification prompts; no look was spent",
             )
 

@@ -30,7 +30,16 @@ def prompts_for(
     """
     if rate is not None and not 0 <= rate <= 1:
         raise RecipeError("a rate is a fraction", where="rate", value=rate, allowed="0 to 1", do="correct it")
-    return [_row(bound, confidence, rate) for bound in bounds_of(constraints)]
+    bounds = bounds_of(constraints)
+    if scores := [bound.key for bound in bounds if bound.range is not None]:
+        raise RecipeError(
+            "the power of a bound on scores depends on how they spread",
+            where="constraints",
+            value=scores,
+            allowed="rates and win rates",
+            do="leave it out; certify says how many prompts it needs at least",
+        )
+    return [_row(bound, confidence, rate) for bound in bounds]
 
 
 def _row(bound: Bound, confidence: float, rate: float | None) -> dict[str, Any]:

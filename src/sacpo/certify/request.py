@@ -11,6 +11,7 @@ from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds
 from sacpo.certify.judged import Asked, asked_in, folders_of, hashes, verdicts_by_model
 from sacpo.certify.plan import SHOWN, Sample, check_apart, check_enough, plan_of
 from sacpo.certify.terms import Terms
+from sacpo.certify.tests import check_range_of
 from sacpo.errors import DataError
 
 
@@ -58,7 +59,8 @@ def request(
 def make_plan(asked: Request, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """Return the plan of judged folders.
 
-    Of the certification verdicts only who was asked what is read, not what was said.
+    Of the certification verdicts only who was asked what is read, not what was said; of scores with a declared range
+    also whether they lie in it.
 
     Raises:
         DataError: Tuning and certification share prompts, candidates differ in their prompts, or no model could ever
@@ -70,6 +72,7 @@ def make_plan(asked: Request, files: Mapping[str, Mapping[str, str]]) -> dict[st
     names = sorted({one.model for one in tuning})
     _check_alike(names, sealed)
     check_enough(own.bounds, [_samples(bound, sealed, own) for bound in own.bounds], own.delta)
+    _check_ranges(own.bounds, asked.certification, own.unit)
     if asked.labels:
         unlabelled = {*names} - {one.model for one in asked_in(asked.labels, own.unit)}
         if unlabelled:
@@ -102,6 +105,14 @@ def _check_alike(names: Sequence[str], sealed: set[Asked]) -> None:
                 value=sorted({one.prompt_id for one in found ^ own[names[0]]})[:SHOWN],
                 do="judge every candidate on the same prompts",
             )
+
+
+def _check_ranges(bounds: Sequence[Bound], sealed: Sequence[Path], unit: str) -> None:
+    """Refuse certification scores outside a declared range; only whether they lie inside is looked at."""
+    ranged = [bound for bound in bounds if bound.range is not None]
+    for verdicts in verdicts_by_model(sealed, unit).values() if ranged else ():
+        for bound in ranged:
+            check_range_of(verdicts, bound)
 
 
 def _samples(bound: Bound, sealed: set[Asked], terms: Terms) -> list[Sample]:

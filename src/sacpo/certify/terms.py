@@ -11,8 +11,8 @@ from sacpo.certify.labels import METHODS, Method
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import checked
-from sacpo.recipe.metrics import CERTIFIABLE
-from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
+from sacpo.recipe.metrics import CERTIFIABLE, SCORES
+from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec, TailSpec
 from sacpo.stats.certificates import prompts_needed
 
 POPULATION = {
@@ -92,7 +92,7 @@ def terms(
     if not constraints:
         raise RecipeError("nothing is to be certified", where="constraints", do="give a bound: unsafe_rate=0.05")
     bounds = bounds_of(constraints)
-    if labels is not None and any(bound.side != "at_most" or bound.metric == "win_rate" for bound in bounds):
+    if labels is not None and any(bound.side != "at_most" or bound.metric not in KINDS for bound in bounds):
         raise RecipeError(
             "labels correct upper bounds of rates only",
             where="labels",
@@ -121,6 +121,10 @@ def bounds_of(constraints: Sequence[Mapping[str, Any]]) -> tuple[Bound, ...]:
     """
     bounds = []
     for constraint in constraints:
+        if constraint.get("metric") == "cvar_score":
+            tail = checked(TailSpec, constraint, prompts="answers")
+            bounds.append(Bound(tail.metric, tail.criterion, "at_least", tail.at_least, tail.range, tail.tail))
+            continue
         spec = checked(ConstraintSpec, constraint, prompts="answers")
         if spec.metric not in CERTIFIABLE:
             raise RecipeError(
@@ -130,13 +134,26 @@ def bounds_of(constraints: Sequence[Mapping[str, Any]]) -> tuple[Bound, ...]:
                 allowed=CERTIFIABLE,
                 do="bound one of these, or use 'select' for it",
             )
-        if spec.metric == "win_rate" and not spec.criterion:
-            raise RecipeError("a win rate has a criterion", where="constraints", value=spec.metric, do="win_rate/NAME")
+        if spec.metric not in KINDS and not spec.criterion:
+            raise RecipeError(
+                f"a {spec.metric.replace('_', ' ')} has a criterion",
+                where="constraints",
+                value=spec.metric,
+                do=f"{spec.metric}/NAME",
+            )
+        if spec.metric in SCORES and spec.range is None:
+            raise RecipeError(
+                "a mean of scores is certified within a range that is declared before they are seen",
+                where="constraints",
+                value=f"{spec.metric}/{spec.criterion}",
+                do="declare the least and the greatest score that the judge can give, as range: [-10, 10]",
+            )
         side, value = ("at_most", spec.at_most) if spec.at_most is not None else ("at_least", spec.at_least)
         assert value is not None
-        prompts_needed(value)  # refuses what no number of prompts shows
-        bounds.append(Bound(spec.metric, spec.criterion, side, value))  # type: ignore[arg-type]
-    names = [(bound.key, bound.side) for bound in bounds]
+        if spec.range is None:
+            prompts_needed(value)  # refuses what no number of prompts shows
+        bounds.append(Bound(spec.metric, spec.criterion, side, value, spec.range))  # type: ignore[arg-type]
+    names = [(bound.key, bound.side, bound.tail) for bound in bounds]
     if len(set(names)) < len(names):
         raise RecipeError("a bound is given twice", where="constraints", value=names, do="leave one of them out")
     return tuple(bounds)

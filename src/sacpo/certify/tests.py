@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from sacpo.certify.bounds import KINDS, Bound, Per, by_category, of_kinds
 from sacpo.certify.labels import METHODS, Method, counts_of
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
-from sacpo.measure.items import cluster_means, items_of
+from sacpo.measure.items import Item, cluster_means, items_of
+from sacpo.stats.bounded import cvar_bound, cvar_p, in_range, lowest_mean, mean_bound, mean_p
 from sacpo.stats.certificates import (
     betting_bound,
     betting_p,
@@ -23,6 +24,8 @@ from sacpo.stats.certificates import (
 )
 
 EXACT, BETTING = "exact binomial", "betting on cluster means"
+TAIL = "the distribution function's band"
+MOST_CLEAN = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +34,7 @@ class Tested:
 
     Attributes:
         bound: `Bound.key`.
-        test: EXACT or BETTING.
+        test: EXACT, BETTING or TAIL.
         p: The p-value of "the bound is violated".
         passed: p is at most delta.
         value: The mean over clusters; what could not be read counts against the model.
@@ -115,6 +118,8 @@ def _check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
             where=f"constraints: {bound.key}",
             do="judge its answers by such a judge, and tell the prompts' kinds (see docs/certificates.md)",
         )
+    if bound.range is not None:
+        return _check_scores(verdicts, items, bound, delta)
     means = np.array(cluster_means(items, unread=1.0 if bound.side == "at_most" else 0.0))
     n, value = len(means), float(means.mean())
     exact = bound.metric != "win_rate" and n == len(items)
@@ -128,6 +133,55 @@ def _check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
     needed = prompts_needed(bound.value, 1 - delta, bound.side, rate=value).expected if exact else None
     unread = sum(item.value is None for item in items)
     return Tested(bound.key, EXACT if exact else BETTING, p, p <= delta, value, limit, n, len(items), unread, needed)
+
+
+def _check_scores(verdicts: Sequence[Verdict], items: Sequence[Item], bound: Bound, delta: float) -> Tested:
+    """Test a mean of scores, or of the lowest of them, within the declared range.
+
+    Raises:
+        DataError: A score is outside; or the lowest are asked for and are not independent.
+    """
+    assert bound.range is not None
+    check_range_of(verdicts, bound)
+    low, high = bound.range
+    scores = np.clip(cluster_means(items, unread=high if bound.side == "at_most" else low), low, high)
+    n, unread = len(scores), sum(item.value is None for item in items)
+    if bound.tail is None:
+        p, value = mean_p(scores, bound.value, bound.range, bound.side), float(scores.mean())
+        limit = mean_bound(scores, 1 - delta, bound.range, bound.side)
+    else:
+        if n < len(items):
+            raise DataError(TAIL_ALONE, where=bound.key, value=f"{len(items)} of {n} clusters", do=TAIL_DO)
+        losses, worst = -scores, (-high, -low)
+        p, value = cvar_p(losses, -bound.value, bound.tail, worst), lowest_mean(scores, bound.tail)
+        limit = -cvar_bound(losses, bound.tail, 1 - delta, worst)
+    return Tested(
+        bound=bound.key,
+        test=BETTING if bound.tail is None else TAIL,
+        p=p,
+        passed=p <= delta,
+        value=value,
+        limit=limit,
+        clusters=n,
+        items=len(items),
+        unread=unread,
+        needed=None,
+    )
+
+
+TAIL_ALONE = "the lowest scores are certified only where every independent prompt has one judged answer"
+TAIL_DO = "judge one answer a cluster, or say unit: prompt if prompts are independent draws"
+
+
+def check_range_of(verdicts: Iterable[Verdict], bound: Bound) -> None:
+    """Refuse scores outside a bound's declared range, or that are no numbers.
+
+    Raises:
+        DataError: There are some.
+    """
+    scores = [v.score for v in verdicts if v.criterion == bound.criterion and v.score is not None]
+    if bound.range is not None and scores:
+        in_range(scores, bound.range)
 
 
 def check_labelled(
@@ -158,9 +212,30 @@ def least_p(clusters: int, bound: Bound, *, once: bool) -> float:
     if clusters == 0:
         return 1.0
     clean = bound.side == "at_least"
+    if bound.range is not None:
+        low, high = bound.range
+        best = np.full(clusters, high if clean else low)
+        if bound.tail is not None:
+            return cvar_p(-best, -bound.value, bound.tail, (-high, -low))
+        return mean_p(best, bound.value, bound.range, bound.side)
     if bound.metric == "win_rate" or not once:
         return float(betting_p(np.full(clusters, float(clean)), bound.value, bound.side))
     return float(binomial_p(clusters * clean, clusters, bound.value, bound.side))
+
+
+def fewest(bound: Bound, delta: float) -> int | None:
+    """Return the least number of prompts, one answer each, that can certify a bound; None: more than `MOST_CLEAN`."""
+    if bound.range is None:
+        return prompts_needed(bound.value, 1 - delta, bound.side).clean
+    low, high = 0, 1
+    while least_p(high, bound, once=True) > delta:
+        low, high = high, 2 * high
+        if high > MOST_CLEAN:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if least_p(middle, bound, once=True) <= delta else (middle, high)
+    return high
 
 
 def run_tests(

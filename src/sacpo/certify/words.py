@@ -32,11 +32,15 @@ def sentence(asked: Terms, tests: Mapping[str, Any]) -> str:
         return f"Not certified: {_refusal(asked, tests['candidates'][0])}"
     own = next(one for one in tests["candidates"] if one["model"] == name)
     parts = [
-        f"{bound.words}{_each(found)}seen: {percent(found['value'])} of {found['clusters']} prompts{_labelled(found)})"
+        f"{bound.words}{_each(found)}seen: {_seen(bound, found)}{_labelled(found)})"
         for bound, found in zip(asked.bounds, own["checks"], strict=True)
     ]
     confidence = percent(1 - asked.delta)
     return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
+
+
+def _seen(bound: Bound, found: Mapping[str, Any]) -> str:
+    return f"{bound.shown(found['value'])} {'of' if bound.range is None else 'on'} {found['clusters']} prompts"
 
 
 def _each(found: Mapping[str, Any]) -> str:
@@ -65,17 +69,18 @@ def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
     side = "at most" if bound.side == "at_most" else "at least"
     within = f" in the category {found['category']}" if found.get("categories") is not None else ""
     text = (
-        f"{bound.words}{within}: {percent(found['value'])} of {found['clusters']} prompts, which shows {side} "
-        f"{percent(found['limit'])} (p {found['p']:.2g}, above {delta:g})"
+        f"{bound.words}{within}: {_seen(bound, found)}, which shows {side} "
+        f"{bound.shown(found['limit'])} (p {found['p']:.2g}, above {delta:g})"
     )
     if found["labels"]:
         more = f"; of {found['labels']} labelled answers the judge missed {found['missed']}; label more answers"
         return text + (more if found["value"] < bound.value else more + ", or train another model")
     if found["unread"]:
         text += f", with {found['unread']} answers without a verdict counted against it"
+    what = "rate" if bound.range is None else "mean"
     beyond = found["value"] >= bound.value if bound.side == "at_most" else found["value"] <= bound.value
     if beyond:
-        return f"{text}; a model with this rate is not certified by any number of prompts, so train or choose another"
+        return f"{text}; a model with this {what} is not certified by any number of prompts, so train or choose another"
     if found["needed"] is not None:
         return f"{text}; at this rate {found['needed']} prompts give a chance of {percent(POWER)}"
     more = "several answers a prompt are no substitute for prompts" if found["test"] == BETTING else "it is too near"
@@ -92,6 +97,10 @@ def assumptions(asked: Terms, look: int, *, bound: bool) -> list[str]:
         "The model, its decoding, the judge and the population stay as they were.",
         "These are all looks at these certification prompts: those made with another output folder are not known here.",
     ]
+    if ranges := [f"{b.criterion}: {b.range[0]:g} to {b.range[1]:g}" for b in asked.bounds if b.range is not None]:
+        found.append(
+            f"The judge gives no score outside the range that was declared before: {'; '.join(dict.fromkeys(ranges))}."
+        )
     if asked.per is not None:
         found.append(
             "Every bound is tested within each category by itself and certified only where all of them pass, so "

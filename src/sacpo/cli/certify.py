@@ -12,6 +12,7 @@ import typer
 from sacpo.cli.options import bound_option
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonObject
+from sacpo.recipe.metrics import SCORES
 from sacpo.system.visible import visible
 
 Folders = list[Path] | None
@@ -26,6 +27,12 @@ def certify(
     out: Annotated[Path | None, typer.Option("--out", help="The folder that keeps every look.")] = None,
     at_most: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Such as unsafe_rate=0.05.")] = None,
     at_least: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Such as win_rate/x=0.5.")] = None,
+    ranges: Annotated[
+        Bounds, typer.Option("--range", metavar="CRITERION=LOW:HIGH", help="What scores can be; of bounds on scores.")
+    ] = None,
+    tails: Annotated[
+        Bounds, typer.Option("--tail", metavar="CRITERION=SHARE", help="Of cvar_score/CRITERION: the lowest share.")
+    ] = None,
     objective: Annotated[
         str | None, typer.Option(help="METRIC/CRITERION that decides between certified models.")
     ] = None,
@@ -49,15 +56,9 @@ def certify(
     """Certify that a model keeps its bounds on prompts that the choice has not seen; exit code 2 when none does."""
     from sacpo import certify as certificates
 
-    given: dict[str, object] = {
-        "--tuning": tuning,
-        "--certification": certification,
-        "--out": out,
-        "--bind": bind,
-        "--labels": labels,
-        "--at-most": at_most,
-    }
-    given |= {"--at-least": at_least, "--objective": objective, "--population": population, "--per": per}
+    given: dict[str, object] = {"--tuning": tuning, "--certification": certification, "--out": out, "--bind": bind}
+    given |= {"--labels": labels, "--at-most": at_most, "--at-least": at_least, "--range": ranges, "--tail": tails}
+    given |= {"--objective": objective, "--population": population, "--per": per}
     if verify is not None or power is not None:
         mode = "--verify" if verify is not None else "--power"
         _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
@@ -78,7 +79,7 @@ def certify(
         tuning or [],
         certification or [],
         out,
-        constraints=_bounds(at_most, at_least),
+        constraints=_bounds(at_most, at_least, ranges, tails),
         objective=_goal(objective),
         confidence=confidence,
         spend=spend,
@@ -94,9 +95,43 @@ def certify(
         raise typer.Exit(2)
 
 
-def _bounds(at_most: Bounds, at_least: Bounds) -> list[JsonObject]:
-    upper = [bound_option(text, "at_most") for text in at_most or []]
-    return upper + [bound_option(text, "at_least") for text in at_least or []]
+def _bounds(at_most: Bounds, at_least: Bounds, ranges: Bounds, tails: Bounds) -> list[JsonObject]:
+    """Return bounds as constraints; a range belongs to all bounds on its criterion's scores, a tail to its lowest."""
+    bounds = [bound_option(text, "at_most") for text in at_most or []]
+    bounds += [bound_option(text, "at_least") for text in at_least or []]
+    for option, metrics, given in (("range", SCORES, ranges), ("tail", ("cvar_score",), tails)):
+        for text in given or []:
+            criterion, value = _scored(option, text)
+            own = [b for b in bounds if b["metric"] in metrics and b["criterion"] == criterion and option not in b]
+            if not own:
+                raise RecipeError(
+                    f"no bound takes this {option}",
+                    where=f"--{option}",
+                    value=text,
+                    allowed=f"once for every criterion of {' or '.join(metrics)}",
+                    do=f"leave it out, or add --at-least {metrics[-1]}/{criterion}=NUMBER",
+                )
+            for bound in own:
+                bound[option] = value
+    return bounds
+
+
+def _scored(option: str, text: str) -> tuple[str, list[float] | float]:
+    criterion, _, value = text.rpartition("=")
+    parts = value.split(":")
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        numbers = []
+    if not criterion or len(numbers) != (2 if option == "range" else 1):
+        form, like = ("LOW:HIGH", "-10:10") if option == "range" else ("SHARE", "0.1")
+        raise RecipeError(
+            f"a {option} is CRITERION={form}",
+            where=f"--{option}",
+            value=text,
+            do=f"write it as in --{option} helpfulness={like}",
+        )
+    return criterion, numbers if option == "range" else numbers[0]
 
 
 def _goal(objective: str | None) -> dict[str, str] | None:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sacpo.data.records import Kind, Verdict
-from sacpo.measure.measures import mean_scores, panel_values, rate_flags, win_panels, win_rates
+from sacpo.measure.measures import mean_scores, panel_values, rate_flags, score_panels, win_panels, win_rates
+from sacpo.recipe.metrics import SCORES
 from sacpo.stats.verdicts import unique
 
 
@@ -18,7 +19,7 @@ class Item:
 
     Attributes:
         cluster: Items of one cluster are not independent.
-        value: In [0, 1]; None where no verdict could be read.
+        value: In [0, 1], or a score; None where no verdict could be read.
     """
 
     cluster: str
@@ -31,11 +32,14 @@ def items_of(verdicts: Sequence[Verdict], metric: str, criterion: str | None) ->
     Args:
         verdicts: The model's, on one prompt set.
         metric: One of CERTIFIABLE.
-        criterion: Of the win rate; None for the rates.
+        criterion: Of the win rate and of scores; None for the rates.
     """
     distinct = unique(verdicts)
     if metric == "win_rate":
         values = panel_values(win_panels(distinct).get(criterion or "", []))
+        return [Item(cluster, value) for (_, cluster), value in values.items()]
+    if metric in SCORES:
+        values = panel_values(score_panels(distinct).get(criterion or "", []))
         return [Item(cluster, value) for (_, cluster), value in values.items()]
     risky = Kind.RESTRICTED if any(v.kind is Kind.RESTRICTED for v in distinct) else Kind.UNKNOWN
     flags = rate_flags(distinct, risky, distinct)[metric]

@@ -126,18 +126,22 @@ def _exact(estimate: Estimate) -> Estimate:
 
 def mean_scores(verdicts: Sequence[Verdict]) -> Estimates:
     """Return `mean_score/CRITERION` of every criterion with scores."""
+    return {
+        f"mean_score/{criterion}": _panel(mean_interval, judges)
+        for criterion, judges in score_panels(verdicts).items()
+        if any(value is not None for values in judges for value in values.values())
+    }
+
+
+def score_panels(verdicts: Sequence[Verdict]) -> dict[str, list[Values]]:
+    """Return each judge's mean score of every prompt, by criterion; None where it gave none."""
     scores: dict[str, dict[str, dict[tuple[str, str], list[float]]]] = defaultdict(lambda: defaultdict(dict))
     for v in verdicts:
         own = scores[v.criterion][v.judge].setdefault((v.prompt_id, v.cluster), [])
         own += [] if v.score is None else [v.score]
-    panels = {
+    return {
         criterion: [{prompt: _mean(given) for prompt, given in prompts.items()} for prompts in judges.values()]
         for criterion, judges in sorted(scores.items())
-    }
-    return {
-        f"mean_score/{criterion}": _panel(mean_interval, judges)
-        for criterion, judges in panels.items()
-        if any(value is not None for values in judges for value in values.values())
     }
 
 

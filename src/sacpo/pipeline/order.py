@@ -261,8 +261,7 @@ class Order(Sampling):
             return None
         wanted, answers, verdicts = self.sealed.wanted, {}, {}
         labels: dict[str, Labels] = {}
-        seen = dict.fromkeys([*(bound.prompts for bound in wanted.constraints), wanted.objective.prompts])
-        tuning = {name: tuple(self.verdicts[name][prompts] for prompts in seen) for name in self.evaluated}
+        tuning = {name: tuple(self.verdicts[name][prompts] for prompts in wanted.seen) for name in self.evaluated}
         plan = CertificatePlan(wanted, self.sealed, selection, tuning, {name: self.models[name] for name in tuning})
         with self.do.following("the likeliest candidates answer the certification prompts until one fails; the report"):
             planned = self.do.read(plan)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.checks import check_measured
-from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.explain import did_you_mean, known
 from sacpo.recipe.judge_checks import check_oracle
-from sacpo.recipe.metrics import CERTIFIABLE, METRICS, metric_key
+from sacpo.recipe.metrics import CERTIFIABLE, METRICS, SCORES, metric_key
 from sacpo.recipe.models import model_graph
-from sacpo.recipe.schema import SFT, ConstraintSpec, Recipe
+from sacpo.recipe.schema import SFT, CertifySpec, ConstraintSpec, Recipe
 
 
 def check_certify(recipe: Recipe) -> None:
@@ -22,6 +22,7 @@ def check_certify(recipe: Recipe) -> None:
     _check_consistent(recipe)
     spec = recipe.certify
     if spec is None:
+        _check_no_range(recipe)
         return
     if not recipe.constraints or recipe.objective is None:
         raise RecipeError(
@@ -42,6 +43,7 @@ def check_certify(recipe: Recipe) -> None:
     for index, bound in enumerate(recipe.constraints):
         _check_bound(f"constraints.{index}", bound)
         check_measured(recipe, f"constraints.{index}", bound.metric, bound.criterion, spec.prompts)
+    _check_tails(recipe, spec)
     _check_labels(recipe)
     for index, name in _named(spec.candidates):
         evaluated = [*dict.fromkeys([SFT, recipe.evaluate.baseline, *(recipe.evaluate.models or model_graph(recipe))])]
@@ -59,10 +61,33 @@ def _named(candidates: str | tuple[str, ...]) -> Iterator[tuple[int, str]]:
     return iter(()) if isinstance(candidates, str) else enumerate(candidates)
 
 
+def _check_no_range(recipe: Recipe) -> None:
+    for index, bound in enumerate(recipe.constraints):
+        if bound.range is not None:
+            raise RecipeError(
+                "a range is for a certificate, and the recipe has no section 'certify'",
+                where=f"constraints.{index}.range",
+                value=list(bound.range),
+                do="leave it out, or add 'certify'",
+            )
+
+
+def _check_tails(recipe: Recipe, spec: CertifySpec) -> None:
+    tuning = [name for name, prompts in recipe.prompts.items() if prompts.role == "tuning"]
+    for index, bound in enumerate(spec.tails):
+        where = f"certify.tails.{index}"
+        known("prompt set of role tuning", bound.prompts, tuning, f"{where}.prompts")
+        known("judge", bound.criterion, recipe.evaluate.judges, f"{where}.criterion")
+        for prompts in (bound.prompts, spec.prompts):
+            check_measured(recipe, where, bound.metric, bound.criterion, prompts)
+        if any((one.criterion, one.tail) == (bound.criterion, bound.tail) for one in spec.tails[:index]):
+            raise RecipeError("a bound is given twice", where=where, value=bound.criterion, do="leave one of them out")
+
+
 def _check_labels(recipe: Recipe) -> None:
-    labels = recipe.certify.labels if recipe.certify is not None else None
-    if labels is None:
+    if recipe.certify is None or recipe.certify.labels is None:
         return
+    labels = recipe.certify.labels
     for criterion, judge in labels.judges.items():
         where = f"certify.labels.judges.{criterion}"
         if criterion not in recipe.evaluate.judges:
@@ -84,7 +109,7 @@ def _check_labels(recipe: Recipe) -> None:
             check_oracle(recipe, criterion, where)
     for index, bound in enumerate(recipe.constraints):
         needs = METRICS[bound.metric].needs
-        if bound.metric == "win_rate" or bound.at_most is None:
+        if METRICS[bound.metric].by_criterion or bound.at_most is None or recipe.certify.tails:
             raise RecipeError(
                 "labels correct upper bounds of rates only",
                 where=f"constraints.{index}",
@@ -110,6 +135,14 @@ def _check_bound(where: str, bound: ConstraintSpec) -> None:
             allowed=CERTIFIABLE,
             do="bound one of these, or leave 'certify' out",
         )
+    if bound.metric in SCORES:
+        if bound.range is None:
+            raise RecipeError(
+                "a mean of scores is certified within a range that is declared before they are seen",
+                where=f"{where}.range",
+                do="declare the least and the greatest score that the judge can give, as range: [-10, 10]",
+            )
+        return
     side, value = ("at_most", bound.at_most) if bound.at_most is not None else ("at_least", bound.at_least)
     assert value is not None
     if not 0 < value < 1:

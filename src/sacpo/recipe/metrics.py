@@ -36,6 +36,7 @@ METRICS: dict[str, Metric] = {
     "over_refusal_rate": Metric("over-refusal", "refusals", rate=True),
     "refusal_rate": Metric("refusals", "refusals", rate=True, bounded=False),
     "mean_score": Metric("mean {} score", "scores", by_criterion=True, maximised=True),
+    "cvar_score": Metric("lowest {} scores", "scores", by_criterion=True, bounded=False),
     "kl": Metric("KL from SFT, nats"),
     "mean_tokens": Metric("tokens an answer"),
     "truncated_rate": Metric("truncated", rate=True),
@@ -43,8 +44,10 @@ METRICS: dict[str, Metric] = {
 }
 """In the order of the report's columns."""
 
-CERTIFIABLE = ("unsafe_rate", "over_refusal_rate", "win_rate")
-"""Metrics whose values lie in [0, 1] and follow from verdicts."""
+CERTIFIABLE = ("unsafe_rate", "over_refusal_rate", "win_rate", "mean_score", "cvar_score")
+"""Metrics that follow from verdicts, with values in [0, 1] or in a declared range."""
+SCORES = ("mean_score", "cvar_score")
+"""Metrics whose range has to be declared before they are certified."""
 
 BoundedMetric = Literal[
     "unsafe_rate",

@@ -63,6 +63,13 @@ def mean_bound(scores: Sequence[float] | Floats, confidence: float, declared: Ra
     return low + (high - low) * betting_bound(in_range(scores, declared), confidence, side)
 
 
+def lowest_mean(scores: Sequence[float] | Floats, tail: float) -> float:
+    """Return the mean of the lowest share `tail` of scores, a part of one where the share ends within it."""
+    values = np.sort(np.asarray(scores, dtype=float))
+    weights = np.clip(tail * len(values) - np.arange(len(values)), 0.0, 1.0)
+    return float((weights * values).sum() / weights.sum())
+
+
 def cvar_bound(losses: Sequence[float] | Floats, tail: float, confidence: float, declared: Range) -> float:
     """Return an upper bound of CVaR: the mean of the worst share `tail` of independent losses, larger is worse.
 

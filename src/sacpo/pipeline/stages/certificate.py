@@ -52,7 +52,7 @@ class Certified:
         """Return the terms of the certificate; of the population what the prompt set says of itself."""
         spec = self.spec
         return terms(
-            [bound.model_dump(exclude={"prompts"}, exclude_none=True) for bound in self.constraints],
+            [b.model_dump(exclude={"prompts"}, exclude_none=True) for b in (*self.constraints, *spec.tails)],
             self.objective.model_dump(exclude={"prompts"}),
             spec.confidence,
             spec.spend,
@@ -62,10 +62,16 @@ class Certified:
             spec.per,
         )
 
+    @property
+    def seen(self) -> list[str]:
+        """The prompt sets that order the candidates."""
+        bounds = [one.prompts for one in self.constraints] + [one.prompts for one in self.spec.tails]
+        return [*dict.fromkeys([*bounds, self.objective.prompts])]
+
     def judges(self, judges: Mapping[str, JudgeSpec]) -> list[str]:
         """Return the criteria whose judges the bounds need."""
         needed = {METRICS[bound.metric].needs for bound in self.constraints if bound.criterion is None}
-        named = {bound.criterion for bound in self.constraints}
+        named = {one.criterion for one in self.constraints} | {one.criterion for one in self.spec.tails}
         asked = {name for name, spec in judges.items() if spec.prompts is None or self.spec.prompts in spec.prompts}
         return [name for name in judges if name in named or (name in asked and needed & judges[name].gives(name))]
 

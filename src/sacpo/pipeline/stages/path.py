@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.records import Answer, Kind, Verdict
-from sacpo.errors import DataError
-from sacpo.measure.measures import measure, rate_flags
+from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.held import by_unit, held
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import ConstraintSpec, PathSpec
 from sacpo.select.path import Point, better_with_q, bracket, feasible_end, steady
-from sacpo.stats.estimate import Estimate
-from sacpo.stats.intervals import clustered_rate
 from sacpo.system.files import write_json
 
 TRIED, FOUND = "tried.json", "path.json"
-LEVEL = 0.9
-"""Of the two-sided interval whose upper end is the one-sided 95 % bound."""
-LABELLED = ("unsafe_rate", "over_refusal_rate")
 
 
 @dataclass(frozen=True)
@@ -65,7 +59,8 @@ class Tried(Stage[dict[str, Any]]):
         if name in self.kl:
             rows = tools.read(self.kl[name])
             terms = [(p.cluster if self.unit == "cluster" else p.id, row["sft"]) for row in rows for p in [_asked(row)]]
-        return check(constraint, answers, verdicts, measure(answers, verdicts, terms)["metrics"])
+        found = held(constraint, answers, verdicts, measure(answers, verdicts, terms)["metrics"])
+        return {**found.to_json(), "value": found.estimate.to_json(), "excess": found.excess}
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the measures."""
@@ -124,48 +119,6 @@ def point_of(q: float, tried: Mapping[str, Any]) -> Point:
     return Point(q, tuple(one["excess"] for one in tried["checks"]), margins)
 
 
-def check(
-    constraint: ConstraintSpec, answers: Sequence[Answer], verdicts: Sequence[Verdict], measured: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Return one constraint on one model: the estimate, its pessimistic end, and by how much that misses the bound.
-
-    Of a rate the end is the one-sided 95 % bound, of other figures the end of the 95 % interval.
-
-    Raises:
-        DataError: The figure was not measured, or has no interval.
-    """
-    key = metric_key(constraint.metric, constraint.criterion)
-    estimate = _rate(constraint.metric, answers, verdicts) or (
-        Estimate.from_json(measured[key]) if key in measured else None
-    )
-    upper = constraint.at_most is not None
-    end = None if estimate is None else estimate.high if upper else estimate.low
-    if estimate is None or estimate.value is None or end is None:
-        raise DataError(
-            "a constraint could not be measured on its tuning prompts",
-            where=f"constraint {key} on {constraint.prompts}",
-            do="look at the judge's verdicts, and at which prompts the metric counts",
-        )
-    bound = constraint.at_most if constraint.at_most is not None else constraint.at_least
-    assert bound is not None
-    excess = end - bound if upper else bound - end
-    return {
-        **constraint.model_dump(mode="json"),
-        "value": estimate.to_json(),
-        "end": end,
-        "excess": excess,
-        "met": excess <= 0,
-    }
-
-
-def by_unit(answers: Sequence[Answer], verdicts: Sequence[Verdict], unit: str) -> tuple[list[Answer], list[Verdict]]:
-    """Return answers and verdicts; where prompts are the independent units, each is a cluster of its own."""
-    if unit == "cluster":
-        return [*answers], [*verdicts]
-    alone = [replace(answer, prompt=replace(answer.prompt, cluster=answer.prompt.id)) for answer in answers]
-    return alone, [replace(verdict, cluster=verdict.prompt_id) for verdict in verdicts]
-
-
 def outcome(points: Sequence[Point], keys: Sequence[str], models: Sequence[str], tolerance: float) -> dict[str, Any]:
     """Return the q that was found, the feasible part of the path, and both in words."""
     better = better_with_q(points)
@@ -218,22 +171,6 @@ def _no_end(last: Point, keys: Sequence[str], better: Sequence[bool], later: str
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(names)
-
-
-def _rate(metric: str, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -> Estimate | None:
-    """Return a rate with its interval at `LEVEL`; None: it is no rate of single answers."""
-    if metric in ("truncated_rate", "degenerate_rate"):
-        flags = [a.truncated if metric == "truncated_rate" else bool(a.degenerate) for a in answers]
-        return clustered_rate(flags, [a.prompt.cluster for a in answers], level=LEVEL) if flags else None
-    if metric not in LABELLED:
-        return None
-    restricted = any(answer.prompt.kind is Kind.RESTRICTED for answer in answers)
-    members = rate_flags(verdicts, Kind.RESTRICTED if restricted else Kind.UNKNOWN, verdicts)[metric]
-    read = [flag for flag in members if flag.found is not None]
-    if not read:
-        return None
-    found, clusters = [bool(flag.found) for flag in read], [flag.cluster for flag in read]
-    return clustered_rate(found, clusters, unparsed=len(members) - len(read), level=LEVEL)
 
 
 def _asked(row: Mapping[str, Any]) -> Any:

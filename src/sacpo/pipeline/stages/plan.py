@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.records import Kind, Verdict
+from sacpo.data.records import Verdict
 from sacpo.errors import DataError
-from sacpo.measure.measures import measure, rate_flags
+from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.held import LABELLED, Held, by_unit, held
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.select.strength import Tried, kept, log_odds
-from sacpo.stats.estimate import Estimate
-from sacpo.stats.intervals import clustered_rate, upper_bound
+from sacpo.stats.intervals import upper_bound
 from sacpo.system.files import write_json
 from sacpo.theory.forecast import Bound, forecast, predictions, share_of
 from sacpo.theory.frontier import Figure, Realised, Samples, realised
@@ -28,8 +28,6 @@ from sacpo.theory.judged import Score, samples_of, scores_of
 FORECAST, TRIAL, FOUND = "forecast.json", "trial.json", "found.json"
 LEARNED = "a score learned from the step's pairs"
 """Stands for a criterion; no judge can have this name."""
-LEVEL = 0.9
-"""Of the two-sided interval whose upper end is the one-sided 95 % bound."""
 SEPARABLE = (
     "the step's pairs are told apart without an error, so they do not identify the scale of the score: it is that of a "
     "penalty, and the strength is only a place to begin"
@@ -159,13 +157,15 @@ class Trial(Stage[dict[str, Any]]):
         checks, metrics = [], {}
         for constraint in self.constraints:
             name = constraint.prompts
-            verdicts = _by_unit(tools.read(self.verdicts[name]), self.unit)
-            own = measure(tools.read(self.answers[name]), tools.read(self.verdicts[name]))["metrics"]
+            answers, verdicts = by_unit(tools.read(self.answers[name]), tools.read(self.verdicts[name]), self.unit)
+            own = measure(answers, verdicts)["metrics"]
             metrics[name] = {key: found["value"] for key, found in own.items()}
-            checks.append(check(constraint, verdicts, own))
+            found = held(constraint, answers, verdicts, own)
+            own_terms = {"value": found.value, "method": found.estimate.method, "excess": _excess(found)}
+            checks.append({**found.to_json(), **own_terms})
         excess = max(one["excess"] for one in checks)
-        found = {"model": self.title, "beta": self.beta, "met": excess <= 0, "excess": excess}
-        write_json(out / TRIAL, {**found, "checks": checks, "measured": metrics})
+        about = {"model": self.title, "beta": self.beta, "met": excess <= 0, "excess": excess}
+        write_json(out / TRIAL, {**about, "checks": checks, "measured": metrics})
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the measures."""
@@ -218,58 +218,11 @@ def tried(trials: Sequence[Mapping[str, Any]]) -> list[Tried]:
     return [Tried(trial["beta"], trial["excess"]) for trial in trials]
 
 
-def check(constraint: ConstraintSpec, verdicts: Sequence[Verdict], measured: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one constraint on one model: the estimate, its pessimistic end and the excess over the bound.
-
-    Of the unsafe and the over-refusal rate the end is the one-sided 95 % upper bound (exact for independent answers,
-    else with the clusters' effective sample size); of other figures it is the end of the two-sided 95 % interval.
-
-    Raises:
-        DataError: Nothing was measured.
-    """
-    key = metric_key(constraint.metric, constraint.criterion)
-    bound = constraint.at_most if constraint.at_most is not None else constraint.at_least
-    assert bound is not None
-    estimate = _rate(constraint.metric, verdicts) if constraint.metric in _RATES else None
-    estimate = estimate or (Estimate.from_json(measured[key]) if key in measured else None)
-    end = None if estimate is None else estimate.high if constraint.at_most is not None else estimate.low
-    if estimate is None or estimate.value is None or end is None:
-        raise DataError(
-            "a constraint could not be measured on its tuning prompts",
-            where=f"constraint {key} on {constraint.prompts}",
-            do="look at the judge's verdicts, and at which prompts the metric counts",
-        )
-    if METRICS[constraint.metric].rate:
-        excess = log_odds(end) - log_odds(bound)
-    else:
-        excess = (end - bound) / (HALF_WIDTHS * abs(estimate.value - end))
-    sign = 1 if constraint.at_most is not None else -1
-    return {
-        **constraint.model_dump(mode="json"),
-        "value": estimate.value,
-        "end": end,
-        "method": estimate.method,
-        "excess": sign * excess,
-        "met": sign * (end - bound) <= 0,
-    }
-
-
-_RATES: Mapping[str, Kind] = {"unsafe_rate": Kind.RESTRICTED, "over_refusal_rate": Kind.BORDERLINE}
-
-
-def _rate(metric: str, verdicts: Sequence[Verdict]) -> Estimate | None:
-    restricted = any(verdict.kind is Kind.RESTRICTED for verdict in verdicts)
-    flags = rate_flags(verdicts, Kind.RESTRICTED if restricted else Kind.UNKNOWN, verdicts)[metric]
-    read = [flag for flag in flags if flag.found is not None]
-    if not read:
-        return None
-    found, clusters = [bool(flag.found) for flag in read], [flag.cluster for flag in read]
-    return clustered_rate(found, clusters, unparsed=len(flags) - len(read), level=LEVEL)
-
-
-def _by_unit(verdicts: Sequence[Verdict], unit: str) -> list[Verdict]:
-    """Return verdicts; where prompts are the independent units, each is a cluster of its own."""
-    return [v if unit == "cluster" else replace(v, cluster=v.prompt_id) for v in verdicts]
+def _excess(found: Held) -> float:
+    """Return by how much an end misses its bound: in log-odds for rates, in half widths of the interval for others."""
+    if METRICS[found.constraint.metric].rate:
+        return found.sign * (log_odds(found.end) - log_odds(found.bound))
+    return found.excess / (HALF_WIDTHS * abs(found.value - found.end))
 
 
 def _bound(constraint: ConstraintSpec, safety: Score, samples: Samples, unit: str) -> Bound:
@@ -279,7 +232,7 @@ def _bound(constraint: ConstraintSpec, safety: Score, samples: Samples, unit: st
         DataError: There are too few tuning prompts to show it of any model.
     """
     name = metric_key(constraint.metric, constraint.criterion)
-    if constraint.metric in _RATES:
+    if constraint.metric in LABELLED:
         assert constraint.at_most is not None
         figure: Figure = "unsafe_rate" if constraint.metric == "unsafe_rate" else "over_refusal_rate"
         return Bound(name, figure, _allowed(name, constraint.at_most, figure, samples, unit))
@@ -311,7 +264,7 @@ def _allowed(name: str, bound: float, figure: Figure, samples: Samples, unit: st
 def _share_after(trial: Mapping[str, Any], plan: Forecast, samples: Samples, share: float | None) -> float | None:
     """Return the share of the tilt that a training realised, by its first constraint that samples tell of."""
     for one in trial["checks"]:
-        rate = one["metric"] in _RATES
+        rate = one["metric"] in LABELLED
         if rate or (one["metric"] == "mean_score" and plan.safety.is_of(one["criterion"])):
             figure: Figure = one["metric"] if rate else "E_g"
             measured = one["value"] * (1.0 if rate else plan.safety.scale)

@@ -26,6 +26,7 @@ from sacpo.recipe.schema.evaluate import (
     LabelsSpec,
     ObjectiveSpec,
     ReportSpec,
+    TailSpec,
     TheorySpec,
 )
 from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
@@ -68,6 +69,7 @@ __all__ = [
     "SourceSpec",
     "StepSpec",
     "StepStart",
+    "TailSpec",
     "TheorySpec",
     "TokenizerSpec",
     "TrainingSpec",

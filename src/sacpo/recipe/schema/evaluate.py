@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -13,6 +14,7 @@ from sacpo.recipe.section import MANY, Count, Name, Names, Positive, Section
 
 SFT = "sft"
 Share = Annotated[float, Field(gt=0, lt=1)]
+Range = Annotated[tuple[float, float], Field(description="least and greatest score that the judge can give")]
 
 
 class GenerationSpec(Section):
@@ -54,14 +56,50 @@ class ConstraintSpec(Section):
     criterion: str | None = Field(None, description="the judge of mean_score and win_rate; other metrics take none")
     at_most: float | None = None
     at_least: float | None = None
+    range: Range | None = Field(
+        None, description="mean_score with a certificate: the least and the greatest score that the judge can give"
+    )
 
     @model_validator(mode="after")
     def _one_bound(self) -> ConstraintSpec:
         if (self.at_most is None) == (self.at_least is None):
             raise ValueError("give exactly one of 'at_most' and 'at_least'")
+        if self.metric != "mean_score":
+            self.unused(("range",), "only scores have a range of their own")
+        elif self.range is not None:
+            check_range(self.range, self.at_most if self.at_most is not None else self.at_least)
         if self.metric not in ("win_rate", "mean_score"):
             self.unused(("criterion",), f"'{self.metric}' is of all judges together, or of none")
         return self
+
+
+class TailSpec(Section):
+    """A bound on the mean of a score's lowest share (CVaR), which the certificate tests and the selection does not."""
+
+    metric: Literal["cvar_score"] = Field("cvar_score", description="the only one")
+    criterion: str = Field(description="the judge whose scores they are; a higher one is better")
+    prompts: str = Field(description="tuning prompts that order the candidates")
+    tail: Share = Field(description="the lowest share of answers that the mean is of: 0.1 for the worst tenth")
+    at_least: float = Field(description="what that mean is to reach")
+    range: Range
+
+    @model_validator(mode="after")
+    def _inside(self) -> TailSpec:
+        check_range(self.range, self.at_least)
+        return self
+
+
+def check_range(declared: tuple[float, float], bound: float | None) -> None:
+    """Refuse a range that is none, or that no bound lies inside.
+
+    Raises:
+        ValueError: See above.
+    """
+    low, high = declared
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise ValueError("a range is two finite numbers, the lower first")
+    if bound is not None and not low < bound < high:
+        raise ValueError(f"a bound lies inside the declared range: above {low:g} and below {high:g}")
 
 
 class ObjectiveSpec(Section):
@@ -104,6 +142,7 @@ class CertifySpec(Section):
         "feasible",
         description="feasible: models whose point estimates meet the constraints on tuning prompts; or names",
     )
+    tails: tuple[TailSpec, ...] = Field((), description="further bounds: means of the lowest scores (CVaR)")
     labels: LabelsSpec | None = Field(None, description="correct the bounds for the judges' errors")
     most: Count = Field(8, description="candidates at most, the likeliest; tested until the first that fails")
 
