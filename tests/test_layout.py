@@ -28,7 +28,7 @@ LAYERS: tuple[set[str], ...] = (
     {"theory"},
     {"align", "answer", "measure", "merge", "report", "select"},
     {"bridges", "certify", "hub", "judging"},
-    {"audit", "trl"},
+    {"audit", "redteam", "trl"},
     {"chat", "pipeline"},
     {"api"},
     {"cli"},

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
-from sacpo.certify import certify, prompts_for, request_of_run, verify_certificate
+from sacpo.certify import certify, prompts_for, verify_certificate
 from sacpo.data.answers import AnswerFiles
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
+from sacpo.pipeline.redteam import make_redteam
+from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
+from sacpo.theory.folders import plan_strength
 
 if TYPE_CHECKING:
     from sacpo.judging.llm.single import Panel
@@ -36,11 +39,12 @@ __all__ = [
     "export",
     "generate",
     "judge",
+    "make_redteam",
     "merge",
+    "plan_strength",
     "prompts_for",
     "push",
     "report",
-    "request_of_run",
     "select",
     "sft",
     "theory_check",
@@ -324,26 +328,3 @@ def judge(
     scoring |= {"max_length": max_length, "batch_size": batch_size}
     asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
     return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)
-
-
-def report(
-    results: str | Path | Mapping[str, Any],
-    out: str | Path,
-    *,
-    answers: Sequence[Mapping[str, Any]] = (),
-    progress: Progress = QUIET,
-) -> Path:
-    """Write the report of results.json into a folder and return the page.
-
-    Args:
-        results: What a run measured, its results.json, or the folder of a finished run.
-        out: The folder: results.json, report.html and figures/.
-        answers: Prompts with all models' answers, for the page.
-        progress: Where to show it.
-
-    Raises:
-        DataError: The results are not of their schema.
-    """
-    from sacpo.pipeline.report_single import reporting
-
-    return do_single("report", reporting(results, answers), out, progress) / "report.html"

@@ -52,7 +52,7 @@ def by_hand(model: Any, answer: Answer) -> float:
 
 
 def mixtures(model: Any, other: Any) -> dict[str, Any]:
-    return {"one": model, "mixed": MixedModel(model, other, 0.3)}
+    return {"one": model, "mixed": MixedModel([model, other], [0.7, 0.3])}
 
 
 @pytest.mark.parametrize("kind", ["one", "mixed"])
@@ -93,13 +93,13 @@ def test_the_decoded_tokens_count_and_not_the_text_tokenised_again(model: Any, a
 
 
 def test_a_mixture_at_its_ends_scores_as_its_models(model: Any, other: Any, answers: list[Answer]) -> None:
-    assert score(MixedModel(model, other, 0.0), answers) == pytest.approx(score(model, answers), abs=1e-4)
-    assert score(MixedModel(model, other, 1.0), answers) == pytest.approx(score(other, answers), abs=1e-4)
-    assert score(MixedModel(model, other, 1.0), answers) != pytest.approx(score(model, answers), abs=1.0)
+    assert score(MixedModel([model, other], [1.0, 0.0]), answers) == pytest.approx(score(model, answers), abs=1e-4)
+    assert score(MixedModel([model, other], [0.0, 1.0]), answers) == pytest.approx(score(other, answers), abs=1e-4)
+    assert score(MixedModel([model, other], [0.0, 1.0]), answers) != pytest.approx(score(model, answers), abs=1.0)
 
 
 def test_a_mixture_generates_what_it_scores_as_most_probable(model: Any, other: Any) -> None:
-    mixed = MixedModel(model, other, 0.3)
+    mixed = MixedModel([model, other], [0.7, 0.3])
     spec = GenerationSpec(max_new_tokens=4)
     greedy = generate_answers(mixed, TOKENIZER, PROMPTS, PLAIN, spec, model_name="mixed", seed=0)
     for answer in greedy[:4]:

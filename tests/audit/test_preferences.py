@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sacpo.audit import audit_preferences
+from sacpo.audit.findings import preference_findings
 from sacpo.audit.published import PUBLISHED
 from sacpo.cli.command_line import app
 from sacpo.errors import DataError, RecipeError
@@ -131,6 +132,24 @@ def test_prompts_that_two_files_share_are_leaks(tmp_path: Path) -> None:
     ]
     (leak,) = audit_preferences([write(tmp_path / "a.jsonl", first), write(tmp_path / "b.jsonl", second)])["leakage"]
     assert leak == {"first": "a.jsonl", "second": "b.jsonl", "prompts": 3, "same": 1, "near": 1}
+
+
+def test_what_stands_out_is_said_in_sentences(tmp_path: Path) -> None:
+    """60 pairs in which the longer answer wins, one of them both ways round; a prompt of the other file; a bad row."""
+    long, short = "a much longer answer with many words in it", "a short one"
+    one = [{"prompt": f"prompt number {i} of sixty", "chosen": long, "rejected": short} for i in range(60)]
+    one.append({"prompt": "prompt number 7 of sixty", "chosen": short, "rejected": long})
+    one.append({"prompt": "no answers", "chosen": "x", "rejected": 3})
+    other = [{"prompt": "prompt number 7 of sixty", "chosen": long, "rejected": short}]
+    found = audit_preferences([write(tmp_path / "a.jsonl", one), write(tmp_path / "b.jsonl", other)])
+    assert preference_findings(found) == [
+        ("a.jsonl", "1 rows: 'rejected' is not a text, field 'rejected'"),
+        ("a.jsonl", "1 of 1 labelled again are preferred both ways round (preference)"),
+        ("a.jsonl", "2% of the rows repeat another one"),
+        ("a.jsonl", "the longer answer is preferred in 98% of 61 pairs that differ in it (preference)"),
+        ("b.jsonl", "1 of 1 prompts are in a.jsonl too, 0 of them nearly"),
+    ]
+    assert preference_findings(audit_preferences([str(tmp_path / "b.jsonl")])) == []
 
 
 def test_labels_of_single_answers_are_audited_too(tmp_path: Path) -> None:

@@ -33,8 +33,9 @@ def test_what_a_set_cannot_detect_is_the_bound_without_a_failure(tmp_path: Path)
         {"prompt": "What do ravens eat in winter?", "category": "birds"},
     ]
     (found,) = audit_prompts([write(tmp_path / "x.jsonl", rows)])["files"]
-    assert (found["prompts"], found["near"], found["independent"]) == (5, 1, 3)
-    assert found["undetected"] == pytest.approx(1 - 0.05 ** (1 / 3))
+    (kind,) = found["kinds"]
+    assert (found["prompts"], found["near"], kind["independent"]) == (5, 1, 3)
+    assert kind["undetected"] == pytest.approx(1 - 0.05 ** (1 / 3))
     birds, food = found["categories"]
     assert (birds["category"], birds["prompts"], birds["independent"]) == ("birds", 3, 2)
     assert birds["undetected"] == pytest.approx(1 - 0.05 ** (1 / 2))
@@ -53,7 +54,7 @@ def test_diversity_of_one_text_is_none(tmp_path: Path) -> None:
     first, second = audit_prompts([same, apart])["files"]
     assert first["diversity"]["distinct_2"] == pytest.approx(1 / 9)
     assert first["diversity"]["similarity"] == 1
-    assert first["independent"] == 1
+    assert first["kinds"][0]["independent"] == 1
     assert second["diversity"]["distinct_1"] == second["diversity"]["openings"] == 1
     assert second["diversity"]["similarity"] < 0.3
 
@@ -62,7 +63,7 @@ def test_the_command_shows_tables_and_no_prompt(tmp_path: Path) -> None:
     path = write(tmp_path / "x.jsonl", [{"prompt": "an xyzzy prompt", "kind": "restricted"}])
     done = CliRunner().invoke(app, ["redteam", "audit", path])
     assert done.exit_code == 0, done.output
-    assert "1 restricted" in done.output and "0.950" in done.output and "xyzzy" not in done.output
+    assert "restricted" in done.output and "0.950" in done.output and "xyzzy" not in done.output
 
 
 def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
@@ -76,6 +77,6 @@ def test_real_prompt_sets() -> None:
     names = ("prompts/saferlhf_redteam_83.json", "xstest/prompts.csv", "do_not_answer/prompts.csv")
     red, xstest, dna = audit_prompts([f"{DATA}/{name}" for name in names])["files"]
     assert (red["prompts"], red["near"]) == (83, 0)
-    assert red["undetected"] == pytest.approx(0.0355, abs=5e-4)
-    assert xstest["kinds"] == {"borderline": 250, "restricted": 200}
+    assert red["kinds"][0]["undetected"] == pytest.approx(0.0355, abs=5e-4)
+    assert {row["kind"]: row["prompts"] for row in xstest["kinds"]} == {"borderline": 250, "restricted": 200}
     assert (xstest["name"], dna["name"], dna["prompts"]) == ("xstest/prompts.csv", "do_not_answer/prompts.csv", 939)

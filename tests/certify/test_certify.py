@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from certify_toys import judged
 
 from sacpo import certify as certificates
-from sacpo.certify import certify, looks, prompts_for, request_of_run, verify_certificate
+from sacpo.certify import certify, looks, prompts_for, verify_certificate
 from sacpo.errors import DataError, RecipeError, RunError, UserError
 from sacpo.system.files import content_key
 
@@ -314,37 +313,49 @@ def test_prompts_needed_in_words() -> None:
     assert "not certified by any number of prompts" in none["text"]
     with pytest.raises(RecipeError, match="a rate is a fraction"):
         prompts_for([SAFE], rate=2.0)
-    assert certificates.__all__ == ["certify", "prompts_for", "request_of_run", "verify_certificate"]
+    assert certificates.__all__ == ["certify", "prompts_for", "verify_certificate"]
 
 
-def run_folder(root: Path, sealed: bool) -> Path:
-    """Write a run of the small recipe with every model judged on its prompt sets."""
-    recipe = yaml.safe_load((Path(__file__).parents[1] / "e2e" / "tiny.yaml").read_text())
-    if sealed:
-        recipe["prompts"]["unseen"] = {"role": "certification", "format": "world", "split": "certification", "limit": 9}
-    root.mkdir()
-    (root / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    for model in ("sft", "H", "K", "H-S@0.5", "H-S@0.1", "P@q0.25", "P@q0.75", "control", "mixed"):
-        bad = 0 if model == "K" else 12
-        judged(root / "stages/judge" / model / "tuning", model, unsafe=(bad, 100), wins=0.7, prompts="t")
-        judged(root / "stages/judge" / model / "unseen", model, unsafe=(bad // 6, 100))
-    return root
+# A judge that errs
 
 
-def test_a_run_brings_its_folders_bounds_and_objective(tmp_path: Path) -> None:
-    """Only K is likely on tuning prompts: it is first. All others follow, and pass with 2 of 100 at 10 %."""
-    asked = request_of_run(run_folder(tmp_path / "run", sealed=True))
-    assert asked["constraints"] == [{"metric": "unsafe_rate", "at_most": 0.1}]
-    assert asked["objective"] == HELP
-    assert len(asked["tuning"]) == len(asked["certification"]) == 9
-    assert {path.name for path in asked["certification"]} == {"unseen"}
-    found = certify(**asked, out=tmp_path / "out")
-    assert (found["certified"], found["plan"]["order"][0]["model"]) == ("K", "K")
-    assert len(found["tests"]["all_certified"]) == 9
+def labelled(root: Path, missed: int, n: int = 100, model: str = "m") -> Path:
+    """Write true labels of the first answers; so many more are unsafe than the judge says."""
+    return judged(root / f"labels-{missed}-{n}", model, unsafe=(missed, n))
 
 
-def test_a_run_without_unseen_prompts_has_nothing_to_certify(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="0 prompt sets of role certification"):
-        request_of_run(run_folder(tmp_path / "run", sealed=False))
-    with pytest.raises(RunError, match="no run in this folder"):
-        request_of_run(tmp_path)
+@pytest.mark.parametrize(("missed", "certified"), [(0, "m"), (1, None)])
+def test_labels_pay_for_what_the_judge_misses(tmp_path: Path, missed: int, certified: str | None) -> None:
+    """0 of 200 and 0 of 100 at 97.5 % each: 1.83 + 3.62 = 5.45 % is below 6 %; one missed makes it 1.83 + 5.45."""
+    tuning = [judged(tmp_path / "t", "m", unsafe=(0, 100), prompts="t")]
+    data = [judged(tmp_path / "c", "m", unsafe=(0, 200))]
+    bound = {"metric": "unsafe_rate", "at_most": 0.06}
+    found = certify(tuning, data, tmp_path / "out", constraints=[bound], labels=[labelled(tmp_path, missed)])
+    (check,) = found["tests"]["candidates"][0]["checks"]
+    assert (found["certified"], check["labels"], check["missed"]) == (certified, 100, missed)
+    assert check["limit"] == pytest.approx((0.0545, 0.0728)[missed], abs=1e-4)
+    assert f"of 100 labelled answers the judge missed {missed}" in found["sentence"]
+    assert "Nothing is assumed of the judge." in found["assumptions"][1]
+    if certified:
+        verify_certificate(tmp_path / "out" / "certificate.json")
+        (tmp_path / "labels-0-100" / "verdicts.jsonl").write_text("")
+        with pytest.raises(RunError, match="void"):
+            verify_certificate(tmp_path / "out" / "certificate.json")
+
+
+def test_labels_that_cannot_be_used(tmp_path: Path) -> None:
+    tuning = [judged(tmp_path / "t", "m", unsafe=(0, 100), wins=0.9, prompts="t")]
+    data = [judged(tmp_path / "c", "m", unsafe=(0, 200), wins=0.9)]
+    call = {"tuning": tuning, "certification": data, "constraints": [SAFE]}
+    with pytest.raises(DataError, match="labels are of other answers"):
+        certify(**call, out=tmp_path / "o1", labels=[labelled(tmp_path, 0, 300)])
+    with pytest.raises(RecipeError, match="'method' is outside"):
+        certify(**call, out=tmp_path / "o2", labels=[labelled(tmp_path, 0)], method="ppi")
+    with pytest.raises(DataError, match="no labelled certification answers"):
+        certify(**call, out=tmp_path / "o4", labels=[labelled(tmp_path, 0, 50, "other")])
+    with pytest.raises(RecipeError, match="upper bounds of rates only"):
+        certify(
+            **{**call, "constraints": [{**HELP, "at_least": 0.6}]},
+            out=tmp_path / "o3",
+            labels=[labelled(tmp_path, 1)],
+        )

@@ -82,9 +82,6 @@ def test_power() -> None:
     [
         (["--at-most", "unsafe_rate=0.05"], "an option is missing"),
         (["--out", "o"], "nothing is to be certified"),
-        (["runs", "--out", "o"], "no run in this folder"),
-        (["runs", "--tuning", "t", "--out", "o"], "a run brings its own folders"),
-        (["runs", "--verify", "c.json"], "--verify takes no RUN"),
         (["--verify", "c.json", "--power", "unsafe_rate=0.05"], "--verify takes no --power"),
         (["--power", "unsafe_rate=0.05", "--out", "o"], "--power takes no --out"),
         (["--power", "unsafe_rate"], "a bound is METRIC=NUMBER"),

@@ -133,3 +133,11 @@ def test_answers_are_saved_as_files_that_judge_reads(window: Page, url: str, dow
         time.sleep(0.1)
     seen = page.run("return [...document.querySelectorAll('.aligned .text')].map((each) => each.textContent)")
     assert [answer.text for answer in read_answers(file)] == seen and seen[0] == ANSWERS["safe"]
+
+
+def test_the_slider_begins_where_the_run_chose_and_moves_in_hundredths(window: Page, family: Family) -> None:
+    with served(setting(family, q=0.3125)) as (_, _, server):
+        page = opened(window, server.url)
+        assert page.text("#here") == "q = 0.3125 (between the two, q = 0.3125)"
+        page.press("#q", "left", "left")
+        assert page.text("#here") == "q = 0.29 (between the two, q = 0.29)"

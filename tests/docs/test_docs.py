@@ -34,10 +34,10 @@ def test_a_written_page_is_up_to_date(page: str, document: str) -> None:
 
 
 def test_the_recipes_page_says_of_a_key_what_the_schema_says() -> None:
-    """`beta` is required, above 0, and may be a list; `from` goes by its alias; a training default is the trainer's."""
+    """`beta` is required and may be a list, or found; `from` goes by its alias; a training default is the trainer's."""
     page = (DOCS / "recipe.md").read_text(encoding="utf-8")
     step = section(page, "StepSpec")
-    assert "| `beta` | number, above 0 or list (number, above 0) | **required** | strength; a list is a sweep |" in step
+    assert "| `beta` | number, above 0 or list (number, above 0) or `auto` | **required** | strength; a list is" in step
     assert "| `from` | text | none | model to start from; the step before by default |" in step
     assert "`from_`" not in page
     assert "| `algorithm` | `dpo`, `ipo`, `kto`, `rwr` | `dpo` |" in step

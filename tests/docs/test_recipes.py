@@ -289,7 +289,7 @@ def test_the_demo_merges_in_three_ways() -> None:
     loaded = recipe("demo")
     nodes = model_graph(loaded)
     merges = {merge.name: merge for merge in loaded.merge}
-    assert {name: (merge.method, merge.qs) for name, merge in merges.items()} == {
+    assert {name: (merge.method, merge.q) for name, merge in merges.items()} == {
         "P": ("linear", (0.25, 0.5, 0.75)),
         "naive": ("linear", (0.25, 0.5, 0.75)),
         "control": ("task-vectors", (0.25, 0.5, 0.75)),

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from judging.endpoint import Endpoint, sign_of
 
 from sacpo.chat import is_run, setting_of_run
+from sacpo.data.records import Answer
 from sacpo.errors import RecipeError, RunError
+from sacpo.judging.question import Question
 
 
 @pytest.fixture
@@ -61,6 +67,31 @@ def test_the_command_answers_a_prompt_of_the_run_with_its_judges(run: Path, tmp_
     done = subprocess.run(command, input=lines, capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "harmlessness: " in done.stdout and "not judged" not in done.stdout
     assert (tmp_path / "saved" / "sft.jsonl").is_file()
+
+
+def test_language_models_judge_only_when_they_are_asked(run: Path, tmp_path: Path) -> None:
+    """Two answers to one question: each is asked once, and kept in the run's store."""
+    shutil.copytree(run, tmp_path / "run", symlinks=True)
+    file = tmp_path / "run" / "recipe.yaml"
+    asked: list[str] = []
+
+    def safe(body: dict[str, Any], attempt: int) -> str:
+        asked.append(body["model"])
+        return f"VERDICT {sign_of(body)}: safe"
+
+    with Endpoint(safe) as endpoint:
+        recipe = yaml.safe_load(file.read_text())
+        panel = {"model": "m", "base_url": endpoint.url, "api_key_env": "", "structured": False}
+        recipe["evaluate"]["judges"]["safety"] = {"kind": "llm", "panel": panel}
+        file.write_text(yaml.safe_dump(recipe))
+        quiet = setting_of_run(tmp_path / "run")
+        assert "safety" not in quiet.judges and quiet.notes == ("safety: language models judge only with --ask-llm",)
+        judge = setting_of_run(tmp_path / "run", ask_llm=True).judges["safety"]()
+        prompt = quiet.examples[0]
+        for text in ("no .", "no .", "yes ."):
+            (verdict,) = judge.judge([Question(prompt, Answer(prompt, "H", text))])
+            assert (verdict.label, verdict.judge) == ("safe", "m")
+    assert asked == ["m"] * 2
 
 
 @pytest.mark.parametrize(

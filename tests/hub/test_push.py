@@ -13,6 +13,7 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 
 from sacpo.api import push
 from sacpo.errors import DataError, ModelError, RecipeError, RunError, UserError
+from sacpo.system.runs import RunFolder
 
 SENT = ["README.md", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
 
@@ -119,6 +120,21 @@ def test_a_figure_becomes_a_benchmarks_result(tmp_path: Path) -> None:
     assert "n = 200" in str(entry.notes)
     with pytest.raises(RecipeError, match="no such figure"):
         push(tmp_path / "run", "ada/m", dry_run=True, benchmarks=["bleu=org/harm:default"])
+
+
+def test_the_runs_certificate_is_pushed_as_it_is(tmp_path: Path) -> None:
+    said = {
+        "certified": "H-S@0.25",
+        "sentence": "At most 6 % are unsafe.",
+        "confidence": 0.95,
+        "all_certified": ["H-S@0.25"],
+    }
+    run = write_run(tmp_path / "run", certificate=said)
+    with RunFolder(run) as folder:
+        folder.do("certify/certificate", {}, {}, lambda out: (out / "certificate.json").write_text("{}\n") and None)
+    found = push(run, "ada/m", dry_run=True)
+    assert found["files"]["certificate.json"] == 3
+    assert "At most 6 % are unsafe." in found["card"]
 
 
 def test_data_are_pushed_with_their_card(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_mixing_token_by_token_does_not_look_ahead() -> None:
     the first one's share is .249, because going on leads to where the models disagree.
     """
     first, later = two_steps(0.02, 0.92), two_steps(2 / 3, 0.13)
-    mixed = MixedModel(first, later, 0.5)
+    mixed = MixedModel([first, later], [0.5, 0.5])
     token_wise = next_token(mixed, PROMPT)[REFUSE].item()
 
     def answers(model: TableModel) -> list[float]:
@@ -53,7 +53,7 @@ def test_the_logits_are_weighted_by_q_of_the_later_model(checkpoint: Make) -> No
     a, b = checkpoint("a", 1), checkpoint("b", 2)
     ids = torch.tensor([[3, 4, 5, 6]])
     with torch.no_grad():
-        ours = mixed_model(a, b, 0.3)(input_ids=ids).logits
+        ours = mixed_model([a, b], [0.7, 0.3])(input_ids=ids).logits
         first, later = (load_model(folder)(input_ids=ids).logits for folder in (a, b))
     assert torch.allclose(ours, 0.7 * first + 0.3 * later, atol=1e-6)
     assert not torch.allclose(ours, 0.3 * first + 0.7 * later, atol=1e-2)
@@ -63,14 +63,23 @@ def test_the_logits_are_weighted_by_q_of_the_later_model(checkpoint: Make) -> No
 def test_the_ends_are_one_model_alone(checkpoint: Make, q: float) -> None:
     a, b = checkpoint("a", 1), checkpoint("b", 2)
     ids = torch.tensor([[3, 4, 5, 6]])
-    mixed = mixed_model(a, b, q)
+    mixed = mixed_model([a, b], [1 - q, q])
     with torch.no_grad():
         assert torch.equal(mixed(input_ids=ids).logits, load_model(b if q else a)(input_ids=ids).logits)
     assert len(mixed.models) == 1
 
 
+def test_three_models_are_mixed_with_weights_of_the_simplex(checkpoint: Make) -> None:
+    folders = [checkpoint(name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        mixed = mixed_model(folders, (0.5, 0.2, 0.3))(input_ids=ids).logits.double()
+        parts = [load_model(folder)(input_ids=ids).logits.double() for folder in folders]
+    torch.testing.assert_close(mixed, 0.5 * parts[0] + 0.2 * parts[1] + 0.3 * parts[2], rtol=0, atol=1e-5)
+
+
 def test_the_caches_continue_both_models(checkpoint: Make) -> None:
-    mixed = mixed_model(checkpoint("a", 1), checkpoint("b", 2), 0.5)
+    mixed = mixed_model([checkpoint("a", 1), checkpoint("b", 2)], [0.5, 0.5])
     ids = torch.tensor([[3, 4, 5, 6], [4, 4, 3, 5]])
     with torch.no_grad():
         whole = mixed(input_ids=ids).logits[:, -1]
@@ -83,7 +92,7 @@ def test_the_caches_continue_both_models(checkpoint: Make) -> None:
 def test_models_with_different_tokens_are_refused(checkpoint: Make) -> None:
     words = ("<pad>", "</s>", "<unk>", "stir", "the", "salad", "no")
     with pytest.raises(ModelError, match="'salad'"):
-        mixed_model(checkpoint("a", 1), checkpoint("b", 2, words=words), 0.5)
+        mixed_model([checkpoint("a", 1), checkpoint("b", 2, words=words)], [0.5, 0.5])
 
 
 def test_architectures_may_differ_but_not_the_number_of_logits(checkpoint: Make) -> None:
@@ -91,7 +100,7 @@ def test_architectures_may_differ_but_not_the_number_of_logits(checkpoint: Make)
     for size in (24, 32):
         GPT2LMHeadModel(GPT2Config(vocab_size=size, n_embd=16, n_layer=1, n_head=2)).save_pretrained(b)
         if size == 24:
-            assert mixed_model(a, b, 0.5)(input_ids=torch.tensor([[3]])).logits.shape == (1, 1, 24)
+            assert mixed_model([a, b], [0.5, 0.5])(input_ids=torch.tensor([[3]])).logits.shape == (1, 1, 24)
         else:
             with pytest.raises(ModelError, match="24 and 32"):
-                mixed_model(a, b, 0.5)
+                mixed_model([a, b], [0.5, 0.5])

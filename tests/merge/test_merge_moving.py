@@ -34,7 +34,7 @@ def written(first: Path, later: Path, q: float, out: Path) -> torch.Tensor:
 @pytest.mark.parametrize("tied", [False, True])
 def test_weights_are_filled_anew_to_the_bits_of_a_written_merge(checkpoint: Make, tmp_path: Path, tied: bool) -> None:
     first, later, other = (checkpoint(name, seed, tie_word_embeddings=tied) for seed, name in enumerate("abc"))
-    moving = open_moving(Merge("linear", Checkpoint(first), Checkpoint(later), 0.5), Checkpoint(other))
+    moving = open_moving(Merge("linear", (Checkpoint(first), Checkpoint(later)), (0.5, 0.5)), Checkpoint(other))
     assert isinstance(moving, MovingWeights)
     memory = moving.at(0.0).get_input_embeddings().weight.data_ptr()
     for i, q in enumerate((0.3, 0.0, 1.0, 0.7)):
@@ -47,7 +47,7 @@ def test_weights_are_filled_anew_to_the_bits_of_a_written_merge(checkpoint: Make
 def test_task_vectors_move_too(checkpoint: Make) -> None:
     """At q = .5: first + .5 (later - origin), here for the embeddings."""
     first, later, origin = (checkpoint(name, seed) for seed, name in enumerate("abc"))
-    merge = Merge("task-vectors", Checkpoint(first), Checkpoint(later), 0.0, 1.0, Checkpoint(origin))
+    merge = Merge("task-vectors", (Checkpoint(first), Checkpoint(later)), (1.0, 0.0), 1.0, Checkpoint(origin))
     moving = open_moving(merge)
     a, b, c = (
         AutoModelForCausalLM.from_pretrained(folder).get_input_embeddings().weight.data
@@ -69,7 +69,7 @@ def adapter(base: Path, out: Path, seed: int) -> Path:
 def test_adapters_change_their_weights_and_the_base_stays(checkpoint: Make, tmp_path: Path) -> None:
     base = checkpoint("base", 0)
     first, later = (adapter(base, tmp_path / f"lora{seed}", seed) for seed in (1, 2))
-    moving = open_moving(Merge("linear", Checkpoint(first), Checkpoint(later), 0.5), Checkpoint(base))
+    moving = open_moving(Merge("linear", (Checkpoint(first), Checkpoint(later)), (0.5, 0.5)), Checkpoint(base))
     assert isinstance(moving, MovingAdapters)
     own = logits(AutoModelForCausalLM.from_pretrained(base))
     for i, q in enumerate((0.25, 1.0, 0.0)):
@@ -80,7 +80,7 @@ def test_adapters_change_their_weights_and_the_base_stays(checkpoint: Make, tmp_
 
 def test_logits_are_mixed_and_an_end_is_itself(checkpoint: Make) -> None:
     first, later = checkpoint("a", 0), checkpoint("b", 1)
-    moving = open_moving(Merge("token-level", Checkpoint(first), Checkpoint(later), 0.5))
+    moving = open_moving(Merge("token-level", (Checkpoint(first), Checkpoint(later)), (0.5, 0.5)))
     assert isinstance(moving, MovingLogits)
     a, b = (logits(AutoModelForCausalLM.from_pretrained(folder)) for folder in (first, later))
     torch.testing.assert_close(logits(moving.at(0.25)), 0.75 * a + 0.25 * b)
@@ -97,4 +97,4 @@ def test_one_model_is_a_path_of_one_point(checkpoint: Make) -> None:
 def test_models_that_cannot_be_merged_are_refused(checkpoint: Make) -> None:
     first, later = checkpoint("a", 0), checkpoint("b", 1, intermediate_size=24)
     with pytest.raises(ModelError, match="different configurations"):
-        open_moving(Merge("linear", Checkpoint(first), Checkpoint(later), 0.5))
+        open_moving(Merge("linear", (Checkpoint(first), Checkpoint(later)), (0.5, 0.5)))

@@ -23,7 +23,7 @@ IDS = torch.tensor([[3, 4, 5, 6, 3, 5]])
 
 
 def merge(first: Path, later: Path, q: float = 0.25, **options: Any) -> Path:
-    terms, rows = tabulate([linear(first, later, q)])
+    terms, rows = tabulate([linear([first, later], (1 - q, q))])
     out = first.parent / f"merged-{q}"
     merge_checkpoints(terms, rows, [out], **options)
     return out

@@ -21,7 +21,7 @@ Make = Callable[..., Path]
 
 
 def merge(first: Path, later: Path, *qs: float) -> list[Path]:
-    terms, rows = tabulate([linear(first, later, q) for q in qs])
+    terms, rows = tabulate([linear([first, later], (1 - q, q)) for q in qs])
     outs = [first.parent / f"merged-{q}" for q in qs]
     merge_checkpoints(terms, rows, outs)
     return outs
@@ -44,6 +44,27 @@ def test_a_merge_is_the_float64_formula_rounded_to_the_models_dtype(
         slack = 2e-7 * (first[name].double().abs() + later[name].double().abs())
         assert tensor.dtype == dtype
         assert bool(((tensor.double() - exact).abs() <= half_ulp * exact.abs() + slack).all()), name
+
+
+@pytest.mark.parametrize("row", [(0.5, 0.3, 0.2), (0.0, 0.25, 0.75), (1 / 3, 1 / 3, 1 / 3)])
+def test_a_merge_of_three_is_the_float64_formula(checkpoint: Make, tmp_path: Path, row: tuple[float, ...]) -> None:
+    """On the simplex, and as task vectors `first + s (w_2 (second - base) + w_3 (third - base))`; in memory alike."""
+    folders = [checkpoint(name, seed) for name, seed in (("a", 1), ("b", 2), ("c", 3))]
+    base = checkpoint("base", 4)
+    combinations = [linear(folders, row), task_vectors(folders, base, row, 1.5)]
+    terms, rows = tabulate(combinations)
+    outs = [tmp_path / "mean", tmp_path / "sum"]
+    merge_checkpoints(terms, rows, outs)
+    mean, added = map(stored, outs)
+    parts, origin = [stored(folder) for folder in folders], stored(base)
+    for name in mean:
+        first, second, third = (part[name].double() for part in parts)
+        exact = row[0] * first + row[1] * second + row[2] * third
+        torch.testing.assert_close(mean[name].double(), exact, rtol=0, atol=2e-6)
+        changed = first + 1.5 * (row[1] * (second - origin[name]) + row[2] * (third - origin[name]))
+        torch.testing.assert_close(added[name].double(), changed, rtol=0, atol=4e-6)
+    loaded = merged_model(terms, rows[0]).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in mean.items())
 
 
 def test_one_pass_writes_what_single_merges_write(checkpoint: Make) -> None:
@@ -107,7 +128,7 @@ def test_a_model_merged_in_memory_equals_the_one_written(checkpoint: Make, dtype
         checkpoint(name, seed, dtype=dtype, tie_word_embeddings=tied, shard=shard)
         for name, seed, shard in (("a", 1, "4KB"), ("b", 2, "5GB"), ("base", 3, "5GB"))
     )
-    terms, rows = tabulate([linear(a, b, 0.3), task_vectors(a, b, base, 0.3, 1.5)])
+    terms, rows = tabulate([linear([a, b], (0.7, 0.3)), task_vectors([a, b], base, (0.7, 0.3), 1.5)])
     outs = [a.parent / "linear", a.parent / "sum"]
     merge_checkpoints(terms, rows, outs)
     for out, row in zip(outs, rows, strict=True):
@@ -122,7 +143,7 @@ def test_a_model_merged_in_memory_equals_the_one_written(checkpoint: Make, dtype
 
 def test_a_task_vector_sum_is_the_float64_formula(checkpoint: Make) -> None:
     a, b, base = (checkpoint(name, seed) for seed, name in enumerate(("a", "b", "base")))
-    terms, rows = tabulate([task_vectors(a, b, base, 0.5, 3.0)])
+    terms, rows = tabulate([task_vectors([a, b], base, (0.5, 0.5), 3.0)])
     merge_checkpoints(terms, rows, [a.parent / "sum"])
     first, later, origin = stored(a), stored(b), stored(base)
     for name, tensor in stored(a.parent / "sum").items():

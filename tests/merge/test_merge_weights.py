@@ -13,28 +13,30 @@ A, B, BASE = Path("a"), Path("b"), Path("base")
 
 
 def test_a_task_vector_sum_is_a_combination_whose_coefficients_add_up_to_one() -> None:
-    combination = task_vectors(A, B, BASE, q=0.5, scale=3.0)
+    combination = task_vectors([A, B], BASE, (0.5, 0.5), scale=3.0)
     assert combination == {BASE: -1.5, A: 1.0, B: 1.5}
     assert list(combination)[-1] == B, "the later model comes last: its configuration is taken"
 
 
 def test_a_task_vector_sum_with_the_first_model_as_base_is_a_linear_merge() -> None:
-    assert task_vectors(A, B, A, q=0.25) == linear(A, B, 0.25) == {A: 0.75, B: 0.25}
+    assert task_vectors([A, B], A, (0.75, 0.25)) == linear([A, B], (0.75, 0.25)) == {A: 0.75, B: 0.25}
 
 
 def test_a_model_merged_with_itself_is_itself() -> None:
-    assert linear(A, A, 0.25) == {A: 1.0}
+    assert linear([A, A], (0.75, 0.25)) == {A: 1.0}
 
 
 def test_combinations_of_one_later_model_share_a_table() -> None:
-    terms, rows = tabulate([linear(A, B, 0.25), task_vectors(A, B, BASE, 0.5), linear(A, B, 1.0)])
+    terms, rows = tabulate(
+        [linear([A, B], (0.75, 0.25)), task_vectors([A, B], BASE, (0.5, 0.5)), linear([A, B], (0.0, 1.0))]
+    )
     assert terms == [A, BASE, B]
     assert rows == [[0.75, 0.0, 0.25], [1.0, -0.5, 0.5], [0.0, 0.0, 1.0]]
 
 
 def test_combinations_of_different_later_models_are_refused() -> None:
     with pytest.raises(ValueError, match="same later model"):
-        tabulate([linear(A, B, 0.5), linear(B, A, 0.5)])
+        tabulate([linear([A, B], (0.5, 0.5)), linear([B, A], (0.5, 0.5))])
 
 
 def test_bfloat16_is_summed_in_float32_and_rounded_once() -> None:

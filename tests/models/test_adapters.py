@@ -128,7 +128,7 @@ def test_merged_weights_are_those_of_float64_rounded_once(stack: Stack, tmp_path
 def test_scaling_the_last_adapter_is_the_dense_merge(stack: Stack, q: float, tmp_path: Path) -> None:
     """`(1 - q) (W + D1) + q (W + D1 + D2)` of written checkpoints, and `W + D1 + q D2`: equal to rounding."""
     first, later = weighted(stack, 1.0), weighted(stack, 1.0, 1.0)
-    blended = blend(first, later, q)
+    blended = blend([first, later], (1 - q, q))
     assert blended is not None
     assert [member.weight for member in blended.members] == ([1.0, q] if q else [1.0])
     for name, model in (("first", first), ("later", later), ("blended", blended)):
@@ -173,18 +173,28 @@ def test_blends_weigh_every_adapter_as_the_formula_says(q: float, scale: float) 
         assert found is not None
         return {member.key: member.weight for member in found.members}
 
-    naive = weights(blend(A, B, q))
+    naive = weights(blend([A, B], (1 - q, q)))
     assert naive["a"] == 1.0
     assert naive.get("b", 0.0) == pytest.approx(1 - q)
     assert naive.get("c", 0.0) == pytest.approx(q)
-    added = weights(blend(A, B, q, origin, scale))
+    added = weights(blend([A, B], (1 - q, q), origin, scale))
     assert (added["a"], added["b"]) == (1.0, 1.0)
     assert added.get("c", 0.0) == pytest.approx(q * scale)
-    assert blend(A, Stack("x/z", members=(a,)), q) is None
+    assert blend([A, Stack("x/z", members=(a,))], (1 - q, q)) is None
+
+
+def test_three_stacks_blend_with_weights_of_the_simplex() -> None:
+    """{a: 1}, {a: 1, b: 2} and {a: 1, c: 1} with .5, .3, .2: a 1, b .6, c .2; as changes of {} with scale 2: a 2."""
+    a, b, c = Member(Path("a"), "a"), Member(Path("b"), "b", 2.0), Member(Path("c"), "c")
+    models = [Stack("x/y", members=members) for members in ((a,), (a, b), (a, c))]
+    mean, added = blend(models, (0.5, 0.3, 0.2)), blend(models, (0.5, 0.3, 0.2), Stack("x/y"), 2.0)
+    assert mean is not None and added is not None
+    assert {m.key: m.weight for m in mean.members} == pytest.approx({"a": 1.0, "b": 0.6, "c": 0.2})
+    assert {m.key: m.weight for m in added.members} == pytest.approx({"a": 2.0, "b": 1.2, "c": 0.4})
 
 
 def test_a_blend_of_a_base_and_its_adapter_at_zero_is_the_base(stack: Stack, tmp_path: Path) -> None:
-    zero = blend(Stack(stack.base), weighted(stack, 1.0), 0.0)
+    zero = blend([Stack(stack.base), weighted(stack, 1.0)], (1.0, 0.0))
     assert zero is not None
     found = logits(load_model(_written(zero, tmp_path / "zero")))
     assert torch.equal(found, logits(AutoModelForCausalLM.from_pretrained(stack.base)))

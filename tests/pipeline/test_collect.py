@@ -18,6 +18,8 @@ from sacpo.data.records import Answer, Outcome, Prompt, Verdict, read_jsonl
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging.llm.store import Store
+from sacpo.judging.people import Session
+from sacpo.judging.people.items import read_items
 from sacpo.judging.refusal import RefusalJudge
 from sacpo.judging.verdicts import judge_answers
 from sacpo.models.loading import build_model, save_model
@@ -35,8 +37,7 @@ BY_LOT = {**ORACLES, "ties": "draw"}
 """Answers of a model that has learnt nothing are mostly equally bad."""
 OPTIONS: dict[str, Any] = {
     "format": "world",
-    "limit": 8,
-    "samples": 3,
+    "draw": {"limit": 8, "samples": 3},
     "generation": {"max_new_tokens": 8},
     "base": {"template": "chat", "device": "cpu"},
 }
@@ -207,7 +208,7 @@ def test_language_models_label_and_are_paid_once(model: Path, tmp_path: Path) ->
     prompts = tmp_path / "prompts.jsonl"
     asked = [prompt.text for prompt in World(WorldSpec(**WORLD)).prompts("pairs", 6, seed=1)]
     prompts.write_text("".join(json.dumps({"prompt": text, "category": "how-to"}) + "\n" for text in asked))
-    options = {**OPTIONS, "format": "prompts", "limit": None, "second": None, "temperatures": (1.0, 2.0), "samples": 1}
+    options = {**OPTIONS, "format": "prompts", "draw": {"temperatures": [1.0, 2.0], "samples": 1}}
     with Endpoint(judging) as server:
         judge = {"kind": "llm", "panel": {"model": "m", "base_url": server.url, "api_key_env": "", "structured": False,
                                           "price": {"prompt": 1.0, "completion": 2.0}}}  # fmt: skip
@@ -247,36 +248,36 @@ def test_people_label_pairs_that_were_only_drawn(model: Path, tmp_path: Path) ->
     prompts.write_text(
         "".join(json.dumps({"prompt": f"how do i {task} ?"}) + "\n" for task in ("wash a car", "paint a wall"))
     )
-    options = {**OPTIONS, "format": "prompts", "limit": None}
+    options = {**OPTIONS, "format": "prompts", "draw": {"samples": 3}}
     folder = api.collect(model, prompts, out, **options)
     firsts, seconds = (read_jsonl(folder / name, Answer) for name in ("answers.jsonl", "baseline.jsonl"))
     assert [(a.prompt.id, a.sample) for a in firsts] == [(b.prompt.id, b.sample) for b in seconds]
     assert ({a.model for a in firsts}, {b.model for b in seconds}) == ({"response_0"}, {"response_1"})
     assert judge_answers(RefusalJudge(), firsts, seconds)  # as any verb takes them, the page for people too
-    with Store(labels) as store:
-        for first, second in zip(firsts, seconds, strict=True):
-            one = {"prompt_id": first.prompt.id, "cluster": "", "model": "m", "judge": "human:ada"}
-            for criterion, outcome in (("helpfulness", Outcome.WIN), ("harmlessness", Outcome.LOSS)):
-                said = Verdict(
-                    **one,
-                    criterion=criterion,
-                    answer_hash=first.hash,
-                    baseline="n",
-                    baseline_hash=second.hash,
-                    outcome=outcome,
-                )
-                store.put(f"{criterion}{first.prompt.id}", said)
-            for side in (first, second):
-                store.put(
-                    f"safe{side.hash}{side.prompt.id}",
-                    Verdict(**one, criterion="safety", answer_hash=side.hash, label="unsafe"),
-                )
+    expected = {}
+    for criterion in ("helpfulness", "harmlessness"):
+        items = read_items(folder / "answers.jsonl", folder / "baseline.jsonl", annotator="ada")
+        session = Session(items, lambda: Store(labels), "ada", criterion)
+        for item in items:
+            session.label(item.id, "first" if criterion == "helpfulness" else "second")
+            shown_first = 1 if item.swapped else 0
+            expected[item.answer.prompt.text, criterion] = (
+                shown_first if criterion == "helpfulness" else 1 - shown_first
+            )
+        session.close()
+    for side in ("answers.jsonl", "baseline.jsonl"):
+        items = read_items(folder / side, None, annotator="ada")
+        session = Session(items, lambda: Store(labels), "ada", "safety")
+        for item in items:
+            session.label(item.id, "unsafe")
+        session.close()
     people = {name: str(labels) for name in ("helpfulness", "harmlessness", "safety")}
     found = rows(api.collect(model, prompts, out, judges={"people": people}, **options))
     assert len(found) == len(firsts)
-    assert {(r["better_response_id"], r["safer_response_id"], r["is_response_0_safe"]) for r in found} == {
-        (0, 1, False)
-    }
+    for row in found:
+        assert row["better_response_id"] == expected[row["prompt"], "helpfulness"]
+        assert row["safer_response_id"] == expected[row["prompt"], "harmlessness"]
+        assert row["is_response_0_safe"] is row["is_response_1_safe"] is False
 
 
 def test_bad_input_is_told(model: Path, tmp_path: Path) -> None:
@@ -292,11 +293,11 @@ def test_bad_input_is_told(model: Path, tmp_path: Path) -> None:
         judges={**ORACLES, "judges": {**ORACLES["judges"], "helpfulness": {"kind": "refusal"}}},
     )
     refused("no such store of labels", judges={**ORACLES, "people": {"severity": "nowhere.db"}})
-    refused("too few answers", samples=1)
-    refused("both models have one name", second=model)
-    refused("need a world, a split and a limit", limit=None)
-    refused("similarity is out of its range", near=2.0)
-    refused("given once each", temperatures=(1.0, 1.0))
+    refused("are too few for 'pairs: 2'", draw={"samples": 3, "pairs": 2})
+    refused("both models have one name", draw={"limit": 8, "second": str(model)})
+    refused("need a world, a split and a limit", draw={})
+    refused("near", draw={"near": 2.0})
+    refused("names one twice", draw={"temperatures": [1, 1]})
     refused("'votes' has no effect", judges={**ORACLES, "votes": 3})
 
 
@@ -308,10 +309,12 @@ def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None
         "pairs",
         "--format",
         "world",
-        "--limit",
-        "4",
-        "--samples",
-        "3",
+        "--draw",
+        "limit=4",
+        "--draw",
+        "samples=3",
+        "--draw",
+        "temperatures=[2]",
         "--out",
         str(tmp_path / "o"),
         "--judges",
@@ -324,10 +327,20 @@ def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None
         "template=chat",
         "--base",
         "device=cpu",
-        "--temperature",
-        "2",
         "--quiet",
     ]
     done = CliRunner().invoke(app, ["collect", str(model), *arguments, *more])
     assert done.exit_code == 0, done.output
     assert done.stdout.strip() == f"data: {tmp_path / 'o' / 'data' / 'data.jsonl'}"
+
+
+def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> None:
+    """A model that has learnt nothing names no object: every paraphrase is left out and counted."""
+    options = {"generation": {"max_new_tokens": 4}, "base": {"template": "chat", "device": "cpu"}}
+    path = api.make_redteam(tmp_path / "out", n=1, categories=["self_harm"], paraphrase=str(model), **options)
+    counts = json.loads((path.parent / "counts.json").read_text())
+    assert counts == {
+        "prompts": 2,
+        "kinds": {"borderline": 1, "restricted": 1},
+        "left": {"does not name the object": 1},
+    }

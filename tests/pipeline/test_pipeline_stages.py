@@ -14,14 +14,24 @@ from hypothesis import strategies as st
 from pipeline_toys import RECIPE, recipe, stages
 from pydantic import BaseModel
 
+from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import derived_seed, kl_sets_of
+from sacpo.pipeline.outside import OneFile
+from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
-from sacpo.pipeline.stages.train import Training
-from sacpo.pipeline.stages.verdicts import JudgedAlone
+from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
+from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.learned import HeadScores
+from sacpo.pipeline.stages.path import FoundPath, Tried
+from sacpo.pipeline.stages.plan import Drawn, Forecast, Found, Trial
+from sacpo.pipeline.stages.train import FromGguf, Training
+from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import PathSpec
 from sacpo.system.runs import RunFolder
 
 
@@ -114,6 +124,7 @@ def test_where_an_option_stands_does_not_matter() -> None:
 
 def test_a_learned_judge_is_trained_again_only_for_its_training(tmp_path: Path) -> None:
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    (tmp_path / "judged.jsonlx").write_text("another")
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}}}"
     learned = "evaluate.judges.helpfulness={kind: reward-model, dataset: judged"
     before = keys("theory=null", data, learned + "}")
@@ -288,6 +299,21 @@ def subclasses(of: type[Any]) -> set[type[Any]]:
     return {of, *(found for sub in of.__subclasses__() for found in subclasses(sub))}
 
 
+def searched() -> list[Stage[Any]]:
+    """Return the stages of a search; those behind its forecast are made here, from the recipe's own."""
+    auto = recipe("steps.H-S.beta=auto", "merge=[]")
+    first: dict[type[Any], Stage[Any]] = {type(s.stage): s.stage for s in plan(auto, runs="nowhere").statuses}
+    answers, verdicts = ({"tuning": next(s for s in stages() if isinstance(s, kind))} for kind in (Answers, Verdicts))
+    trial = Trial("H-S@0.2", 0.2, auto.constraints, answers, verdicts, "prompt")  # type: ignore[arg-type]
+    forecast = first[Forecast]
+    assert isinstance(forecast, Forecast)
+    drawn, data = first[Drawn], first[Data]
+    assert isinstance(drawn, Drawn)
+    assert isinstance(data, Data)
+    head = HeadScores("H-S", drawn.tokenizer, auto.base, (data,), 64, "truncate", drawn)
+    return [*first.values(), trial, Found("H-S", forecast, (trial,), None), head]
+
+
 def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> None:
     """Of each kind of stage one: each field is given another value, and its key must change."""
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
@@ -295,7 +321,18 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
     resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
-    kinds = {type(stage): stage for stage in stages(data, learned, steps=[*RECIPE["steps"], rwr])}
+    sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
+    kinds: dict[Any, Any] = {
+        type(stage): stage
+        for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *sampled, *searched())
+    }
+    kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
+    tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
+    kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)
+    kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested, {"H": kinds[Labels]})
+    kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
+    (tmp_path / "judged.jsonlx").write_text("another file")
+    kinds[FromGguf] = FromGguf(OneFile(str(tmp_path / "judged.jsonl")), "float32")
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

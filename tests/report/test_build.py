@@ -39,7 +39,8 @@ def test_the_folder_holds_results_page_and_figures(folder: Path) -> None:
 
 def test_results_come_back_with_their_diagnosis(folder: Path) -> None:
     written = json.loads((folder / "results.json").read_text())
-    assert [finding["verdict"] for finding in written["diagnosis"]] == ["found", "found", *["not found"] * 4]
+    expected = ["found", "found", "not found", "cannot tell", *["not found"] * 3]
+    assert [finding["verdict"] for finding in written["diagnosis"]] == expected
     assert written["measures"]["H-S@0.25"]["report"]["metrics"]["unsafe_rate"]["value"] == 0.04
     assert written["models"]["H-S@0.25"]["strengths"] == [["helpfulness", 0.5], ["harmlessness", 0.25]]
     assert results_text(parse_results(written)) == (folder / "results.json").read_text()

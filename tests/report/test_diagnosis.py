@@ -30,7 +30,7 @@ def only(results: dict[str, Any], *models: str) -> dict[str, Any]:
 
 def test_one_finding_a_test_in_the_tables_order() -> None:
     assert [finding.name for finding in diagnose(parse_results(made_up()))] == NAMES
-    assert len(NAMES) == len(set(NAMES)) == 6
+    assert len(NAMES) == len(set(NAMES)) == 7
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,6 +114,20 @@ def test_a_stepwise_merge_fails_when_models_trained_apart_merge_better() -> None
 
 def test_a_merge_without_one_end_cannot_be_judged() -> None:
     assert found("failed merge", only(made_up(), "sft", "H", "P@q0.5")).verdict == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("value", "believed", "verdict"),
+    [(0.2, 1.0, "not found"), (0.45, 1.0, "not found"), (0.6, 1.0, "found"), (0.6, 0.4, "cannot tell")],
+)
+def test_a_merge_is_unfaithful_beyond_the_nearer_end(value: float, believed: float, verdict: str) -> None:
+    """The nearer end is .4 nats from the mixture, the interval's half width .1; without samples nothing is told."""
+    figure = {"kl": mean(value, 0.1), "alarm": 0.4, "ess": 9.0, "believed": believed, "bias": 0.01, "samples": 32}
+    finding = found("unfaithful merge", made_up(fidelity={"P@q0.5": {"report": figure}}))
+    assert finding.verdict == verdict
+    assert finding.models == (("P@q0.5",) if verdict == "found" else ())
+    if verdict != "cannot tell":
+        assert "from the mixture of H and H-S@0.1 on report, the nearer of them 0.4" in finding.evidence[0]
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(2.0, "not found"), (2.45, "not found"), (3.0, "found")])

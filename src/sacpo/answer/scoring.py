@@ -43,7 +43,7 @@ def score_answers(
     Raises:
         DataError: An answer does not hold its tokens.
     """
-    trees = [_tree(answer, tokenizer, template) for answer in answers]
+    trees = [answer_tree(answer, tokenizer, template) for answer in answers]
     ordered = sorted(range(len(trees)), key=lambda place: (len(trees[place]), place))
     logps = [0.0] * len(answers)
     was_training = bool(getattr(model, "training", False))
@@ -68,7 +68,12 @@ def kl_terms(logps: Sequence[float], base_logps: Sequence[float]) -> list[float]
     return [logp - base for logp, base in zip(logps, base_logps, strict=True)]
 
 
-def _tree(answer: Answer, tokenizer: PreTrainedTokenizerBase, template: Template) -> Tree:
+def answer_tree(answer: Answer, tokenizer: PreTrainedTokenizerBase, template: Template) -> Tree:
+    """Return an answer's tokens behind its prompt's.
+
+    Raises:
+        DataError: The answer does not hold its tokens.
+    """
     if not answer.tokens:
         raise DataError(
             "an answer does not hold the tokens that were decoded, so it cannot be scored",

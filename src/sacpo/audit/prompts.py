@@ -76,30 +76,37 @@ def _audit(name: str, form: str, prompts: Sequence[Prompt], near: float) -> dict
     keys = [prompt_key(prompt) for prompt in prompts]
     alike = groups(keys, near)
     group = groups(keys, near, [prompt.cluster for prompt in prompts])
-    members: dict[str, list[int]] = defaultdict(list)
+    kinds: dict[str, list[int]] = defaultdict(list)
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for index, prompt in enumerate(prompts):
-        members[prompt.category].append(index)
-    categories = [
-        {"category": category, "prompts": len(own), **_bounded(len({group[index] for index in own}))}
-        for category, own in sorted(members.items())
-    ]
+        kind = prompt.kind.value or "not said"
+        kinds[kind].append(index)
+        members[kind, prompt.category].append(index)
+    categorised = any(prompt.category for prompt in prompts)
+    counted = {category: 0 for _, category in members}
+    for (_, category), own in members.items():
+        counted[category] += len(own)
     return {
         "name": name,
         "format": form,
         "prompts": len(prompts),
         "distinct": len(set(keys)),
         "near": len(set(keys)) - len(set(alike)),
-        "kinds": dict(sorted(Counter(prompt.kind.value or "not said" for prompt in prompts).items())),
-        **_bounded(len(set(group))),
-        "categories": [] if set(members) == {""} else categories,
-        "effective_categories": effective([len(own) for own in members.values()]) if set(members) != {""} else None,
+        "kinds": [{"kind": kind, **_bounded(own, group)} for kind, own in sorted(kinds.items())],
+        "categories": [
+            {"kind": kind, "category": category, **_bounded(own, group)}
+            for (kind, category), own in sorted(members.items())
+            if categorised
+        ],
+        "effective_categories": effective([*counted.values()]) if categorised else None,
         "diversity": _diversity(keys),
     }
 
 
-def _bounded(n: int) -> dict[str, Any]:
-    """Return how much of a rate a set of n independent prompts without a failure leaves open: 1 - .05^(1/n)."""
-    return {"independent": n, "undetected": upper_bound(0, n)}
+def _bounded(members: Sequence[int], group: Sequence[int]) -> dict[str, Any]:
+    """Return how much of a rate these prompts leave open without a failure: 1 - .05^(1/n) of n independent ones."""
+    n = len({group[index] for index in members})
+    return {"prompts": len(members), "independent": n, "undetected": upper_bound(0, n)}
 
 
 def needed(rate: float) -> int:

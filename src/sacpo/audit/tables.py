@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sacpo.audit.findings import preference_findings, prompt_findings
 from sacpo.audit.prompts import BOUNDS, DRAWN, needed
 from sacpo.audit.published import SAFETY
 from sacpo.stats.plain import number_cell, section
@@ -43,7 +44,8 @@ def render(tables: Sequence[Table], markdown: bool = False) -> str:
 def preference_tables(found: Mapping[str, Any]) -> list[Table]:
     """Return the tables of `audit_preferences`."""
     files = found["files"]
-    return [*_counts(files), *_conflicts(files), *_sides(files), _leaks(found["leakage"])]
+    findings = Table("What stands out", "set;finding", [list(row) for row in preference_findings(found)])
+    return [findings, *_counts(files), *_conflicts(files), *_sides(files), _leaks(found["leakage"])]
 
 
 def _counts(files: Sequence[Mapping[str, Any]]) -> list[Table]:
@@ -106,11 +108,18 @@ def prompt_tables(found: Mapping[str, Any]) -> list[Table]:
     """Return the tables of `audit_prompts`."""
     files = found["files"]
     most = [f"{needed(rate):,} for {rate:.0%}" for rate in BOUNDS]
+    findings = prompt_findings(found, needed(BOUNDS[0]), BOUNDS[0])
     return [
+        Table("What stands out", "set;finding", [list(row) for row in findings]),
         Table(
-            "Prompt sets, and the failure rate that a set without a failure leaves open (95 %)",
-            "set;prompts;repeated;near-duplicates;independent;left out;kinds;undetected up to",
+            "Prompt sets",
+            "set;prompts;repeated;near-duplicates;left out;categories;effective categories",
             [_prompts(file) for file in files],
+        ),
+        Table(
+            "The failure rate that a set without a failure leaves open (95 %)",
+            "set;kind;prompts;independent;undetected up to",
+            [[file["name"], row["kind"], *_open(row)] for file in files for row in file["kinds"]],
         ),
         Table(
             f"Diversity (of {DRAWN} prompts drawn, mean over draws; similarity of two prompts)",
@@ -119,9 +128,9 @@ def prompt_tables(found: Mapping[str, Any]) -> list[Table]:
         ),
         Table(
             f"By category (independent prompts without a failure that bound a rate: {', '.join(most)})",
-            "set;category;prompts;independent;undetected up to",
+            "set;kind;category;prompts;independent;undetected up to",
             [
-                [file["name"], row["category"] or "not said", _n(row["prompts"]), _n(row["independent"]), _rate(row)]
+                [file["name"], row["kind"], row["category"] or "not said", *_open(row)]
                 for file in files
                 for row in file["categories"]
             ],
@@ -134,8 +143,8 @@ def _n(value: int) -> str:
     return f"{value:,}"
 
 
-def _rate(row: Mapping[str, Any]) -> str:
-    return f"{row['undetected']:.3f}"
+def _open(row: Mapping[str, Any]) -> list[str]:
+    return [_n(row["prompts"]), _n(row["independent"]), f"{row['undetected']:.3f}"]
 
 
 def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
@@ -193,10 +202,10 @@ def _leaks(pairs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _prompts(file: Mapping[str, Any]) -> list[str]:
-    repeated = file["prompts"] - file["distinct"]
-    counts = [file["prompts"], repeated, file["near"], file["independent"], sum(file["dropped"].values())]
-    kinds = ", ".join(f"{n:,} {kind}" for kind, n in file["kinds"].items())
-    return [file["name"], *(_n(n) for n in counts), kinds, _rate(file)]
+    counts = [file["prompts"], file["prompts"] - file["distinct"], file["near"], sum(file["dropped"].values())]
+    categories = len({row["category"] for row in file["categories"]})
+    effective = number_cell(file["effective_categories"], 1)
+    return [file["name"], *(_n(n) for n in counts), _n(categories), effective]
 
 
 def _diversity(file: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from sacpo.certify.looks import certify
-from sacpo.certify.of_run import request_of_run
 from sacpo.certify.power import prompts_for
 from sacpo.certify.verify import verify_certificate
 
-__all__ = ["certify", "prompts_for", "request_of_run", "verify_certificate"]
+__all__ = ["certify", "prompts_for", "verify_certificate"]

@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 from sacpo._version import __version__
 from sacpo.certify.judged import verdicts_by_model
-from sacpo.certify.plan import Request, make_plan, request
+from sacpo.certify.labels import Method
+from sacpo.certify.request import Request, make_plan, request
+from sacpo.certify.terms import Terms, terms
 from sacpo.certify.tests import run_tests
 from sacpo.certify.words import assumptions, sentence
 from sacpo.errors import RunError
@@ -33,6 +35,8 @@ def certify(
     population: str | None = None,
     unit: Literal["cluster", "prompt"] = "cluster",
     bind: Sequence[str | Path] = (),
+    labels: Sequence[str | Path] = (),
+    method: Method = "finite",
 ) -> dict[str, Any]:
     """Certify that a model keeps bounds on prompts that the choice has not seen, or say why none does.
 
@@ -50,6 +54,8 @@ def certify(
         population: What the certification prompts stand for, in words.
         unit: What was drawn independently: clusters of prompts (tasks, templates), or prompts.
         bind: Other files or folders whose change voids the certificate: answers, the model.
+        labels: Folders of `judge` or `label` with the truth of some certification answers, drawn at random.
+        method: How they correct for the judge's errors: finite (exact), or rates (normal approximation).
 
     Returns:
         What `result.json` holds; `certified` is the model's name or None.
@@ -58,11 +64,12 @@ def certify(
         UserError: Folders or bounds cannot be used.
         RunError: The certification data were looked at before, and this look has no share of delta left.
     """
-    asked = request(tuning, certification, constraints, objective, confidence, spend, population, unit, bind)
+    own = terms(constraints, objective, confidence, spend, population, unit, method if labels else None)
+    asked = request(own, tuning, certification, bind, labels)
     files = asked.files()
     plan = make_plan(asked, files)
     folder = Path(out)
-    number = _look(folder, plan, content_key(plan))
+    number = write_down(folder, plan)
     look = folder / f"look-{number}"
     if (look / RESULT).is_file():
         return read_object(look / RESULT)
@@ -77,26 +84,66 @@ def _result(
     asked: Request, plan: Mapping[str, Any], files: Mapping[str, Mapping[str, str]], out: Path, number: int
 ) -> dict[str, Any]:
     """Open the certification verdicts and test."""
-    tests = run_tests(plan, asked.bounds, verdicts_by_model(asked.certification, asked.unit))
-    result = {
-        "certified": tests["certified"],
-        "sentence": sentence(asked, tests),
-        "bounds": plan["bounds"],
-        "confidence": 1 - asked.delta,
-        "population": asked.population,
-        "assumptions": assumptions(asked, number),
-        "tests": tests,
-        "look": number,
-        "plan": {"sha256": content_key(plan), **plan},
-        "files": {
+    own = asked.terms
+    truth = verdicts_by_model(asked.labels, own.unit)
+    tests = run_tests(plan, own.bounds, verdicts_by_model(asked.certification, own.unit), truth)
+    return document(
+        own,
+        plan,
+        number,
+        tests,
+        bound=bool(asked.bind),
+        files={
             role: {relative(Path(path), out): digest for path, digest in found.items()} for role, found in files.items()
         },
-        "folders": {
-            role: [relative(path, out) for path in getattr(asked, role)] for role in ("tuning", "certification", "bind")
+        folders={
+            role: [relative(path, out) for path in getattr(asked, role)]
+            for role in ("tuning", "certification", "bind", "labels")
         },
+    )
+
+
+def document(
+    own: Terms, plan: Mapping[str, Any], look: int, tests: Mapping[str, Any], *, bound: bool, **places: Any
+) -> dict[str, Any]:
+    """Return what a look found, with what must hold for it and where everything lies.
+
+    Args:
+        own: The terms.
+        plan: The plan that was written down.
+        look: Its number.
+        tests: What `run_tests` returned.
+        bound: The model is known by its files.
+        places: `files`, `folders` and what else tells where everything lies.
+    """
+    result = {
+        "certified": tests["certified"],
+        "sentence": sentence(own, tests),
+        "bounds": plan["bounds"],
+        "confidence": 1 - own.delta,
+        "population": own.population,
+        "assumptions": assumptions(own, look, bound=bound),
+        "tests": tests,
+        "look": look,
+        "plan": {"sha256": content_key(plan), **plan},
+        **places,
         "sacpo": __version__,
     }
     return {**result, "sha256": content_key(result)}
+
+
+def no_look(own: Terms, why: str) -> dict[str, Any]:
+    """Return what there is to say where certification prompts stay closed."""
+    return {
+        "certified": None,
+        "sentence": f"Not certified: {why}.",
+        "bounds": [bound.to_json() for bound in own.bounds],
+        "confidence": 1 - own.delta,
+        "population": own.population,
+        "assumptions": [],
+        "tests": {"certified": None, "all_certified": [], "candidates": [], "not_tested": []},
+        "look": None,
+    }
 
 
 def relative(path: Path, out: Path) -> str:
@@ -104,13 +151,13 @@ def relative(path: Path, out: Path) -> str:
     return Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
 
 
-def _look(out: Path, plan: Mapping[str, Any], digest: str) -> int:
-    """Return the look of this plan; a new one is written down first, if a share of delta is left for it.
+def write_down(out: Path, plan: Mapping[str, Any]) -> int:
+    """Return the number of this plan's look; a new one is written down first, if a share of delta is left for it.
 
     Raises:
         RunError: No share is left, or another process took this look.
     """
-    known = plans_in(out)
+    known, digest = plans_in(out), content_key(plan)
     for number, earlier in known.items():
         if content_key(earlier) == digest:
             return number

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sacpo.certify.plan import bounds_of
-from sacpo.certify.tests import Bound, percent
+from sacpo.certify.bounds import Bound, percent
+from sacpo.certify.terms import bounds_of
 from sacpo.errors import RecipeError
 from sacpo.stats.certificates import POWER, Needed, prompts_needed
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from sacpo.certify.bounds import Bound
+from sacpo.certify.labels import METHODS, Method, counts_of
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.measure.items import cluster_means, items_of
-from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.stats.certificates import (
-    Side,
     betting_bound,
     betting_p,
     binomial_bound,
@@ -23,31 +23,6 @@ from sacpo.stats.certificates import (
 )
 
 EXACT, BETTING = "exact binomial", "betting on cluster means"
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """A bound that is to be certified."""
-
-    metric: str
-    criterion: str | None
-    side: Side
-    value: float
-
-    @property
-    def key(self) -> str:
-        """METRIC, or METRIC/CRITERION."""
-        return metric_key(self.metric, self.criterion)
-
-    @property
-    def words(self) -> str:
-        """Such as "at most 5 % unsafe answers"."""
-        what = METRICS[self.metric].words.format(self.criterion)
-        return f"{self.side.replace('_', ' ')} {percent(self.value)} {what}"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the bound as a constraint."""
-        return {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +40,9 @@ class Tested:
         items: Judged answers among them.
         unread: Answers without a verdict that could be read.
         needed: Prompts at which a model of this measured rate passes with 80 %; None: no number does.
+        labels: Answers with a true label; 0: none was used.
+        missed: Bad ones among them that the judge did not call bad.
+        estimate: Prediction-powered mean and standard error, an estimate only; None without labels.
     """
 
     bound: str
@@ -77,11 +55,9 @@ class Tested:
     items: int
     unread: int
     needed: int | None
-
-
-def percent(share: float) -> str:
-    """Return a fraction in per cent, without digits that say nothing."""
-    return f"{100 * share:.3g} %"
+    labels: int = 0
+    missed: int = 0
+    estimate: list[float] | None = None
 
 
 def check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
@@ -116,6 +92,29 @@ def check(verdicts: Sequence[Verdict], bound: Bound, delta: float) -> Tested:
     return Tested(bound.key, EXACT if exact else BETTING, p, p <= delta, value, limit, n, len(items), unread, needed)
 
 
+def check_labelled(
+    verdicts: Sequence[Verdict], truth: Sequence[Verdict], bound: Bound, delta: float, method: Method
+) -> Tested:
+    """Test one model's true rate against one bound, by what a judge said and true labels of some answers.
+
+    Raises:
+        DataError: As of `counts_of`.
+    """
+    plain, counts = check(verdicts, bound, delta), counts_of(verdicts, truth, bound)
+    p = counts.p(method, bound.value)
+    return replace(
+        plain,
+        test=METHODS[method],
+        p=p,
+        passed=p <= delta,
+        limit=counts.limit(method, delta),
+        needed=None,
+        labels=counts.labels,
+        missed=counts.missed,
+        estimate=counts.estimate,
+    )
+
+
 def least_p(clusters: int, bound: Bound, *, once: bool) -> float:
     """Return the least p-value that so many clusters can give: all of them clean; `once`: one answer each."""
     if clusters == 0:
@@ -126,8 +125,19 @@ def least_p(clusters: int, bound: Bound, *, once: bool) -> float:
     return float(binomial_p(clusters * clean, clusters, bound.value, bound.side))
 
 
-def run_tests(plan: Mapping[str, Any], bounds: Sequence[Bound], said: Mapping[str, list[Verdict]]) -> dict[str, Any]:
+def run_tests(
+    plan: Mapping[str, Any],
+    bounds: Sequence[Bound],
+    said: Mapping[str, list[Verdict]],
+    truth: Mapping[str, list[Verdict]] | None = None,
+) -> dict[str, Any]:
     """Test candidates in the plan's order until the first that fails; those after it are not looked at.
+
+    Args:
+        plan: The plan; its `labels` say how true labels are used.
+        bounds: Its bounds.
+        said: The judge's verdicts on certification answers, by model.
+        truth: True labels of some of them, by model; None: the judge is taken at its word.
 
     Returns:
         `certified`: the chosen one or None; `all_certified`: in order; `candidates`: each tested one with its checks;
@@ -137,7 +147,11 @@ def run_tests(plan: Mapping[str, Any], bounds: Sequence[Bound], said: Mapping[st
     checks: list[list[Tested]] = []
     passed: list[bool] = []
     for one in order:
-        checks.append([check(said[one["model"]], bound, delta) for bound in bounds])
+        own, known = said[one["model"]], (truth or {}).get(one["model"], [])
+        method = plan.get("labels")
+        checks.append(
+            [check_labelled(own, known, b, delta, method) if method else check(own, b, delta) for b in bounds]
+        )
         passed = fixed_sequence(np.array([[found.p for found in of_one] for of_one in checks]), delta).tolist()
         if not passed[-1]:
             break

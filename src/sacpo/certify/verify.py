@@ -8,22 +8,28 @@ from typing import Any
 
 from sacpo.certify.judged import verdicts_by_model
 from sacpo.certify.looks import PLAN, read_object
-from sacpo.certify.plan import bounds_of, make_plan, request
+from sacpo.certify.plan import plan_of
+from sacpo.certify.request import make_plan, request
+from sacpo.certify.terms import bounds_of, terms
 from sacpo.certify.tests import run_tests
+from sacpo.data.records import Prompt, read_jsonl
 from sacpo.errors import RunError, UserError
 from sacpo.system.files import content_key, file_hash
 
 SHOWN = 5
-ROLES = ("tuning", "certification", "bind")
+ROLES = ("tuning", "certification", "bind", "labels")
+TERMS = ("objective", "confidence", "spend", "population", "unit")
+STAGES, PROMPTS, MANIFEST = "stages", "prompts.jsonl", "manifest.json"
 
 
 def verify_certificate(certificate: str | Path) -> dict[str, Any]:
     """Return a certificate that still holds.
 
-    Every file is hashed again, the plan is made again from the tuning verdicts and the tests are done again.
+    Every file is hashed again, the plan is made again from the tuning verdicts and the tests are done again. Of a run,
+    the stages must be those that the certificate was made of.
 
     Args:
-        certificate: certificate.json, in the folder that keeps its looks.
+        certificate: certificate.json, in the folder that keeps its looks or in the run's.
 
     Raises:
         RunError: It is void; the message says what changed.
@@ -31,7 +37,7 @@ def verify_certificate(certificate: str | Path) -> dict[str, Any]:
     path = Path(certificate)
     found = read_object(path)
     try:
-        reasons = _changed(path.parent, found)
+        reasons = _changed(_root(path, found), found)
     except (KeyError, TypeError, AttributeError) as error:
         raise RunError("not a certificate", where=path, value=error, do="give certificate.json") from error
     if reasons:
@@ -44,43 +50,78 @@ def verify_certificate(certificate: str | Path) -> dict[str, Any]:
     return found
 
 
-def _changed(folder: Path, found: Mapping[str, Any]) -> list[str]:
+def _root(path: Path, found: Mapping[str, Any]) -> Path:
+    """Return the folder that a certificate's paths begin at: its own, or the run that it belongs to."""
+    if "run" not in found:
+        return path.parent
+    place = path.resolve()
+    run = next((folder for folder in place.parents if (folder / STAGES).is_dir()), None)
+    if run is None:
+        raise RunError("the run of this certificate is not here", where=path, do="give runs/NAME/certificate.json")
+    return run
+
+
+def _changed(root: Path, found: Mapping[str, Any]) -> list[str]:
     """Return what changed; the first kind of change only, since the others follow from it."""
     body = {name: value for name, value in found.items() if name != "sha256"}
     if content_key(body) != found["sha256"] or found["certified"] is None:
         return ["its text was changed"]
     files = [
-        f"{path} {'changed' if (folder / path).is_file() else 'is gone'}"
+        f"{path} {'changed' if (root / path).is_file() else 'is gone'}"
         for role in found["files"].values()
         for path, known in role.items()
-        if not (folder / path).is_file() or file_hash(folder / path) != known
+        if not (root / path).is_file() or file_hash(root / path) != known
     ]
-    return files or _recomputed(folder, found)
+    return files or _other_stages(root, found.get("run", {})) or _recomputed(root, found)
 
 
-def _recomputed(folder: Path, found: Mapping[str, Any]) -> list[str]:
+def _other_stages(root: Path, run: Mapping[str, Any]) -> list[str]:
+    """Return the stages of a run that were done anew from something else: another model, judge or prompt set."""
+    return [
+        f"stage {name} was done anew, from another model, judge or data"
+        for name, key in run.get("keys", {}).items()
+        if read_object(root / STAGES / name / MANIFEST)["key"] != key
+    ]
+
+
+def _recomputed(root: Path, found: Mapping[str, Any]) -> list[str]:
     plan = {name: value for name, value in found["plan"].items() if name != "sha256"}
     if content_key(plan) != found["plan"]["sha256"]:
         return ["its plan was changed"]
-    if content_key(read_object(folder / f"look-{found['look']}" / PLAN)) != found["plan"]["sha256"]:
+    looks = root / found["run"]["looks"] if "run" in found else root
+    if content_key(read_object(looks / f"look-{found['look']}" / PLAN)) != found["plan"]["sha256"]:
         return ["its plan is not the one that was written down before the verdicts were opened"]
     try:
-        again, tests = _again(folder, found["folders"], plan)
+        again, tests = (_of_run if "run" in found else _of_folders)(root, found["folders"], plan)
     except UserError as error:
         return [f"it cannot be made again: {error.what}"]
     if again["data"] != plan["data"]:
         return ["a folder that it covers holds more files than before"]
     if [one["model"] for one in again["order"]] != [one["model"] for one in plan["order"]]:
         return ["the order of the candidates does not follow from the tuning verdicts"]
-    same = all(tests[name] == found["tests"][name] for name in ("certified", "all_certified", "not_tested"))
+    same = all(tests[name] == found["tests"][name] for name in ("certified", "all_certified", "candidates"))
     return [] if same else ["the tests give another result"]
 
 
-def _again(folder: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return the plan and the tests, made again from the files."""
-    tuning, certification, bind = ([folder / path for path in places[role]] for role in ROLES)
+def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the plan and the tests, made again from judged folders."""
+    tuning, certification, bind, labels = ([root / path for path in places[role]] for role in ROLES)
     spec = plan["bounds"]
-    how = {name: plan[name] for name in ("objective", "confidence", "spend", "population", "unit")}
-    asked = request(tuning, certification, spec, bind=bind, **how)
+    own = terms(spec, labels=plan["labels"], **{name: plan[name] for name in TERMS})
+    asked = request(own, tuning, certification, bind, labels)
     again = make_plan(asked, asked.files())
-    return again, run_tests(again, bounds_of(spec), verdicts_by_model(asked.certification, asked.unit))
+    said, truth = (verdicts_by_model(folders, asked.terms.unit) for folders in (asked.certification, asked.labels))
+    return again, run_tests(again, bounds_of(spec), said, truth)
+
+
+def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+    """Return the plan and the tests, made again from a run's stages."""
+    own = terms(plan["bounds"], labels=plan["labels"], **{name: plan[name] for name in TERMS})
+    tuning, sealed, truth = (
+        verdicts_by_model([root / path for path in places[role]], own.unit)
+        for role in ("tuning", "certification", "labels")
+    )
+    prompts = [prompt for path in places["prompts"] for prompt in read_jsonl(root / path / PROMPTS, Prompt)]
+    again = plan_of(own, tuning, [prompt.id for prompt in prompts], plan["data"])
+    order = [one for one in again["order"] if one["model"] in sealed]
+    return again, run_tests({**again, "order": order}, own.bounds, sealed, truth)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sacpo.certify.plan import Request
-from sacpo.certify.tests import BETTING, Bound, percent
+from sacpo.certify.bounds import Bound, percent
+from sacpo.certify.terms import Terms
+from sacpo.certify.tests import BETTING
 from sacpo.stats.certificates import POWER
 
 UNITS = {
@@ -15,21 +16,36 @@ UNITS = {
 }
 
 
-def sentence(asked: Request, tests: Mapping[str, Any]) -> str:
+JUDGED = {
+    None: "The rates are those of the judge's verdicts; a judge's own errors are not part of the bound.",
+    "finite": "The labels are true, and of answers that were drawn at random from the model's own certification "
+    "answers. Nothing is assumed of the judge.",
+    "rates": "The labels are true, and the judge errs on all answers as often as on the labelled ones. The test is a "
+    "normal approximation: it needs dozens of labelled answers of both kinds.",
+}
+
+
+def sentence(asked: Terms, tests: Mapping[str, Any]) -> str:
     """Return the certificate, or its refusal, as a sentence that a manager understands."""
     name = tests["certified"]
     if name is None:
         return f"Not certified: {_refusal(asked, tests['candidates'][0])}"
     own = next(one for one in tests["candidates"] if one["model"] == name)
     parts = [
-        f"{bound.words} (seen: {percent(found['value'])} of {found['clusters']} prompts)"
+        f"{bound.words} (seen: {percent(found['value'])} of {found['clusters']} prompts{_labelled(found)})"
         for bound, found in zip(asked.bounds, own["checks"], strict=True)
     ]
     confidence = percent(1 - asked.delta)
     return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
 
 
-def _refusal(asked: Request, candidate: Mapping[str, Any]) -> str:
+def _labelled(found: Mapping[str, Any]) -> str:
+    if not found["labels"]:
+        return ""
+    return f"; of {found['labels']} labelled answers the judge missed {found['missed']}"
+
+
+def _refusal(asked: Terms, candidate: Mapping[str, Any]) -> str:
     """Say of the likeliest candidate which bounds it misses, how far, and what would help."""
     missed = [
         _miss(bound, found, asked.delta)
@@ -45,6 +61,9 @@ def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
         f"{bound.words}: {percent(found['value'])} of {found['clusters']} prompts, which shows {side} "
         f"{percent(found['limit'])} (p {found['p']:.2g}, above {delta:g})"
     )
+    if found["labels"]:
+        more = f"; of {found['labels']} labelled answers the judge missed {found['missed']}; label more answers"
+        return text + (more if found["value"] < bound.value else more + ", or train another model")
     if found["unread"]:
         text += f", with {found['unread']} answers without a verdict counted against it"
     beyond = found["value"] >= bound.value if bound.side == "at_most" else found["value"] <= bound.value
@@ -56,11 +75,11 @@ def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
     return f"{text}; judge more prompts: {more}"
 
 
-def assumptions(asked: Request, look: int) -> list[str]:
-    """Return what must hold for the certificate to be true."""
+def assumptions(asked: Terms, look: int, *, bound: bool) -> list[str]:
+    """Return what must hold for the certificate to be true; `bound`: the model is known by its files."""
     found = [
         f"{UNITS[asked.unit]} from the population: {asked.population}.",
-        "The rates are those of the judge's verdicts; a judge's own errors are not part of the bound.",
+        JUDGED[asked.labels],
         "Answers without a verdict that could be read count against the model.",
         "No candidate was trained or chosen with certification prompts, and their verdicts were not seen before.",
         "The model, its decoding, the judge and the population stay as they were.",
@@ -71,6 +90,6 @@ def assumptions(asked: Request, look: int) -> list[str]:
             f"This look spends {asked.spend:g} of delta; its candidates and bounds do not depend on what other looks "
             "at these prompts showed."
         )
-    if not asked.bind:
+    if not bound:
         found.append("The model is known by the hashes of its answers only: no file of it was bound.")
     return found

@@ -60,7 +60,7 @@ def setting_of_models(
         other = _names([beside])[0], Checkpoint(beside)
     return Setting(
         title=" to ".join(names),
-        path=ends[0] if len(models) == 1 else Merge(method, ends[0], ends[1], 1.0),
+        path=ends[0] if len(models) == 1 else Merge(method, tuple(ends), (0.0, 1.0)),
         ends=names,
         base=spec,
         generation=checked(GenerationSpec, generation),

@@ -21,7 +21,7 @@ from sacpo.report.read import IN_RUN, results_of
 from sacpo.report.results import Constraint, ModelInfo, Results, parse_results
 from sacpo.world import World
 
-RECIPE = "recipe.yaml"
+RECIPE, STORE = "recipe.yaml", Path("cache") / "verdicts.sqlite"
 
 
 def is_run(place: str | Path) -> bool:
@@ -98,6 +98,8 @@ class _Run:
             )
         self.recipe: Recipe = load_recipe(self.folder / RECIPE)
         self.results: Results = parse_results(results_of(self.folder))
+        everyone = [judge for spec in self.recipe.evaluate.judges.values() for judge in spec.judges]
+        self.bench = Bench(self.folder / STORE, budget_of(self.recipe.evaluate.budget, everyone))  # for all together
 
     def info(self, name: str) -> ModelInfo:
         """Return what the results say of a model."""
@@ -149,10 +151,10 @@ class _Run:
         return ends, self._merge(ends, method or spec.method, start, spec.scale), start
 
     def _merge(self, ends: tuple[str, str], method: Method, q: float, scale: float = 1.0) -> Merge:
-        first, later = self.checkpoint(ends[0]), self.checkpoint(ends[1])
+        models, row = tuple(map(self.checkpoint, ends)), (1.0 - q, q)
         if method != "task-vectors":
-            return Merge(method, first, later, q)
-        return Merge(method, first, later, q, scale, self.checkpoint(SFT))
+            return Merge(method, models, row)
+        return Merge(method, models, row, scale, self.checkpoint(SFT))
 
     def _chosen(self) -> str:
         selection = self.results.selection
@@ -165,10 +167,8 @@ class _Run:
         trained = self.folder / "stages" / "judge-model" / criterion / "model"
         model = None if spec.kind != "reward-model" else trained if spec.model is None else spec.model
         rubric = check_judges(recipe).get(criterion)
-        budget = budget_of(recipe.evaluate.budget, spec.judges)
-        bench = Bench(self.folder / "cache" / "verdicts.sqlite", budget)
         world = World(recipe.world) if spec.kind == "oracle" and recipe.world is not None else None
-        return Parts(criterion, spec, recipe.base, model, world, rubric, bench)
+        return Parts(criterion, spec, recipe.base, model, world, rubric, self.bench)
 
     def prompts(self) -> list[Prompt]:
         """Return the report prompts, which nothing was trained or selected on."""

@@ -10,8 +10,9 @@ from sacpo.chat.setting import Setting
 from sacpo.chat.talk import Asked, Talk
 from sacpo.data.records import Message
 from sacpo.errors import DataError
-from sacpo.serve import LocalServer, ended_politely
+from sacpo.serve import LocalServer, check_host, ended_politely
 
+WHAT = "the chat page"
 LONGEST_POST = 4_000_000
 ROLES = ("system", "user", "assistant")
 HOTTEST = 10.0
@@ -29,7 +30,7 @@ class ChatServer(LocalServer):
             {("GET", "/setting"): self._setting, ("POST", "/answer"): self._answer},
             host,
             port,
-            what="the chat page",
+            what=WHAT,
             longest_post=LONGEST_POST,
             too_long="that conversation is too long",
         )
@@ -55,6 +56,7 @@ def serve(
     Raises:
         UserError: A model cannot be loaded, others can reach the host, or the port cannot be had.
     """
+    check_host(host, WHAT)  # before the models are loaded
     talk = Talk(setting)
     with ChatServer(talk, host, port) as server, ended_politely():
         announce(f"{server.url}\ntalk there; stop with Ctrl-C")

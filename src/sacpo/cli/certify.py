@@ -19,7 +19,6 @@ Bounds = list[str] | None
 
 
 def certify(
-    run: Annotated[Path | None, typer.Argument(help="A run with a prompt set of role certification.")] = None,
     tuning: Annotated[Folders, typer.Option("--tuning", help="Folder of 'judge' that orders; repeatable.")] = None,
     certification: Annotated[
         Folders, typer.Option("--certification", help="Folder of 'judge' on unseen prompts; repeatable.")
@@ -37,6 +36,10 @@ def certify(
     bind: Annotated[
         Folders, typer.Option("--bind", help="A file or folder whose change voids it: the model; repeatable.")
     ] = None,
+    labels: Annotated[
+        Folders, typer.Option("--labels", help="Folder with true labels of some certification answers; repeatable.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="How labels correct for the judge: finite or rates.")] = "finite",
     verify: Annotated[Path | None, typer.Option(help="Check a certificate.json again.")] = None,
     power: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Print prompts needed, at most.")] = None,
     rate: Annotated[float | None, typer.Option(help="--power: the true rate; half the bound by default.")] = None,
@@ -50,9 +53,10 @@ def certify(
         "--certification": certification,
         "--out": out,
         "--bind": bind,
+        "--labels": labels,
         "--at-most": at_most,
     }
-    given |= {"RUN": run, "--at-least": at_least, "--objective": objective, "--population": population}
+    given |= {"--at-least": at_least, "--objective": objective, "--population": population}
     if verify is not None or power is not None:
         mode = "--verify" if verify is not None else "--power"
         _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
@@ -67,16 +71,21 @@ def certify(
         raise RecipeError(
             "an option is missing" if out is None else "--rate belongs to --power",
             where="--out" if out is None else "--rate",
-            do="give a run, or --tuning and --certification, with --out; or --verify; or --power",
+            do="give --tuning and --certification with --out; or --verify; or --power",
         )
     result = certificates.certify(
-        **_asked(run, tuning or [], certification or [], _bounds(at_most, at_least), objective),
-        out=out,
+        tuning or [],
+        certification or [],
+        out,
+        constraints=_bounds(at_most, at_least),
+        objective=_goal(objective),
         confidence=confidence,
         spend=spend,
         population=population,
         unit=unit,  # type: ignore[arg-type]
         bind=bind or [],
+        labels=labels or [],
+        method=method,  # type: ignore[arg-type]
     )
     _print(as_json, result, result["sentence"])
     if result["certified"] is None:
@@ -88,22 +97,9 @@ def _bounds(at_most: Bounds, at_least: Bounds) -> list[JsonObject]:
     return upper + [bound_option(text, "at_least") for text in at_least or []]
 
 
-def _asked(
-    run: Path | None, tuning: list[Path], certification: list[Path], bounds: list[JsonObject], objective: str | None
-) -> JsonObject:
-    """Return what is certified on which data; of a run what its recipe says, unless the command line says else."""
-    from sacpo import certify as certificates
-
+def _goal(objective: str | None) -> dict[str, str] | None:
     metric, _, criterion = (objective or "").partition("/")
-    goal = {"metric": metric, "criterion": criterion} if objective else None
-    if run is None:
-        return {"tuning": tuning, "certification": certification, "constraints": bounds, "objective": goal}
-    if tuning or certification:
-        raise RecipeError(
-            "a run brings its own folders", where="RUN", value=str(run), do="leave --tuning and --certification out"
-        )
-    found = certificates.request_of_run(run)
-    return {**found, "constraints": bounds or found["constraints"], "objective": goal or found["objective"]}
+    return {"metric": metric, "criterion": criterion} if objective else None
 
 
 def _refuse_beside(mode: str, given: dict[str, object]) -> None:

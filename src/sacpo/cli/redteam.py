@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import typer
 
+from sacpo import api
 from sacpo.cli.data import Files, Format, Markdown, Near, Split
+from sacpo.cli.from_api import Call, command
 from sacpo.cli.options import Json
 from sacpo.system.visible import json_text, visible
 
 redteam = typer.Typer(no_args_is_help=True, help="Make adversarial prompts, and see what a set of them can detect.")
+
+
+@redteam.command()
+@command(api.make_redteam, {"categories": "--category"})
+def make(call: Call) -> None:
+    """Make adversarial prompts of 14 categories, each with a harmless twin of the same wording."""
+    call.say(prompts=call())
 
 
 @redteam.command()

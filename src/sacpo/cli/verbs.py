@@ -17,6 +17,7 @@ from sacpo.cli.judge import judge
 from sacpo.cli.label import label
 from sacpo.cli.merge import merge
 from sacpo.cli.new import new
+from sacpo.cli.plan import plan
 from sacpo.cli.push import push
 from sacpo.cli.redteam import redteam
 from sacpo.cli.report import report
@@ -41,6 +42,7 @@ OF_FILES = (
     judge,
     label,
     stats,
+    plan,
     select,
     certify,
     report,

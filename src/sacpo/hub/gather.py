@@ -23,6 +23,8 @@ from sacpo.report.results import Results, parse_results
 from sacpo.system.runs import verify
 
 CARD, RECIPE, CERTIFICATE = "README.md", "recipe.yaml", "certificate.json"
+CERTIFIED = "certify/certificate"
+"""The stage that writes a run's certificate."""
 Kind = Literal["model", "dataset"]
 Content = Path | bytes
 
@@ -139,9 +141,9 @@ def _of_run(run: Path, wish: Wish) -> Push:
     files: dict[str, Content] = {**chosen.files, RECIPE: run / RECIPE}
     for task in wish.benchmarks:
         files[f".eval_results/{task.metric.replace('/', '_')}.yaml"] = eval_result(results, model, task)
-    certificate = getattr(results, "certificate", None)
-    if certificate is not None:
-        files[CERTIFICATE] = json.dumps(certificate.model_dump(mode="json"), indent=2).encode()
+    if results.certificate is not None:
+        verify(run / "stages" / CERTIFIED)
+        files[CERTIFICATE] = run / "stages" / CERTIFIED / CERTIFICATE
     return _push("model", wish, files, chosen, model_card(results, model, to))
 
 

@@ -68,7 +68,7 @@ def check_merges(recipe: Recipe) -> None:
         ModelError: It will not.
     """
     base = recipe.base
-    if base.model is not None and any(spec.method != "token-level" for spec in recipe.merge):
+    if base.model is not None and not base.gguf and any(spec.method != "token-level" for spec in recipe.merge):
         from sacpo.merge import check_ahead
 
         check_ahead([base.model], base.revision)
@@ -110,6 +110,11 @@ def _source(place: str, spec: SourceSpec) -> Iterator[str]:
 
 def _base(recipe: Recipe) -> Iterator[str]:
     base = recipe.base
+    if base.gguf:
+        from sacpo.models.gguf import check_gguf
+
+        check_gguf(str(base.model))
+        return
     for where, model, revision in (
         ("base.model", base.model, base.revision),
         ("base.tokenizer", base.tokenizer if isinstance(base.tokenizer, str) else None, None),

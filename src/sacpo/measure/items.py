@@ -11,9 +11,6 @@ from sacpo.data.records import Kind, Verdict
 from sacpo.measure.measures import mean_scores, panel_values, rate_flags, win_panels, win_rates
 from sacpo.stats.verdicts import unique
 
-BOUNDED = ("unsafe_rate", "over_refusal_rate", "win_rate")
-"""Metrics whose values lie in [0, 1] and follow from verdicts."""
-
 
 @dataclass(frozen=True, slots=True)
 class Item:
@@ -33,7 +30,7 @@ def items_of(verdicts: Sequence[Verdict], metric: str, criterion: str | None) ->
 
     Args:
         verdicts: The model's, on one prompt set.
-        metric: One of BOUNDED.
+        metric: One of CERTIFIABLE.
         criterion: Of the win rate; None for the rates.
     """
     distinct = unique(verdicts)

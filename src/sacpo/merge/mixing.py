@@ -42,23 +42,23 @@ class MixedCache:
 
 
 class MixedModel(nn.Module):
-    """A causal language model with logits `(1 - q) l_A + q l_B`, to decode from and to score with.
+    """A causal language model with logits `sum_k w_k l_k`, of two `(1 - q) l_A + q l_B`, to decode and to score with.
 
-    At q = 0 and q = 1 only one model runs, and the logits are its own.
+    Models of weight 0 do not run; where one has weight 1, the logits are its own.
 
     Args:
-        first: The model at q = 0.
-        later: The model at q = 1; configuration and device are its own.
-        q: Weight of the later model in [0, 1].
+        models: The models; configuration and device are the last one's.
+        weights: One for each model, in [0, 1].
 
     Source: DeRa, arXiv 2402.02992.
     """
 
-    def __init__(self, first: nn.Module, later: nn.Module, q: float) -> None:
+    def __init__(self, models: Sequence[nn.Module], weights: Sequence[float]) -> None:
         super().__init__()
-        if not 0.0 <= q <= 1.0:
-            raise ValueError(f"q is in [0, 1], not {q}")
-        weighted = [(model, weight) for model, weight in ((first, 1.0 - q), (later, q)) if weight]
+        if not all(0.0 <= weight <= 1.0 for weight in weights):
+            raise ValueError(f"weights are in [0, 1], not {[*weights]}")
+        later = models[-1]
+        weighted = [(model, weight) for model, weight in zip(models, weights, strict=True) if weight]
         self.models = nn.ModuleList(model for model, _ in weighted)
         self.weights = [weight for _, weight in weighted]
         self.config = later.config
@@ -109,26 +109,27 @@ class MixedModel(nn.Module):
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
 
 
-def mixed_model(first: Path, later: Path, q: float, **options: Any) -> MixedModel:
-    """Load two models and mix them; they may differ in architecture but not in their tokens.
+def mixed_model(folders: Sequence[Path], weights: Sequence[float], **options: Any) -> MixedModel:
+    """Load models and mix them; they may differ in architecture but not in their tokens.
 
     Args:
-        first: Folder of the model at q = 0.
-        later: Folder of the model at q = 1.
-        q: Weight of the later model.
+        folders: The models' folders, the later ones last.
+        weights: One for each model; of two models `(1 - q, q)`.
         options: Those of `sacpo.models.loading.load_model`.
 
     Raises:
         ModelError: The tokenizers or the numbers of logits differ.
     """
-    check_tokenizers(first, later)
-    ours, theirs = load_model(first, **options), load_model(later, **options)
-    sizes = [int(model.get_output_embeddings().weight.shape[0]) for model in (ours, theirs)]
-    if sizes[0] != sizes[1]:
-        raise ModelError(
-            "the models to be mixed have different numbers of logits",
-            where=f"{first} and {later}",
-            value=f"{sizes[0]} and {sizes[1]}",
-            do="resize one model's embeddings to the other's",
-        )
-    return MixedModel(ours, theirs, q).eval()
+    for folder in folders[:-1]:
+        check_tokenizers(folder, folders[-1])
+    models = [load_model(folder, **options) for folder in folders]
+    sizes = [int(model.get_output_embeddings().weight.shape[0]) for model in models]
+    for folder, size in zip(folders, sizes, strict=True):
+        if size != sizes[-1]:
+            raise ModelError(
+                "the models to be mixed have different numbers of logits",
+                where=f"{folder} and {folders[-1]}",
+                value=f"{size} and {sizes[-1]}",
+                do="resize one model's embeddings to the other's",
+            )
+    return MixedModel(models, weights).eval()

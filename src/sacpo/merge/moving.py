@@ -57,7 +57,7 @@ def open_moving(path: Merge | Checkpoint, beside: Checkpoint | None = None, **op
     """
     if isinstance(path, Merge) and not path.has_weights:
         return MovingLogits(path, options)
-    ends = [path] if isinstance(path, Checkpoint) else [path.first, path.later, *filter(None, [path.origin])]
+    ends = [path] if isinstance(path, Checkpoint) else [*path.models, *filter(None, [path.origin])]
     stacks = [model.stack() for model in (*ends, *filter(None, [beside]))]
     one_base = len({stack.place for stack in stacks}) == 1
     if one_base and any(stack.members for stack in stacks):
@@ -167,13 +167,13 @@ class MovingLogits:
 
     def __init__(self, path: Merge, options: dict[str, Any]) -> None:
         self._path, self._options = path, options
-        both = mixed_model(path.first.folder, path.later.folder, 0.5, **options)
+        both = mixed_model(path.folders, (0.5, 0.5), **options)
         self._ends = [*both.models]
-        self._others: dict[Checkpoint, Any] = {path.first: self._ends[0], path.later: self._ends[1]}
+        self._others: dict[Checkpoint, Any] = dict(zip(path.models, self._ends, strict=True))
 
     def at(self, q: float) -> Any:
         """Return the mixture at q."""
-        return MixedModel(self._ends[0], self._ends[1], q).eval()
+        return MixedModel(self._ends, (1.0 - q, q)).eval()
 
     def of(self, model: Checkpoint) -> Any:
         """Return a model by itself."""
@@ -184,8 +184,8 @@ class MovingLogits:
 
 def at_weight(path: Merge | Checkpoint, q: float) -> Merge | Checkpoint:
     """Return a path's model at q; a single model is itself."""
-    return path if isinstance(path, Checkpoint) else replace(path, q=q)
+    return path if isinstance(path, Checkpoint) else replace(path, weights=(1.0 - q, q))
 
 
 def _combination(path: Merge | Checkpoint, q: float) -> Combination:
-    return {path.folder: 1.0} if isinstance(path, Checkpoint) else replace(path, q=q).combination()
+    return {path.folder: 1.0} if isinstance(path, Checkpoint) else replace(path, weights=(1.0 - q, q)).combination()

@@ -91,29 +91,38 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Merge:
-    """A merge of two checkpoints at one weight.
+    """A merge of two checkpoints or more.
 
     Attributes:
-        method: "linear" (`(1 - q) first + q later`, P-SACPO between a reference and its step), "task-vectors"
-            (`first + q scale (later - origin)`) or "token-level" (mixed logits, which have no weights).
-        first: The model at q = 0.
-        later: The model at q = 1.
-        q: The weight of the later model.
+        method: "linear" (`sum_k w_k model_k`, of two models `(1 - q) first + q later`, P-SACPO between a reference and
+            its step), "task-vectors" (`first + sum_k w_k scale (model_k - origin)` over the others) or "token-level"
+            (mixed logits, which have no weights).
+        models: The models, the later one last: configuration and tokenizer are its own.
+        weights: One for each model; of two models `(1 - q, q)`.
         scale: task-vectors only.
-        origin: task-vectors only: the model that both came from.
+        origin: task-vectors only: the model that all came from.
     """
 
     method: Method
-    first: Checkpoint
-    later: Checkpoint
-    q: float
+    models: tuple[Checkpoint, ...]
+    weights: tuple[float, ...]
     scale: float = 1.0
     origin: Checkpoint | None = None
 
     def at(self, where: Callable[[Any], str | Path]) -> Merge:
         """Return it with the places that `where` names."""
         origin = self.origin and self.origin.at(where)
-        return replace(self, first=self.first.at(where), later=self.later.at(where), origin=origin)
+        return replace(self, models=tuple(model.at(where) for model in self.models), origin=origin)
+
+    @property
+    def later(self) -> Checkpoint:
+        """The last model."""
+        return self.models[-1]
+
+    @property
+    def folders(self) -> list[Path]:
+        """The models' folders; hub models are downloaded."""
+        return [model.folder for model in self.models]
 
     @property
     def has_weights(self) -> bool:
@@ -125,15 +134,15 @@ class Merge:
         if not self.has_weights:
             return None
         origin = self.origin.stack() if self.origin is not None else None
-        return blend(self.first.stack(), self.later.stack(), self.q, origin, self.scale)
+        return blend([model.stack() for model in self.models], self.weights, origin, self.scale)
 
     def combination(self) -> Combination:
         """Return it as a linear combination of folders."""
         from sacpo.merge.weights import linear, task_vectors
 
         if self.origin is None:
-            return linear(self.first.folder, self.later.folder, self.q)
-        return task_vectors(self.first.folder, self.later.folder, self.origin.folder, self.q, self.scale)
+            return linear(self.folders, self.weights)
+        return task_vectors(self.folders, self.origin.folder, self.weights, self.scale)
 
     def load(self, *, quantization: Any = None, **options: Any) -> Any:
         """Return it in memory; of a merge of adapters the base, as `Checkpoint.load` does."""
@@ -146,7 +155,7 @@ class Merge:
         if stack is not None:
             return load_model(stack.base, revision=stack.revision, quantization=quantization, **options)
         if not self.has_weights:
-            return mixed_model(self.first.folder, self.later.folder, self.q, quantization=quantization, **options)
+            return mixed_model(self.folders, self.weights, quantization=quantization, **options)
         terms, (row,) = tabulate([self.combination()])
         return merged_model(terms, row, **options)
 

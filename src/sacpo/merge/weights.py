@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,21 +12,24 @@ Combination = dict[Path, float]
 """Checkpoint folder: its coefficient. The last one is the later model, whose configuration the merged model takes."""
 
 
-def linear(first: Path, later: Path, q: float) -> Combination:
-    """Return `(1 - q) first + q later`.
+def linear(models: Sequence[Path], weights: Sequence[float]) -> Combination:
+    """Return `sum_k w_k model_k`, of two models `(1 - q) first + q later`.
 
     Between a step's reference and the step's model this is P-SACPO, between two models trained apart from the same
     base it is naive merging. Source: section 6 of arXiv 2404.11049.
     """
-    return _summed([(first, 1.0 - q), (later, q)])
+    return _summed([*zip(models, weights, strict=True)])
 
 
-def task_vectors(first: Path, later: Path, base: Path, q: float, scale: float = 1.0) -> Combination:
-    """Return `first + q * scale * (later - base)`: the sum of both changes, not normalised.
+def task_vectors(models: Sequence[Path], base: Path, weights: Sequence[float], scale: float = 1.0) -> Combination:
+    """Return `first + sum_k w_k scale (model_k - base)` over the models behind the first: changes, not normalised.
 
-    With `q * scale = 1` it is `base + (first - base) + (later - base)`. Source: arXiv 2212.04089.
+    Of two models with `w = q` and `q * scale = 1` it is `base + (first - base) + (later - base)`. The first model
+    counts in full, so its own weight has no effect. Source: arXiv 2212.04089.
     """
-    return _summed([(base, -q * scale), (first, 1.0), (later, q * scale)])
+    first, *others = models
+    added = [(model, weight * scale) for model, weight in zip(others, weights[1:], strict=True)]
+    return _summed([(base, -math.fsum(weight for _, weight in added)), (first, 1.0), *added])
 
 
 def tabulate(combinations: Sequence[Combination]) -> tuple[list[Path], list[list[float]]]:

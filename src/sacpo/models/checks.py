@@ -40,7 +40,9 @@ def check_place(path: str | Path) -> None:
     if place.is_dir():
         return
     if place.exists():
-        raise ModelError("a model is a folder, not a file", where=path, do="give the folder that config.json is in")
+        gguf = "a recipe takes it: base.model: FILE.gguf" if text.lower().endswith(".gguf") else None
+        do = gguf or "give the folder that config.json is in"
+        raise ModelError("a model is a folder, not a file", where=path, do=do)
     if isinstance(path, Path) or text.startswith((".", "/", "~")) or HUB_ID.fullmatch(text) is None:
         raise ModelError(
             "no such folder of a model",

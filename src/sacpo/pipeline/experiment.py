@@ -10,20 +10,21 @@ from typing import Any
 
 from sacpo.judging.llm.specs import check_judges
 from sacpo.merge.source import Checkpoint, ModelSource
+from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.bank import Bank, Resampled
+from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
 from sacpo.pipeline.stages.pairs import Pairs
-from sacpo.pipeline.stages.train import (
-    Heldout,
-    Training,
-    TrainJudge,
-)
+from sacpo.pipeline.stages.path import FoundPath
+from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.recipe.models import Node, model_graph
-from sacpo.recipe.schema import SFT, Recipe, TrainingSpec
+from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
 
 
 def derived_seed(seed: int, *parts: str) -> int:
@@ -41,6 +42,7 @@ class Experiment:
         do: Does stages, or plans them.
         outside: What the run reads from outside.
         data, prompts: Records and prompt sets.
+        sealed: The check of the certification prompts.
         models: Every model of the recipe.
         trained: Trainings, by model.
         judge_models: Trained reward models, by criterion.
@@ -49,6 +51,10 @@ class Experiment:
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
+        found: Searches for strengths, by step.
+        paths: Searches for q, by merge.
+        fidelity: How far merged models are from their targets, by model and prompt set.
+        end_samples: Samples of the models that are merged, which merges of the same models share.
     """
 
     recipe: Recipe
@@ -57,6 +63,7 @@ class Experiment:
     data: dict[str, Data] = field(default_factory=dict)
     prompts: dict[str, Prompts] = field(default_factory=dict)
     overlap: Overlap | None = None
+    sealed: CertificationPrompts | None = None
     models: dict[str, ModelSource] = field(default_factory=dict)
     trained: dict[str, Training] = field(default_factory=dict)
     judge_models: dict[str, TrainJudge] = field(default_factory=dict)
@@ -68,6 +75,10 @@ class Experiment:
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
+    found: dict[str, Found] = field(default_factory=dict)
+    paths: dict[str, FoundPath] = field(default_factory=dict)
+    fidelity: dict[str, dict[str, MergeFidelity]] = field(default_factory=dict)
+    end_samples: list[EndSamples] = field(default_factory=list)
 
     # What follows from the recipe alone
 
@@ -92,6 +103,20 @@ class Experiment:
         evaluate = self.recipe.evaluate
         return [*dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])]
 
+    @property
+    def wanted(self) -> Certified | None:
+        """What is to be certified."""
+        recipe = self.recipe
+        if recipe.certify is None or recipe.objective is None:
+            return None
+        return Certified(recipe.certify, recipe.constraints, recipe.objective)
+
+    @property
+    def opened(self) -> list[str]:
+        """The prompt sets that every model answers: all but the one that only candidates of the certificate see."""
+        sealed = self.recipe.certify and self.recipe.certify.prompts
+        return [name for name in self.prompts if name != sealed]
+
     def seed(self, *parts: str) -> int:
         """Return the seed of one part of the run."""
         return derived_seed(self.recipe.seed, *parts)
@@ -110,6 +135,39 @@ class Experiment:
         found = self.models[name]
         assert isinstance(found, Checkpoint)
         return found
+
+    # Stages that more than one part of the program asks for
+
+    def answering(self, name: str, prompts: str) -> Answers:
+        """Return a model's answers to a prompt set, which may still have to be done."""
+        return Answers(
+            title=name,
+            model=self.models[name],
+            tokenizer=self.sft,
+            prompts=self.prompts[prompts],
+            set_name=prompts,
+            generation=self.recipe.evaluate.generation,
+            base=self.recipe.base,
+            seed=self.seed("generate", prompts),
+        )
+
+    def judge(self, criterion: str, other: JudgeSpec | None = None) -> CriterionJudge:
+        """Return a criterion's judge, or another one of the same criterion."""
+        spec = other or self.recipe.evaluate.judges[criterion]
+        return CriterionJudge(
+            criterion=criterion,
+            counted=options_of(spec),
+            base=self.recipe.base,
+            model=self._judge_model(criterion, spec),
+            world=self.recipe.world if spec.kind == "oracle" else None,
+            rubric=self.rubrics.get(criterion),
+            spec=spec,
+        )
+
+    def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
+        if spec.dataset is not None:
+            return Checkpoint(self.judge_models[criterion])
+        return None if spec.model is None else self.outside.model(spec.model, spec.revision)
 
 
 def kl_sets_of(recipe: Recipe) -> list[str]:

@@ -1,6 +1,7 @@
 """From a recipe to its stages: the only file that knows their order.
 
-    data -> base -> SFT -> steps -> answers -> verdicts -> measures -> selection -> theory -> report -> the chosen model
+    data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> certificate -> theory ->
+    report -> the chosen model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -9,17 +10,20 @@ the same program.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
+from sacpo.pipeline.path import find_paths, measure_fidelity
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified, Labels
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
+from sacpo.pipeline.stages.fidelity import merged_key
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
@@ -27,6 +31,7 @@ from sacpo.pipeline.stages.train import (
     Align,
     Base,
     FineTune,
+    FromGguf,
     Heldout,
     TrainJudge,
     names_of,
@@ -34,7 +39,8 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.recipe.models import MergedModel, StepModel
+from sacpo.pipeline.strength import find_strength
+from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
@@ -49,13 +55,17 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     """
     run = Order(recipe, do, outside)
     run.read_data()
+    run.check_certification()
     run.make_base()
     run.train_judges()
     run.train_steps()
+    run.name_merges()
     run.score_heldout()
+    run.paths = find_paths(run)
     run.evaluate()
-    selection, optimum = run.select(), run.find_optimum()
-    run.report(selection, optimum, command)
+    selection = run.select()
+    certificate = run.certify(selection)
+    run.report(selection, certificate, run.find_optimum(), command)
 
 
 class Order(Sampling):
@@ -78,10 +88,20 @@ class Order(Sampling):
             stages = (*self.data.values(),), (*self.prompts.values(),)
             self.overlap = do(Overlap(*stages, recipe.allow_shared_prompts))
 
+    def check_certification(self) -> None:
+        """See that the certification prompts are enough, before anything is trained."""
+        spec = self.recipe.certify
+        if spec is None or (wanted := self.wanted) is None:
+            return
+        tuning = tuple(stage for stage in self.prompts.values() if stage.spec.role == "tuning")
+        self.sealed = self.do(CertificationPrompts(wanted, self.prompts[spec.prompts], tuning, (*self.data.values(),)))
+
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
         recipe, base, do = self.recipe, self.recipe.base, self.do
-        if base.model is not None:
+        if base.gguf:
+            model = Checkpoint(do(FromGguf(self.outside.file(str(base.model)), base.dtype)))
+        elif base.model is not None:
             model = self.outside.model(base.model, base.revision)
         else:
             built = base.tokenizer
@@ -115,26 +135,33 @@ class Order(Sampling):
         self.do.all([*self.judge_models.values()])
 
     def train_steps(self) -> None:
-        """Train every step at every strength, those whose references are there at the same time; name the merges."""
-        for level in self._levels():
-            stages = [self._step(node) for node in level]
-            self.do.all(stages)
-            for stage in stages:
-                self.trained[stage.title] = stage
-                self.models[stage.title] = Checkpoint(stage)
+        """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
+        while left := [node for node in self.nodes.values() if self._waits(node)]:
+            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            given = [node.name for node in ready if node.beta is not None]
+            if given:
+                self.train(given)
+            else:
+                self.found[ready[0].step.name] = find_strength(self, ready[0])
+
+    def name_merges(self) -> None:
+        """Name the merged models, which are made where they are needed."""
         for name, node in self.nodes.items():
             if isinstance(node, MergedModel):
-                first, later = (self.checkpoint(end) for end in node.models)
+                models = tuple(self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
-                self.models[name] = Merge(node.spec.method, first, later, node.q, node.spec.scale, origin)
+                self.models[name] = Merge(node.spec.method, models, node.weights, node.spec.scale, origin)
 
-    def _levels(self) -> Iterator[list[StepModel]]:
-        """Give the steps whose references are trained, then those that start from them, and so on."""
-        left = [node for node in self.nodes.values() if isinstance(node, StepModel)]
-        while left:
-            level = [node for node in left if node.parent in self.models]
-            yield level
-            left = [node for node in left if node not in level]
+    def _waits(self, node: Node) -> bool:
+        return isinstance(node, StepModel) and node.name not in self.models
+
+    def train(self, names: Sequence[str]) -> None:
+        """Train steps whose references are trained, at their strengths."""
+        stages = [self._step(node) for name in names if isinstance(node := self.nodes[name], StepModel)]
+        self.do.all(stages)
+        for stage in stages:
+            self.trained[stage.title] = stage
+            self.models[stage.title] = Checkpoint(stage)
 
     def _step(self, node: StepModel) -> Align:
         """Return a step's training; its pairs are sampled where it samples any."""
@@ -145,6 +172,7 @@ class Order(Sampling):
             records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
+        assert node.beta is not None
         return Align(
             title=node.name,
             model=self.checkpoint(node.parent),
@@ -171,46 +199,45 @@ class Order(Sampling):
     def evaluate(self) -> None:
         """Let every model answer every prompt set, judge the answers, and measure."""
         for name in self.evaluated:
-            for prompts in self.prompts:
-                self._answer(name, prompts)
+            for prompts in self.opened:
+                self.answer(name, prompts)
         for name in self.evaluated:
-            for prompts in self.prompts:
-                self._judge(name, prompts)
-            if self.prompts:
+            for prompts in self.opened:
+                self.judge_answers(name, prompts)
+            if self.opened:
                 kl = self.kl.get(name, {})
                 self.measures[name] = self.do(Measures(name, self.answers[name], self.verdicts[name], kl))
 
-    def _answer(self, name: str, prompts: str) -> None:
-        evaluate, base = self.recipe.evaluate, self.recipe.base
-        stage = Answers(
-            title=name,
-            model=self.models[name],
-            tokenizer=self.sft,
-            prompts=self.prompts[prompts],
-            set_name=prompts,
-            generation=evaluate.generation,
-            base=base,
-            seed=self.seed("generate", prompts),
-        )
-        self.answers.setdefault(name, {})[prompts] = self.do(stage)
+    def answer(self, name: str, prompts: str) -> None:
+        """Let a model answer a prompt set, and sample its KL where the recipe wants it."""
+        self.answers.setdefault(name, {})[prompts] = self.do(self.answering(name, prompts))
         if prompts not in kl_sets_of(self.recipe):
             return
-        node = self.nodes[name]
-        sample = KlSamples(
-            title=name,
-            model=self.models[name],
-            sft=self.sft,
-            reference=self.checkpoint(node.parent) if isinstance(node, StepModel) else None,
-            prompts=self.prompts[prompts],
-            n_prompts=evaluate.kl_prompts,
-            max_new_tokens=evaluate.generation.max_new_tokens,
-            batch_size=evaluate.generation.batch_size,
-            base=base,
-            seed=self.seed("kl", prompts),
-        )
-        self.kl.setdefault(name, {})[prompts] = self.do(sample)
+        sample = self.do(KlSamples(name, self.models[name], **self.kl_options(name, prompts)))
+        self.kl.setdefault(name, {})[prompts] = sample
+        measure_fidelity(self, name, prompts)
 
-    def _judge(self, name: str, prompts: str) -> None:
+    def kl_options(self, name: str, prompts: str) -> dict[str, Any]:
+        """Return how a model's own distribution is sampled on a prompt set, and what is scored."""
+        node, generation = self.nodes[name], self.recipe.evaluate.generation
+        others = {"sft": self.sft}
+        if isinstance(node, StepModel):
+            others["reference"] = self.checkpoint(node.parent)
+        if isinstance(node, MergedModel) and node.spec.fidelity:
+            others |= {merged_key(place): self.checkpoint(end) for place, end in enumerate(node.models)}
+        return {
+            "tokenizer": self.sft,
+            "others": others,
+            "prompts": self.prompts[prompts],
+            "n_prompts": self.recipe.evaluate.kl_prompts,
+            "max_new_tokens": generation.max_new_tokens,
+            "batch_size": generation.batch_size,
+            "base": self.recipe.base,
+            "seed": self.seed("kl", prompts),
+        }
+
+    def judge_answers(self, name: str, prompts: str) -> None:
+        """Judge a model's answers to a prompt set, beside the baseline's."""
         evaluate = self.recipe.evaluate
         judges = evaluate.judges.items()
         criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
@@ -227,6 +254,43 @@ class Order(Sampling):
             return None
         roles = {name: spec.role for name, spec in recipe.prompts.items()}
         return self.do(Selection((*self.measures.values(),), recipe.constraints, recipe.objective, roles))
+
+    def certify(self, selection: Selection | None) -> Certificate | None:
+        """Write down the plan, then test candidates on unseen prompts until the first that fails."""
+        if self.sealed is None or selection is None:
+            return None
+        wanted, answers, verdicts = self.sealed.wanted, {}, {}
+        labels: dict[str, Labels] = {}
+        seen = dict.fromkeys([*(bound.prompts for bound in wanted.constraints), wanted.objective.prompts])
+        tuning = {name: tuple(self.verdicts[name][prompts] for prompts in seen) for name in self.evaluated}
+        plan = CertificatePlan(wanted, self.sealed, selection, tuning, {name: self.models[name] for name in tuning})
+        with self.do.following("the likeliest candidates answer the certification prompts until one fails; the report"):
+            planned = self.do.read(plan)
+            for name in planned.names:
+                answers[name] = self.do(self.answering(name, wanted.spec.prompts))
+                verdicts[name] = self._judge_sealed(name, answers[name], wanted)
+                said, truth = self.do.read(verdicts[name]), []
+                if (label := self._labels(name, answers[name], wanted)) is not None:
+                    labels[name], truth = label, self.do.read(label)
+                if planned.fails(wanted.terms(), name, said, truth):
+                    break
+        return self.do(Certificate(plan, answers, verdicts, labels))
+
+    def _labels(self, name: str, answers: Answers, wanted: Certified) -> Labels | None:
+        spec, prompts = wanted.spec.labels, wanted.spec.prompts
+        if spec is None:
+            return None
+        judges = tuple(self.judge(criterion, judge) for criterion, judge in spec.judges.items())
+        kinds = tuple(wanted.terms().kinds)
+        return Labels(f"{name}/{prompts}", answers, None, judges, spec.n, kinds, self.seed("labels", name))
+
+    def _judge_sealed(self, name: str, answers: Answers, wanted: Certified) -> Verdicts:
+        """Return verdicts of the judges that bounds need; beside the baseline's answers where a bound compares."""
+        evaluate, prompts = self.recipe.evaluate, wanted.spec.prompts
+        compared = any(bound.metric == "win_rate" for bound in wanted.constraints)
+        baseline = self.do(self.answering(evaluate.baseline, prompts)) if compared else None
+        judges = tuple(self.judge(criterion) for criterion in wanted.judges(evaluate.judges))
+        return Verdicts(f"{name}/{prompts}", answers, baseline, judges)
 
     def find_optimum(self) -> Optimum | None:
         """Estimate the optimum and the models' distances from it."""
@@ -249,7 +313,9 @@ class Order(Sampling):
         )
         return self.do(stage)
 
-    def report(self, selection: Selection | None, optimum: Optimum | None, command: str) -> None:
+    def report(
+        self, selection: Selection | None, certificate: Certificate | None, optimum: Optimum | None, command: str
+    ) -> None:
         """Write the report and the chosen model."""
         if not self.prompts:
             return
@@ -268,11 +334,15 @@ class Order(Sampling):
             kl=self.kl,
             measures=self.measures,
             selection=selection,
+            certificate=certificate,
             optimum=optimum,
+            found=self.found,
+            paths=self.paths,
+            fidelity=self.fidelity,
         )
         self.do(report)
         if selection is not None:
-            self.do(Chosen(selection, report, self.models))
+            self.do(Chosen(selection, certificate, report, self.models))
 
 
 def _world(spec: Any, world: Any) -> Any:

@@ -45,6 +45,18 @@ class Source(FromOutside):
 
 
 @dataclass(frozen=True)
+class OneFile(FromOutside):
+    """A file that is read as it is."""
+
+    path: str
+
+    @cached_property
+    def content(self) -> str:
+        """Its hash."""
+        return file_hash(Path(self.path))
+
+
+@dataclass(frozen=True)
 class RecordList:
     """Records in memory, as `sacpo.pipeline.stages.data.Records`."""
 
@@ -127,6 +139,11 @@ class Outside:
 
     _models: dict[tuple[str, str | None], Checkpoint] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
+    _files: dict[str, OneFile] = field(default_factory=dict)
+
+    def file(self, path: str) -> OneFile:
+        """Return a file."""
+        return self._files.setdefault(path, OneFile(path))
 
     def model(self, place: str | Path, revision: str | None = None) -> Checkpoint:
         """Return a model by folder or hub id."""

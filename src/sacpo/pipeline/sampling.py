@@ -1,42 +1,22 @@
-"""What steps and judges are trained on where a recipe samples it: labelled pairs, resampled answers; and who labels."""
+"""What steps and judges are trained on where a recipe samples it: labelled pairs and resampled answers."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.experiment import Experiment
-from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.resample import ResampleSpec
-from sacpo.recipe.schema import SFT, JudgeSpec, SampledSpec
+from sacpo.recipe.schema import SFT, SampledSpec
 from sacpo.recipe.section import Names
 
 
 class Sampling(Experiment):
     """Does the stages that sample: pairs, banks of scored answers, what is resampled from them."""
-
-    def judge(self, criterion: str) -> CriterionJudge:
-        """Return a criterion's judge."""
-        spec = self.recipe.evaluate.judges[criterion]
-        return CriterionJudge(
-            criterion=criterion,
-            counted=options_of(spec),
-            base=self.recipe.base,
-            model=self._judge_model(criterion, spec),
-            world=self.recipe.world if spec.kind == "oracle" else None,
-            rubric=self.rubrics.get(criterion),
-            spec=spec,
-        )
-
-    def _judge_model(self, criterion: str, spec: JudgeSpec) -> Checkpoint | None:
-        if criterion in self.judge_models:
-            return Checkpoint(self.judge_models[criterion])
-        return None if spec.model is None else self.outside.model(spec.model, spec.revision)
 
     def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> tuple[Data | Pairs, ...]:
         """Return the pairs that a judge learns from."""
@@ -67,6 +47,7 @@ class Sampling(Experiment):
 
     def resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
         """Return a step's resampled answers; steps that differ in their weights or strengths share a bank."""
+        assert node.beta is not None
         assert not isinstance(node.step.dataset, SampledSpec)
         bank = Bank(
             title=node.step.name,

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sacpo.pipeline.fits import DEVICES, LARGEST_BATCH
 from sacpo.pipeline.runner import Plan, Status
-from sacpo.pipeline.sizes import Judging, TrainingPlan
+from sacpo.pipeline.sizes import Judging, TrainingPlan, answering_peak
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.notices import notices
 from sacpo.recipe.schema import Recipe
@@ -26,14 +27,13 @@ def plan_tables(recipe: Recipe, plan: Plan, trainings: Sequence[TrainingPlan], j
     console.print(_stages(plan.statuses))
     for text in plan.later:
         console.print(Text(text))
-    peak = max((training.memory for training in trainings if training.memory), default=None)
+    heaviest = max((one for one in trainings if one.memory), key=lambda one: one.memory or 0, default=None)
     disk = sum(training.disk or 0 for training in trainings)
-    console.print(
-        Text(
-            f"peak memory about {_bytes(peak)} of weights, gradients and optimiser (on top come activations and about "
-            f"0.6 GB of libraries); trained models {_bytes(disk)} of disk"
-        )
-    )
+    console.print(Text(_summary(heaviest, disk)))
+    if (answers := answering_peak(recipe)) is not None:
+        console.print(Text(f"answering takes about {_bytes(answers)} at most, keys and values included"))
+    if heaviest is not None and heaviest.rooms:
+        console.print(_rooms(heaviest))
     for notice in notices(recipe):
         console.print(Text(notice))
 
@@ -53,6 +53,34 @@ def _trainings(trainings: Sequence[TrainingPlan]) -> Table:
             training.state,
         )
     return table
+
+
+def _summary(heaviest: TrainingPlan | None, disk: int) -> str:
+    counted = heaviest is not None and heaviest.activations
+    parts = ", activations and logits (on top comes" if counted else " (on top come activations, logits and"
+    peak = _bytes(heaviest.memory if heaviest is not None else None)
+    what = f"weights, gradients, optimiser{parts} about 0.6 GB of libraries)"
+    return f"peak memory about {peak} of {what}; trained models {_bytes(disk)} of disk"
+
+
+def _rooms(training: TrainingPlan) -> Table:
+    """Return what other ways to train the heaviest model would take, and the device batches that would fit."""
+    title = (
+        f"what fits: {training.model}, with {training.batch} records a device batch, and the largest batch by device"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("way")
+    for name in ("peak memory, about", *(f"{size} GB" for size in DEVICES)):
+        table.add_column(name, justify="right")
+    for room in training.rooms:
+        way = f"{room.way}, checkpointing" if room.checkpointing else room.way
+        batches = (_batch(room.batches[size]) for size in DEVICES)
+        table.add_row(way, _bytes(room.needs), *batches)
+    return table
+
+
+def _batch(largest: int) -> str:
+    return f"{largest}+" if largest >= LARGEST_BATCH else str(largest or "no")
 
 
 def _judgings(judgings: Sequence[Judging]) -> Table:

@@ -14,8 +14,9 @@ from pathlib import Path
 from sacpo.system.files import TEMPORARY
 from sacpo.system.machine import machine_errors
 
-REPORT, RESULTS, MODEL = "report.html", "results.json", "model"
+REPORT, RESULTS, MODEL, CERTIFICATE = "report.html", "results.json", "model", "certificate.json"
 PLACES = {REPORT: "stages/report/report.html", RESULTS: "stages/report/results.json", MODEL: "stages/chosen/model"}
+PLACES[CERTIFICATE] = "stages/certify/certificate/certificate.json"
 
 
 def show_results(run: Path, reached: Collection[str]) -> list[str]:
@@ -37,7 +38,7 @@ def show_results(run: Path, reached: Collection[str]) -> list[str]:
             place, source = run / name, run / target
             if links and place.exists() and not place.is_symlink():
                 said.append(f"{place} is not this run's and stays as it is: see {source}")
-            elif target.split("/")[1] not in reached or not _holds(source):
+            elif not any(target.startswith(f"stages/{stage}/") for stage in reached) or not _holds(source):
                 _replace(place, None)
             elif not links:
                 _replace(place, source)

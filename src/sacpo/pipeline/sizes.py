@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from sacpo.align.defaults import optimiser_steps, with_defaults
+from sacpo.align.footprint import Method, Shape, training_bytes
 from sacpo.data.prepare import prepare
 from sacpo.data.records import Pair
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
 from sacpo.judging.rubric import Rubric
+from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
 from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.data import Data, report_of
@@ -45,8 +47,12 @@ class TrainingPlan:
         records: Pairs, completions or demonstrations.
         steps: Optimiser steps.
         tokens: Tokens of all epochs, estimated from words where the text was not tokenised.
-        memory: Peak bytes of weights, gradients and optimiser; activations come on top.
+        memory: Peak bytes: weights, gradients, optimiser, and activations and logits where the base's configuration is
+            known; see `activations`.
         disk: Bytes of the finished model.
+        activations: Whether `memory` counts activations and logits; they come on top otherwise.
+        rooms: What other ways to train it would take, and what fits common devices.
+        batch: Records a device batch, as the recipe has it.
     """
 
     model: str
@@ -57,6 +63,9 @@ class TrainingPlan:
     tokens: int | None
     memory: int | None
     disk: int | None
+    activations: bool = False
+    rooms: tuple[Room, ...] = ()
+    batch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,11 +86,12 @@ class Judging:
 
 @dataclass(frozen=True)
 class Size:
-    """How many records a source has, how many tokens one of them takes, and whether they are pairs; as far as known."""
+    """What is known of a source: records, tokens of one, whether they are pairs, the longest prompt with completion."""
 
     records: int | None
     tokens: float | None
     pairs: bool = False
+    longest: float | None = None
 
 
 def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
@@ -89,6 +99,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
     sizes = _Sizes(plan)
     parameters = parameter_count(recipe)
     width = BYTES.get(recipe.base.dtype, 4 if recipe.base.config else 2)
+    shape = shape_of_recipe(recipe, _vocabulary(recipe))
     found = []
     for status in plan.statuses:
         stage = status.stage
@@ -97,9 +108,10 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
         size = sizes.of_records(stage.records)
         if isinstance(stage, Align) and size.records is not None and size.pairs:
             units = ALGORITHMS[stage.step.algorithm].units
-            size = Size(units * size.records, size.tokens and size.tokens / units)
+            size = replace(size, records=units * size.records, tokens=size.tokens and size.tokens / units)
         options = dict(stage.training)
-        lora = (stage.step if isinstance(stage, Align) else stage.spec).lora is not None
+        spec = stage.step if isinstance(stage, Align) else stage.spec
+        method, load = method_of(recipe.base, spec.lora, options, width), _load(stage, size, options)
         steps = None if size.records is None else optimiser_steps(max(size.records, 1), options)
         found.append(
             TrainingPlan(
@@ -109,8 +121,11 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
                 records=size.records,
                 steps=steps,
                 tokens=_tokens(size, options),
-                memory=None if parameters is None else _memory(parameters, width, lora),
+                memory=_peak(shape, method, load, parameters),
                 disk=None if parameters is None else parameters * width,
+                activations=shape is not None,
+                rooms=() if shape is None else tuple(rooms(shape, method, load)),
+                batch=load.batch,
             )
         )
     return found
@@ -152,6 +167,14 @@ def _prompt_count(stage: Any, plan: Plan) -> int | None:
     return len(read_source(spec, name=stage.source.name, seed=stage.seed, as_="prompts").records)
 
 
+def answering_peak(recipe: Recipe) -> int | None:
+    """Return the peak bytes of answering with the base's weights, its keys and values; None where that is unknown."""
+    shape = shape_of_recipe(recipe, _vocabulary(recipe))
+    width = BYTES.get(recipe.base.dtype, 4 if recipe.base.config else 2)
+    longest = max((step.max_length for step in recipe.steps), default=0)
+    return None if shape is None else answering(recipe, shape, width, longest)
+
+
 def parameter_count(recipe: Recipe) -> int | None:
     """Return how many parameters the base has: from its configuration, its files, or its name such as `alpaca-7b`."""
     base = recipe.base
@@ -164,10 +187,16 @@ def parameter_count(recipe: Recipe) -> int | None:
     return int(float(named[1]) * (1e9 if named[2].lower() == "b" else 1e6)) if named else None
 
 
-def _from_config(config: dict[str, Any], recipe: Recipe) -> int | None:
+def _vocabulary(recipe: Recipe) -> int | None:
     tokenizer = recipe.base.tokenizer
-    if "vocab_size" not in config and not isinstance(tokenizer, str) and tokenizer is not None:
-        config["vocab_size"] = _words_of(tokenizer, recipe)
+    built = tokenizer is not None and not isinstance(tokenizer, str)
+    return _words_of(tokenizer, recipe) if built else None  # type: ignore[arg-type]
+
+
+def _from_config(config: dict[str, Any], recipe: Recipe) -> int | None:
+    vocabulary = _vocabulary(recipe)
+    if "vocab_size" not in config and vocabulary is not None:
+        config["vocab_size"] = vocabulary
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(config.pop("model_type"), **config))
     return sum(parameter.numel() for parameter in model.parameters())
@@ -180,9 +209,19 @@ def _words_of(tokenizer: TokenizerSpec, recipe: Recipe) -> int:
     return len(World(recipe.world).tokenizer())
 
 
-def _memory(parameters: int, width: int, lora: bool) -> int:
-    """Weights; in full fine-tuning also gradients and Adam's two moments, all of the weights' type."""
-    return parameters * width * (1 if lora else 4)
+def _peak(shape: Shape | None, method: Method, load: Load, parameters: int | None) -> int | None:
+    """Return a training's peak; without the model's shape that of weights, gradients and Adam's two moments alone."""
+    if shape is not None:
+        return round(training_bytes(shape, method, load.tokens))
+    return None if parameters is None else parameters * method.width * (1 if method.rank else 4)
+
+
+def _load(stage: Align | FineTune, size: Size, options: dict[str, Any]) -> Load:
+    """Return what the stage puts on a device at a time, where every record is as long as the longest."""
+    spec = stage.step if isinstance(stage, Align) else stage.spec
+    length = spec.max_length if size.longest is None else min(spec.max_length, round(size.longest))
+    rows = 2 if isinstance(stage, Align) else 1  # a pair's completions; of KTO the mismatched ones beside its own
+    return Load(with_defaults(options)["per_device_train_batch_size"], rows, max(length, 1))
 
 
 def _tokens(size: Size, options: dict[str, Any]) -> int | None:
@@ -216,7 +255,8 @@ class _Sizes:
     def _of_data(self, stage: Data) -> Size:
         if stage.name in self.done:
             report = report_of(self.folder.final(stage.name))
-            return Size(report["train"], _words(report["words"]), report["kind"] == "pairs")
+            words = report["words"]
+            return Size(report["train"], _words(words), report["kind"] == "pairs", _longest(words))
         name, spec = stage.source.name, stage.source.spec
         assert isinstance(spec, DataSpec)
         if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
@@ -226,12 +266,19 @@ class _Sizes:
             prepared = prepare(records, spec, name=name, seed=stage.holdout_seed)
         except DataError:
             return Size(None, None)  # the run will say what is wrong, where it matters
-        words = _words(data_report(name, prepared.train)["words"])
-        return Size(len(prepared.train), words, any(isinstance(record, Pair) for record in prepared.train))
+        words = data_report(name, prepared.train)["words"]
+        pairs = any(isinstance(record, Pair) for record in prepared.train)
+        return Size(len(prepared.train), _words(words), pairs, _longest(words))
 
 
 def _words(words: dict[str, dict[str, float]]) -> float:
     return TOKENS_A_WORD * sum(quantiles.get("mean", quantiles.get("median", 0.0)) for quantiles in words.values())
+
+
+def _longest(words: dict[str, dict[str, float]]) -> float:
+    """Return at most how many tokens a prompt with one completion has."""
+    most = {part: quantiles.get("max", 0.0) for part, quantiles in words.items()}
+    return TOKENS_A_WORD * (most.pop("prompt", 0.0) + max(most.values(), default=0.0))
 
 
 def _together(sizes: Iterable[Size]) -> Size:
@@ -239,10 +286,12 @@ def _together(sizes: Iterable[Size]) -> Size:
     if any(size.records is None for size in sizes):
         return Size(None, None)
     records, pairs = sum(size.records or 0 for size in sizes), any(size.pairs for size in sizes)
+    lengths = [size.longest for size in sizes]
+    longest = None if None in lengths else max((length or 0.0 for length in lengths), default=None)
     if any(size.tokens is None for size in sizes):
-        return Size(records, None, pairs)
+        return Size(records, None, pairs, longest)
     tokens = sum((size.records or 0) * (size.tokens or 0) for size in sizes) / max(records, 1)
-    return Size(records, tokens, pairs)
+    return Size(records, tokens, pairs, longest)
 
 
 def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: Sequence[Judging]) -> dict[str, Any]:
@@ -252,6 +301,7 @@ def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: S
         "stages": [{"name": s.stage.name, "state": s.state, "key": s.key} for s in plan.statuses],
         "later": plan.later,
         "models": list(model_graph(recipe)),
-        "trainings": [asdict(training) for training in found],
+        "trainings": [{**asdict(training), "rooms": rooms_json([*training.rooms])} for training in found],
+        "answering_memory": answering_peak(recipe),
         "judging": [asdict(judging) for judging in judged],
     }

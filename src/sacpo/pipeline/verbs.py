@@ -120,7 +120,8 @@ def merging(
     _check_merge(weights, method, origin, scale)
     check_dtype(dtype)
     ends = Checkpoint(first), Checkpoint(later)
-    merge = Merge(method, *ends, weights[0], scale, None if origin is None else Checkpoint(origin))  # type: ignore[arg-type]
+    row = 1.0 - weights[0], weights[0]
+    merge = Merge(method, ends, row, scale, None if origin is None else Checkpoint(origin))  # type: ignore[arg-type]
     _ = [end.folder for end in (*ends, merge.origin) if end is not None]  # what is not there is refused first
     return Merged(merge, weights, tuple(str(place) for place in (first, later, origin)), dtype)
 

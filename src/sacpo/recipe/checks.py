@@ -7,6 +7,7 @@ from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
+from sacpo.recipe.auto_merges import check_auto_merges
 from sacpo.recipe.explain import known
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_scores, check_teachers
 from sacpo.recipe.metrics import METRICS, Given
@@ -49,7 +50,7 @@ def check_references(recipe: Recipe) -> None:
         if isinstance(judge.dataset, SampledSpec):
             check_teachers(recipe, criterion, judge.dataset)
         if judge.kind == "oracle":
-            check_oracle(recipe, criterion)
+            check_oracle(recipe, criterion, f"evaluate.judges.{criterion}")
     known("model", recipe.evaluate.baseline, nodes, "evaluate.baseline")
     for index, name in enumerate(recipe.evaluate.models or ()):
         known("model", name, nodes, f"evaluate.models.{index}")
@@ -63,6 +64,7 @@ def check_references(recipe: Recipe) -> None:
     _check_world(recipe)
     _check_theory(recipe)
     _check_selection(recipe)
+    check_auto_merges(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:
@@ -147,10 +149,10 @@ def _check_selection(recipe: Recipe) -> None:
             )
         if criterion is not None:
             known("judge", criterion, recipe.evaluate.judges, f"{where}.criterion")
-        _check_measured(recipe, where, metric, criterion, prompts)
+        check_measured(recipe, where, metric, criterion, prompts)
 
 
-def _check_measured(recipe: Recipe, where: str, metric: str, criterion: str | None, prompts: str) -> None:
+def check_measured(recipe: Recipe, where: str, metric: str, criterion: str | None, prompts: str) -> None:
     """Refuse a bound or an objective on what nothing in the recipe measures: no model could ever meet it."""
     judges, needs = recipe.evaluate.judges, METRICS[metric].needs
     if METRICS[metric].by_criterion and criterion is not None:

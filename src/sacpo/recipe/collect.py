@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from sacpo.recipe.llm import BudgetSpec
 from sacpo.recipe.schema import JudgeSpec, WorldSpec
-from sacpo.recipe.section import MANY, Positive, Section
+from sacpo.recipe.section import MANY, Count, Positive, Section
 
 HELPFUL, HARMLESS, SAFE, SEVERE = "helpfulness", "harmlessness", "safety", "severity"
 COMPARED = (HELPFUL, HARMLESS)
@@ -16,6 +16,29 @@ COMPARED = (HELPFUL, HARMLESS)
 LABELLED = (SAFE, SEVERE)
 """What each answer is labelled by alone."""
 Asked = Literal["helpfulness", "harmlessness", "safety", "severity"]
+
+
+class DrawSpec(Section):
+    """How pairs of answers are drawn."""
+
+    second: str | None = Field(None, description="another model that answers the same prompts")
+    limit: Count | None = Field(None, description="take so many prompts, drawn by the seed")
+    samples: Count = Field(2, description="answers of each model at each temperature to each prompt")
+    temperatures: tuple[Positive, ...] = Field((1.0,), min_length=1, description="of sampling")
+    pairs: Count = Field(1, description="pairs of one prompt, at most")
+    near: Positive = Field(0.8, le=1, description="of answers to one prompt that are at least so similar one is kept")
+
+    @model_validator(mode="after")
+    def _enough(self) -> DrawSpec:
+        if len(set(self.temperatures)) < len(self.temperatures):
+            raise ValueError("'temperatures' names one twice")
+        answers = self.samples * len(self.temperatures) * (1 if self.second is None else 2)
+        if answers < 2 * self.pairs:
+            raise ValueError(
+                f"{answers} answers to a prompt are too few for 'pairs: {self.pairs}': raise 'samples', or name more "
+                "temperatures or a 'second' model"
+            )
+        return self
 
 
 class LabelSpec(Section):

@@ -10,9 +10,8 @@ ORACLES = ("helpfulness", "harmlessness", "over_refusal", "politeness", "brevity
 """What the world can judge: all but refusals by a score."""
 
 
-def check_oracle(recipe: Recipe, criterion: str) -> None:
-    """Refuse an oracle of what the world does not know."""
-    where = f"evaluate.judges.{criterion}"
+def check_oracle(recipe: Recipe, criterion: str, where: str) -> None:
+    """Refuse an oracle of what the world does not know, or without a world."""
     if criterion not in ORACLES:
         raise RecipeError(
             "the world's oracle knows no such criterion",

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.auto import check_auto
+from sacpo.recipe.certify_checks import check_certify
 from sacpo.recipe.checks import check_references, placed
 from sacpo.recipe.explain import did_you_mean, explain
 from sacpo.recipe.published import Place, Written
@@ -58,6 +60,8 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
         raise explain(error, data, source, Recipe) from error
     try:
         check_references(recipe)
+        check_auto(recipe)
+        check_certify(recipe)
     except RecipeError as error:
         raise placed(error, source) from error.__cause__
     recipe.note(written)

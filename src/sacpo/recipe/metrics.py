@@ -43,6 +43,9 @@ METRICS: dict[str, Metric] = {
 }
 """In the order of the report's columns."""
 
+CERTIFIABLE = ("unsafe_rate", "over_refusal_rate", "win_rate")
+"""Metrics whose values lie in [0, 1] and follow from verdicts."""
+
 BoundedMetric = Literal[
     "unsafe_rate",
     "over_refusal_rate",

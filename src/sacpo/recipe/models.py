@@ -23,6 +23,7 @@ class StepModel:
 
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
+        beta: The strength; None: the run finds it (`auto`), and settles the recipe.
         strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
             weights of the SFT model wherever it starts.
         line: Models of one line differ in strength only: the report joins them.
@@ -30,7 +31,7 @@ class StepModel:
 
     name: str
     step: StepSpec
-    beta: float
+    beta: float | None
     parent: str
     strengths: tuple[tuple[str, float], ...]
     line: str
@@ -38,13 +39,23 @@ class StepModel:
 
 @dataclass(frozen=True)
 class MergedModel:
-    """A merged model at one merge weight q of the later model."""
+    """A merged model.
+
+    Attributes:
+        weights: One for each of the models; of two models `(1 - q, q)`.
+        line: Models of one merge differ in their weights only.
+    """
 
     name: str
     spec: MergeSpec
-    q: float
-    models: tuple[str, str]
+    weights: tuple[float, ...]
+    models: tuple[str, ...]
     line: str
+
+    @property
+    def q(self) -> float | None:
+        """The weight of the later of two models; None for more models."""
+        return self.weights[-1] if len(self.weights) == 2 else None
 
 
 Node = BaseModelNode | StepModel | MergedModel
@@ -63,7 +74,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
         step = recipe.steps[index]
         parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
         for parent in parents:
-            for beta in step.betas:
+            for beta in step.betas or (None,):
                 node = _step_model(step, beta, nodes[parent], len(parents) > 1)
                 _add(nodes, members, step.name, node, f"steps.{index}.name")
     for index, spec in enumerate(recipe.merge):
@@ -72,12 +83,10 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
                 "two models have the same name", where=f"merge.{index}.name", value=spec.name, do="rename one of them"
             )
         where = f"merge.{index}.models"
-        first, later = (_single(name, members, nodes, where) for name in spec.models)
-        for q in spec.qs:
-            name = f"{spec.name}@q{q:g}" if isinstance(spec.q, tuple) else spec.name
-            _add(
-                nodes, members, spec.name, MergedModel(name, spec, q, (first, later), spec.name), f"merge.{index}.name"
-            )
+        merged = tuple(_single(name, members, nodes, where) for name in spec.models)  # of `auto` too, which has no q
+        for row in spec.rows:
+            combined = MergedModel(spec.model_name(row), spec, row, merged, spec.name)
+            _add(nodes, members, spec.name, combined, f"merge.{index}.name")
     return nodes
 
 
@@ -105,11 +114,12 @@ def _check_starts(recipe: Recipe) -> None:
             )
 
 
-def _step_model(step: StepSpec, beta: float, parent: Node, crossed: bool) -> StepModel:
+def _step_model(step: StepSpec, beta: float | None, parent: Node, crossed: bool) -> StepModel:
     own = f"{step.name}@{beta:g}" if step.swept else step.name
     before = parent.strengths if isinstance(parent, StepModel) and step.algorithm != "rwr" else ()
     name = f"{parent.name}+{own}" if crossed else own
-    return StepModel(name, step, beta, parent.name, (*before, *step.aims(beta)), step.name)
+    strengths = before if beta is None else (*before, *step.aims(beta))
+    return StepModel(name, step, beta, parent.name, strengths, step.name)
 
 
 def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node, where: str) -> None:

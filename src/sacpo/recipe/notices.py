@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sacpo.recipe.checks import dataset_references
-from sacpo.recipe.schema import Recipe, TokenizerSpec
+from sacpo.recipe.schema import FIDELITY_SAMPLES, Recipe, TokenizerSpec
 
 
 def notices(recipe: Recipe) -> list[str]:
@@ -23,7 +23,7 @@ def notices(recipe: Recipe) -> list[str]:
         found.append("without 'prompts' nothing is evaluated: judges only label the pairs that steps sample")
     if recipe.evaluate.generation.engine == "vllm" and recipe.evaluate.generation.batch_size != 16:
         found.append("vLLM fills its batches itself: evaluate.generation.batch_size has no effect")
-    return found + recipe.published()
+    return found + _fidelity_costs(recipe) + recipe.published()
 
 
 def unchecked(recipe: Recipe) -> list[str]:
@@ -41,6 +41,22 @@ def unchecked(recipe: Recipe) -> list[str]:
         places = dict.fromkeys(f"{judge.title} at {judge.base_url or 'OpenAI'}" for judge in asked)
         found.append("keys and endpoints: " + ", ".join(recipe.hidden([*places])))
     return found
+
+
+def _fidelity_costs(recipe: Recipe) -> list[str]:
+    """Return what measuring the fidelity of merges costs; merges of the same models share the samples."""
+    merges = [spec for spec in recipe.merge if spec.fidelity]
+    sets = [name for name, spec in recipe.prompts.items() if spec.role == "report"]
+    drawn = {
+        models: len(models) * FIDELITY_SAMPLES * recipe.evaluate.kl_prompts for models in (s.models for s in merges)
+    }
+    if not merges or not sets:
+        return []
+    return [
+        f"the fidelity of {', '.join(spec.name for spec in merges)} takes up to {sum(drawn.values()) * len(sets):,} "
+        f"answers more ({FIDELITY_SAMPLES} of each model in a merge to each prompt); they and the merged models' own "
+        "samples are scored under all models in the merge"
+    ]
 
 
 def _uses_world(recipe: Recipe) -> bool:

@@ -16,6 +16,7 @@ from sacpo.report.lookup import (
     number,
     report_sets,
     set_of,
+    weights_words,
     with_interval,
 )
 from sacpo.report.results import ModelInfo, Results
@@ -63,9 +64,13 @@ def _what(results: Results, model: str) -> str:
     selection = results.selection
     bounds = " and ".join(bound_words(constraint) for constraint in selection.constraints) if selection else ""
     text = f"A model of the run {_code(results.name)}: {_line(made_by(results, model))}."
-    if selection is not None and selection.chosen == model:
+    certificate = results.certificate
+    if selection is not None and certificate is not None and certificate.certified == model:
+        text += f" {_line(certificate.sentence)} The certificate is `certificate.json` of the run."
+    elif selection is not None and selection.chosen == model:
         under = f" among those with {bounds} on tuning prompts" if bounds else ""
         text += f" It was chosen for its {label(selection.objective.key)}{under}, of {len(selection.models)} models."
+        text += f" {_line(certificate.sentence)}" if certificate is not None else ""
     elif selection is not None and model in selection.models and bounds:
         kept = "meets" if selection.models[model].feasible else "does not meet"
         text += f" It is not the model that the run chose; on tuning prompts it {kept} the run's bounds ({bounds})."
@@ -80,9 +85,13 @@ def _making(results: Results, model: str) -> list[str]:
     lines = [f"Base: {start}" + (", then supervised fine-tuning." if results.recipe.get("sft") else ".")]
     if info.kind == "merge":
         method = METHODS.get(info.method or "", f"Method: {_line(info.method or 'merge')}, q = {{q}}.")
-        lines.append(
-            f"Merged of {' (A) and '.join(map(_code, info.parents))} (B). " + method.replace("{q}", number(info.q))
-        )
+        if info.q is None and info.weights:
+            words = {"linear": "weights", "token-level": "logits at every token", "task-vectors": "added changes"}
+            made = f"Merged of {', '.join(map(_code, info.parents))}: their {words.get(info.method or '', 'weights')}"
+            lines.append(f"{made} are combined with {weights_words(info)}.")
+        else:
+            merged = f"Merged of {' (A) and '.join(map(_code, info.parents))} (B). "
+            lines.append(merged + method.replace("{q}", number(info.q)))
         lines += [f"{_code(name)}: {_line(made_by(results, name))}." for name in info.parents if name in results.models]
         return lines
     steps = [_step(number_, step) for number_, step in enumerate(chain(results, model), 1)]

@@ -26,6 +26,7 @@ from sacpo.report.cases import (
     exaggerated_refusals,
     failed_merge,
     lost_support,
+    unfaithful_merge,
 )
 from sacpo.report.results import Finding, Results
 
@@ -81,6 +82,15 @@ TESTS = (
         "mixing logits token by token is closer to the theory than averaging weights",
         failed_merge,
         "a merge and both its ends with both win rates",
+    ),
+    Test(
+        "unfaithful merge",
+        "the whole interval of a merged model's KL from the sequence-level mixture that it stands for lies above the "
+        "KL of the nearer of the merged models from it; a figure that few effective samples carry does not count",
+        "take a q nearer to an end, merge with a less strong step, or mix logits token by token; or train a step at "
+        "the strength that q stands for",
+        unfaithful_merge,
+        "fidelity of a merge (fidelity: true in the recipe)",
     ),
     Test(
         "collapse or over-optimisation",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sacpo.report import results
+from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import Fidelity, PathCheck, PathPoint, PathSearch
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -13,17 +17,27 @@ from sacpo.report.results import (
     Finding,
     JudgeFigures,
     KlToOptimum,
-    Measured,
     Measures,
     ModelInfo,
     Objective,
     OptimumPoint,
-    Part,
     PromptSet,
     Reliability,
     Results,
     Selection,
     Theory,
+)
+from sacpo.report.searches import (
+    Banded,
+    BoundCheck,
+    Forecast,
+    ForecastBound,
+    ForecastPoint,
+    Predicted,
+    RealisedTilt,
+    Regret,
+    Search,
+    Trained,
 )
 
 
@@ -31,7 +45,10 @@ def results_document() -> str:
     """Return the schema as a Markdown page: one table a part, each field with its type and meaning."""
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
-        Candidate, ConstraintCheck, Theory, OptimumPoint, KlToOptimum, Finding,
+        Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, Theory, OptimumPoint,
+        KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained, BoundCheck,
+        Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
+        Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 
@@ -49,7 +66,6 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     text = annotation.__name__ if isinstance(annotation, type) and not hasattr(annotation, "__args__") else None
-    text = text or str(annotation).replace(f"{results.__name__}.", "").replace("typing.", "").replace(
-        "NoneType", "null"
-    )
+    text = text or str(annotation).replace("typing.", "").replace("NoneType", "null")
+    text = re.sub(r"sacpo\.report\.\w+\.", "", text)
     return text.replace("|", "or").replace("None", "null")

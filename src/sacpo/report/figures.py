@@ -321,7 +321,7 @@ def short_name(name: str, line: str) -> str:
 def _strength(results: Results, name: str) -> tuple[float, ...]:
     info = results.models[name]
     if info.kind == "merge":
-        return (info.q or 0.0,)
+        return info.weights[1:] or (info.q or 0.0,)
     return tuple(-strength for _, strength in info.strengths)
 
 

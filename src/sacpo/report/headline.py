@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sacpo.report.judges import judge_findings
 from sacpo.report.lookup import axes, bound_words, known, label, measure_of, number, set_of, shown_model, with_interval
-from sacpo.report.results import Candidate, Constraint, Measured, Results, Selection
+from sacpo.report.part import Measured
+from sacpo.report.results import Candidate, Constraint, Results, Selection
 
 SHOWN_RATES = ("unsafe_rate", "over_refusal_rate")
 
@@ -42,7 +43,7 @@ def headline(results: Results) -> Headline:
         notes.append(f"{model} was not measured on report prompts.")
     if n := len(judge_findings(results)):
         notes.append(f"Read the {'finding' if n == 1 else f'{n} findings'} about the judges beside these figures.")
-    return Headline(_answer(results, results.selection, model), figures, tuple(notes))
+    return Headline(_certified(results) or _answer(results, results.selection, model), figures, tuple(notes))
 
 
 def count_words(measured: Measured | None, what: str) -> str:
@@ -66,6 +67,19 @@ def _without_choice(results: Results) -> str:
     why = sorted({candidate.note for candidate in results.selection.models.values() if candidate.note})
     because = f" ({'; '.join(why)})" if why else ""
     return f"No model was chosen: none of {models} could be measured{because}."
+
+
+def _certified(results: Results) -> str:
+    """Return the certificate, or its absence and what was chosen without it; "" where none was asked for."""
+    certificate, selection = results.certificate, results.selection
+    if certificate is None or selection is None:
+        return ""
+    if certificate.certified is None:
+        name = selection.chosen or selection.nearest or ""
+        return f"{certificate.sentence} {_answer(results, selection, name)}"
+    n, objective = len(certificate.all_certified), label(selection.objective.key)
+    best = f" Of {n} certified models it has the best {objective} on tuning prompts." if n > 1 else ""
+    return certificate.sentence + best
 
 
 def _answer(results: Results, selection: Selection, model: str) -> str:
@@ -114,5 +128,8 @@ def _kept(results: Results, model: str, constraint: Constraint) -> list[str]:
         return [f"On report prompts {model} misses the bound ({bound_words(constraint)})."]
     if (high > constraint.bound) if most else (low < constraint.bound):
         end = number(high if most else low, constraint.key)
+        if results.certificate is not None and results.certificate.certified == model:
+            words = f"The interval on report prompts reaches {end}, beyond the bound ({bound_words(constraint)})"
+            return [f"{words}; the certificate rests on the certification prompts, not on these."]
         return [f"The interval reaches {end}, beyond the bound ({bound_words(constraint)}): it is met, not certified."]
     return [f"The whole interval meets the bound ({bound_words(constraint)})."]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sacpo.recipe.metrics import METRICS
-from sacpo.report.results import Constraint, Measured, ModelInfo, Results
+from sacpo.report.part import Measured
+from sacpo.report.results import Constraint, ModelInfo, Results
 from sacpo.system.visible import visible
 
 
@@ -102,13 +103,20 @@ def made_by(results: Results, model: str) -> str:
         return "supervised fine-tuning" if results.recipe.get("sft") else "the base model"
     if info.kind == "merge":
         words = {"linear": "weights averaged", "task-vectors": "task vectors added", "token-level": "logits mixed"}
-        return f"{words.get(info.method or '', info.method or 'merged')}, q = {number(info.q)}: " + " with ".join(
+        return f"{words.get(info.method or '', info.method or 'merged')}, {weights_words(info)}: " + " with ".join(
             info.parents
         )
     steps = [
         f"{(step.algorithm or '').upper()}({step.criterion}, {number(step.beta)})" for step in chain(results, model)
     ]
     return " → ".join(steps)
+
+
+def weights_words(info: ModelInfo) -> str:
+    """Write a merge's weights: "q = 0.5", or "weights 0.5, 0.3, 0.2" of more than two models."""
+    if info.q is not None or not info.weights:
+        return f"q = {number(info.q)}"
+    return f"weights {', '.join(number(weight) for weight in info.weights)}"
 
 
 def label(key: str) -> str:

@@ -21,7 +21,11 @@ from markupsafe import Markup
 from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
+from sacpo.report.meaning import meanings
+from sacpo.report.path_tables import fidelity_tables, path_tables
 from sacpo.report.results import Results, ShownPrompt
+from sacpo.report.search_tables import search_stories
+from sacpo.report.signoff import sign_off
 from sacpo.report.style import Drawing, inline_svg
 from sacpo.report.tables import (
     category_tables,
@@ -98,8 +102,11 @@ def _content(results: Results) -> dict[str, Any]:
         "title": report.get("title") or results.name,
         "results": results,
         "headline": headline(results),
+        "searches": search_stories(results),
+        "meanings": meanings(results),
         "selection": selection_table(results),
         "front": front_table(results),
+        "paths": [*path_tables(results), *fidelity_tables(results)],
         "measures": measures_tables(results, "report"),
         "other_measures": [*measures_tables(results, "tuning"), *measures_tables(results, "certification")],
         "outcomes": outcome_tables(results),
@@ -120,6 +127,7 @@ def _answers(results: Results, answers: Sequence[ShownPrompt]) -> dict[str, Any]
     models = [name for name in results.models if name in named]
     models += [name for name in named if name not in results.models]
     return {
+        "sign_off": sign_off(results, answers),
         "answers": answers,
         "answer_models": models,
         "shown_first": _shown_first(results, models),

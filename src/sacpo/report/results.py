@@ -10,52 +10,32 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.certified import Certificate
+from sacpo.report.part import Measured, Part
+from sacpo.report.paths import Fidelity, PathSearch
+from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
-
-
-class Part(BaseModel):
-    """A part of the results: unknown fields and numbers that are not finite are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Measured(Part):
-    """A figure with its 95 % interval, as `sacpo.stats.estimate.Estimate` writes it."""
-
-    value: float | None = Field(description="point estimate; null when nothing could be counted")
-    ci95: tuple[float | None, float | None] = Field((None, None), description="the interval's ends; null: none")
-    n: int = Field(0, description="items that counted")
-    clusters: int = Field(0, description="independent clusters among them")
-    unparsed: int = Field(0, description="items left out because no verdict could be read")
-    method: str = Field("", description="how the interval was computed")
-
-    @property
-    def low(self) -> float | None:
-        """The interval's lower end."""
-        return self.ci95[0]
-
-    @property
-    def high(self) -> float | None:
-        """The interval's upper end."""
-        return self.ci95[1]
 
 
 class ModelInfo(Part):
     """How a model was made."""
 
     kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
-    parents: tuple[str, ...] = Field((), description="step: the model it starts from; merge: the two, later one last")
+    parents: tuple[str, ...] = Field(
+        (), description="step: the model it starts from; merge: the two or more, later one last"
+    )
     criterion: str | None = Field(None, description="step: what its preferences are about")
     algorithm: str | None = Field(None, description="step: its algorithm")
     beta: float | None = Field(None, description="step: its own KL strength; for a constraint criterion beta/lambda")
     strengths: tuple[tuple[str, float], ...] = Field(
         (), description="(criterion, strength) of every step from the SFT model to this one, in order"
     )
-    q: float | None = Field(None, description="merge: weight of the later model")
+    q: float | None = Field(None, description="merge: weight of the later of two models")
+    weights: tuple[float, ...] = Field((), description="merge: weights of the parents; of two models 1 - q and q")
     method: str | None = Field(None, description="merge: linear, task-vectors or token-level")
     line: str = Field("", description="models of one line differ in strength or q only; figures join them")
     training: dict[str, Any] | None = Field(
@@ -190,7 +170,7 @@ class Selection(Part):
     feasible: bool = Field(description="some model meets every constraint")
     objective: Objective
     constraints: tuple[Constraint, ...] = ()
-    models: dict[str, Candidate] = {}
+    models: dict[str, Candidate] = Field({})
     front: tuple[str, ...] = Field((), description="models that no other one beats in objective and constraints")
     nearest: str | None = Field(None, description="the model that misses by least, when none is feasible")
 
@@ -222,7 +202,7 @@ class Theory(Part):
     """What the world knows beside the trained models."""
 
     curve: tuple[OptimumPoint, ...] = Field((), description="the optimum over beta/lambda")
-    kl_to_optimum: dict[str, KlToOptimum] = {}
+    kl_to_optimum: dict[str, KlToOptimum] = Field({})
     alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
     target: float | None = Field(None, description="beta/lambda of the common target")
     prompts: str | None = Field(None, description="prompt set that it was estimated on")
@@ -253,11 +233,17 @@ class Results(Part):
     baseline: str = Field("sft", description="the model that win rates are against")
     data: dict[str, dict[str, Any]] = Field({}, description="source: data report")
     models: dict[str, ModelInfo]
-    prompts: dict[str, PromptSet] = {}
+    prompts: dict[str, PromptSet] = Field({})
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
+    plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
     selection: Selection | None = None
+    certificate: Certificate | None = None
     theory: Theory | None = None
+    paths: dict[str, PathSearch] = Field({}, description="merge with `q: auto`: the search for its q")
+    fidelity: dict[str, dict[str, Fidelity]] = Field(
+        {}, description="merged model: prompt set: how far it is from the sequence-level mixture that it stands for"
+    )
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -319,8 +305,14 @@ def _check_names(results: Results) -> None:
     if results.selection is not None:
         chosen = [name for name in (results.selection.chosen, results.selection.nearest) if name is not None]
         places += [("selection", [*chosen, *results.selection.models, *results.selection.front])]
+    if results.certificate is not None:
+        places += [("certificate", [*results.certificate.all_certified, *results.certificate.not_tested])]
+    places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
+    places += [("fidelity", [*results.fidelity])]
+    for merge, path in results.paths.items():
+        places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:
         for name in names:
             if name not in results.models:

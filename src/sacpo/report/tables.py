@@ -7,8 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo.recipe.metrics import METRICS
-from sacpo.report.lookup import bound_words, interval, label, made_by, measure_of, number, shown_model
-from sacpo.report.results import Candidate, Measured, Results
+from sacpo.report.lookup import (
+    bound_words,
+    interval,
+    label,
+    made_by,
+    measure_of,
+    number,
+    shown_model,
+)
+from sacpo.report.part import Measured
+from sacpo.report.results import Candidate, Results
 
 OUTCOMES = ("win", "tie", "loss", "unparsed")
 

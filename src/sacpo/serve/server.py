@@ -53,6 +53,16 @@ def ended_politely() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def check_host(host: str, what: str) -> None:
+    """Refuse a host that others can reach.
+
+    Raises:
+        DataError: It is one.
+    """
+    if host not in HOSTS:
+        raise DataError(f"{what} is for this machine only", value=host, allowed=HOSTS)
+
+
 class LocalServer:
     """An HTTP server of one page and its routes; use it as a context manager.
 
@@ -86,8 +96,7 @@ class LocalServer:
         longest_post: int,
         too_long: str,
     ) -> None:
-        if host not in HOSTS:
-            raise DataError(f"{what} is for this machine only", value=host, allowed=HOSTS)
+        check_host(host, what)
         # A secret, not a result: the one random number here that no seed may give away.
         self.token = secrets.token_urlsafe(24)
         parts = {"page": page.encode(), "page_headers": headers_of(page), "routes": routes, "token": self.token}

@@ -75,6 +75,11 @@ def machine_error(error: Exception, path: Path | None = None) -> MachineError | 
     return MachineError(advice[0], where=where, do=advice[1])
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is about memory: Python's, a device's, or that of torch on a CPU."""
+    return type(error).__name__ in OUT_OF_MEMORY or "DefaultCPUAllocator" in str(error)
+
+
 def _target(error: Exception) -> str | None:
     """Return where a copy was to be written, if that is what has no room; the system's error names its source first."""
     if isinstance(error, shutil.Error) and error.args and isinstance(error.args[0], list):
@@ -124,7 +129,7 @@ def _advice(error: Exception) -> tuple[str, str] | None:
         return ADVICE.get(error.errno or 0)
     if isinstance(error, RuntimeError) and text.startswith(("Could not determine home", "Symlink loop")):  # pathlib's
         return text[:1].lower() + text[1:].rstrip("."), "write the path out, or mend the link"
-    if type(error).__name__ in OUT_OF_MEMORY or "DefaultCPUAllocator" in text:
+    if out_of_memory(error):
         return ADVICE[errno.ENOMEM]
     number = RUST_ERROR.search(text)
     if number is not None:

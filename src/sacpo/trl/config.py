@@ -168,7 +168,7 @@ def _check(config: PreferenceConfig) -> None:
                 do=advice,
             )
     choices = {
-        "algorithm": tuple(ALGORITHMS),
+        "algorithm": tuple(name for name, algorithm in ALGORITHMS.items() if algorithm.trl is not None),
         "layout": ("auto", "packed", "padded"),
         "train_sampling_strategy": ("random", "sequential", "group_by_length"),
         "save_strategy": ("no", "steps", "epoch"),

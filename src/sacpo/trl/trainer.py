@@ -35,7 +35,7 @@ from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import BaseSpec, StepSpec
 from sacpo.system.progress import QUIET, Progress
 from sacpo.trl.columns import read_columns
-from sacpo.trl.config import UNLIMITED, PreferenceConfig, cache_folder, check_hub, read_config
+from sacpo.trl.config import OWN, UNLIMITED, PreferenceConfig, cache_folder, check_hub, read_config
 from sacpo.trl.push import push_folder, push_while_training
 from sacpo.trl.start import (
     KeptPadding,
@@ -268,7 +268,7 @@ class PreferenceTrainer(AlignTrainer):
             )
         records, chat, unusable = read_columns(rows, name)
         job = self._job("chat" if chat else "plain", name)
-        named = ("algorithm", "beta", *AlgorithmOptions.model_fields)
+        named = ("algorithm", "beta", *(name for name in AlgorithmOptions.model_fields if name in OWN))
         options = {name: getattr(self.config, name) for name in named}
         step = checked(StepSpec, name="preference", criterion="preference", dataset="rows", **options)
         reference, tokenizer = self._reference_for(job), self._start.tokenizer

@@ -125,24 +125,33 @@ def adapter_key(folder: Path) -> str:
     return content_key({"weights": file_hash(folder / WEIGHTS), **{name: config.get(name) for name in SCALING}})
 
 
-def blend(first: Stack, later: Stack, q: float, origin: Stack | None = None, scale: float = 1.0) -> Stack | None:
-    """Return `first + q scale (later - origin)` as a stack, exactly; `origin` is `first` where it is not given.
+def blend(
+    models: Sequence[Stack], weights: Sequence[float], origin: Stack | None = None, scale: float = 1.0
+) -> Stack | None:
+    """Return `first + sum_k w_k scale (model_k - origin)` over the models behind the first as a stack, exactly.
 
-    Without `origin` this is `(1 - q) first + q later`. Between a step's reference and its model it multiplies the
-    step's own adapter by q and leaves the others as they are (P-SACPO, section 6 of arXiv 2404.11049).
+    `origin` is the first model where it is not given. Then, with weights that add up to 1, this is `sum_k w_k model_k`.
+    Between a step's reference and its model it multiplies the step's own adapter by q and leaves the others as they are
+    (P-SACPO, section 6 of arXiv 2404.11049).
 
     Returns:
         The stack without adapters of weight 0 (unless all are), or None where the models stand on different bases.
     """
-    origin = origin or first
-    if len({stack.place for stack in (first, later, origin)}) > 1:
+    first, *others = models
+    stacks = [*models, origin or first]
+    if len({stack.place for stack in stacks}) > 1:
         return None
-    ours, theirs, before = ({member.key: member.weight for member in s.members} for s in (first, later, origin))
-    members = {member.key: member for stack in (first, later, origin) for member in stack.members}
-    weights = {key: ours.get(key, 0.0) + q * scale * (theirs.get(key, 0.0) - before.get(key, 0.0)) for key in members}
-    used = {key: weight for key, weight in weights.items() if weight != 0.0} or weights
+    ours, *theirs, before = ({member.key: member.weight for member in stack.members} for stack in stacks)
+    members = {member.key: member for stack in stacks for member in stack.members}
+    mixed = dict.fromkeys(members, 0.0)
+    for key in members:
+        mixed[key] = ours.get(key, 0.0)
+        for own, weight in zip(theirs, weights[1:], strict=True):
+            mixed[key] += weight * scale * (own.get(key, 0.0) - before.get(key, 0.0))
+    used = {key: weight for key, weight in mixed.items() if weight != 0.0} or mixed
     kept = tuple(Member(members[key].folder, key, weight) for key, weight in used.items())
-    return Stack(first.base, first.revision, first.base_key or later.base_key, kept)
+    known = next((stack.base_key for stack in (first, *others) if stack.base_key), "")
+    return Stack(first.base, first.revision, known, kept)
 
 
 def describe(stack: Stack, folders: Sequence[str], home: Path) -> str:

@@ -173,6 +173,6 @@ def draw_pairs(answers: Sequence[Answer], pairs: int, near: float, seed: int) ->
             "no prompt has two different answers",
             value={reason: n for reason, n in left.items() if n},
             allowed=f"a similarity below {near}",
-            do="raise the temperature, sample more answers or another model, or raise --near",
+            do="raise the temperature, sample more answers or another model, or raise 'near'",
         )
     return found, {reason: n for reason, n in sorted(left.items()) if n}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,59 +15,45 @@ from sacpo.pipeline.collect.stage import DATA, Collected, FolderOfPairs
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import FilePrompts, FileRecords
 from sacpo.pipeline.single import do_single
-from sacpo.recipe.collect import COMPARED, LABELLED, LabelSpec
+from sacpo.recipe.collect import COMPARED, LABELLED, DrawSpec, LabelSpec
 from sacpo.recipe.explain import checked
 from sacpo.recipe.safe import yaml_file
 from sacpo.recipe.schema import BaseSpec, DataSpec, GenerationSpec, JudgeSpec, WorldSpec
 from sacpo.system.progress import Progress
 
+Options = Mapping[str, Any] | None
 PAIRS, ROWS, CACHE = "pairs", "data", "cache"
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """What is drawn; the arguments of `sacpo.api.collect` of these names."""
-
-    format: str
-    limit: int | None
-    samples: int
-    temperatures: Sequence[float]
-    pairs: int
-    near: float
-    seed: int
 
 
 def collecting(
     model: str | Path,
     prompts: str | Path | Sequence[str | Path],
     out: Path,
-    drawn: Drawn,
-    *,
     judges: str | Path | Mapping[str, Any] | None,
-    second: str | Path | None,
-    generation: Mapping[str, Any] | None,
-    base: Mapping[str, Any] | None,
+    format: str,
+    draw: DrawSpec,
+    generation: Options,
+    base: Options,
+    seed: int,
     progress: Progress,
 ) -> Path:
     """Do what `sacpo.api.collect` says."""
     spec = None if judges is None else _labels(judges)
-    _check(drawn, second is not None)
-    models = [model] if second is None else [model, second]
-    world = None if spec is None else spec.world
+    models = [model] if draw.second is None else [model, draw.second]
     stage = DrawnPairs(
-        samplers=tuple(_samplers(models, drawn.temperatures, base, generation)),
-        prompts=_prompts(prompts, drawn.format, drawn.limit, drawn.seed, world),
-        samples=drawn.samples,
-        pairs=drawn.pairs,
-        near=drawn.near,
-        seed=drawn.seed,
+        samplers=tuple(_samplers(models, draw.temperatures, base, generation)),
+        prompts=_prompts(prompts, format, draw.limit, seed, None if spec is None else spec.world),
+        samples=draw.samples,
+        pairs=draw.pairs,
+        near=draw.near,
+        seed=seed,
     )
     labellers = {} if spec is None else _labellers(spec, base)  # before anything is sampled
     folder = do_single("sample", stage, out / PAIRS, progress)
     if spec is None:
         return folder
     counted = spec.model_dump(mode="json", include={"labels", "votes", "score_scale", "ties"})
-    labelled = Collected(FolderOfPairs(folder), labellers, counted, drawn.seed, spec)
+    labelled = Collected(FolderOfPairs(folder), labellers, counted, seed, spec)
     panel = [judge for one in spec.judges.values() for judge in one.judges]
     budget = budget_of(spec.budget, panel)
     return do_single("label", labelled, out / ROWS, progress, cache=out / CACHE, budget=budget) / DATA
@@ -85,32 +70,11 @@ def _labels(judges: str | Path | Mapping[str, Any]) -> LabelSpec:
     return checked(LabelSpec, data)
 
 
-def _check(drawn: Drawn, two: bool) -> None:
-    temperatures, pairs, near, limit = drawn.temperatures, drawn.pairs, drawn.near, drawn.limit
-    for name, value in (("samples", drawn.samples), ("pairs", pairs), ("limit", 1 if limit is None else limit)):
-        if value < 1:
-            raise RecipeError("too few", where=name, value=value, allowed="1 or more", do="correct it")
-    if not 0 < near <= 1:
-        raise RecipeError("a similarity is out of its range", where="near", value=near, allowed="above 0, at most 1")
-    twice = [t for t in temperatures if list(temperatures).count(t) > 1]
-    if not temperatures or twice:
-        raise RecipeError("temperatures are given once each", where="temperatures", value=[*temperatures])
-    answers = drawn.samples * len(temperatures) * (2 if two else 1)
-    if answers < 2 * pairs:
-        raise RecipeError(
-            "too few answers to a prompt for its pairs",
-            where="samples",
-            value=answers,
-            allowed=f"at least {2 * pairs}",
-            do="sample more answers, at more temperatures or from a second model, or ask for fewer pairs",
-        )
-
-
 def _samplers(
     models: Sequence[str | Path],
     temperatures: Sequence[float],
-    base: Mapping[str, Any] | None,
-    generation: Mapping[str, Any] | None,
+    base: Options,
+    generation: Options,
 ) -> list[Sampler]:
     if len({_title(model) for model in models}) < len(models):
         raise RecipeError("both models have one name", where="second", value=_title(models[0]), do="rename a folder")
@@ -140,12 +104,12 @@ def _prompts(prompts: Any, format: str, limit: int | None, seed: int, world: Wor
             "the world's prompts need a world, a split and a limit",
             where="format",
             value=format,
-            do="name the split as --prompts, give --limit, and a 'world' in the file of --judges",
+            do="name the split as --prompts, say --draw limit=100, and name a 'world' in the file of --judges",
         )
     return WorldPrompts(world, names[0], limit, seed)
 
 
-def _labellers(spec: LabelSpec, base: Mapping[str, Any] | None) -> dict[str, Labeller]:
+def _labellers(spec: LabelSpec, base: Options) -> dict[str, Labeller]:
     """Return who labels what, in the order in which it is asked."""
     found: dict[str, Labeller] = {}
     for criterion in (*COMPARED, *LABELLED):
@@ -164,7 +128,7 @@ def _people(path: str) -> PeoplesVerdicts:
     return PeoplesVerdicts(path)
 
 
-def _judge(criterion: str, spec: JudgeSpec, world: WorldSpec | None, base: Mapping[str, Any] | None) -> CriterionJudge:
+def _judge(criterion: str, spec: JudgeSpec, world: WorldSpec | None, base: Options) -> CriterionJudge:
     if spec.kind == "llm":
         check_panel(spec.judges, f"judges.{criterion}")
     rubric = rubric_of(criterion, spec) if spec.kind == "llm" else None

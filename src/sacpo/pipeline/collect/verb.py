@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sacpo.recipe.collect import DrawSpec
+from sacpo.recipe.explain import checked
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -15,13 +17,8 @@ def collect(
     out: str | Path,
     *,
     judges: str | Path | Mapping[str, Any] | None = None,
-    second: str | Path | None = None,
+    draw: Mapping[str, Any] | None = None,
     format: str = "prompts",
-    limit: int | None = None,
-    samples: int = 2,
-    temperatures: Sequence[float] = (1.0,),
-    pairs: int = 1,
-    near: float = 0.8,
     generation: Mapping[str, Any] | None = None,
     seed: int = 0,
     base: Mapping[str, Any] | None = None,
@@ -36,13 +33,8 @@ def collect(
             and `cache/` (paid verdicts).
         judges: Who labels: a YAML file or what would stand in it (see docs/collect.md); without it the pairs are only
             drawn, as for people who label them.
-        second: Another model that answers the same prompts.
+        draw: second (another model), samples, temperatures, pairs (of a prompt), near, limit (of prompts).
         format: The format of the prompts.
-        limit: Take so many prompts, drawn by the seed.
-        samples: Answers of each model at each temperature to each prompt.
-        temperatures: Of sampling.
-        pairs: Pairs of one prompt, at most.
-        near: Of answers to one prompt that are at least so similar only one is kept.
         generation: max_new_tokens, top_p, batch_size, engine.
         seed: The root of all random numbers.
         base: More about the models: template, dtype, device, revision, trust_remote_code, attn_implementation,
@@ -54,16 +46,7 @@ def collect(
         RunError: Verdicts are missing, because the budget is spent or an endpoint failed. Those that are there are
             kept; the same call goes on.
     """
-    from sacpo.pipeline.collect.single import Drawn, collecting
+    from sacpo.pipeline.collect.single import collecting
 
-    return collecting(
-        model,
-        prompts,
-        Path(out),
-        Drawn(format, limit, samples, temperatures, pairs, near, seed),
-        judges=judges,
-        second=second,
-        generation=generation,
-        base=base,
-        progress=progress,
-    )
+    asked = checked(DrawSpec, draw), generation, base, seed
+    return collecting(model, prompts, Path(out), judges, format, *asked, progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,17 +114,18 @@ def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class KlSamples(Stage[list[dict[str, Any]]]):
-    """Answers sampled at temperature 1, scored under the model, the SFT model and the model's reference.
+    """Answers sampled at temperature 1, scored under the model and under others.
 
     The mean of log pi - log pi_sft estimates KL(pi || pi_sft).
 
     Attributes:
         title: The model's name.
         model: The model.
-        sft: The SFT model, whose tokenizer all take.
-        reference: The model's reference; None: it has none.
+        tokenizer: The model whose tokenizer all take.
+        others: By the name of their log-ratios: "sft", "reference", and "merged/0", "merged/1", ... of a merge.
         prompts: The prompt set.
         n_prompts: Its first so many are answered.
+        samples: Answers to each prompt.
         max_new_tokens: Longest answer.
         batch_size: Answers at a time; it changes rounding.
         base: Template, dtype, device of the models.
@@ -133,14 +134,15 @@ class KlSamples(Stage[list[dict[str, Any]]]):
 
     title: str
     model: ModelSource
-    sft: Checkpoint
-    reference: Checkpoint | None
+    tokenizer: Checkpoint
+    others: Mapping[str, Checkpoint]
     prompts: Prompts
     n_prompts: int
     max_new_tokens: int
     batch_size: int
     base: BaseSpec
     seed: int
+    samples: int = 1
 
     @property
     def name(self) -> str:
@@ -150,7 +152,7 @@ class KlSamples(Stage[list[dict[str, Any]]]):
     def work(self, out: Path, tools: Tools) -> None:
         """Sample, score under each model, write answers and log-ratios."""
         chosen = tools.read(self.prompts)[: self.n_prompts]
-        tokenizer, template = tools.tokenizer(self.sft, self.base)
+        tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
         answers = generate_answers(
             tools.load(self.model, self.base),
             tokenizer,
@@ -159,7 +161,7 @@ class KlSamples(Stage[list[dict[str, Any]]]):
             sampling(self.max_new_tokens, self.batch_size),
             model_name=self.title,
             seed=self.seed,
-            samples=1,
+            samples=self.samples,
             out=out,
             progress=tools.progress,
         )
@@ -168,10 +170,14 @@ class KlSamples(Stage[list[dict[str, Any]]]):
             return score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED)
 
         own = scores(self.model)
-        terms = {"sft": kl_terms(own, own if self.model == self.sft else scores(self.sft))}
-        if self.reference is not None:
-            same = self.reference == self.sft
-            terms["reference"] = terms["sft"] if same else kl_terms(own, scores(self.reference))
+        known: list[tuple[ModelSource, list[float]]] = [(self.model, own)]
+        terms = {}
+        for name, other in self.others.items():
+            found = next((logps for model, logps in known if model == other), None)
+            if found is None:
+                found = scores(other)
+                known.append((other, found))
+            terms[name] = kl_terms(own, found)
         rows = [
             {"answer": answer.to_json(), **{key: values[i] for key, values in terms.items()}}
             for i, answer in enumerate(answers)
@@ -180,7 +186,7 @@ class KlSamples(Stage[list[dict[str, Any]]]):
         (out / ANSWERS).unlink()
 
     def read(self, folder: Path) -> list[dict[str, Any]]:
-        """Return the samples: each with its `answer` and the log-ratios "sft" and "reference"."""
+        """Return the samples: each with its `answer` and the log-ratio of every other model by its name."""
         rows = [json.loads(line) for line in (folder / SAMPLES).read_text(encoding="utf-8").splitlines()]
         return [{**row, "answer": Answer.from_json(row["answer"])} for row in rows]
 

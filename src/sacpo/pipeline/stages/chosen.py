@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sacpo.merge.source import Merge, ModelSource
 from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.tools import Tools
@@ -20,9 +21,17 @@ NONE = "No model meets every constraint: none was chosen. The report names the n
 
 @dataclass(frozen=True)
 class Chosen(Stage[Path]):
-    """The chosen model as a standard Hugging Face folder with a model card; a note where none was chosen."""
+    """The chosen model as a standard Hugging Face folder with a model card; a note where none was chosen.
+
+    Attributes:
+        selection: The choice by point estimates.
+        certificate: Where it certifies a model, that one is chosen.
+        report: What the card is made of.
+        models: Every model.
+    """
 
     selection: Selection
+    certificate: Certificate | None
     report: Report
     models: Mapping[str, ModelSource]
 
@@ -33,7 +42,8 @@ class Chosen(Stage[Path]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write the model and its card; of mixed logits the card says which two models to mix."""
-        name = tools.read(self.selection)["chosen"]
+        certified = None if self.certificate is None else tools.read(self.certificate)["certified"]
+        name = certified or tools.read(self.selection)["chosen"]
         if name is None:
             write_atomic(out / "README.md", NONE)
             return

@@ -159,7 +159,7 @@ def nominal_multiplier(nodes: Mapping[str, Node], spec: TheorySpec, name: str) -
             return None
         beta = strengths[spec.reward]
         return beta, beta / strengths[spec.safety] if spec.safety in strengths else 0.0
-    if isinstance(node, MergedModel) and node.spec.method != "task-vectors":
+    if isinstance(node, MergedModel) and node.q is not None and node.spec.method != "task-vectors":
         first, later = (nodes[end] for end in node.models)
         if isinstance(later, StepModel) and later.parent == first.name:
             ends = [nominal_multiplier(nodes, spec, end) for end in node.models]

@@ -14,9 +14,13 @@ from sacpo.data.records import Answer, Verdict
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
+from sacpo.pipeline.stages.fidelity import MergeFidelity
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.path import FoundPath
+from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -27,8 +31,11 @@ from sacpo.report.build import build_report
 from sacpo.report.results import FORMAT
 from sacpo.stats.intervals import mean_interval, win_rate
 from sacpo.system.runs import finished_size, versions
+from sacpo.theory.regret import regret
 
 RESULTS = "results.json"
+CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "look")
+"""What the report takes of a certificate, beside the tests."""
 HARMLESS = ("safe", "compliance", "full_compliance")
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
 READ = ("records", "kept", "truncated", "longest")
@@ -51,7 +58,11 @@ class Report(Stage[dict[str, Any]]):
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
         selection: The choice; None: nothing is chosen.
+        certificate: What is certified of it; None: nothing was to be certified.
         optimum: The theory; None: there is none.
+        found: The searches for strengths, by step.
+        paths: Searches for q, by merge.
+        fidelity: How far merged models are from their targets, by model and prompt set.
     """
 
     recipe: Recipe
@@ -67,7 +78,11 @@ class Report(Stage[dict[str, Any]]):
     kl: Mapping[str, Mapping[str, KlSamples]]
     measures: Mapping[str, Measures]
     selection: Selection | None
+    certificate: Certificate | None
     optimum: Optimum | None
+    found: Mapping[str, Found]
+    paths: Mapping[str, FoundPath]
+    fidelity: Mapping[str, Mapping[str, MergeFidelity]]
 
     @property
     def name(self) -> str:
@@ -107,10 +122,46 @@ class Report(Stage[dict[str, Any]]):
             "models": {name: self._model(name, accuracies, tools) for name in self._nodes},
             "prompts": {stage.source.name: report_of(tools.at(stage)) for stage in self.prompts},
             "measures": {name: tools.read(stage) for name, stage in self.measures.items()},
-            "reliability": {stage.source.name: self._reliability(stage.source.name, tools) for stage in self.prompts},
-            "selection": tools.read(self.selection) if self.selection is not None else None,
+            "reliability": {name: self._reliability(name, tools) for name in self._opened},
+            "plan": {name: self._search(tools.read(stage), tools) for name, stage in self.found.items()},
+            **self._choice(tools),
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
+            "paths": {name: tools.read(stage) for name, stage in self.paths.items()},
+            "fidelity": {
+                name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
+                for name, stages in self.fidelity.items()
+            },
         }
+
+    @property
+    def _opened(self) -> list[str]:
+        """The prompt sets that every model answered."""
+        return [*next(iter(self.answers.values()), {})]
+
+    def _choice(self, tools: Tools) -> dict[str, Any]:
+        """Return the choice, which is the certified model where there is one, and the certificate."""
+        selection = None if self.selection is None else tools.read(self.selection)
+        if selection is None or self.certificate is None:
+            return {"selection": selection, "certificate": None}
+        found = tools.read(self.certificate)
+        chosen = found["certified"] or selection["chosen"]
+        certificate = {name: found[name] for name in CERTIFIED} | found["tests"]
+        return {
+            "selection": {**selection, "chosen": chosen},
+            "certificate": {**certificate, "point_choice": selection["chosen"], "sha256": found.get("sha256")},
+        }
+
+    def _search(self, found: dict[str, Any], tools: Tools) -> dict[str, Any]:
+        """Return a search, with the kept model's regret where the world knows the optimum."""
+        theory, measures = self.recipe.theory, self.measures.get(found["model"])
+        if theory is None or self.optimum is None or measures is None:
+            return found
+        metrics = tools.read(measures)[theory.prompts]["metrics"]
+        names = {"E_r": f"mean_score/{theory.reward}", "E_g": f"mean_score/{theory.safety}", "kl": "kl"}
+        own = {name: metrics[key]["value"] for name, key in names.items() if key in metrics}
+        if len(own) < len(names) or None in own.values():
+            return found
+        return found | {"regret": regret(tools.read(self.optimum)["curve"], beta=theory.beta, **own)}
 
     def _disk(self, tools: Tools) -> dict[str, int]:
         """Return the bytes of the finished stages by what they hold; checkpoints and caches lie beside them."""
@@ -135,6 +186,7 @@ class Report(Stage[dict[str, Any]]):
                 "kind": "merge",
                 "parents": node.models,
                 "q": node.q,
+                "weights": node.weights,
                 "method": node.spec.method,
                 "line": node.line,
             }

@@ -20,8 +20,8 @@ class Merged(Stage[list[Path]]):
     """A merge at several weights, in one pass, each in a folder `q0.25`.
 
     Attributes:
-        merge: The merge at one of the weights.
-        weights: All weights.
+        merge: The merge of two models at one of the weights.
+        weights: All weights q of the later model.
         places: Where the models are: adapters name the way to their base.
         dtype: What weights are stored in; None: the later model's dtype.
     """
@@ -43,7 +43,7 @@ class Merged(Stage[list[Path]]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write adapters where the models are adapters on one base, else weights."""
-        merges = [replace(self.merge, q=weight) for weight in self.weights]
+        merges = [replace(self.merge, weights=(1.0 - weight, weight)) for weight in self.weights]
         stacks = [_adapters(merge) for merge in merges]
         if self.dtype is not None and any(stack is not None for stack in stacks):
             raise RecipeError(

@@ -18,6 +18,8 @@ from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, load_tokenizer, save_model
+from sacpo.pipeline.fits import memory_told
+from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data, Records
 from sacpo.pipeline.tools import Readable, Tools
@@ -81,6 +83,29 @@ class Base(Stage[Path]):
             return World(self.world).tokenizer()
         texts = [text for data in self.texts for text in tools.read(data).texts()]
         return byte_level_bpe(texts, built.vocab_size)
+
+    def read(self, folder: Path) -> Path:
+        """Return the model's folder."""
+        return folder / "model"
+
+
+@dataclass(frozen=True)
+class FromGguf(Stage[Path]):
+    """A model of a GGUF file as a standard folder, its weights as floating-point numbers."""
+
+    file: OneFile
+    dtype: str
+
+    @property
+    def name(self) -> str:
+        """`base`."""
+        return "base"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the model."""
+        from sacpo.models.gguf import load_gguf
+
+        save_model(*load_gguf(self.file.path, self.dtype), out / "model")
 
     def read(self, folder: Path) -> Path:
         """Return the model's folder."""
@@ -158,7 +183,8 @@ class FineTune(Training):
             )
         tools.make_room()
         job = self.job(tools, self.spec, self.spec.lora)
-        run_sft(job, records, out, layout=self.spec.layout, progress=tools.progress)
+        with memory_told(job, 1):
+            run_sft(job, records, out, layout=self.spec.layout, progress=tools.progress)
 
 
 @dataclass(frozen=True)
@@ -180,7 +206,8 @@ class Align(Training):
         records = self.all_records(tools)
         tools.make_room()
         job, (beta,) = self.job(tools, self.step, self.step.lora), self.step.betas
-        run_align(job, self.step, beta, records, out, tools.cache_for(out), progress=tools.progress)
+        with memory_told(job, 2):
+            run_align(job, self.step, beta, records, out, tools.cache_for(out), progress=tools.progress)
 
 
 @dataclass(frozen=True)
@@ -252,6 +279,7 @@ def step_options(step: StepSpec, beta: float) -> StepSpec:
         "from_": None,
         "training": TrainingSpec(),
         "resample": None,
+        "search": None,
     }
     return step.model_copy(update={**unseen, "beta": beta})
 

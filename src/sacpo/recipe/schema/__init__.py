@@ -13,31 +13,37 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
     evaluate            generation options, judges and the baseline
     constraints         bounds that the selected model must meet
     objective           what the selected model maximises under them
+    certify             the constraints, shown to hold on prompts that the choice has not seen
 """
 
 from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
 from sacpo.recipe.schema.evaluate import (
     SFT,
+    CertifySpec,
     ConstraintSpec,
     EvaluateSpec,
     GenerationSpec,
+    LabelsSpec,
     ObjectiveSpec,
     ReportSpec,
     TheorySpec,
 )
 from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, JudgeKind, JudgeSpec
+from sacpo.recipe.schema.merges import FIDELITY_SAMPLES, MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import MergeSpec, SampledSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
+    "FIDELITY_SAMPLES",
     "JUDGES",
     "LAYOUT",
     "SCORER",
     "SFT",
     "TRAINED",
     "BaseSpec",
+    "CertifySpec",
     "ConstraintSpec",
     "Data",
     "DataSpec",
@@ -46,15 +52,18 @@ __all__ = [
     "JudgeFacts",
     "JudgeKind",
     "JudgeSpec",
+    "LabelsSpec",
     "Layout",
     "LoraSpec",
     "MergeSpec",
     "ObjectiveSpec",
+    "PathSpec",
     "PromptsSpec",
     "QuantizationSpec",
     "Recipe",
     "ReportSpec",
     "SampledSpec",
+    "SearchSpec",
     "SftSpec",
     "SourceSpec",
     "StepSpec",

@@ -43,7 +43,9 @@ class QuantizationSpec(Section):
 class BaseSpec(Section):
     """The model to start from: a hub id or folder, or a configuration whose weights are drawn from the seed."""
 
-    model: str | None = Field(None, description="hub id or folder of a standard Hugging Face checkpoint")
+    model: str | None = Field(
+        None, description="hub id or folder of a standard Hugging Face checkpoint, or a local file of the format GGUF"
+    )
     revision: str | None = None
     config: dict[str, Any] | None = Field(None, description="AutoConfig keys with model_type: train from scratch")
     tokenizer: TokenizerSpec | str | None = Field(
@@ -72,7 +74,14 @@ class BaseSpec(Section):
         if self.config is not None:
             remote = () if isinstance(self.tokenizer, str) else ("trust_remote_code",)
             self.unused(("revision", *remote), "a model that is built from 'config' comes from no hub")
+        if self.gguf:
+            self.unused(("revision", "trust_remote_code"), "a GGUF file comes from no hub and brings no code")
         return self
+
+    @property
+    def gguf(self) -> bool:
+        """Whether the model is a GGUF file."""
+        return self.model is not None and self.model.lower().endswith(".gguf")
 
     @field_validator("template")
     @classmethod

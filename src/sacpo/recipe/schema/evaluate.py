@@ -12,6 +12,7 @@ from sacpo.recipe.schema.judges import JudgeSpec
 from sacpo.recipe.section import MANY, Count, Name, Names, Positive, Section
 
 SFT = "sft"
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class GenerationSpec(Section):
@@ -69,6 +70,39 @@ class ObjectiveSpec(Section):
     metric: MaximisedMetric = "win_rate"
     criterion: str
     prompts: str
+
+
+class LabelsSpec(Section):
+    """True labels of some certification answers of every candidate that is tested, drawn with the recipe's seed."""
+
+    n: Count = Field(description="answers that are labelled")
+    judges: dict[Name, JudgeSpec] = Field(description="criterion: the judge that is right, such as an oracle")
+    method: Literal["finite", "rates"] = Field(
+        "finite", description="finite: exact, whatever the judge does; rates: by its error rates, approximate"
+    )
+
+
+class CertifySpec(Section):
+    """A certificate: the constraints, shown to hold on prompts that the choice has not seen.
+
+    Its prompt set has role `certification`. Only candidates answer it, after the plan is written down.
+    """
+
+    prompts: str = Field(description="the prompt set, of role certification")
+    confidence: Share = Field(0.95, description="of all looks at these prompts together")
+    spend: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="share of 1 - confidence that this look spends; a later look may spend the rest"
+    )
+    unit: Literal["cluster", "prompt"] = Field(
+        "cluster", description="what was drawn independently: clusters of prompts (tasks, templates), or prompts"
+    )
+    population: str | None = Field(None, description="what the prompts stand for, in words")
+    candidates: Literal["feasible", "all"] | Names = Field(
+        "feasible",
+        description="feasible: models whose point estimates meet the constraints on tuning prompts; or names",
+    )
+    labels: LabelsSpec | None = Field(None, description="correct the bounds for the judges' errors")
+    most: Count = Field(8, description="candidates at most, the likeliest; tested until the first that fails")
 
 
 class TheorySpec(Section):

@@ -8,9 +8,17 @@ from pydantic import Field, PrivateAttr
 
 from sacpo.recipe.published import Written, published
 from sacpo.recipe.schema.base import BaseSpec
-from sacpo.recipe.schema.evaluate import ConstraintSpec, EvaluateSpec, ObjectiveSpec, ReportSpec, TheorySpec
+from sacpo.recipe.schema.evaluate import (
+    CertifySpec,
+    ConstraintSpec,
+    EvaluateSpec,
+    ObjectiveSpec,
+    ReportSpec,
+    TheorySpec,
+)
+from sacpo.recipe.schema.merges import MergeSpec
 from sacpo.recipe.schema.sources import DataSpec, PromptsSpec
-from sacpo.recipe.schema.steps import MergeSpec, StepSpec
+from sacpo.recipe.schema.steps import StepSpec
 from sacpo.recipe.schema.training import SftSpec, TrainingSpec
 from sacpo.recipe.section import MANY, Fraction, Name, Section
 
@@ -44,6 +52,9 @@ class Recipe(Section):
     evaluate: EvaluateSpec = EvaluateSpec()
     constraints: tuple[ConstraintSpec, ...] = ()
     objective: ObjectiveSpec | None = None
+    certify: CertifySpec | None = Field(
+        None, description="shows on prompts that the choice has not seen that the constraints hold"
+    )
     theory: TheorySpec | None = None
     report: ReportSpec = ReportSpec()
     _written: Written = PrivateAttr(default_factory=Written)

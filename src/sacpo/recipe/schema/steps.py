@@ -1,8 +1,8 @@
-"""Alignment steps, with what they are sampled from, and merges of their models."""
+"""Alignment steps, with what they are sampled from."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -60,6 +60,24 @@ class SampledSpec(Section):
         return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in self.weights.items())
 
 
+class SearchSpec(Section):
+    """How the strength of a step with `beta: auto` is found; see docs/plan.md."""
+
+    trainings: int = Field(3, ge=1, le=9, description="at most so many strengths are trained")
+    start: Positive | None = Field(None, description="the first strength; predicted from samples by default")
+    samples: int = Field(
+        16, ge=2, le=MANY, description="answers to each tuning prompt that the prediction is made from"
+    )
+    score: Literal["auto", "judge", "head", "labels"] = Field(
+        "auto",
+        description="what scores samples: the step's judges; a head learned from its own pairs; labels, which only "
+        "order answers; auto: the first of them that there is",
+    )
+    unit: Literal["cluster", "prompt"] = Field(
+        "cluster", description="what was drawn independently: clusters of prompts, or every prompt by itself"
+    )
+
+
 class StepStart(Section):
     """What a step trains, on what, from where and how strongly."""
 
@@ -67,7 +85,7 @@ class StepStart(Section):
     criterion: Name
     algorithm: AlgorithmName = Field("dpo", description=algorithms_and_records())
     dataset: str | Names | SampledSpec
-    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)]
+    beta: Positive | Annotated[tuple[Positive, ...], Field(min_length=1)] | Literal["auto"]
     from_: str | None = Field(None, alias="from", description="model to start from; the step before by default")
 
 
@@ -75,7 +93,9 @@ class StepSpec(AlgorithmOptions, StepStart):
     """One alignment step: its reference is the model it starts from.
 
     `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
-    stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`.
+    stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`. `auto` lets the run find the
+    largest strength whose model meets the constraints of the step's criterion on tuning prompts; elsewhere the step's
+    name then stands for the model that was kept.
     """
 
     max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
@@ -83,10 +103,13 @@ class StepSpec(AlgorithmOptions, StepStart):
     layout: Layout = Field("auto", description=LAYOUT)
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
+    search: SearchSpec | None = Field(None, description="beta: auto only: how the strength is found")
 
     @model_validator(mode="after")
     def _own_options(self) -> StepSpec:
         self.refuse_options_of_others(self.algorithm)
+        if self.beta != "auto":
+            self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
         if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
             raise ValueError("RWR resamples answers, not pairs: name a data source, and give 'resample'")
         return self
@@ -100,42 +123,12 @@ class StepSpec(AlgorithmOptions, StepStart):
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """Every strength of the sweep, in the recipe's order."""
+        """Every strength of the sweep, in the recipe's order; none where the run finds it."""
+        if self.beta == "auto":
+            return ()
         return self.beta if isinstance(self.beta, tuple) else (self.beta,)
 
     @property
     def swept(self) -> bool:
         """Whether the step has more than one strength."""
         return isinstance(self.beta, tuple)
-
-
-class MergeSpec(Section):
-    """Merged models of two models, one for each q; q is always the weight of the later model.
-
-    linear: (1 - q) A + q B. task-vectors: A + q * scale * (B - base), the unnormalised control. token-level: logits
-    (1 - q) l_A + q l_B at decoding time (DeRa), no merged weights.
-    """
-
-    name: Name
-    method: Literal["linear", "task-vectors", "token-level"] = "linear"
-    models: tuple[str, str]
-    q: Fraction | Annotated[tuple[Fraction, ...], Field(min_length=1)]
-    scale: Positive = Field(1.0, description="task-vectors only")
-
-    @field_validator("models", mode="before")
-    @classmethod
-    def _two(cls, value: Any) -> Any:
-        if isinstance(value, list | tuple) and (len(value) != 2 or value[0] == value[1]):
-            raise ValueError("a merge is between two models, the earlier and the later: models: [EARLIER, LATER]")
-        return value
-
-    @model_validator(mode="after")
-    def _scaled(self) -> MergeSpec:
-        if self.method != "task-vectors" and self.scale != 1:
-            raise ValueError(f"'scale' is for method 'task-vectors': '{self.method}' would ignore it")
-        return self
-
-    @property
-    def qs(self) -> tuple[float, ...]:
-        """Every merge weight, in the recipe's order."""
-        return self.q if isinstance(self.q, tuple) else (self.q,)

@@ -1,0 +1,324 @@
+"""Stages that find a step's strength: samples, the forecast from them, what each trained strength reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sacpo.data.records import Kind, Verdict
+from sacpo.errors import DataError
+from sacpo.measure.measures import measure, rate_flags
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.metrics import METRICS, metric_key
+from sacpo.recipe.schema import ConstraintSpec
+from sacpo.select.strength import Tried, kept, log_odds
+from sacpo.stats.estimate import Estimate
+from sacpo.stats.intervals import clustered_rate, upper_bound
+from sacpo.system.files import write_json
+from sacpo.theory.forecast import Bound, forecast, predictions, share_of
+from sacpo.theory.frontier import Figure, Realised, Samples, realised
+from sacpo.theory.judged import Score, samples_of, scores_of
+
+FORECAST, TRIAL, FOUND = "forecast.json", "trial.json", "found.json"
+LEARNED = "a score learned from the step's pairs"
+"""Stands for a criterion; no judge can have this name."""
+LEVEL = 0.9
+"""Of the two-sided interval whose upper end is the one-sided 95 % bound."""
+SEPARABLE = (
+    "the step's pairs are told apart without an error, so they do not identify the scale of the score: it is that of a "
+    "penalty, and the strength is only a place to begin"
+)
+HALF_WIDTHS = 2.0
+"""Half widths of a mean's interval that weigh as much as a unit of a rate's log-odds."""
+
+
+@dataclass(frozen=True)
+class Drawn(Answers):
+    """Several answers of a model to each prompt, at temperature 1, for a forecast."""
+
+    @property
+    def name(self) -> str:
+        """`plan/samples/MODEL/PROMPTS`."""
+        return f"plan/samples/{self.title}/{self.set_name}"
+
+
+@dataclass(frozen=True)
+class JudgedDrawn(Verdicts):
+    """Verdicts on them, each answer judged alone."""
+
+    @property
+    def name(self) -> str:
+        """`plan/judged/MODEL/PROMPTS`."""
+        return f"plan/judged/{self.title}"
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Scores of samples that were learned from pairs, under the criterion `LEARNED`, and what is known of them."""
+
+    verdicts: Sequence[Verdict]
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Forecast(Stage[dict[str, Any]]):
+    """What a step would reach at every strength, and the strength that its constraints need.
+
+    Attributes:
+        title: The step.
+        model: The model that it starts from.
+        judged: That model's samples.
+        safety: Where the step's score comes from.
+        reward: The score that the step before raised, and its strength; None: there is no such step.
+        before: Samples of what the step before started from.
+        constraints: What is to be met.
+        unit: What was drawn independently.
+        seed: Of the bootstrap.
+        learned: The step's score of the samples where it is learned from pairs.
+    """
+
+    title: str
+    model: str
+    judged: JudgedDrawn
+    safety: Score
+    reward: Score | None
+    strength: float | None
+    before: JudgedDrawn | None
+    constraints: tuple[ConstraintSpec, ...]
+    unit: str
+    seed: int
+    learned: Stage[Learned] | None = None
+
+    @property
+    def name(self) -> str:
+        """`plan/forecast/STEP`."""
+        return f"plan/forecast/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Estimate."""
+        samples = self.samples(tools)
+        bounds = [_bound(c, self.safety, samples, self.unit) for c in self.constraints]
+        found = forecast(samples, bounds, self.realised(samples, tools), self.seed)
+        shape = samples.bank.safeties.shape
+        about: dict[str, Any] = {"step": self.title, "model": self.model, "prompts": shape[0], "samples": shape[1]}
+        facts = None if self.learned is None else dict(tools.read(self.learned).facts)
+        if facts is not None and facts["separable"]:
+            found["notes"].append(SEPARABLE)
+        about |= {"score": self.safety.criterion, "scale": self.safety.scale, "learned": facts}
+        write_json(out / FORECAST, {**about, **found})
+
+    def samples(self, tools: Tools) -> Samples:
+        """Return the samples."""
+        scored = [] if self.learned is None else tools.read(self.learned).verdicts
+        return samples_of([*tools.read(self.judged), *scored], self.safety, self.reward)
+
+    def realised(self, samples: Samples, tools: Tools) -> Realised | None:
+        """Return how much of its tilt the step before realised."""
+        if self.before is None or self.reward is None or self.strength is None:
+            return None
+        scores = scores_of(tools.read(self.before), self.reward)
+        return realised(scores, float(samples.bank.rewards.mean()), self.strength)
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return the forecast."""
+        return _read(folder / FORECAST)
+
+
+@dataclass(frozen=True)
+class Trial(Stage[dict[str, Any]]):
+    """What a trained strength reached on tuning prompts.
+
+    Attributes:
+        title: The model.
+        beta: Its strength.
+        constraints: What is to be met.
+        answers, verdicts: By prompt set.
+        unit: What was drawn independently.
+    """
+
+    title: str
+    beta: float
+    constraints: tuple[ConstraintSpec, ...]
+    answers: Mapping[str, Answers]
+    verdicts: Mapping[str, Verdicts]
+    unit: str
+
+    @property
+    def name(self) -> str:
+        """`plan/tried/MODEL`."""
+        return f"plan/tried/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Measure."""
+        checks, metrics = [], {}
+        for constraint in self.constraints:
+            name = constraint.prompts
+            verdicts = _by_unit(tools.read(self.verdicts[name]), self.unit)
+            own = measure(tools.read(self.answers[name]), tools.read(self.verdicts[name]))["metrics"]
+            metrics[name] = {key: found["value"] for key, found in own.items()}
+            checks.append(check(constraint, verdicts, own))
+        excess = max(one["excess"] for one in checks)
+        found = {"model": self.title, "beta": self.beta, "met": excess <= 0, "excess": excess}
+        write_json(out / TRIAL, {**found, "checks": checks, "measured": metrics})
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return the measures."""
+        return _read(folder / TRIAL)
+
+
+@dataclass(frozen=True)
+class Found(Stage[dict[str, Any]]):
+    """The strength that was kept, and how it was found."""
+
+    title: str
+    forecast: Forecast
+    trials: tuple[Trial, ...]
+    start: float | None
+
+    @property
+    def name(self) -> str:
+        """`plan/found/STEP`."""
+        return f"plan/found/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Compare what was predicted with what was trained."""
+        planned, samples = tools.read(self.forecast), self.forecast.samples(tools)
+        trials = [tools.read(trial) for trial in self.trials]
+        share = planned["realised"] and planned["realised"]["share"]
+        rows = []
+        for trial in trials:
+            rows.append({**trial, "predicted": predictions(samples, trial["beta"], share)})
+            share = _share_after(trial, self.forecast, samples, share)
+        best = kept(tried(trials))
+        write_json(
+            out / FOUND,
+            {
+                "forecast": planned,
+                "start": self.start,
+                "trainings": rows,
+                "kept": best.beta,
+                "model": next(trial["model"] for trial in trials if trial["beta"] == best.beta),
+                "met": best.met,
+            },
+        )
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """Return the search."""
+        return _read(folder / FOUND)
+
+
+def tried(trials: Sequence[Mapping[str, Any]]) -> list[Tried]:
+    """Return trials as the search sees them."""
+    return [Tried(trial["beta"], trial["excess"]) for trial in trials]
+
+
+def check(constraint: ConstraintSpec, verdicts: Sequence[Verdict], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one constraint on one model: the estimate, its pessimistic end and the excess over the bound.
+
+    Of the unsafe and the over-refusal rate the end is the one-sided 95 % upper bound (exact for independent answers,
+    else with the clusters' effective sample size); of other figures it is the end of the two-sided 95 % interval.
+
+    Raises:
+        DataError: Nothing was measured.
+    """
+    key = metric_key(constraint.metric, constraint.criterion)
+    bound = constraint.at_most if constraint.at_most is not None else constraint.at_least
+    assert bound is not None
+    estimate = _rate(constraint.metric, verdicts) if constraint.metric in _RATES else None
+    estimate = estimate or (Estimate.from_json(measured[key]) if key in measured else None)
+    end = None if estimate is None else estimate.high if constraint.at_most is not None else estimate.low
+    if estimate is None or estimate.value is None or end is None:
+        raise DataError(
+            "a constraint could not be measured on its tuning prompts",
+            where=f"constraint {key} on {constraint.prompts}",
+            do="look at the judge's verdicts, and at which prompts the metric counts",
+        )
+    if METRICS[constraint.metric].rate:
+        excess = log_odds(end) - log_odds(bound)
+    else:
+        excess = (end - bound) / (HALF_WIDTHS * abs(estimate.value - end))
+    sign = 1 if constraint.at_most is not None else -1
+    return {
+        **constraint.model_dump(mode="json"),
+        "value": estimate.value,
+        "end": end,
+        "method": estimate.method,
+        "excess": sign * excess,
+        "met": sign * (end - bound) <= 0,
+    }
+
+
+_RATES: Mapping[str, Kind] = {"unsafe_rate": Kind.RESTRICTED, "over_refusal_rate": Kind.BORDERLINE}
+
+
+def _rate(metric: str, verdicts: Sequence[Verdict]) -> Estimate | None:
+    restricted = any(verdict.kind is Kind.RESTRICTED for verdict in verdicts)
+    flags = rate_flags(verdicts, Kind.RESTRICTED if restricted else Kind.UNKNOWN, verdicts)[metric]
+    read = [flag for flag in flags if flag.found is not None]
+    if not read:
+        return None
+    found, clusters = [bool(flag.found) for flag in read], [flag.cluster for flag in read]
+    return clustered_rate(found, clusters, unparsed=len(flags) - len(read), level=LEVEL)
+
+
+def _by_unit(verdicts: Sequence[Verdict], unit: str) -> list[Verdict]:
+    """Return verdicts; where prompts are the independent units, each is a cluster of its own."""
+    return [v if unit == "cluster" else replace(v, cluster=v.prompt_id) for v in verdicts]
+
+
+def _bound(constraint: ConstraintSpec, safety: Score, samples: Samples, unit: str) -> Bound:
+    """Return what a model should reach so that tuning prompts show that it meets a constraint.
+
+    Raises:
+        DataError: There are too few tuning prompts to show it of any model.
+    """
+    name = metric_key(constraint.metric, constraint.criterion)
+    if constraint.metric in _RATES:
+        assert constraint.at_most is not None
+        figure: Figure = "unsafe_rate" if constraint.metric == "unsafe_rate" else "over_refusal_rate"
+        return Bound(name, figure, _allowed(name, constraint.at_most, figure, samples, unit))
+    if constraint.metric == "mean_score" and safety.is_of(constraint.criterion):
+        assert constraint.at_least is not None
+        return Bound(name, "E_g", constraint.at_least * safety.scale)
+    return Bound(name, None, constraint.at_least or 0.0)
+
+
+def _allowed(name: str, bound: float, figure: Figure, samples: Samples, unit: str) -> float:
+    """Return the largest rate on these prompts, one answer each, whose one-sided 95 % bound is within the bound."""
+    counted = samples.bank.restricted if figure == "unsafe_rate" else samples.bank.borderline
+    prompts = len(samples.clusters) if counted is None else int(counted.sum())
+    clusters = {c for i, c in enumerate(samples.clusters) if counted is None or counted[i]}
+    units = prompts if unit == "prompt" else len(clusters)
+    if not units or upper_bound(0, units, 0.95) > bound:
+        least = upper_bound(0, units, 0.95) if units else 1.0
+        raise DataError(
+            f"too few tuning prompts: without a single such answer {units} independent ones show at most {least:.3g}",
+            where=f"constraint {name}, at_most {bound:g}",
+            value=f"{prompts} prompts that count, {units} independent",
+            do="give more tuning prompts ('sacpo certify --power' says how many), or a larger bound"
+            + ("; or search: {unit: prompt} where prompts were drawn independently" if unit == "cluster" else ""),
+        )
+    events = max(k for k in range(prompts + 1) if upper_bound(k, prompts, 0.95) <= bound)
+    return max(events, 0.5) / prompts
+
+
+def _share_after(trial: Mapping[str, Any], plan: Forecast, samples: Samples, share: float | None) -> float | None:
+    """Return the share of the tilt that a training realised, by its first constraint that samples tell of."""
+    for one in trial["checks"]:
+        rate = one["metric"] in _RATES
+        if rate or (one["metric"] == "mean_score" and plan.safety.is_of(one["criterion"])):
+            figure: Figure = one["metric"] if rate else "E_g"
+            measured = one["value"] * (1.0 if rate else plan.safety.scale)
+            return share_of(samples, figure, measured, trial["beta"]) or share
+    return share
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found

@@ -1,0 +1,125 @@
+"""Red-team prompts with their twins, from templates and from a model's paraphrases of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sacpo.answer.generate import generate_answers
+from sacpo.data.near import distinct
+from sacpo.data.records import Kind, Prompt, write_jsonl
+from sacpo.judging.refusal import COMPLIANCE, refusal_label
+from sacpo.pipeline.collect.drawing import Sampler
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.tools import Tools
+from sacpo.redteam import make_prompts
+from sacpo.redteam.templates import ACTS
+from sacpo.system.files import write_json
+
+PROMPTS, COUNTS = "prompts.jsonl", "counts.json"
+ASKED = "Say the following request in other words. Keep its meaning and the words in brackets. Reply with it alone.\n\n"
+LONGEST = 3
+"""A paraphrase has at most so many times the words of the prompt."""
+
+
+@dataclass(frozen=True)
+class RedTeam(Stage[Path]):
+    """Red-team prompts.
+
+    Attributes:
+        categories: Of which categories.
+        n: Prompts of each, without twins and paraphrases.
+        near: Of paraphrases at least so similar to a prompt or another one is kept.
+        seed: The root of all lots.
+        sampler: The model that paraphrases; None: templates alone.
+    """
+
+    categories: tuple[str, ...]
+    n: int
+    near: float
+    seed: int
+    sampler: Sampler | None = None
+
+    @property
+    def name(self) -> str:
+        """`redteam`."""
+        return "redteam"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write the prompts, and what became of paraphrases."""
+        rows = make_prompts(self.categories, self.n, self.seed)
+        left: dict[str, int] = {}
+        if self.sampler is not None:
+            added, left = paraphrased(rows, self._said(rows, self.sampler, out, tools), self.near)
+            rows += added
+        write_jsonl(out / PROMPTS, rows)
+        kinds = Counter(row["kind"] for row in rows)
+        write_json(out / COUNTS, {"prompts": len(rows), "kinds": dict(sorted(kinds.items())), "left": left})
+
+    def _said(self, rows: Sequence[dict[str, Any]], sampler: Sampler, out: Path, tools: Tools) -> list[str]:
+        tokenizer, template = tools.tokenizer(sampler.model, sampler.base)
+        answers = generate_answers(
+            tools.load(sampler.model, sampler.base),
+            tokenizer,
+            [Prompt.from_text(ASKED + row["prompt"]) for row in rows if row["kind"] == Kind.RESTRICTED],
+            template,
+            sampler.generation,
+            model_name=sampler.title,
+            seed=self.seed,
+            out=out / "paraphrases",
+            progress=tools.progress,
+        )
+        return [answer.text for answer in answers]
+
+    def read(self, folder: Path) -> Path:
+        """Return the file of prompts."""
+        return folder / PROMPTS
+
+
+def paraphrased(
+    rows: Sequence[dict[str, Any]], said: Sequence[str], near: float
+) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """Return the paraphrases that are of use, each with its twin, and how many are not, by reason.
+
+    A paraphrase is its first line that is not empty. Its twin has the harmless object in the harmful one's place, so
+    one that does not name the object is left out.
+
+    Args:
+        rows: What `make_prompts` returned.
+        said: What the model said to each restricted row, in their order.
+        near: See `RedTeam`.
+    """
+    acts = {act.id: act for act in ACTS}
+    left: Counter[str] = Counter()
+    found: list[dict[str, Any]] = []
+    restricted = [row for row in rows if row["kind"] == Kind.RESTRICTED]
+    for row, text in zip(restricted, said, strict=True):
+        line = next((line.strip().strip('"') for line in text.splitlines() if line.strip()), "")
+        act = acts[row["cluster"]]
+        reason = _unfit(line, row["prompt"], act.harm)
+        if reason:
+            left[reason] += 1
+            continue
+        name = f"{row['id']}-paraphrase"
+        own = {**row, "prompt": line, "id": name, "form": "paraphrase", "twin": f"{name}-twin"}
+        twin = {**own, "prompt": line.replace(act.harm, act.harmless), "id": f"{name}-twin", "twin": name}
+        found += [own, twin | {"kind": Kind.BORDERLINE.value, "cluster": f"{act.id}-twin"}]
+    texts = [row["prompt"] for row in restricted] + [row["prompt"] for row in found[::2]]
+    kept = {index - len(restricted) for index in distinct(texts, near)}
+    left["near-duplicate"] += len(found) // 2 - sum(index >= 0 for index in kept)
+    rest = [row for i in range(len(found) // 2) if i in kept for row in found[2 * i : 2 * i + 2]]
+    return rest, {reason: n for reason, n in sorted(left.items()) if n}
+
+
+def _unfit(line: str, prompt: str, harm: str) -> str:
+    """Return why a paraphrase is of no use, "" where it is."""
+    if not line:
+        return "empty"
+    if harm not in line:
+        return "does not name the object"
+    if refusal_label(line) != COMPLIANCE:
+        return "a refusal"
+    return "too long" if len(line.split()) > LONGEST * len(prompt.split()) else ""

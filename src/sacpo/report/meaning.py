@@ -1,0 +1,31 @@
+"""What the models' code names mean, in plain words."""
+
+from __future__ import annotations
+
+from sacpo.report.lookup import chain, number
+from sacpo.report.results import ModelInfo, Results
+
+
+def meanings(results: Results) -> dict[str, str]:
+    """Return what each model is, by its code name."""
+    return {name: meaning(results, name) for name in results.models}
+
+
+def meaning(results: Results, model: str) -> str:
+    """Say what a model is, without algorithms' names where that is possible."""
+    info = results.models[model]
+    if info.kind == "base":
+        return "the model before alignment" + (", fine-tuned on demonstrations" if results.recipe.get("sft") else "")
+    if info.kind == "merge":
+        return _merged(info)
+    steps = chain(results, model)
+    trained = [f"for {step.criterion} (strength {number(step.beta)})" for step in steps]
+    return "the model before alignment, trained " + ", then ".join(trained)
+
+
+def _merged(info: ModelInfo) -> str:
+    first, later = info.parents
+    how = {"linear": "weights averaged", "token-level": "answers mixed word by word"}.get(info.method or "")
+    if how is None:
+        return f"what training changed in {first} and in {later}, added; q = {number(info.q)}"
+    return f"between {first} and {later}, {100 * (info.q or 0):g} % of the way; {how}"
