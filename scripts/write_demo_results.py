@@ -1,6 +1,7 @@
-"""Write a run's results into README.md (five rows), docs/demo.md (every model) and docs/frontier.png.
+"""Write two runs' results into README.md (five rows), docs/demo.md (every model) and docs/frontier.png.
 
-Call it as `write_demo_results.py runs/demo "2 CPU cores"`.
+Call it as `write_demo_results.py runs/demo runs/variants "2 CPU cores"`: runs of recipes/demo.yaml and
+recipes/variants.yaml with one seed, whose report prompts are the same.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from sacpo.report.headline import headline
-from sacpo.report.results import Measured, ModelInfo, Results, parse_results
+from sacpo.report.results import Measured, Results, parse_results
 
 ROOT = Path(__file__).parents[1]
 README, DEMO, FIGURE = ROOT / "README.md", ROOT / "docs" / "demo.md", ROOT / "docs" / "frontier.png"
@@ -24,7 +26,8 @@ COLUMNS = {
     "over_refusal_rate": "over-refusal",
     "kl": "KL from SFT",
 }
-SHORT = tuple(COLUMNS)[:4]
+SHORT = ("unsafe_rate", "over_refusal_rate", "win_rate/helpfulness")
+DISTANCE = "distance to the optimum"
 
 
 def cell(figure: Measured | None, metric: str) -> str:
@@ -51,62 +54,82 @@ def head(*titles: str) -> str:
     return "| " + " | ".join(titles) + " |\n|" + "---|" * len(titles)
 
 
-def about(results: Results, seconds: float, machine: str) -> str:
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its results and the seconds that its stages took."""
+
+    results: Results
+    seconds: float
+
+    @classmethod
+    def at(cls, folder: Path) -> Run:
+        """Read a run's folder."""
+        stages = folder / "stages"
+        found = json.loads((stages / "report" / "results.json").read_text(encoding="utf-8"))
+        times = [json.loads(path.read_text())["seconds"] for path in sorted(stages.rglob("manifest.json"))]
+        return cls(parse_results(found), sum(times))
+
+
+def about(run: Run, machine: str) -> str:
     """Return how the numbers came about, in two lines."""
+    results = run.results
     return (
-        f"`{results.command}`, seed {results.seed}; its stages took {seconds / 60:.0f} minutes on {machine}.\n"
+        f"`{results.command}`, seed {results.seed}; its stages took {run.seconds / 60:.1f} minutes on {machine}.\n"
         f"{results.prompts['report'].n} report prompts: tasks that training saw, in phrasings that neither training "
         "nor selection saw."
     )
 
 
-def section(results: Results, seconds: float, machine: str) -> str:
-    """Return the demo page's section: how the numbers came about, the answer in words, and one row a model."""
+def section(run: Run, machine: str) -> str:
+    """Return a section of the demo's page: how the numbers came about, the answer in words, and one row a model."""
     key = "Rates in percent, KL in nats, 95 % intervals in brackets; the chosen model is bold."
-    rows = [row(results, name, COLUMNS) for name in results.measures]
+    rows = [row(run.results, name, COLUMNS) for name in run.results.measures]
     table = "\n".join([head("model", *COLUMNS.values()), *rows])
-    return "\n\n".join([f"{about(results, seconds, machine)}\n{key}", f"> {headline(results).text}", table])
+    return "\n\n".join([f"{about(run, machine)}\n{key}", f"> {headline(run.results).text}", table])
 
 
-def five(results: Results) -> dict[str, str]:
-    """Return five models with plain words: the start, each criterion alone, the best chain of steps, the best merge.
+def five(demo: Results, variants: Results) -> list[tuple[Results, str, str]]:
+    """Return five models with plain words: the start, helpfulness alone, two ways without steps, and the demo's choice.
 
-    "Best" is the objective on tuning prompts among the models that meet the constraints there, where there are any.
+    Of the naive merges it is the most helpful on tuning prompts of those that meet the bound there.
     """
-    selection, start = results.selection, results.baseline
-    if selection is None:
-        sys.exit("the run has chosen nothing")
-
-    def best(where: Callable[[ModelInfo], bool], bounded: bool = True) -> str:
-        names = [name for name, info in results.models.items() if name in selection.models and where(info)]
-        kept = [name for name in names if selection.models[name].feasible or not bounded] or names
-        return max(kept, key=lambda name: _value(selection.models[name].objective))
-
-    def alone(info: ModelInfo, helpful: bool) -> bool:
-        return info.parents == (start,) and (info.criterion == selection.objective.criterion) == helpful
-
-    def chain(info: ModelInfo) -> bool:
-        return info.kind == "step" and info.parents != (start,)
-
-    return {
-        start: "the start: supervised fine-tuning",
-        best(lambda info: alone(info, True) and info.algorithm == "dpo", bounded=False): "helpfulness alone",
-        best(lambda info: alone(info, False)): "safety alone",
-        best(chain): "both, one step after the other",
-        best(lambda info: info.kind == "merge"): "a merge of two models",
-    }
+    chosen, others = demo.selection, variants.selection
+    if chosen is None or chosen.chosen is None or others is None:
+        sys.exit("the runs have chosen nothing")
+    naive = [name for name, info in variants.models.items() if info.line == "naive"]
+    met = [name for name in naive if others.models[name].feasible] or naive
+    best = max(met, key=lambda name: _value(others.models[name].objective))
+    return [
+        (demo, demo.baseline, "the start: supervised fine-tuning"),
+        (demo, "H", "helpfulness alone"),
+        (variants, best, "two models trained apart, merged"),
+        (variants, "M", "DPO on mixed labels, r + 2 g"),
+        (demo, chosen.chosen, "sacpo: found and certified"),
+    ]
 
 
 def _value(figure: Measured | None) -> float:
     return float("-inf") if figure is None or figure.value is None else figure.value
 
 
-def short(results: Results, seconds: float, machine: str) -> str:
+def distance(results: Results, name: str) -> str:
+    """Return a model's KL to the optimum at the common target, in nats."""
+    found = results.theory.kl_to_optimum.get(name) if results.theory is not None else None
+    return cell(None if found is None else found.target, "kl")
+
+
+def short(demo: Run, variants: Run, machine: str) -> str:
     """Return README's five rows and what they are of."""
-    rows = [row(results, name, SHORT, words) for name, words in five(results).items()]
-    table = "\n".join([head("model", "what it is", *(COLUMNS[metric] for metric in SHORT)), *rows])
-    key = "Rates in percent, 95 % intervals in brackets; the chosen model is bold."
-    return f"{about(results, seconds, machine)}\n{key}\n\n{table}"
+    rows = [
+        f"{row(results, name, SHORT, words)} {distance(results, name)} |"
+        for results, name, words in five(demo.results, variants.results)
+    ]
+    table = "\n".join([head("model", "what it is", *(COLUMNS[metric] for metric in SHORT), DISTANCE), *rows])
+    key = (
+        "Rates in percent, the distance KL(model || optimum) in nats, 95 % intervals in brackets. Rows 3 and 4 are of "
+        "`sacpo run recipes/variants.yaml`, on the same prompts."
+    )
+    return f"{about(demo, machine)} {key}\n\n{table}"
 
 
 def replace(page: Path, name: str, text: str) -> None:
@@ -119,15 +142,14 @@ def replace(page: Path, name: str, text: str) -> None:
     page.write_text(new, encoding="utf-8")
 
 
-def main(run: Path, machine: str) -> None:
-    """Replace both sections and the figure."""
-    stages = run / "stages"
-    results = parse_results(json.loads((stages / "report" / "results.json").read_text(encoding="utf-8")))
-    seconds = sum(json.loads(path.read_text())["seconds"] for path in sorted(stages.rglob("manifest.json")))
-    replace(README, "five rows", short(results, seconds, machine))
-    replace(DEMO, "demo results", section(results, seconds, machine))
-    shutil.copyfile(stages / "report" / "figures" / "frontier.png", FIGURE)
+def main(demo: Path, variants: Path, machine: str) -> None:
+    """Replace the sections and the figure."""
+    ours, others = Run.at(demo), Run.at(variants)
+    replace(README, "five rows", short(ours, others, machine))
+    replace(DEMO, "demo results", section(ours, machine))
+    replace(DEMO, "variants results", section(others, machine))
+    shutil.copyfile(variants / "stages" / "report" / "figures" / "frontier.png", FIGURE)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -231,18 +231,24 @@ def table_rows(text: str) -> dict[str, list[str]]:
 
 
 def test_the_demos_results_are_of_the_demo() -> None:
-    text = between_marks("docs/demo.md", "demo results")
-    assert [*table_rows(text)] == [*model_graph(load_recipe(ROOT / "recipes" / "demo.yaml"))]
-    assert "sacpo run recipes/demo.yaml" in text and "CPU cores" in text
+    """The demo's strengths and q are found by the run, so only their steps are known; of the variants, all names."""
+    text, others = (between_marks("docs/demo.md", f"{name} results") for name in ("demo", "variants"))
+    names = [*model_graph(load_recipe(ROOT / "recipes" / "variants.yaml"))]
+    assert [*table_rows(others)] == names
+    assert {name.split("@")[0] for name in table_rows(text)} == {"sft", "H", "S", "P"}
+    for page, name in ((text, "demo"), (others, "variants")):
+        assert f"sacpo run recipes/{name}.yaml" in page and "CPU cores" in page
     assert len(re.findall(r"^\| \*\*", text, re.M)) == 1
 
 
 def test_the_readmes_five_rows_are_rows_of_the_demo() -> None:
     """The same figures for the same models, the chosen one among them."""
     text, whole = between_marks("README.md", "five rows"), between_marks("docs/demo.md", "demo results")
-    rows, every = table_rows(text), table_rows(whole)
+    rows = table_rows(text)
+    every = table_rows(between_marks("docs/demo.md", "variants results")) | table_rows(whole)
     assert len(rows) == 5 and [*rows][:2] == ["sft", "H"]
-    assert {name: cells[1:] for name, cells in rows.items()} == {name: every[name][:4] for name in rows}
+    for name, (_, unsafe, over_refusal, helpful, *_) in rows.items():
+        assert [helpful, unsafe, over_refusal] == [every[name][0], *every[name][2:4]]
     assert re.findall(r"^\| (\*\*.*?\*\*)", text, re.M) == re.findall(r"^\| (\*\*.*?\*\*)", whole, re.M)
 
 

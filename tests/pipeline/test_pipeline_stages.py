@@ -25,9 +25,11 @@ from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.drawn import Drawn
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
-from sacpo.pipeline.stages.plan import Drawn, Forecast, Found, Trial
+from sacpo.pipeline.stages.plan import Forecast, Found, Trial
+from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.train import FromGguf, Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
 from sacpo.pipeline.tools import Tools
@@ -333,6 +335,7 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
     (tmp_path / "judged.jsonlx").write_text("another file")
     kinds[FromGguf] = FromGguf(OneFile(str(tmp_path / "judged.jsonl")), "float32")
+    kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
     assert {*kinds} == of_runs - alone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.metrics import METRICS, Given, metric_key
@@ -95,9 +94,8 @@ def check_auto(recipe: Recipe) -> None:
     """Check that every `auto` has something to meet, and can be measured when its turn comes.
 
     Raises:
-        RecipeError: It has not, or cannot; or two constraints contradict each other.
+        RecipeError: It has not, or cannot.
     """
-    _check_contradictions(recipe)
     for index in auto_steps(recipe):
         step, where = recipe.steps[index], f"steps.{index}.beta"
         constraints = constraints_of(recipe, step)
@@ -232,20 +230,3 @@ def _strengths(recipe: Recipe, name: str) -> Iterator[float | None]:
             return
         yield node.beta
         name = node.parent
-
-
-def _check_contradictions(recipe: Recipe) -> None:
-    bounds: dict[tuple[Any, ...], dict[str, tuple[int, float]]] = {}
-    for index, spec in enumerate(recipe.constraints):
-        side = "at_most" if spec.at_most is not None else "at_least"
-        bound = spec.at_most if spec.at_most is not None else spec.at_least
-        assert bound is not None
-        known = bounds.setdefault((metric_key(spec.metric, spec.criterion), spec.prompts), {})
-        known[side] = (index, bound)
-        if len(known) == 2 and known["at_least"][1] > known["at_most"][1]:
-            raise RecipeError(
-                "two constraints contradict each other: no model can meet both",
-                where=f"constraints.{known['at_least'][0]} and constraints.{known['at_most'][0]}",
-                value=f"at_least {known['at_least'][1]:g}, at_most {known['at_most'][1]:g}",
-                do="change one of them",
-            )

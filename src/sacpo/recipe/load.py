@@ -60,8 +60,8 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
         raise explain(error, data, source, Recipe) from error
     try:
         check_references(recipe)
-        check_auto(recipe)
         check_certify(recipe)
+        check_auto(recipe)
     except RecipeError as error:
         raise placed(error, source) from error.__cause__
     recipe.note(written)
