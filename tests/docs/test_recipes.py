@@ -22,7 +22,8 @@ PAPER = (
     "p-sacpo",
     "pythia-pku",
 )
-NAMES = ("demo", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox", "three-constraints")
+WORLDS = ("three-constraints", "two-constraints", "variants")
+NAMES = ("demo", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox", *WORLDS)
 SWEEP = (0.01, 0.025, 0.05, 0.1)
 HUB = "PKU-Alignment/PKU-SafeRLHF-30K"
 
@@ -64,7 +65,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == 11
+    assert len(found) == 13
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -81,7 +82,7 @@ def test_all_but_the_second_architecture_select_a_model() -> None:
     assert selecting == [name for name in NAMES if name != "real-text-neox"]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", "three-constraints")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", *WORLDS)])
 def test_without_its_data_folder_a_recipe_says_what_to_export(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sacpo.errors import RecipeError
 
@@ -253,16 +254,29 @@ def demo_step(loaded: Recipe, criterion: str, algorithm: str, *, first: bool) ->
     ]
 
 
-def test_the_demo_trains_every_model_it_promises() -> None:
-    """SFT, DPO(H), DPO(S), KTO(H), H→S at several strengths, and S→H with each criterion at its own strengths."""
+def test_the_demo_finds_what_its_bound_needs() -> None:
+    """One dial: the strength of the one safety step and the q of the one path are left to the run, and certified."""
     loaded = recipe("demo")
+    assert loaded.world is not None and loaded.sft is not None and loaded.base.device == "cpu"
+    assert [(step.name, step.beta) for step in loaded.steps] == [("H", 0.5), ("S", "auto")]
+    assert [(merge.models, merge.q) for merge in loaded.merge] == [(("H", "S"), "auto")]
+    ((bound,), sealed) = loaded.constraints, loaded.certify
+    assert (bound.metric, bound.at_most, bound.prompts) == ("unsafe_rate", 0.1, "tuning")
+    assert sealed is not None and loaded.prompts[sealed.prompts].role == "certification"
+
+
+def test_the_variants_train_every_model_they_promise() -> None:
+    """SFT, DPO(H), DPO(S), KTO(H), DPO on mixed labels, H→S at several strengths, S→H at each criterion's strengths."""
+    loaded = recipe("variants")
     assert loaded.world is not None and loaded.sft is not None and loaded.base.device == "cpu"
     (h,) = demo_step(loaded, HELP, "dpo", first=True)
     (kto,) = demo_step(loaded, HELP, "kto", first=True)
     (s,) = demo_step(loaded, SAFE, "dpo", first=True)
     (h_s,) = demo_step(loaded, SAFE, "dpo", first=False)
     (s_h,) = demo_step(loaded, HELP, "dpo", first=False)
-    assert len(loaded.steps) == 5
+    (mixed,) = demo_step(loaded, "mixed", "dpo", first=True)
+    assert len(loaded.steps) == 6
+    assert mixed.aims(0.5) == ((HELP, 0.5), (SAFE, 0.25))
     assert (h_s.from_, str(s_h.from_).split("@")[0]) == (h.name, s.name)
     assert len(h_s.betas) >= 3 and h.betas == kto.betas == s_h.betas == (h.betas[0],)
     nodes = model_graph(loaded)
@@ -273,20 +287,21 @@ def test_the_demo_trains_every_model_it_promises() -> None:
     assert backward and backward <= forward
 
 
-def test_the_demo_samples_all_pairs_from_its_world() -> None:
-    loaded = recipe("demo")
+@pytest.mark.parametrize("name", ["demo", "two-constraints", "variants"])
+def test_a_world_samples_all_pairs_itself(name: str) -> None:
+    loaded = recipe(name)
     for step in loaded.steps:
         assert isinstance(step.dataset, SampledSpec)
-        assert step.dataset.judge == step.criterion
-        assert loaded.evaluate.judges[step.criterion].kind == "oracle"
+        assert [*step.dataset.weights] in ([step.criterion], [HELP, SAFE])
+        assert {loaded.evaluate.judges[criterion].kind for criterion in step.dataset.weights} == {"oracle"}
         assert loaded.data[step.dataset.prompts].format == "world"
         assert loaded.data[step.dataset.prompts].split == "pairs"
     assert {spec.split for spec in loaded.prompts.values()}.isdisjoint({"sft", "pairs"})
 
 
-def test_the_demo_merges_in_three_ways() -> None:
+def test_the_variants_merge_in_three_ways() -> None:
     """P-SACPO joins H with a conservative H→S; naive merging and the control join H with an S as conservative."""
-    loaded = recipe("demo")
+    loaded = recipe("variants")
     nodes = model_graph(loaded)
     merges = {merge.name: merge for merge in loaded.merge}
     assert {name: (merge.method, merge.q) for name, merge in merges.items()} == {

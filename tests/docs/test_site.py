@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sacpo.report import cases
+from sacpo.report import cases, signoff
 from sacpo.report.diagnosis import TESTS
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +72,11 @@ def test_the_questions_name_every_diagnosis_with_its_threshold() -> None:
     assert f"more than {100 * cases.HARDLY_REFUSES:.0f} %" in flat["lost support"]
     assert f"less than {100 * cases.STAYS_UNSAFE:.0f} points" in flat["lost support"]
     assert f"at least {100 * cases.BROKEN_RISE:.0f} points" in FAQ
+
+
+def test_the_page_for_signing_off_names_the_statements_of_the_first_screen() -> None:
+    page = (DOCS / "sign-off.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (The [a-z]+|On new prompts|What it costs) \|", page, re.M)
+    source = inspect.getsource(signoff)
+    assert shown == ["The bound", "The answer", "On new prompts", "The certificate", "What it costs"]
+    assert all(f'"{about}"' in source for about in shown)

@@ -25,9 +25,10 @@ from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.drawn import Drawn
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
-from sacpo.pipeline.stages.plan import Drawn, Forecast, Found, Trial
+from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.train import FromGguf, Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts

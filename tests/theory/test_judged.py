@@ -9,7 +9,8 @@ import pytest
 
 from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
-from sacpo.theory.judged import Score, samples_of
+from sacpo.theory.frontier import expected, needed
+from sacpo.theory.judged import Score, pooled, samples_of
 
 G = Score({"harmlessness": 1.0})
 
@@ -72,3 +73,31 @@ def test_labels_stand_in_for_scores_as_log_odds_of_the_votes() -> None:
 def test_what_makes_no_samples_is_refused(verdicts: list[Verdict], score: Score, said: str) -> None:
     with pytest.raises(DataError, match=said):
         samples_of(verdicts, score)
+
+
+def test_samples_of_two_models_are_draws_from_their_mixture() -> None:
+    """pi_1 = (.9, .1) and pi_0 = (.5, .5) on a safe-less and a safe answer, ten draws of each in these very shares.
+
+    Of the pool 14 are unsafe and 6 safe, with weights .9 / .7 and .1 / .3: 18 to 2, which is pi_1 again. Tilted by
+    eta g, g = -1 and 1, it is (.9 e^-eta, .1 e^eta) / Z, and KL to pi_1 is eta E[g] - log Z.
+    """
+    own = [verdict("r", i, *((-1.0, "unsafe") if i < 9 else (1.0, "safe"))) for i in range(10)]
+    other = [replace(verdict("r", i, *((-1.0, "unsafe") if i < 5 else (1.0, "safe"))), model="sft") for i in range(10)]
+    log_ratio = {True: math.log(0.5 / 0.9), False: math.log(0.5 / 0.1)}
+    ratios = [{(v.prompt_id, v.sample): log_ratio[v.label == "unsafe"] for v in verdicts} for verdicts in (own, other)]
+    samples = pooled(own, other, *ratios, G)
+    assert samples.bank.safeties.shape == (1, 20)
+    assert expected(samples, 0.0)["unsafe_rate"] == pytest.approx(0.9)
+    eta = 1.5
+    z = 0.9 * math.exp(-eta) + 0.1 * math.exp(eta)
+    found, mean = expected(samples, eta), (0.1 * math.exp(eta) - 0.9 * math.exp(-eta)) / z
+    assert found["unsafe_rate"] == pytest.approx(0.9 * math.exp(-eta) / z)
+    assert found["E_g"] == pytest.approx(mean)
+    assert found["kl"] == pytest.approx(eta * mean - math.log(z))
+    assert needed(samples, "E_g", mean).eta == pytest.approx(eta)
+    assert needed(samples, "unsafe_rate", 0.9 * math.exp(-eta) / z).eta == pytest.approx(eta)
+
+
+def test_models_are_pooled_in_equal_numbers() -> None:
+    with pytest.raises(DataError, match="pooled in equal numbers"):
+        pooled(VERDICTS, [replace(VERDICTS[0], sample=n, model="sft") for n in range(3)], {}, {}, G)

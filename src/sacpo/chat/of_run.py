@@ -53,7 +53,7 @@ def setting_of_run(
 
     Raises:
         RunError: The run is not finished, or a model of it is not there.
-        RecipeError: There is no such model, or an option does not fit.
+        RecipeError: There is no such model, an option does not fit, or the chosen model merges more than two.
     """
     found = _Run(Path(run))
     ends, merge, start = found.path(between, method)
@@ -145,6 +145,15 @@ class _Run:
         if info.kind == "step":
             ends = (info.parents[0], chosen)
             return ends, self._merge(ends, method or "linear", 1.0), 1.0
+        if len(info.parents) > 2:
+            raise RecipeError(
+                f"the chosen model merges {len(info.parents)} models, and the slider moves between two",
+                where=self.folder,
+                value=chosen,
+                allowed=[*info.parents],
+                do=f"name two of them, as --between {' '.join(info.parents[-2:])}; or talk to it alone: "
+                f"sacpo chat {self.folder / 'model'}",
+            )
         ends = (info.parents[0], info.parents[1])
         spec = next(spec for spec in self.recipe.merge if spec.name == info.line)
         start = info.q if info.q is not None else 1.0

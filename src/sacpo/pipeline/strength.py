@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stages.answers import sampling
+from sacpo.pipeline.stages.drawn import Drawn, JudgedDrawn, LogRatios
 from sacpo.pipeline.stages.learned import HeadScores
-from sacpo.pipeline.stages.plan import LEARNED, Drawn, Forecast, Found, JudgedDrawn, Trial, tried
+from sacpo.pipeline.stages.plan import LEARNED, Forecast, Found, Trial, tried
 from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.auto import constraints_of, score_of, scored_by, settled
 from sacpo.recipe.models import StepModel
@@ -101,7 +102,13 @@ def _forecast(run: Order, node: StepModel) -> Forecast:
         unit=search.unit,
         seed=run.seed("plan", step.name),
         learned=_learned(run, node, prompts, search.samples) if learned else None,
+        ratios=None if learned or origin is None else _ratios(run, node.parent, origin, prompts, search.samples),
     )
+
+
+def _ratios(run: Order, model: str, before: str, prompts: str, samples: int) -> LogRatios:
+    """Let samples of the model before count too: it may give answers that the step needs and its start has lost."""
+    return run.do(LogRatios(model, *(_drawn(run, name, prompts, samples) for name in (model, before))))
 
 
 def _learned(run: Order, node: StepModel, prompts: str, samples: int) -> HeadScores:

@@ -18,6 +18,7 @@ import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from sacpo.report.certificate_tables import certificate_section
 from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
@@ -102,6 +103,7 @@ def _content(results: Results) -> dict[str, Any]:
         "title": report.get("title") or results.name,
         "results": results,
         "headline": headline(results),
+        "certificate": certificate_section(results),
         "searches": search_stories(results),
         "meanings": meanings(results),
         "selection": selection_table(results),

@@ -80,7 +80,7 @@ def forecast(
         "raw": None if raw is None else rounded(raw),
         "corrected": None if raw is None or before is None else rounded(raw * share),
         "supported": None if rest is None else rounded(rest),
-        "start": _start(points, (rest or raw or 0.0) * share, state),
+        "start": _start(points, _begin(raw, rest, lost, bounds) * share, state),
         "ess": ess,
         "believable": None if ess is None else ess >= LEAST_ESS,
         "constraints": [_needed(b, one, samples) for b, one in zip(bounds, found, strict=True)],
@@ -126,6 +126,17 @@ def _start(points: Sequence[dict[str, Any]], strength: float, state: str) -> flo
         )
     believed = [p["beta_over_lambda"] for p in points if p["ess"] >= LEAST_ESS]
     return float(min(believed, default=points[0]["beta_over_lambda"]))
+
+
+def _begin(raw: float | None, rest: float | None, lost: dict[str, int] | None, bounds: Sequence[Bound]) -> float:
+    """Return the strength that a search begins with, before it is corrected; 0: there is none.
+
+    Prompts without a safe sample count as unsafe under any pressure. Where they take up more than half of what a bound
+    allows, the strength that the other prompts need is the better guess.
+    """
+    allowed = min((b.value for b in bounds if b.figure == "unsafe_rate"), default=1.0)
+    few = lost is None or lost["prompts"] <= allowed / 2 * lost["of"]
+    return (raw if few else rest) or rest or raw or 0.0
 
 
 def _where_supported(samples: Samples, bounds: Sequence[Bound]) -> float | None:

@@ -5,6 +5,10 @@
 With answers y_1..y_n ~ pi_1(.|x) expectations under pi_s are averages with the self-normalised weights
 `w_i = exp(g_i / s) / sum_j exp(g_j / s)`: no step needs to be trained. g is in logits of the preference data. The
 figures do not know two things: a training reaches only part of the tilt (see `realised`), and what was not sampled.
+
+Where pi_1 hardly gives the answers that the step needs, samples of the model before it, pi_0, help. With as many of
+each, all are draws from the mixture (pi_1 + pi_0) / 2, and their weights are `exp(g / s + offset)` with
+`offset = log pi_1 - log((pi_1 + pi_0) / 2)` (multiple importance sampling, the balance heuristic of Veach and Guibas).
 """
 
 from __future__ import annotations
@@ -40,11 +44,19 @@ class Samples:
         bank: `safeties` is the step's score g in logits; `rewards` what is helpful, zeros where it is not known.
         clusters: Each prompt's cluster.
         rewarded: Whether the rewards are known.
+        offsets: log pi_1 over the density that the answers were drawn from, up to a constant a prompt; None: they are
+            its own. Shape: (prompts, answers).
     """
 
     bank: Bank
     clusters: tuple[str, ...]
     rewarded: bool = True
+    offsets: Floats | None = None
+
+    @property
+    def base(self) -> Floats:
+        """The log-weights of answers under pi_1 itself. Shape: (prompts, answers)."""
+        return np.zeros_like(self.bank.safeties) if self.offsets is None else self.offsets
 
     def __post_init__(self) -> None:
         if len(self.clusters) != len(self.bank.safeties):
@@ -57,9 +69,10 @@ def per_prompt(samples: Samples, eta: float) -> dict[str, Floats]:
     Shape: (prompts,) each.
     """
     bank = samples.bank
-    tilt = eta * bank.safeties
-    weights = self_normalised(tilt)
-    found = {"E_g": (weights * bank.safeties).sum(1), "kl": (weights * tilt).sum(1) - log_partition(tilt)}
+    tilt, base = eta * bank.safeties, samples.base
+    weights = self_normalised(tilt + base)
+    log_z = log_partition(tilt + base) - log_partition(base)
+    found = {"E_g": (weights * bank.safeties).sum(1), "kl": (weights * tilt).sum(1) - log_z}
     if samples.rewarded:
         found["E_r"] = (weights * bank.rewards).sum(1)
     for name, flags, counted in (
@@ -138,8 +151,7 @@ def needed(samples: Samples, figure: Figure, bound: float) -> Needed:
         best = float(samples.bank.safeties.max(1).mean())
         if bound >= best:
             return Needed(None, best)
-        g = samples.bank.safeties
-        return Needed(smallest_eta(np.full_like(g, 1 / g.shape[1]), g, bound), best)
+        return Needed(smallest_eta(self_normalised(samples.base), samples.bank.safeties, bound), best)
     if figure not in per_prompt(samples, 0.0):
         raise DataError(
             f"these samples do not tell '{figure}'",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -77,6 +77,37 @@ def samples_of(verdicts: Sequence[Verdict], safety: Score, reward: Score | None 
         borderline=borderline,
     )
     return Samples(bank, tuple(first[prompt].cluster for prompt in prompts), reward is not None)
+
+
+def pooled(
+    own: Sequence[Verdict],
+    other: Sequence[Verdict],
+    log_ratios: Mapping[Place, float],
+    other_ratios: Mapping[Place, float],
+    safety: Score,
+    reward: Score | None = None,
+) -> Samples:
+    """Return the samples of a model and as many of another one as draws from their mixture.
+
+    Args:
+        own: Verdicts on samples of the model that the step starts from.
+        other: Verdicts on samples of the other model, for the same prompts.
+        log_ratios: log pi_other - log pi_own of the model's own samples, in nats.
+        other_ratios: The same of the other model's samples.
+        safety, reward: Where scores come from.
+
+    Raises:
+        DataError: As `samples_of`, or a model has more samples than the other.
+    """
+    counts = [len({v.sample for v in verdicts}) for verdicts in (own, other)]
+    if counts[0] != counts[1]:
+        raise DataError("two models' samples are pooled in equal numbers", value=counts, do="draw as many of each")
+    later = 1 + max(v.sample for v in own)
+    verdicts = [*own, *(replace(v, model=own[0].model, sample=v.sample + later) for v in other)]
+    moved = {(prompt, sample + later): ratio for (prompt, sample), ratio in other_ratios.items()}
+    known = {**log_ratios, **moved}
+    found = np.array([[known[place] for place in places] for places in _places(verdicts).values()])
+    return replace(samples_of(verdicts, safety, reward), offsets=math.log(2) - np.logaddexp(0.0, found))
 
 
 def scores_of(verdicts: Sequence[Verdict], score: Score) -> Floats:

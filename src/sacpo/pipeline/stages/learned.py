@@ -20,7 +20,8 @@ from sacpo.judging.verdicts import VERDICTS
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data
-from sacpo.pipeline.stages.plan import LEARNED, Drawn, Learned
+from sacpo.pipeline.stages.drawn import Drawn
+from sacpo.pipeline.stages.plan import LEARNED, Learned
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json

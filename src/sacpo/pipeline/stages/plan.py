@@ -13,6 +13,7 @@ from sacpo.errors import DataError
 from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.drawn import JudgedDrawn, LogRatios
 from sacpo.pipeline.stages.held import LABELLED, Held, by_unit, held
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
@@ -23,7 +24,7 @@ from sacpo.stats.intervals import upper_bound
 from sacpo.system.files import write_json
 from sacpo.theory.forecast import Bound, forecast, predictions, share_of
 from sacpo.theory.frontier import Figure, Realised, Samples, realised
-from sacpo.theory.judged import Score, samples_of, scores_of
+from sacpo.theory.judged import Score, pooled, samples_of, scores_of
 
 FORECAST, TRIAL, FOUND = "forecast.json", "trial.json", "found.json"
 LEARNED = "a score learned from the step's pairs"
@@ -34,26 +35,6 @@ SEPARABLE = (
 )
 HALF_WIDTHS = 2.0
 """Half widths of a mean's interval that weigh as much as a unit of a rate's log-odds."""
-
-
-@dataclass(frozen=True)
-class Drawn(Answers):
-    """Several answers of a model to each prompt, at temperature 1, for a forecast."""
-
-    @property
-    def name(self) -> str:
-        """`plan/samples/MODEL/PROMPTS`."""
-        return f"plan/samples/{self.title}/{self.set_name}"
-
-
-@dataclass(frozen=True)
-class JudgedDrawn(Verdicts):
-    """Verdicts on them, each answer judged alone."""
-
-    @property
-    def name(self) -> str:
-        """`plan/judged/MODEL/PROMPTS`."""
-        return f"plan/judged/{self.title}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +60,7 @@ class Forecast(Stage[dict[str, Any]]):
         unit: What was drawn independently.
         seed: Of the bootstrap.
         learned: The step's score of the samples where it is learned from pairs.
+        ratios: Log-ratios with which the samples before count too; None: only the model's own count.
     """
 
     title: str
@@ -92,6 +74,7 @@ class Forecast(Stage[dict[str, Any]]):
     unit: str
     seed: int
     learned: Stage[Learned] | None = None
+    ratios: LogRatios | None = None
 
     @property
     def name(self) -> str:
@@ -102,7 +85,7 @@ class Forecast(Stage[dict[str, Any]]):
         """Estimate."""
         samples = self.samples(tools)
         bounds = [_bound(c, self.safety, samples, self.unit) for c in self.constraints]
-        found = forecast(samples, bounds, self.realised(samples, tools), self.seed)
+        found = forecast(samples, bounds, self.realised(tools), self.seed)
         shape = samples.bank.safeties.shape
         about: dict[str, Any] = {"step": self.title, "model": self.model, "prompts": shape[0], "samples": shape[1]}
         facts = None if self.learned is None else dict(tools.read(self.learned).facts)
@@ -112,16 +95,19 @@ class Forecast(Stage[dict[str, Any]]):
         write_json(out / FORECAST, {**about, **found})
 
     def samples(self, tools: Tools) -> Samples:
-        """Return the samples."""
+        """Return the samples: the model's own, and those before where their log-ratios are known."""
+        if self.ratios is not None and self.before is not None:
+            own, before, ratios = tools.read(self.judged), tools.read(self.before), tools.read(self.ratios)
+            return pooled(own, before, ratios["own"], ratios["before"], self.safety, self.reward)
         scored = [] if self.learned is None else tools.read(self.learned).verdicts
         return samples_of([*tools.read(self.judged), *scored], self.safety, self.reward)
 
-    def realised(self, samples: Samples, tools: Tools) -> Realised | None:
+    def realised(self, tools: Tools) -> Realised | None:
         """Return how much of its tilt the step before realised."""
         if self.before is None or self.reward is None or self.strength is None:
             return None
-        scores = scores_of(tools.read(self.before), self.reward)
-        return realised(scores, float(samples.bank.rewards.mean()), self.strength)
+        before, own = (scores_of(tools.read(judged), self.reward) for judged in (self.before, self.judged))
+        return realised(before, float(own.mean()), self.strength)
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the forecast."""
