@@ -63,7 +63,7 @@ def test_log_odds() -> None:
 
 
 def test_a_search_whose_bound_is_met_already_presses_no_harder_than_the_step_before() -> None:
-    """Forecast .0127, step before .3: begin with .3. Where pressure is needed, or no step is known, the forecast holds."""
+    """Forecast .0127, step before .3: begin with .3; elsewhere the forecast holds."""
     met, wanted = {"state": "already met", "start": 0.0127}, {"state": "found", "start": 0.0127}
     assert first_strength(met, 0.3) == 0.3
     assert first_strength({**met, "start": 4.0}, 0.3) == 4.0
