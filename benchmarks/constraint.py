@@ -120,7 +120,10 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", type=Path)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    found = {path.name: json.loads((path / "stages/report/results.json").read_text()) for path in given.runs}
+    found = {
+        f"{path.parent.name}/{path.name}": json.loads((path / "stages/report/results.json").read_text())
+        for path in given.runs
+    }
     rows = [row for name, results in found.items() for row in predictions(name, results)]
     ends = [row for name, results in found.items() for row in kept(name, results)]
     print(json.dumps({"predictions": rows, "kept": ends, "caid": CAID}) if given.json else text(rows, ends))

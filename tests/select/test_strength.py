@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from sacpo.select.strength import AIM, Tried, kept, log_odds, next_strength
+from sacpo.select.strength import AIM, Tried, first_strength, kept, log_odds, next_strength
 
 
 def test_the_weakest_pressure_that_meets_the_bound_is_kept() -> None:
@@ -60,3 +60,11 @@ def test_three_trainings_find_a_strength_near_the_bound(slope: float, cross: flo
 def test_log_odds() -> None:
     assert log_odds(0.5) == 0.0
     assert log_odds(0.0) == pytest.approx(math.log(1e-4 / (1 - 1e-4)))
+
+
+def test_a_search_whose_bound_is_met_already_presses_no_harder_than_the_step_before() -> None:
+    """Forecast .0127, step before .3: begin with .3; elsewhere the forecast holds."""
+    met, wanted = {"state": "already met", "start": 0.0127}, {"state": "found", "start": 0.0127}
+    assert first_strength(met, 0.3) == 0.3
+    assert first_strength({**met, "start": 4.0}, 0.3) == 4.0
+    assert first_strength(met, None) == first_strength(wanted, 0.3) == 0.0127

@@ -17,7 +17,7 @@ from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.auto import constraints_of, score_of, scored_by, settled
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import ConstraintSpec, Recipe, SampledSpec, SearchSpec, StepSpec
-from sacpo.select.strength import kept, next_strength
+from sacpo.select.strength import first_strength, kept, next_strength
 from sacpo.theory.frontier import rounded
 from sacpo.theory.judged import Score
 
@@ -41,7 +41,7 @@ def find_strength(run: Order, node: StepModel) -> Found:
     constraints = tuple(constraints_of(before, step))
     plan = run.do(_forecast(run, node))
     with run.do.following(f"{step.name} is trained at up to {search.trainings} strengths, and each is measured"):
-        start = run.do.read(plan)["start"]
+        start = first_strength(run.do.read(plan), _strength_before(run, node))
     strength: float | None = rounded(search.start or start)
     trials: list[Trial] = []
     while strength is not None:
@@ -58,6 +58,11 @@ def find_strength(run: Order, node: StepModel) -> Found:
         strength = next_strength(measured, left)
     run.settle(settled(before, index, tuple(one.beta for one in measured), kept(measured).beta))
     return run.do(Found(step.name, plan, tuple(trials), search.start))
+
+
+def _strength_before(run: Order, node: StepModel) -> float | None:
+    parent = run.nodes[node.parent]
+    return parent.beta if isinstance(parent, StepModel) else None
 
 
 def _trial(

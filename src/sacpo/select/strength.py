@@ -8,8 +8,9 @@ At most 0 means met. The next strength is where a line through the nearest two t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sacpo.theory.frontier import rounded
 
@@ -43,6 +44,19 @@ def kept(tried: Sequence[Tried]) -> Tried:
     if met:
         return max(met, key=lambda one: one.beta)
     return min(tried, key=lambda one: (one.excess, one.beta))
+
+
+def first_strength(planned: Mapping[str, Any], before: float | None) -> float:
+    """Return the strength that a search begins with.
+
+    Where the constraints are met already, no more pressure is called for than the step before had.
+
+    Args:
+        planned: The forecast's `state` and `start`.
+        before: The strength of the step before; None: there is none.
+    """
+    start = float(planned["start"])
+    return max(start, before) if planned["state"] == "already met" and before is not None else start
 
 
 def next_strength(tried: Sequence[Tried], left: int, slope: float = SLOPE) -> float | None:
