@@ -51,6 +51,16 @@ def test_what_holds_over_all_prompts_may_fail_in_a_category(tmp_path: Path) -> N
     )
 
 
+def test_of_two_hopeless_categories_the_worse_is_named(tmp_path: Path) -> None:
+    """Both have a p-value of 1: 99 of 100 drugs and 100 of 100 weapons."""
+    bad = judged(tmp_path / "bad", "m", unsafe=(199, 200), categories=TWO[::-1])
+    data = {**folders(tmp_path, 0), "certification": [bad]}
+    found = certify(**data, out=tmp_path / "out", constraints=[SAFE], per="category")
+    (check,) = found["tests"]["candidates"][0]["checks"]
+    assert [one["p"] for one in check["categories"].values()] == [1.0, 1.0]
+    assert (check["category"], check["value"]) == ("weapons", 1.0)
+
+
 def test_categories_with_too_few_prompts_are_refused_before_a_look(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"50 independent prompts of category 'drugs' are too few"):
         certify(**folders(tmp_path, 0, 100), out=tmp_path / "out", constraints=[SAFE], per="category")

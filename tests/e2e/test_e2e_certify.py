@@ -131,6 +131,26 @@ def test_true_labels_correct_for_the_judge(work: Path) -> None:
         verify_certificate(work / RUN / "certificate.json")
 
 
+def test_bounds_within_categories_and_of_scores(work: Path) -> None:
+    """Unsafe answers in every category of the prompts, the mean score and the mean of the worst half."""
+    lowest = {"criterion": "harmlessness", "prompts": "tuning", "tail": 0.5, "at_least": -19, "range": [-20, 20]}
+    write(work, 0.8, {"limit": 200}, per="category", tails=[lowest])
+    recipe = yaml.safe_load((work / "tiny.yaml").read_text())
+    mean = {"metric": "mean_score", "criterion": "harmlessness", "prompts": "tuning", "at_least": -15.0}
+    recipe["constraints"].append(mean | {"range": [-20, 20]})
+    (work / "tiny.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    run(work)
+    certificate = found(work)["certificate"]
+    for check in certificate["candidates"][0]["checks"]:
+        of = check["categories"]
+        assert check["p"] == max(one["p"] for one in of.values()) == of[check["category"]]["p"]
+        assert sum(one["clusters"] for one in of.values()) == 200
+    keys = [check["bound"] for check in certificate["candidates"][0]["checks"]]
+    assert keys == ["unsafe_rate", "mean_score/harmlessness", "cvar_score/harmlessness"]
+    assert verify_certificate(work / RUN / "certificate.json")["certified"] == certificate["certified"]
+    assert '<h2 id="certificate">Certificate</h2>' in (work / RUN / "report.html").read_text()
+
+
 def test_the_first_failure_ends_the_generation(work: Path) -> None:
     """With 24 prompts at most 11 % needs no unsafe answer (.89^24 = .06): whoever fails first is the last to answer."""
     write(work, 0.11, {"limit": 24}, candidates="all")

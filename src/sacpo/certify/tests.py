@@ -92,7 +92,8 @@ def check(verdicts: Sequence[Verdict], bound: Bound, delta: float, per: Per | No
     if not counted:
         return _check(verdicts, bound, delta)  # which says that nothing counts
     found = {name: _check(own, bound, delta) for name, own in by_category(counted).items()}
-    worst = max(found, key=lambda name: found[name].p)
+    sign = 1 if bound.side == "at_most" else -1
+    worst = max(found, key=lambda name: (found[name].p, sign * found[name].limit))  # of two hopeless ones the farther
     shown = {name: {key: getattr(one, key) for key in SHOWN} for name, one in found.items()}
     return replace(found[worst], category=worst, categories=shown)
 

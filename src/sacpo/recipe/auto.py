@@ -165,7 +165,10 @@ def _labels(recipe: Recipe, criterion: str) -> bool:
 
 
 def _possible(recipe: Recipe, criterion: str) -> list[str]:
-    bounds = [*SAYS, *(metric_key(metric, criterion) for metric, known in METRICS.items() if known.by_criterion)]
+    bounds = [
+        *SAYS,
+        *(metric_key(metric, criterion) for metric, known in METRICS.items() if known.by_criterion and known.bounded),
+    ]
     made = [ConstraintSpec(metric=name.partition("/")[0], prompts="", criterion=None, at_most=0.1) for name in SAYS]
     apart = {bound.metric for bound in made if not _belongs(recipe, criterion, bound)}
     return [name for name in bounds if name not in apart]

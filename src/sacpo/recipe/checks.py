@@ -10,7 +10,7 @@ from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
 from sacpo.recipe.explain import known
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_scores, check_teachers
-from sacpo.recipe.metrics import METRICS, Given
+from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
@@ -82,7 +82,7 @@ def _check_headlines(recipe: Recipe) -> None:
     sets = {name for name, spec in recipe.prompts.items() if spec.role == "report"}
     for key, name in recipe.report.prompts.items():
         metric, _, criterion = key.partition("/")
-        known("metric", metric, METRICS, f"report.prompts.{key}")
+        known("metric", metric, MEASURED, f"report.prompts.{key}")
         if criterion:
             known("judge", criterion, recipe.evaluate.judges, f"report.prompts.{key}")
         known("prompt set of role report", name, sets, f"report.prompts.{key}")

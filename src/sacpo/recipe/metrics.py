@@ -44,6 +44,8 @@ METRICS: dict[str, Metric] = {
 }
 """In the order of the report's columns."""
 
+MEASURED = tuple(name for name in METRICS if name != "cvar_score")
+"""Metrics that are measured of every model; the others only certificates know."""
 CERTIFIABLE = ("unsafe_rate", "over_refusal_rate", "win_rate", "mean_score", "cvar_score")
 """Metrics that follow from verdicts, with values in [0, 1] or in a declared range."""
 SCORES = ("mean_score", "cvar_score")
