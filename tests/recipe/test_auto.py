@@ -7,6 +7,7 @@ from pipeline.pipeline_toys import recipe
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.auto import constraints_of, scored_by, settled
+from sacpo.recipe.auto_merges import settled as merges_settled
 from sacpo.recipe.models import StepModel, model_graph
 
 AUTO = ("steps.H-S.beta=auto", "merge.P.models=[H, H-S]", "merge.D.models=[H, H-S]", "merge.T.models=[H, H-S]")
@@ -72,3 +73,15 @@ def test_a_constraint_belongs_to_the_criterion_that_can_push_it() -> None:
 def test_what_cannot_be_searched_for_is_refused_before_anything_runs(overrides: tuple[str, ...], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         recipe(*AUTO, *overrides)
+
+
+def test_a_candidate_for_a_certificate_may_be_found_by_the_run() -> None:
+    """The step's name means the kept strength; a searched merge's name means all q that were tried."""
+    certify = "certify={prompts: spare, candidates: [H-S, P, H]}"
+    given = recipe(*AUTO, certify, "merge=[{name: P, models: [H, H-S], q: auto}]")
+    found = settled(given, 2, (0.3, 0.12), 0.12)
+    assert found.certify is not None
+    assert found.certify.candidates == ("H-S@0.12", "P", "H")
+    merged = merges_settled(found, 0, (0.5, 0.25))
+    assert merged.certify is not None
+    assert merged.certify.candidates == ("H-S@0.12", "P@q0.25", "P@q0.5", "H")

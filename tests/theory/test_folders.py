@@ -110,3 +110,13 @@ def test_a_plan_from_folders_loads_no_torch(tmp_path: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_two_verdicts_on_one_question_must_agree(tmp_path: Path) -> None:
+    place = folder(tmp_path / "j", [-1, 1], [1, 0])
+    lines = (place / "verdicts.jsonl").read_text()
+    (place / "verdicts.jsonl").write_text(lines + lines)
+    assert api.plan_strength(place, UNSAFE)["raw"] == 0.91
+    (place / "verdicts.jsonl").write_text(lines + lines.replace('"safe"', '"unsafe"'))
+    with pytest.raises(DataError, match="two different verdicts"):
+        api.plan_strength(place, UNSAFE)

@@ -101,3 +101,8 @@ def test_samples_of_two_models_are_draws_from_their_mixture() -> None:
 def test_models_are_pooled_in_equal_numbers() -> None:
     with pytest.raises(DataError, match="pooled in equal numbers"):
         pooled(VERDICTS, [replace(VERDICTS[0], sample=n, model="sft") for n in range(3)], {}, {}, G)
+
+
+def test_a_text_is_no_score() -> None:
+    with pytest.raises(DataError, match="no finite score"):
+        samples_of([replace(VERDICTS[0], score="x"), *VERDICTS[1:]], G)  # type: ignore[arg-type]

@@ -15,11 +15,12 @@ from sacpo.certify.tests import run_tests
 from sacpo.data.records import Prompt, read_jsonl
 from sacpo.errors import RunError, UserError
 from sacpo.system.files import content_key, file_hash
+from sacpo.system.runs import verify
 
 SHOWN = 5
 ROLES = ("tuning", "certification", "bind", "labels")
 TERMS = ("objective", "confidence", "spend", "population", "unit")
-STAGES, PROMPTS, MANIFEST = "stages", "prompts.jsonl", "manifest.json"
+STAGES, CHOSEN, PROMPTS, MANIFEST = "stages", "chosen", "prompts.jsonl", "manifest.json"
 
 
 def verify_certificate(certificate: str | Path) -> dict[str, Any]:
@@ -72,7 +73,19 @@ def _changed(root: Path, found: Mapping[str, Any]) -> list[str]:
         for path, known in role.items()
         if not (root / path).is_file() or file_hash(root / path) != known
     ]
-    return files or _other_stages(root, found.get("run", {})) or _recomputed(root, found)
+    run = found.get("run", {})
+    return files or _other_stages(root, run) or (_published(root) if run else []) or _recomputed(root, found)
+
+
+def _published(root: Path) -> list[str]:
+    """Return what of the run's chosen model, which stands at its top, is not as it was written."""
+    folder = root / STAGES / CHOSEN
+    try:
+        if (folder / MANIFEST).is_file():
+            verify(folder)
+    except RunError as error:
+        return [f"the chosen model: {error.what}, {error.where}"]
+    return []
 
 
 def _other_stages(root: Path, run: Mapping[str, Any]) -> list[str]:

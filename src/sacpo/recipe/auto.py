@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sacpo.errors import RecipeError
 from sacpo.recipe.metrics import METRICS, Given, metric_key
 from sacpo.recipe.models import StepModel, model_graph, parent_name
-from sacpo.recipe.schema import SFT, ConstraintSpec, Recipe, SampledSpec, StepSpec
+from sacpo.recipe.schema import SFT, CertifySpec, ConstraintSpec, Recipe, SampledSpec, StepSpec
 
 SAYS: dict[str, Given] = {"unsafe_rate": "unsafe", "over_refusal_rate": "refusals"}
 """Rates that a step may be searched for, and what the judge of its criterion must say of answers."""
@@ -141,8 +141,17 @@ def settled(recipe: Recipe, index: int, tried: tuple[float, ...], kept: float) -
             "steps": tuple(steps),
             "merge": tuple(spec.model_copy(update={"models": tuple(map(named, spec.models))}) for spec in recipe.merge),
             "evaluate": evaluate.model_copy(update={"models": models, "baseline": named(evaluate.baseline)}),
+            "certify": with_candidates(recipe.certify, step.name, (name,)),
         }
     )
+
+
+def with_candidates(spec: CertifySpec | None, name: str, models: tuple[str, ...]) -> CertifySpec | None:
+    """Return a certificate's section in which models that the run found stand in place of what they were called."""
+    if spec is None or isinstance(spec.candidates, str) or name not in spec.candidates:
+        return spec
+    found = [model for one in spec.candidates for model in (models if one == name else (one,))]
+    return spec.model_copy(update={"candidates": (*dict.fromkeys(found),)})
 
 
 def _belongs(recipe: Recipe, criterion: str, constraint: ConstraintSpec) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sacpo.errors import RecipeError
+from sacpo.recipe.auto import with_candidates
 from sacpo.recipe.models import MergedModel, model_graph
 from sacpo.recipe.schema import SFT, Recipe
 
@@ -38,10 +39,12 @@ def with_qs(recipe: Recipe, index: int, qs: Sequence[float]) -> Recipe:
 def settled(recipe: Recipe, index: int, qs: Sequence[float]) -> Recipe:
     """Return the recipe with the q that were tried, and evaluation of all that the search has measured."""
     found = with_qs(recipe, index, qs)
+    named = tuple(merged_name(recipe, index, q) for q in sorted(qs))
+    found = found.model_copy(update={"certify": with_candidates(recipe.certify, recipe.merge[index].name, named)})
     models = recipe.evaluate.models
     if models is None:
         return found
-    measured = [*ends_of(recipe, index), *(merged_name(recipe, index, q) for q in sorted(qs))]
+    measured = [*ends_of(recipe, index), *named]
     evaluate = recipe.evaluate.model_copy(update={"models": (*dict.fromkeys((*models, *measured)),)})
     return found.model_copy(update={"evaluate": evaluate})
 

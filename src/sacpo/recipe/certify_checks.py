@@ -46,7 +46,9 @@ def check_certify(recipe: Recipe) -> None:
     _check_tails(recipe, spec)
     _check_labels(recipe)
     for index, name in _named(spec.candidates):
-        evaluated = [*dict.fromkeys([SFT, recipe.evaluate.baseline, *(recipe.evaluate.models or model_graph(recipe))])]
+        searched = [merge.name for merge in recipe.merge if merge.q == "auto"]
+        own = recipe.evaluate.models or model_graph(recipe)
+        evaluated = [*dict.fromkeys([SFT, recipe.evaluate.baseline, *own, *searched])]
         if name not in evaluated:
             raise RecipeError(
                 "a candidate is no model that is evaluated",

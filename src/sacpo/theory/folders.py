@@ -11,6 +11,7 @@ import numpy as np
 from sacpo.data.records import Verdict, read_jsonl
 from sacpo.errors import RecipeError, RunError
 from sacpo.recipe.metrics import METRICS, metric_key
+from sacpo.stats.verdicts import unique
 from sacpo.system.files import write_json
 from sacpo.theory.forecast import Bound, forecast
 from sacpo.theory.frontier import LEAST_ESS, realised, rounded
@@ -96,7 +97,9 @@ def _verdicts(folder: str | Path) -> list[Verdict]:
             where=folder,
             do="give a folder that 'judge' wrote, or stages/plan/judged/MODEL/PROMPTS of a run",
         )
-    return read_jsonl(path, Verdict)
+    found = read_jsonl(path, Verdict)
+    unique(found)  # two different verdicts on one question are refused
+    return found
 
 
 def _bound(constraint: Mapping[str, Any], score: Score) -> Bound:

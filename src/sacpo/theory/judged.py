@@ -177,8 +177,8 @@ def _safe(verdict: Verdict) -> float | None:
 
 def _one(said: Sequence[float | None], score: Score, where: str) -> float:
     read = [value for value in said if value is not None]
-    if not said or len(read) < len(said) or not all(map(math.isfinite, read)):
-        bad = [value for value in said if value is None or not math.isfinite(value)]
+    bad = [value for value in said if not isinstance(value, int | float) or not math.isfinite(value)]
+    if not said or bad:
         raise DataError(
             "an answer has no finite score" if not score.labels else "an answer has no label",
             where=where,
