@@ -41,9 +41,9 @@ def cell(figure: Measured | None, metric: str) -> str:
     return f"{value} ({figure.low * scale:{form}} to {figure.high * scale:{form}})"
 
 
-def row(results: Results, name: str, metrics: Iterable[str], words: str | None = None) -> str:
-    """Return a model's row of a table, its name bold where it is the chosen one."""
-    chosen = results.selection.chosen if results.selection else None
+def row(results: Results, name: str, metrics: Iterable[str], words: str | None = None, *, of: Results) -> str:
+    """Return a model's row of a table, its name bold where it is the model that the run `of` has chosen."""
+    chosen = of.selection.chosen if of.selection and of is results else None
     figures = results.measures[name]["report"].metrics
     cells = [f"**{name}**" if name == chosen else name, *([] if words is None else [words])]
     return "| " + " | ".join([*cells, *(cell(figures.get(metric), metric) for metric in metrics)]) + " |"
@@ -83,7 +83,7 @@ def about(run: Run, machine: str) -> str:
 def section(run: Run, machine: str) -> str:
     """Return a section of the demo's page: how the numbers came about, the answer in words, and one row a model."""
     key = "Rates in percent, KL in nats, 95 % intervals in brackets; the chosen model is bold."
-    rows = [row(run.results, name, COLUMNS) for name in run.results.measures]
+    rows = [row(run.results, name, COLUMNS, of=run.results) for name in run.results.measures]
     table = "\n".join([head("model", *COLUMNS.values()), *rows])
     return "\n\n".join([f"{about(run, machine)}\n{key}", f"> {headline(run.results).text}", table])
 
@@ -121,15 +121,16 @@ def distance(results: Results, name: str) -> str:
 def short(demo: Run, variants: Run, machine: str) -> str:
     """Return README's five rows and what they are of."""
     rows = [
-        f"{row(results, name, SHORT, words)} {distance(results, name)} |"
+        f"{row(results, name, SHORT, words, of=demo.results)} {distance(results, name)} |"
         for results, name, words in five(demo.results, variants.results)
     ]
     table = "\n".join([head("model", "what it is", *(COLUMNS[metric] for metric in SHORT), DISTANCE), *rows])
     key = (
-        "Rates in percent, the distance KL(model || optimum) in nats, 95 % intervals in brackets. Rows 3 and 4 are of "
-        "`sacpo run recipes/variants.yaml`, on the same prompts."
+        "Rates in percent, the distance KL(model || optimum) in nats, 95 % intervals in brackets; the chosen model is "
+        "bold.\n"
+        "Rows 3 and 4 are of `sacpo run recipes/variants.yaml`, on the same prompts."
     )
-    return f"{about(demo, machine)} {key}\n\n{table}"
+    return f"{about(demo, machine)}\n{key}\n\n{table}"
 
 
 def replace(page: Path, name: str, text: str) -> None:
