@@ -214,7 +214,8 @@ def test_too_little_memory(
         patch.setattr(AlignTrainer, "compute_loss", refused)
         said = sacpo(("run", "recipe.yaml"), capsys, monkeypatch)
     kept = (*DATA, "base")
-    check(Case("memory", what="not enough memory", where="partial/sft", do="lower the batch size", kept=kept), said)
+    halve = "halve training.per_device_train_batch_size and double gradient_accumulation_steps"
+    check(Case("memory", what="not enough memory for this training", where="sft", do=halve, kept=kept), said)
 
 
 def test_a_finished_file_that_was_changed(

@@ -478,7 +478,7 @@ REFERENCES = [
         {"evaluate.judges.kindness": {"kind": "oracle"}, "world": {}},
         what="knows no such criterion",
         where="evaluate.judges.kindness",
-        allowed="helpfulness, harmlessness, refusal",
+        allowed="helpfulness, harmlessness, over_refusal, politeness, brevity, refusal",
     ),
     Case("judge-without-model", {"evaluate.judges.x": {"kind": "reward-model"}}, what="exactly one of 'model' and"),
     Case(

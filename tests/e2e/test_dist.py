@@ -21,6 +21,8 @@ DATA = {
     "recipe/demo.yaml",
     "judging/refusal_weights.yaml",
     "judging/people/page.html",
+    "chat/page.html",
+    "redteam/acts.yaml",
     "report/templates/report.html.j2",
     "report/templates/report.css",
     "report/templates/report.js",
@@ -85,7 +87,7 @@ def test_the_installed_package_works_away_from_the_repository(installed: Path, t
     assert Path(where.strip()).parent == installed / "sacpo"
     assert sacpo("--version") == f"sacpo {__version__}\n"
     demo = str(installed / "sacpo" / "recipe" / "demo.yaml")
-    assert f"{demo}: valid; 21 models: sft, H, K," in sacpo("validate", demo)
+    assert f"{demo}: valid; 3 models: sft, H, S" in sacpo("validate", demo)
     (tmp_path / "pairs.jsonl").write_text("".join(PAIR % i for i in range(60)), encoding="utf-8")
     said = sacpo("new", "own.yaml", "--model", "some/model", "--helpful", "pairs.jsonl", "--safe", "pairs.jsonl")
     assert "pairs.jsonl: preference pairs, 60 rows (format preference); prompts as texts" in said

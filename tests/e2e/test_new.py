@@ -202,7 +202,7 @@ def test_demo_plans_the_packaged_recipe_away_from_the_repository(
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["demo", "--dry-run", "--json", "--set", "name=mine"], catch_exceptions=False)
     plan = json.loads(done.stdout.splitlines()[-1])
-    assert "align/H-S@0.25" in json.dumps(plan) and load_recipe(DEMO).name == "demo"
+    assert "S is trained at up to 3 strengths" in json.dumps(plan) and load_recipe(DEMO).name == "demo"
     assert not (tmp_path / "runs" / "demo").exists()
 
 

@@ -31,9 +31,10 @@ def measured() -> set[str]:
 def test_what_is_measured_is_known_and_what_is_known_is_measured() -> None:
     """What `measure` gives and the table does not name, or the other way round, is a forgotten registration."""
     keys = measured()
-    assert {key.partition("/")[0] for key in keys} == set(METRICS)
+    tail = {"cvar_score"}  # a certificate's own: it is tested, not estimated
+    assert {key.partition("/")[0] for key in keys} == set(METRICS) - tail
     assert {key for key in keys if "/" in key} == {"win_rate/help", "mean_score/help"}
-    assert keys == {metric_key(name, "help") for name in METRICS}
+    assert keys == {metric_key(name, "help") for name in set(METRICS) - tail}
 
 
 def test_bounds_and_objectives_are_those_of_the_table() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sacpo.report.lookup import chain, number
+from sacpo.report.lookup import chain, number, weights_words
 from sacpo.report.results import ModelInfo, Results
 
 
@@ -24,6 +24,8 @@ def meaning(results: Results, model: str) -> str:
 
 
 def _merged(info: ModelInfo) -> str:
+    if len(info.parents) != 2:
+        return f"a merge of {', '.join(info.parents)}; {weights_words(info)}"
     first, later = info.parents
     how = {"linear": "weights averaged", "token-level": "answers mixed word by word"}.get(info.method or "")
     if how is None:
