@@ -25,6 +25,11 @@ MAIN = "from sacpo.cli import main; main()"
 CAPABILITIES = {"CAP_DAC_OVERRIDE": 1, "CAP_DAC_READ_SEARCH": 2}
 
 
+def interruptible() -> None:
+    """Hear Ctrl-C even where this process was started in the background, which ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def raising(error: BaseException) -> object:
     def load(*args: object, **kwargs: object) -> None:
         raise error
@@ -97,7 +102,7 @@ def test_a_command_that_is_terminated_says_that_it_goes_on(tmp_path: Path) -> No
     waits += "def load(*a, **k): pathlib.Path('there').touch(); time.sleep(60)\nsacpo.recipe.load_recipe = load\n"
     line = [sys.executable, "-c", waits + MAIN, "validate", "x.yaml"]
     for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(line, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible)
         until = time.monotonic() + 60
         while not (tmp_path / "there").exists():
             assert time.monotonic() < until
