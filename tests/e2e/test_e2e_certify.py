@@ -216,7 +216,13 @@ def test_killed_while_a_candidate_answers_it_comes_to_the_same_certificate(work:
 
 @pytest.mark.parametrize(
     ("what", "reason"),
-    [("model", "changed"), ("verdicts", "changed"), ("judge", "was done anew"), ("look", "written down before")],
+    [
+        ("model", "changed"),
+        ("verdicts", "changed"),
+        ("judge", "was done anew"),
+        ("look", "written down before"),
+        ("published", "the chosen model"),
+    ],
 )
 def test_what_voids_the_certificate_of_a_run(changed: Path, what: str, reason: str) -> None:
     work = changed
@@ -227,6 +233,9 @@ def test_what_voids_the_certificate_of_a_run(changed: Path, what: str, reason: s
     elif what == "look":
         path = work / RUN / "looks" / "look-1" / "plan.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"spend": 0.5}))
+    elif what == "published":
+        with (work / RUN / "model" / "config.json").open("ab") as file:
+            file.write(b" ")
     else:
         certificate = json.loads((work / RUN / "certificate.json").read_text())
         role, ending = ("bound", ".safetensors") if what == "model" else ("certification", "verdicts.jsonl")

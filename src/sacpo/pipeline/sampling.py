@@ -21,7 +21,7 @@ class Sampling(Experiment):
     def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> tuple[Data | Pairs, ...]:
         """Return the pairs that a judge learns from."""
         if isinstance(dataset, SampledSpec):
-            return (self.sample(f"judge of {criterion}", criterion, dataset, SFT),)
+            return (self.sample(f"judge of {criterion}", f"judge-{criterion}", dataset, SFT),)
         return tuple(self.data[name] for name in names_of(dataset))
 
     def sample(self, who: str, title: str, spec: SampledSpec, reference: str) -> Pairs:
