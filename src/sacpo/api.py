@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, verify_certificate
-from sacpo.data.answers import AnswerFiles
 from sacpo.hub.push import push
 from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.redteam import make_redteam
@@ -22,12 +21,10 @@ from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.theory_single import theory_check
 from sacpo.recipe.algorithms import AlgorithmName
+from sacpo.recipe.llm import Panel
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
 from sacpo.theory.folders import plan_strength
-
-if TYPE_CHECKING:
-    from sacpo.judging.llm.single import Panel
 
 __all__ = [
     "align",
@@ -295,9 +292,9 @@ def judge(
     Args:
         answers: A file of answers (see `sacpo.data.answers`), or the folder that `generate` wrote.
         out: The output folder: `verdicts.jsonl` and `measures.json`.
-        criterion: What is judged: helpfulness, harmlessness, refusal, ...; kind "llm": the rubrics' own by default.
+        criterion: What is judged: helpfulness, harmlessness, refusal, ...; language models take their rubrics'.
         kind: A reward or cost model, the refusal detector, or language models behind endpoints.
-        model: Hub id or folder of the reward model.
+        model: Hub id or folder of the reward model; without it, and without language models: the refusal detector.
         baseline: The baseline's answers to the same prompts.
         sign: -1 for a cost model, whose logit is higher for worse answers.
         unsafe_below: Answers with a lower score are labelled unsafe.
@@ -321,9 +318,9 @@ def judge(
         RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
             there are kept; the same call goes on.
     """
-    from sacpo.pipeline.judge_single import judged
+    from sacpo.pipeline.judge_single import answer_files, judged
 
-    files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
+    files = answer_files(answers, baseline, name, baseline_name, prompts)
     scoring: dict[str, Any] = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
     scoring |= {"max_length": max_length, "batch_size": batch_size}
     asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}

@@ -31,7 +31,7 @@ from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.train import FromGguf, Training
-from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
+from sacpo.pipeline.stages.verdicts import JudgedAlone, JudgedByPanel, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import PathSpec
 from sacpo.system.runs import RunFolder
@@ -337,7 +337,7 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     kinds[FromGguf] = FromGguf(OneFile(str(tmp_path / "judged.jsonl")), "float32")
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
-    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
+    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, JudgedByPanel, Training}
     assert {*kinds} == of_runs - alone
     seen = 0
     for stage in kinds.values():

@@ -15,7 +15,7 @@ from sacpo.judging.scored import ScoreFunction
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import UNCOUNTED, content_of
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.llm import AskingSpec
+from sacpo.recipe.llm import AskingSpec, PanelSpec
 from sacpo.recipe.schema import BaseSpec, JudgeSpec, WorldSpec
 from sacpo.system.files import content_key
 from sacpo.world import World
@@ -69,6 +69,13 @@ class CriterionJudge:
         path = None if self.model is None else tools.path(self.model)
         world = None if self.world is None else World(self.world)
         return Parts(self.criterion, self.spec, self.base, path, world, self.rubric, bench)
+
+
+def panel_judge(panel: PanelSpec, rubric: Rubric) -> CriterionJudge:
+    """Return the judge that a panel and one rubric are; nothing is asked of a model on this machine."""
+    asked = {name: getattr(panel, name) for name in AskingSpec.model_fields}
+    spec = JudgeSpec(kind="llm", rubric=rubric.name, **asked)
+    return CriterionJudge(rubric.criterion, options_of(spec), BaseSpec(model="none"), None, None, rubric, spec)
 
 
 def options_of(spec: JudgeSpec) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping
 from sacpo.recipe.address import ALLOWED, fault_of, is_local
 from sacpo.recipe.section import MANY, Positive, Section
 
@@ -151,6 +154,10 @@ class PanelSpec(AskingSpec):
 
     rubrics: tuple[Text, ...] = Field((), description="names of built-in rubrics, or files")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on one command")
+
+
+Panel = str | Path | JsonMapping | Sequence[JsonMapping]
+"""A panel's file or what would stand in it (`PanelSpec`), or one language model's settings or several's (`LlmSpec`)."""
 
 
 def plain_key(variable: str, where: str) -> RecipeError:
