@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.records import Answer, Verdict
+from sacpo.measure.benchmarks import harness_figures
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.fidelity import MergeFidelity
+from sacpo.pipeline.stages.harness import Harness
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
@@ -63,6 +65,7 @@ class Report(Stage[dict[str, Any]]):
         found: The searches for strengths, by step.
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
+        harness: What models reached on tasks of lm-evaluation-harness.
     """
 
     recipe: Recipe
@@ -83,6 +86,7 @@ class Report(Stage[dict[str, Any]]):
     found: Mapping[str, Found]
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
+    harness: Mapping[str, Harness]
 
     @property
     def name(self) -> str:
@@ -131,6 +135,7 @@ class Report(Stage[dict[str, Any]]):
                 name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
                 for name, stages in self.fidelity.items()
             },
+            "harness": harness_figures({name: tools.read(stage) for name, stage in self.harness.items()}),
         }
 
     @property
