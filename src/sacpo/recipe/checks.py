@@ -10,7 +10,7 @@ from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
 from sacpo.recipe.explain import known
 from sacpo.recipe.harness import WORLD_STEPS
-from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_scores, check_teachers
+from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
@@ -41,8 +41,7 @@ def check_references(recipe: Recipe) -> None:
     _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
-            for criterion in step.dataset.weights:
-                check_scores(recipe, criterion, f"steps.{index}.dataset.judge")
+            check_sampled(recipe, step.dataset, f"steps.{index}.dataset")
         for criterion in step.resample.weights if step.resample is not None else ():
             check_scores(recipe, criterion, f"steps.{index}.resample.judge")
     for criterion, judge in recipe.evaluate.judges.items():
