@@ -42,7 +42,7 @@ class ModelInfo(Part):
     training: dict[str, Any] | None = Field(
         None,
         description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
-        "and 'dropped: REASON' for each reason",
+        "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16",
     )
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(

@@ -39,7 +39,8 @@ RESULTS = "results.json"
 CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "look")
 """What the report takes of a certificate, beside the tests."""
 HARMLESS = ("safe", "compliance", "full_compliance")
-TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
+TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss")
+NOTED = ("ties_dropped", "precision")
 READ = ("records", "kept", "truncated", "longest")
 """What a training says of the records that it read: how many, and the tokens of the longest."""
 
@@ -241,7 +242,7 @@ def training_facts(trained: Trained) -> dict[str, Any]:
     """Return what results.json says of a training."""
     summary = trained.summary
     read = summary["records"]
-    found = {key: summary[key] for key in TRAINING if key in summary}
+    found = {key: summary[key] for key in (*TRAINING, *NOTED) if key in summary}
     found |= {key: read[key] for key in READ if key in read}
     return found | {f"dropped: {reason}": n for reason, n in sorted(read["dropped"].items()) if n}
 
