@@ -62,7 +62,7 @@ def results(models: int, prompts: int = 20, length: int = 400) -> dict[str, Any]
     """Return results of `models` models at two strengths and on two prompt sets, and their answers."""
     names = [f"H-S@{i / models:.4f}" for i in range(models)]
     rate = {"value": 0.25, "low": 0.2, "high": 0.31, "n": 450, "m": 450, "unparsed": 0}
-    own = {key: rate for key in ("win_rate/helpfulness", "unsafe_rate", "refusal_rate", "over_refusal_rate", "kl")}
+    own = dict.fromkeys(("win_rate/helpfulness", "unsafe_rate", "refusal_rate", "over_refusal_rate", "kl"), rate)
     measured = {"metrics": own, "categories": {name: {"unsafe_rate": rate} for name in CATEGORIES}}
     curve = [{"step": float(s), "loss": 0.69, "rewards/margins": 0.1 * s, "logps/chosen": -40.0} for s in range(40)]
     info = [

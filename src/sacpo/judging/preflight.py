@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sacpo.errors import DataError, ModelError, RunError, UserError
+from sacpo.errors import ModelError, RunError
 from sacpo.judging.llm.access import check_access, client_of, key_of
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.specs import check_judges
@@ -19,7 +19,7 @@ from sacpo.judging.rubric import Rubric
 from sacpo.recipe.llm import LlmSpec
 from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import JudgeSpec, Recipe, SourceSpec
-from sacpo.system.on_hub import NETWORK, PATIENCE, Kind, ask_once, unanswered
+from sacpo.system.on_hub import ERRORS, NETWORK, PATIENCE, Kind, ask_once, unanswered
 from sacpo.system.progress import QUIET, Progress
 
 UNLISTED = (400, 404, 405, 501)
@@ -104,7 +104,7 @@ def _source(place: str, spec: SourceSpec) -> Iterator[str]:
             with local(path).open("rb") as file:  # may it be read?
                 file.read(1)
         else:
-            yield from _on_hub(hub_path(path).id, "dataset", spec.revision, place, DataError)
+            yield from _on_hub(hub_path(path).id, "dataset", spec.revision, place)
 
 
 def _base(recipe: Recipe) -> Iterator[str]:
@@ -132,17 +132,17 @@ def _model(model: str, revision: str | None, where: str) -> Iterator[str]:
     if Path(model).is_dir():
         refuse_pickles(model)
     elif isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
-        ask_once(model, "model", revision, ModelError)
+        ask_once(model, "model", revision)
     else:
-        yield from _on_hub(model, "model", revision, where, ModelError)
+        yield from _on_hub(model, "model", revision, where)
 
 
-def _on_hub(repo: str, kind: Kind, revision: str | None, where: str, error: type[UserError]) -> Iterator[str]:
+def _on_hub(repo: str, kind: Kind, revision: str | None, where: str) -> Iterator[str]:
     """Ask the hub once whether it has something; a data set may be on the disk although the hub cannot be asked."""
     value = repo if revision is None else f"{repo} at {revision}"
-    why = unanswered(repo, kind, revision, f"{where}, {value}", error)
+    why = unanswered(repo, kind, revision, f"{where}, {value}")
     if why and kind == "model":
-        raise error(
+        raise ERRORS[kind](
             f"no such folder, and the hub did not answer with a model ({why})",
             where=f"{where}, {value}",
             do=f"{NETWORK}, or give a folder",

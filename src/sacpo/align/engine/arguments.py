@@ -84,16 +84,6 @@ def fork_workers(arguments: TrainingArguments) -> TrainingArguments:
     return arguments
 
 
-def without_bf16(arguments: TrainingArguments) -> str:
-    """Return a notice where products in bf16 are asked of a CPU that has no instructions for them, else ""."""
-    able = getattr(torch.cpu, "get_capabilities", dict)()
-    if not arguments.bf16 or arguments.device.type != "cpu" or able.get("architecture") != "x86_64":
-        return ""
-    if able.get("avx512_bf16") or able.get("amx_bf16"):
-        return ""
-    return "this CPU has no bf16 arithmetic (avx512_bf16, amx_bf16): float32 is several times faster, leave bf16 out"
-
-
 def _try_parts(arguments: TrainingArguments) -> None:
     """Make optimiser, schedule and trackers once: what refuses its options does so before any model is loaded."""
     for tracker in get_reporting_integration_callbacks(arguments.report_to):
