@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.held import by_unit, held
-from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.metrics import metric_key
-from sacpo.recipe.schema import ConstraintSpec, PathSpec
+from sacpo.recipe.schema import PathSpec
 from sacpo.select.path import Point, better_with_q, bracket, feasible_end, steady
 from sacpo.system.files import write_json
 
@@ -23,24 +20,10 @@ TRIED, FOUND = "tried.json", "path.json"
 
 
 @dataclass(frozen=True)
-class Tried(Stage[dict[str, Any]]):
-    """What one model of a path reaches on the constraints' tuning prompts.
-
-    Attributes:
-        line: The merge's name.
-        title: The model.
-        constraints: What is to be met.
-        answers, verdicts, kl: By prompt set.
-        unit: What was drawn independently.
-    """
+class Tried(Reached):
+    """What one model of a path reaches; `line` is the merge's name."""
 
     line: str
-    title: str
-    constraints: tuple[ConstraintSpec, ...]
-    answers: Mapping[str, Answers]
-    verdicts: Mapping[str, Verdicts]
-    kl: Mapping[str, KlSamples]
-    unit: str
 
     @property
     def name(self) -> str:
@@ -49,18 +32,11 @@ class Tried(Stage[dict[str, Any]]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Measure."""
-        checks = [self._check(constraint, tools) for constraint in self.constraints]
+        checks = [
+            {**found.to_json(), "value": found.estimate.to_json(), "excess": found.excess}
+            for found, _ in self.held(tools)
+        ]
         write_json(out / TRIED, {"model": self.title, "checks": checks})
-
-    def _check(self, constraint: ConstraintSpec, tools: Tools) -> dict[str, Any]:
-        name = constraint.prompts
-        answers, verdicts = by_unit(tools.read(self.answers[name]), tools.read(self.verdicts[name]), self.unit)
-        terms = None
-        if name in self.kl:
-            rows = tools.read(self.kl[name])
-            terms = [(p.cluster if self.unit == "cluster" else p.id, row["sft"]) for row in rows for p in [_asked(row)]]
-        found = held(constraint, answers, verdicts, measure(answers, verdicts, terms)["metrics"])
-        return {**found.to_json(), "value": found.estimate.to_json(), "excess": found.excess}
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return the measures."""
@@ -171,7 +147,3 @@ def _no_end(last: Point, keys: Sequence[str], better: Sequence[bool], later: str
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(names)
-
-
-def _asked(row: Mapping[str, Any]) -> Any:
-    return row["answer"].prompt

@@ -10,12 +10,9 @@ from typing import Any
 
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
-from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.drawn import JudgedDrawn, LogRatios
-from sacpo.pipeline.stages.held import LABELLED, Held, by_unit, held
-from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.pipeline.stages.held import LABELLED, Held, Reached
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.recipe.schema import ConstraintSpec
@@ -115,23 +112,10 @@ class Forecast(Stage[dict[str, Any]]):
 
 
 @dataclass(frozen=True)
-class Trial(Stage[dict[str, Any]]):
-    """What a trained strength reached on tuning prompts.
+class Trial(Reached):
+    """What a trained strength reached; `beta` is the strength."""
 
-    Attributes:
-        title: The model.
-        beta: Its strength.
-        constraints: What is to be met.
-        answers, verdicts: By prompt set.
-        unit: What was drawn independently.
-    """
-
-    title: str
     beta: float
-    constraints: tuple[ConstraintSpec, ...]
-    answers: Mapping[str, Answers]
-    verdicts: Mapping[str, Verdicts]
-    unit: str
 
     @property
     def name(self) -> str:
@@ -141,12 +125,8 @@ class Trial(Stage[dict[str, Any]]):
     def work(self, out: Path, tools: Tools) -> None:
         """Measure."""
         checks, metrics = [], {}
-        for constraint in self.constraints:
-            name = constraint.prompts
-            answers, verdicts = by_unit(tools.read(self.answers[name]), tools.read(self.verdicts[name]), self.unit)
-            own = measure(answers, verdicts)["metrics"]
-            metrics[name] = {key: found["value"] for key, found in own.items()}
-            found = held(constraint, answers, verdicts, own)
+        for found, own in self.held(tools):
+            metrics[found.constraint.prompts] = {key: figure["value"] for key, figure in own.items()}
             own_terms = {"value": found.value, "method": found.estimate.method, "excess": _excess(found)}
             checks.append({**found.to_json(), **own_terms})
         excess = max(one["excess"] for one in checks)
