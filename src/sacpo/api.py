@@ -6,9 +6,9 @@ killed process left. What needs torch imports it when it is called: `select` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
@@ -20,6 +20,7 @@ from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.theory_single import theory_check
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.algorithms import AlgorithmName
 from sacpo.recipe.llm import Panel
 from sacpo.recipe.schema import Data
@@ -55,13 +56,13 @@ def sft(
     out: str | Path,
     *,
     format: str = "demonstrations",
-    training: Mapping[str, Any] | None = None,
-    lora: Mapping[str, Any] | None = None,
+    training: JsonMapping | None = None,
+    lora: JsonMapping | None = None,
     seed: int = 0,
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
     layout: Literal["auto", "packed", "padded"] = "auto",
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Fine-tune a model on demonstrations and return the new model's folder.
@@ -106,13 +107,13 @@ def align(
     generator: float = 0.2,
     desirable_weight: float | Literal["balanced"] = 1.0,
     undesirable_weight: float | Literal["balanced"] = 1.0,
-    training: Mapping[str, Any] | None = None,
-    lora: Mapping[str, Any] | None = None,
+    training: JsonMapping | None = None,
+    lora: JsonMapping | None = None,
     seed: int = 0,
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
     layout: Literal["auto", "packed", "padded"] = "auto",
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Train one alignment step, whose reference is `model`, and return the new model's folder.
@@ -238,9 +239,9 @@ def generate(
     name: str | None = None,
     format: str = "prompts",
     samples: int = 1,
-    generation: Mapping[str, Any] | None = None,
+    generation: JsonMapping | None = None,
     seed: int = 0,
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Answer prompts and return the file of answers.
@@ -280,19 +281,19 @@ def judge(
     unsafe_below: float | None = None,
     max_length: int = 512,
     batch_size: int = 16,
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     panel: Panel | None = None,
     rubrics: Sequence[str] = (),
     orders: Sequence[Literal["ab", "ba"]] | None = None,
     repeats: int | None = None,
     concurrency: int | None = None,
-    budget: Mapping[str, Any] | None = None,
+    budget: JsonMapping | None = None,
     ask_again: bool = False,
     name: str | None = None,
     baseline_name: str | None = None,
     prompts: Literal["ordinary", "restricted", "borderline"] | None = None,
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Judge a file of answers, beside a baseline's where one is given, and return what was measured, by model.
 
     Args:
@@ -327,7 +328,7 @@ def judge(
     from sacpo.pipeline.judge_single import answer_files, judged
 
     files = answer_files(answers, baseline, name, baseline_name, prompts)
-    scoring: dict[str, Any] = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
+    scoring: JsonObject = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
     scoring |= {"max_length": max_length, "batch_size": batch_size}
     asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
     return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from sacpo.pipeline.single import OpenFolder, do_in, do_single
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.system import processes
+from sacpo.system.files import read_json
 from sacpo.system.progress import QUIET, Progress
 
 if TYPE_CHECKING:
@@ -83,8 +83,7 @@ def judged(
         from sacpo.pipeline import verbs
 
         folder = do_single("judge", verbs.judging(*files, criterion, kind, **scoring), out, progress)
-    found: JsonObject = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-    return found
+    return read_json(folder / MEASURES)
 
 
 def estimates(

@@ -56,7 +56,7 @@ class OutFolder(RunFolder):
         """Return nothing: the folder beside the output is not this package's."""
         return []
 
-    def check_free(self, stage: Stage[Any]) -> None:
+    def check_free(self, stage: Stage[object]) -> None:
         """Check that the folder holds nothing, or this stage's result.
 
         Raises:
@@ -86,7 +86,7 @@ class OpenFolder(OutFolder):
         """Return the result's files: the store goes on growing."""
         return [partial / name for name in SHOWN if (partial / name).is_file()]
 
-    def check_free(self, stage: Stage[Any]) -> None:
+    def check_free(self, stage: Stage[object]) -> None:
         """Check that the folder holds no other stage's result, and take back the word that it is finished.
 
         Raises:
@@ -109,7 +109,7 @@ def _without_secrets(data: Any) -> Any:
 
 def do_single(
     verb: str,
-    stage: Stage[Any],
+    stage: Stage[object],
     out: str | Path,
     progress: Progress,
     *,
@@ -135,7 +135,7 @@ def do_single(
         return do_in(folder, stage, Tools(folder, cache=cache, progress=progress, budget=budget))
 
 
-def do_in(folder: OutFolder, stage: Stage[Any], tools: Tools) -> Path:
+def do_in(folder: OutFolder, stage: Stage[object], tools: Tools) -> Path:
     """Do one stage into a folder whose lock is held, and return the folder; errors as of `do_single`."""
     with contextlib.ExitStack() as after:
         if processes.is_first():

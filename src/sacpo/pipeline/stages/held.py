@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sacpo.data.records import Answer, Kind, Verdict
 from sacpo.errors import DataError
@@ -13,7 +12,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
-from sacpo.plain import JsonObject
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.stats.estimate import Estimate
@@ -91,7 +90,7 @@ class Reached(Stage[JsonObject]):
 
 
 def held(
-    constraint: ConstraintSpec, answers: Sequence[Answer], verdicts: Sequence[Verdict], measured: Mapping[str, Any]
+    constraint: ConstraintSpec, answers: Sequence[Answer], verdicts: Sequence[Verdict], measured: JsonMapping
 ) -> Held:
     """Return one constraint on one model.
 

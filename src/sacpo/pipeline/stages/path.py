@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import PathSpec
 from sacpo.select.path import Point, better_with_q, bracket, feasible_end, steady
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 
 TRIED, FOUND = "tried.json", "path.json"
 
@@ -38,14 +37,13 @@ class Tried(Reached):
         ]
         write_json(out / TRIED, {"model": self.title, "checks": checks})
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the measures."""
-        found: dict[str, Any] = json.loads((folder / TRIED).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / TRIED)
 
 
 @dataclass(frozen=True)
-class FoundPath(Stage[dict[str, Any]]):
+class FoundPath(Stage[JsonObject]):
     """The q that was found, and how.
 
     Attributes:
@@ -83,19 +81,18 @@ class FoundPath(Stage[dict[str, Any]]):
             },
         )
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the search."""
-        found: dict[str, Any] = json.loads((folder / FOUND).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / FOUND)
 
 
-def point_of(q: float, tried: Mapping[str, Any]) -> Point:
+def point_of(q: float, tried: JsonMapping) -> Point:
     """Return what the search looks at of a measured q."""
     margins = tuple(abs(one["end"] - one["value"]["value"]) for one in tried["checks"])
     return Point(q, tuple(one["excess"] for one in tried["checks"]), margins)
 
 
-def outcome(points: Sequence[Point], keys: Sequence[str], models: Sequence[str], tolerance: float) -> dict[str, Any]:
+def outcome(points: Sequence[Point], keys: Sequence[str], models: Sequence[str], tolerance: float) -> JsonObject:
     """Return the q that was found, the feasible part of the path, and both in words."""
     better = better_with_q(points)
     low, high = bracket(points)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
 from sacpo.judging.llm.budget import CostEstimate
@@ -19,7 +18,8 @@ from sacpo.measure.measures import measure
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Readable, Tools
-from sacpo.system.files import write_json
+from sacpo.plain import JsonObject
+from sacpo.system.files import read_json, write_json
 
 if TYPE_CHECKING:
     from sacpo.pipeline.stages.answers import Answers, KlSamples
@@ -108,7 +108,7 @@ class JudgedByPanel(Verdicts):
 
 
 @dataclass(frozen=True)
-class Measures(Stage[dict[str, Any]]):
+class Measures(Stage[JsonObject]):
     """One model measured on every prompt set.
 
     Attributes:
@@ -138,7 +138,6 @@ class Measures(Stage[dict[str, Any]]):
             found[prompts] = measure(tools.read(answers), tools.read(self.verdicts[prompts]), terms)
         write_json(out / MEASURES, found)
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the measures by prompt set."""
-        found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / MEASURES)
