@@ -321,6 +321,7 @@ def searched() -> list[Stage[Any]]:
 
 def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each kind of stage one: each field is given another value, and its key must change."""
+    monkeypatch.setattr("sacpo.pipeline.stages.harness.harness_version", lambda: "1")
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
@@ -332,29 +333,21 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
         for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *sampled, *searched())
     }
     kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
-    monkeypatch.setattr("sacpo.pipeline.stages.harness.harness_version", lambda: "1")
-    for tasks in (tmp_path / "tasks", tmp_path / "tasksx"):
-        tasks.mkdir()
-        (tasks / "own.yaml").write_text(f"task: {tasks.name}")
-    asked = HarnessTasks(HarnessSpec(tasks=("own",)), TaskFiles(str(tmp_path / "tasks")), None)
-    kinds |= {
-        HarnessTasks: asked,
-        Harness: Harness("H", kinds[Answers].model, kinds[Answers].model, asked, kinds[Answers].base),
-    }
     tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
     kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)
     kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested, {"H": kinds[Labels]})
     kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
     (tmp_path / "judged.jsonlx").write_text("another file")
     kinds[FromGguf] = FromGguf(OneFile(str(tmp_path / "judged.jsonl")), "float32")
+    for name in ("tasks", "tasksx"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "task.yaml").write_text(name)
+    kinds[HarnessTasks] = HarnessTasks(HarnessSpec(tasks=("a",)), TaskFiles(str(tmp_path / "tasks")), None)
+    kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
-    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {
-        JudgedAlone,
-        JudgedByPanel,
-        Reached,
-        Training,
-    }
+    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")}
+    alone |= {JudgedAlone, JudgedByPanel, Reached, Training}
     assert {*kinds} == of_runs - alone
     seen = 0
     for stage in kinds.values():
