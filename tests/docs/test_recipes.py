@@ -23,7 +23,7 @@ PAPER = (
     "pythia-pku",
 )
 WORLDS = ("three-constraints", "two-constraints", "variants")
-EXPERIMENTS = ("experiments/frontier",)
+EXPERIMENTS = ("experiments/frontier-exact", "experiments/frontier-four-votes", "experiments/frontier-one-vote")
 NAMES = ("demo", *EXPERIMENTS, *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox", *WORLDS)
 SWEEP = (0.01, 0.025, 0.05, 0.1)
 HUB = "PKU-Alignment/PKU-SafeRLHF-30K"
@@ -66,7 +66,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == 14
+    assert len(found) == 16
 
 
 @pytest.mark.parametrize("name", NAMES)
