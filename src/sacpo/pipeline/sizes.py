@@ -22,6 +22,7 @@ from sacpo.judging.rubric import Rubric
 from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
 from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import Align, FineTune
@@ -243,6 +244,10 @@ class _Sizes:
         for stage in stages:
             if isinstance(stage, Pairs):
                 sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens), True))
+            elif isinstance(stage, Resampled):
+                samples = stage.bank.samples
+                prompts = self.of_records(samples.prompts).records
+                sizes.append(Size(prompts and prompts * stage.keep, float(samples.max_new_tokens)))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)
