@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from sacpo.judging.llm.specs import check_judges
 from sacpo.merge.source import Checkpoint, ModelSource
@@ -25,6 +23,7 @@ from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import Node, model_graph
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
 
@@ -100,7 +99,7 @@ class Experiment:
         self.__dict__.pop("nodes", None)
 
     @cached_property
-    def rubrics(self) -> Mapping[str, Any]:
+    def rubrics(self) -> JsonMapping:
         """The rubrics of the language models that judge, by criterion."""
         return check_judges(self.recipe)
 
@@ -128,7 +127,7 @@ class Experiment:
         """Return the seed of one part of the run."""
         return derived_seed(self.recipe.seed, *parts)
 
-    def training(self, own: TrainingSpec) -> dict[str, Any]:
+    def training(self, own: TrainingSpec) -> JsonObject:
         """Return a training's options: its own over the recipe's defaults."""
         return {**self.recipe.training.options(), **own.options()}
 
