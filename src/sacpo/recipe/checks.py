@@ -8,6 +8,7 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
+from sacpo.recipe.dual import check_dual
 from sacpo.recipe.explain import known
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
@@ -64,6 +65,7 @@ def check_references(recipe: Recipe) -> None:
     _check_theory(recipe)
     _check_selection(recipe)
     check_auto_merges(recipe)
+    check_dual(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:
