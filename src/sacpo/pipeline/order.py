@@ -1,7 +1,7 @@
 """From a recipe to its stages: the only file that knows their order.
 
     data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> certificate -> theory ->
-    report -> the chosen model
+    harness -> report -> the chosen model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -21,9 +21,10 @@ from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified, Labels
-from sacpo.pipeline.stages.chosen import Chosen
+from sacpo.pipeline.stages.chosen import Chosen, chosen_name
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import merged_key
+from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
@@ -40,6 +41,7 @@ from sacpo.pipeline.stages.train import (
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.strength import find_unknown
+from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
@@ -56,6 +58,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run = Order(recipe, do, outside)
     run.read_data()
     run.check_certification()
+    run.load_harness()
     run.make_base()
     run.train_judges()
     run.train_steps()
@@ -65,7 +68,9 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.evaluate()
     selection = run.select()
     certificate = run.certify(selection)
-    run.report(selection, certificate, run.find_optimum(), command)
+    optimum = run.find_optimum()
+    run.ask_harness(selection, certificate)
+    run.report(selection, certificate, optimum, command)
 
 
 class Order(Sampling):
@@ -95,6 +100,13 @@ class Order(Sampling):
             return
         tuning = tuple(stage for stage in self.prompts.values() if stage.spec.role == "tuning")
         self.sealed = self.do(CertificationPrompts(wanted, self.prompts[spec.prompts], tuning, (*self.data.values(),)))
+
+    def load_harness(self) -> None:
+        """Load the tasks of lm-evaluation-harness, before anything is trained."""
+        spec = self.recipe.evaluate.harness
+        if spec is not None:
+            world = self.recipe.world if WORLD_STEPS in spec.tasks else None
+            self.tasks = self.do(HarnessTasks(spec, TaskFiles(spec.include_path), world))
 
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
@@ -312,6 +324,21 @@ class Order(Sampling):
         )
         return self.do(stage)
 
+    def ask_harness(self, selection: Selection | None, certificate: Certificate | None) -> None:
+        """Ask the SFT model and the chosen one what lm-evaluation-harness asks, or the models that are named."""
+        if self.tasks is None:
+            return
+        names = self.tasks.spec.models
+        if names is None:
+            assert selection is not None
+            with self.do.following("lm-evaluation-harness asks the SFT model and the chosen one; the report"):
+                certified = None if certificate is None else self.do.read(certificate)
+                chosen = chosen_name(self.do.read(selection), certified)
+            names = (SFT,) if chosen is None else tuple(dict.fromkeys([SFT, chosen]))
+        for name in names:
+            stage = Harness(name, self.models[name], self.sft, self.tasks, self.recipe.base)
+            self.harness[name] = self.do(stage)
+
     def report(
         self, selection: Selection | None, certificate: Certificate | None, optimum: Optimum | None, command: str
     ) -> None:
@@ -338,6 +365,7 @@ class Order(Sampling):
             found=self.found,
             paths=self.paths,
             fidelity=self.fidelity,
+            harness=self.harness,
         )
         self.do(report)
         if selection is not None:

@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
 from sacpo.hub.names import check_repository
+from sacpo.models.precision import warn, without_bfloat16
 from sacpo.recipe.algorithms import ALGORITHMS, Weight
 
 UNLIMITED = sys.maxsize
@@ -126,6 +127,9 @@ def read_config(args: Any) -> PreferenceConfig:
     config.logging_nan_inf_filter = False  # a NaN is an error, not something to average away
     # one process uses one device: nn.DataParallel would split what is no tensor
     config._n_gpu = min(config.n_gpu, 1)
+    if config.bf16 and without_bfloat16(config.device):
+        warn()
+        config.bf16, config.mixed_precision = False, "no"
     return config
 
 

@@ -19,6 +19,7 @@ from transformers.optimization import get_scheduler
 from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError, RecipeError
 from sacpo.models.loading import resolve_device
+from sacpo.models.precision import warn, without_bfloat16
 from sacpo.recipe.explain import did_you_mean
 
 
@@ -40,6 +41,9 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         "dataloader_pin_memory": not _is_cpu(job.base.device),
     }
     check_optimizer(job.options.get("optim", ""))
+    if fixed["use_cpu"] and job.options.get("bf16") and without_bfloat16("cpu"):
+        warn()
+        fixed["bf16"] = False
     try:
         options = under_new_names({**job.options, **fixed})
         arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
