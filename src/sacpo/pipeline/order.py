@@ -41,7 +41,7 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.pipeline.strength import find_strength
+from sacpo.pipeline.strength import find_unknown
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
@@ -139,7 +139,7 @@ class Order(Sampling):
             if given:
                 self.train(given)
             else:
-                self.found[ready[0].step.name] = find_strength(self, ready[0])
+                find_unknown(self, ready[0])
 
     def name_merges(self) -> None:
         """Name the merged models, which are made where they are needed."""

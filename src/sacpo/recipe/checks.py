@@ -8,6 +8,7 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
+from sacpo.recipe.dual import check_dual
 from sacpo.recipe.explain import known
 from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
@@ -67,6 +68,7 @@ def check_references(recipe: Recipe) -> None:
     _check_harness(recipe, nodes)
     _check_selection(recipe)
     check_auto_merges(recipe)
+    check_dual(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:
