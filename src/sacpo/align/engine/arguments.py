@@ -82,7 +82,7 @@ def fork_workers(arguments: TrainingArguments) -> TrainingArguments:
 
 def without_bf16(arguments: TrainingArguments) -> str:
     """Return a notice where products in bf16 are asked of a CPU that has no instructions for them, else ""."""
-    able = getattr(torch.cpu, "get_capabilities", dict)()
+    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     if not arguments.bf16 or arguments.device.type != "cpu" or able.get("architecture") != "x86_64":
         return ""
     if able.get("avx512_bf16") or able.get("amx_bf16"):
