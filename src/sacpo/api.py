@@ -105,6 +105,8 @@ def align(
     criterion: str = "preference",
     format: str = "preference",
     soft_labels: bool = True,
+    label_smoothing: float = 0.0,
+    generator: float = 0.2,
     desirable_weight: float | Literal["balanced"] = 1.0,
     undesirable_weight: float | Literal["balanced"] = 1.0,
     training: Mapping[str, Any] | None = None,
@@ -128,6 +130,8 @@ def align(
         criterion: What the preferences are about, for the records.
         format: The format of sources that are given by path or id.
         soft_labels: Of pairs: use preference probabilities; false rounds them.
+        label_smoothing: DPO and robust DPO: share of the labels that is taken to be flipped.
+        generator: BSO: exponent of the generator of its divergence.
         desirable_weight: KTO's w+.
         undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
         training: Options under the names of `transformers.TrainingArguments`.
@@ -157,6 +161,8 @@ def align(
         algorithm=algorithm,
         beta=beta,
         soft_labels=soft_labels,
+        label_smoothing=label_smoothing,
+        generator=generator,
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
         max_length=max_length,

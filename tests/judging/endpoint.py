@@ -208,9 +208,7 @@ def faulty(body: dict[str, Any], attempt: int) -> str | Fault | dict[str, Any]:
 
 def judge(url: str, rubric: str = "helpfulness", **settings: Any) -> LlmJudgeConfig:
     quick: dict[str, Any] = {"backoff": 0.01, "timeout": 5.0, "structured": False, "api_key_env": ""}
-    return LlmJudgeConfig(
-        "m", load_rubric(rubric), name=settings.pop("name", "j"), base_url=url, **{**quick, **settings}
-    )
+    return LlmJudgeConfig.of(load_rubric(rubric), **{"model": "m", "name": "j", "base_url": url, **quick, **settings})
 
 
 if __name__ == "__main__":

@@ -20,6 +20,9 @@ PAPER: dict[str, Any] = {
 }
 """The paper's options (section 6 and appendix G); `warmup_steps` below 1 is a share of all steps."""
 
+STEP_RATE = 1e-6
+"""The learning rate of a step that trains all weights, as in TRL: the paper's is far too much for most models."""
+
 OWN: dict[str, Any] = {
     "logging_steps": 10,
     "logging_first_step": True,
@@ -34,6 +37,11 @@ OWN: dict[str, Any] = {
 def with_defaults(training: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options that a training runs with: the given ones over `OWN` over `PAPER`."""
     return {**PAPER, **OWN, **training}
+
+
+def of_step(training: Mapping[str, Any], *, lora: bool) -> dict[str, Any]:
+    """Return the options of a step on preferences: without a learning rate `STEP_RATE`, with LoRA `PAPER`'s."""
+    return dict(training) if lora else {"learning_rate": STEP_RATE, **training}
 
 
 def optimiser_steps(n: int, training: Mapping[str, Any], *, world_size: int = 1) -> int:

@@ -26,7 +26,7 @@ from transformers.utils import logging as transformers_logging
 from sacpo.align.adapters import adapters_kept
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.engine import checkpoints
-from sacpo.align.engine.arguments import fork_workers, without_bf16
+from sacpo.align.engine.arguments import fork_workers
 from sacpo.align.engine.callbacks import Flow, Show
 from sacpo.align.engine.compiled import compile_as_asked
 from sacpo.align.engine.meter import Meter
@@ -117,8 +117,6 @@ class AlignTrainer(Trainer):
         self.remove_callback(PrinterCallback)
         checkpoint = checkpoints.newest(self.folder)
         total = optimiser_steps(len(self.objective.ids), self.args.to_dict(), world_size=self.args.world_size)
-        if notice := without_bf16(self.args):
-            progress.notice(notice)
         with progress.task(description, total, "step") as task:
             self.add_callback(Show(task))
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

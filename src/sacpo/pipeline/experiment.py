@@ -18,6 +18,7 @@ from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
+from sacpo.pipeline.stages.harness import Harness, HarnessTasks
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
@@ -55,6 +56,7 @@ class Experiment:
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
         end_samples: Samples of the models that are merged, which merges of the same models share.
+        tasks, harness: Tasks of lm-evaluation-harness, and what models reached on them.
     """
 
     recipe: Recipe
@@ -79,6 +81,8 @@ class Experiment:
     paths: dict[str, FoundPath] = field(default_factory=dict)
     fidelity: dict[str, dict[str, MergeFidelity]] = field(default_factory=dict)
     end_samples: list[EndSamples] = field(default_factory=list)
+    tasks: HarnessTasks | None = None
+    harness: dict[str, Harness] = field(default_factory=dict)
 
     # What follows from the recipe alone
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from sacpo.judging.kinds import Bench, Parts, make_judge, make_scores
-from sacpo.judging.llm.specs import asked_of
+from sacpo.judging.llm.judge import asked_of
 from sacpo.judging.question import Judge
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.scored import ScoreFunction

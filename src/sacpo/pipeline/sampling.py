@@ -39,6 +39,8 @@ class Sampling(Experiment):
             base=self.recipe.base,
             sampled=sampled,
             seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
+            others=tuple(self.judge(criterion) for criterion in spec.offset or ()),
+            safety=None if spec.safety is None else self.judge(spec.safety.judge),
         )
         own = replace(stage, title="").key
         same = [other for other in self.pairs.values() if replace(other, title="").key == own]
@@ -67,5 +69,6 @@ class Sampling(Experiment):
             keep=spec.keep,
             least_ess=spec.least_ess,
             seed=self.seed("resample"),
+            draw=spec.draw,
         )
         return self.do(self.resampled[node.name])

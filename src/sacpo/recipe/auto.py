@@ -63,7 +63,7 @@ def score_of(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
 
 def _judged(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
     if isinstance(step.dataset, SampledSpec):
-        return ScoreSource(step.dataset.weights, step.dataset.score_scale)
+        return ScoreSource(step.dataset.aims, step.dataset.score_scale)
     if step.resample is not None:
         return ScoreSource(step.resample.weights)
     judge = recipe.evaluate.judges.get(step.criterion)

@@ -50,6 +50,7 @@ class LlmSpec(Section):
     extra: dict[str, Any] = Field({}, description="more fields of the request, as the endpoint knows them")
     rereads: int = Field(2, ge=0, le=MANY, description="how often an unreadable reply is asked for again")
     retries: int = Field(8, ge=0, le=MANY, description="how often a failed request is sent again")
+    backoff: float = Field(0.5, ge=0, description="seconds until a failed request is sent again, doubled each time")
     timeout: Positive = Field(120.0, description="seconds until a reply must be complete")
     longest_pause: float = Field(600.0, ge=0, description="seconds that the endpoint may ask to wait (Retry-After)")
     requests_per_minute: Positive | None = Field(None, description="rate limit")

@@ -19,6 +19,7 @@ from transformers.optimization import get_scheduler
 from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError, RecipeError
 from sacpo.models.loading import resolve_device
+from sacpo.models.precision import warn, without_bfloat16
 from sacpo.recipe.explain import did_you_mean
 
 
@@ -40,6 +41,9 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         "dataloader_pin_memory": not _is_cpu(job.base.device),
     }
     check_optimizer(job.options.get("optim", ""))
+    if fixed["use_cpu"] and job.options.get("bf16") and without_bfloat16("cpu"):
+        warn()
+        fixed["bf16"] = False
     try:
         options = under_new_names({**job.options, **fixed})
         arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
@@ -78,16 +82,6 @@ def fork_workers(arguments: TrainingArguments) -> TrainingArguments:
         )
     arguments.dataloader_multiprocessing_context = "fork"
     return arguments
-
-
-def without_bf16(arguments: TrainingArguments) -> str:
-    """Return a notice where products in bf16 are asked of a CPU that has no instructions for them, else ""."""
-    able: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    if not arguments.bf16 or arguments.device.type != "cpu" or able.get("architecture") != "x86_64":
-        return ""
-    if able.get("avx512_bf16") or able.get("amx_bf16"):
-        return ""
-    return "this CPU has no bf16 arithmetic (avx512_bf16, amx_bf16): float32 is several times faster, leave bf16 out"
 
 
 def _try_parts(arguments: TrainingArguments) -> None:

@@ -70,7 +70,7 @@ def judge_files(
     """
     questions = _questions(answers, baseline)
     panel = _panel(judges, rubric)
-    asking.budget.check([judge.model for judge in panel])  # before anything is written
+    asking.budget.check([judge.spec.model for judge in panel])  # before anything is written
     with _locked(out), Store(out / STORE) as store:
         with machine_errors(out):
             (out / MEASURES).unlink(missing_ok=True)  # figures of an earlier call, until these are complete

@@ -16,7 +16,7 @@ from sacpo.judging.llm.files import estimate_files, judge_files
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import incomplete
 from sacpo.judging.llm.run import Missing
-from sacpo.judging.llm.specs import asking_of, budget_of, check_panel, judge_of
+from sacpo.judging.llm.specs import asking_of, budget_of, check_panel
 from sacpo.judging.llm.store import STORE
 from sacpo.judging.rubric import builtin_rubrics, load_rubric
 from sacpo.plain import JsonMapping, JsonObject
@@ -123,7 +123,7 @@ def _judges(spec: PanelSpec, criterion: str | None) -> list[LlmJudgeConfig]:
                 "one criterion for several rubrics", where="criterion", value=criterion, do="leave it out"
             )
         rubrics = [replace(rubrics[0], criterion=criterion)]
-    return [judge_of(judge, rubric) for judge in spec.judges for rubric in rubrics]
+    return [LlmJudgeConfig(judge, rubric) for judge in spec.judges for rubric in rubrics]
 
 
 def _read(path: Path) -> JsonObject:

@@ -123,6 +123,7 @@ class Resampled(Stage[StoredRecords]):
         keep: Answers drawn for each prompt.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
+        draw: "weights", or "best": the answers of the largest tilts.
     """
 
     title: str
@@ -131,6 +132,7 @@ class Resampled(Stage[StoredRecords]):
     keep: int
     least_ess: float
     seed: int
+    draw: str = "weights"
 
     @property
     def name(self) -> str:
@@ -146,13 +148,17 @@ class Resampled(Stage[StoredRecords]):
         bank = tools.read(self.bank)
         cut = np.reshape([answer.truncated for answer in bank.answers], bank.unsafe.shape)
         tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + np.where(cut, np.nan, 0.0)
-        known = np.isfinite(tilt).sum(1) >= 2
+        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
-        weights = self_normalised(np.where(np.isfinite(tilt), tilt, -np.inf)[known])
+        tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
+        weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
-        self._check(float(ess.mean()))
-        drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
+        if self.draw == "best":
+            drawn = best(tilt, self.keep)
+        else:
+            self._check(float(ess.mean()))
+            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
         rows = np.flatnonzero(known)[:, None] * self.bank.samples + drawn
         chosen = [bank.answers[place] for place in rows.ravel()]
         records = [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
@@ -181,6 +187,14 @@ class Resampled(Stage[StoredRecords]):
     def read(self, folder: Path) -> StoredRecords:
         """Return the demonstrations."""
         return StoredRecords(folder)
+
+
+def best(tilt: Floats, keep: int) -> Any:
+    """Return the places of the `keep` largest tilts of each row, of equal ones the first.
+
+    Learnt by maximum likelihood they are RAFT's (arXiv 2304.06767). Shape: (prompts, samples) to (prompts, keep).
+    """
+    return np.argsort(-tilt, axis=1, kind="stable")[:, :keep]
 
 
 def systematic(weights: Floats, keep: int, rng: np.random.Generator) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sacpo.merge.source import Merge, ModelSource
 from sacpo.pipeline.stage import Stage
@@ -17,6 +18,12 @@ from sacpo.report.results import parse_results
 from sacpo.system.files import write_atomic
 
 NONE = "No model meets every constraint: none was chosen. The report names the nearest.\n"
+
+
+def chosen_name(selection: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str | None:
+    """Return the model that is certified, else the one chosen by point estimates; None: none is."""
+    found: str | None = (certificate or {}).get("certified") or selection["chosen"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Chosen(Stage[Path]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write the model and its card; of mixed logits the card says which two models to mix."""
-        certified = None if self.certificate is None else tools.read(self.certificate)["certified"]
-        name = certified or tools.read(self.selection)["chosen"]
+        certificate = None if self.certificate is None else tools.read(self.certificate)
+        name = chosen_name(tools.read(self.selection), certificate)
         if name is None:
             write_atomic(out / "README.md", NONE)
             return

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sacpo.data.records import Answer, Verdict
+from sacpo.measure.benchmarks import harness_figures
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.fidelity import MergeFidelity
+from sacpo.pipeline.stages.harness import Harness
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
@@ -37,7 +39,8 @@ RESULTS = "results.json"
 CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "look")
 """What the report takes of a certificate, beside the tests."""
 HARMLESS = ("safe", "compliance", "full_compliance")
-TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss", "ties_dropped")
+TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss")
+NOTED = ("ties_dropped", "precision")
 READ = ("records", "kept", "truncated", "longest")
 """What a training says of the records that it read: how many, and the tokens of the longest."""
 
@@ -63,6 +66,7 @@ class Report(Stage[dict[str, Any]]):
         found: The searches for strengths, by step.
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
+        harness: What models reached on tasks of lm-evaluation-harness.
     """
 
     recipe: Recipe
@@ -83,6 +87,7 @@ class Report(Stage[dict[str, Any]]):
     found: Mapping[str, Found]
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
+    harness: Mapping[str, Harness]
 
     @property
     def name(self) -> str:
@@ -131,6 +136,7 @@ class Report(Stage[dict[str, Any]]):
                 name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
                 for name, stages in self.fidelity.items()
             },
+            "harness": harness_figures({name: tools.read(stage) for name, stage in self.harness.items()}),
         }
 
     @property
@@ -236,7 +242,7 @@ def training_facts(trained: Trained) -> dict[str, Any]:
     """Return what results.json says of a training."""
     summary = trained.summary
     read = summary["records"]
-    found = {key: summary[key] for key in TRAINING if key in summary}
+    found = {key: summary[key] for key in (*TRAINING, *NOTED) if key in summary}
     found |= {key: read[key] for key in READ if key in read}
     return found | {f"dropped: {reason}": n for reason, n in sorted(read["dropped"].items()) if n}
 

@@ -21,7 +21,9 @@ class TrainingSpec(Section):
     max_steps: int | None = Field(None, ge=-1, le=MOST, description="optimiser steps; -1: as many as the epochs have")
     per_device_train_batch_size: Count | None = None
     gradient_accumulation_steps: Count | None = None
-    learning_rate: Positive | None = None
+    learning_rate: Positive | None = Field(
+        None, description="of a step on preferences that trains all weights it is 1e-06 by default"
+    )
     lr_scheduler_type: str | None = None
     lr_scheduler_kwargs: dict[str, Any] | None = None
     warmup_steps: float | None = Field(None, ge=0, description="steps; a value below 1 is a share of all steps")
