@@ -112,7 +112,7 @@ def train_reward_model(
     tokenizer = job.load_tokenizer()
     template = job.template(tokenizer)
     tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
-    report.require_some(job.name)
+    report.require_some(job.name, progress)
     model = _classifier(job)
     pad_id = classifier_padding(tokenizer.pad_token_id, cast(int, tokenizer.eos_token_id), model)
     model.config.pad_token_id = pad_id  # the class finds a row's last token by it

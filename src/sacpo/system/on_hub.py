@@ -28,7 +28,6 @@ NETWORK = "check the id and the network (HF_HUB_OFFLINE=1 takes what is in the c
 Kind = Literal["model", "dataset"]
 
 
-@cache
 def unanswered(repo: str, kind: Kind, revision: str | None, where: str, error: type[UserError]) -> str:
     """Ask the hub once whether it has something; return why it could not be asked, "" where it has.
 
@@ -36,13 +35,22 @@ def unanswered(repo: str, kind: Kind, revision: str | None, where: str, error: t
         UserError: `error`: the hub has no such thing.
     """
     try:
-        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=PATIENCE)
+        return asked(repo, kind, revision)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as refused:
         raise error(
             f"the hub has no such {kind}, or shows it to members only",
             where=where,
             do="check the id and the revision; for one that needs an account: huggingface-cli login",
         ) from refused
+
+
+@cache
+def asked(repo: str, kind: Kind, revision: str | None) -> str:
+    """Ask the hub, and return why it did not answer, "" where it has what is asked for; it raises its own errors."""
+    try:
+        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=PATIENCE)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        raise
     except NO_ANSWER as silent:
         return type(silent).__name__
     return ""
