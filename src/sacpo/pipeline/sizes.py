@@ -20,6 +20,7 @@ from sacpo.data.sources import read_source
 from sacpo.errors import DataError
 from sacpo.judging.rubric import Rubric
 from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
+from sacpo.pipeline.prompt_sets import PromptSet, shortfalls
 from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.bank import Resampled
@@ -300,7 +301,13 @@ def _together(sizes: Iterable[Size]) -> Size:
     return Size(records, tokens, pairs, longest)
 
 
-def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: Sequence[Judging]) -> JsonObject:
+def as_json(
+    recipe: Recipe,
+    plan: Plan,
+    found: Sequence[TrainingPlan],
+    judged: Sequence[Judging],
+    sets: Sequence[PromptSet],
+) -> JsonObject:
     """Return a plan as a JSON-ready dictionary."""
     return {
         "name": recipe.name,
@@ -308,6 +315,8 @@ def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: S
         "later": plan.later,
         "models": list(model_graph(recipe)),
         "trainings": [{**asdict(training), "rooms": rooms_json([*training.rooms])} for training in found],
+        "prompts": [asdict(one) for one in sets],
+        "shortfalls": shortfalls(recipe, sets),
         "answering_memory": answering_peak(recipe),
         "judging": [asdict(judging) for judging in judged],
     }
