@@ -253,8 +253,8 @@ def test_the_same_input_gives_the_same_page(text: str) -> None:
 def test_more_answers_than_a_page_holds_stand_on_further_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for about two of five prompts: pages of 2, 2 and 1, and none is left out; a page that is gone is removed."""
     shown = [{**answers()[0], "prompt": f"prompt number {i}"} for i in range(5)]
-    one = len(page_of(made_up(), shown[:1], drawn=False)) - len(page_of(made_up(), [], drawn=False))
-    monkeypatch.setattr(page_module, "MOST_ANSWERS", int(2.5 * one))
+    first, second = (len(page_of(made_up(), shown[:n], drawn=False)) for n in (3, 4))  # three are examples, too
+    monkeypatch.setattr(page_module, "MOST_ANSWERS", int(2.5 * (second - first)))
     (tmp_path / "answers-9.html").write_text("of an earlier report")
     build_report(made_up(), shown, tmp_path)
     files = sorted(file.name for file in tmp_path.glob("*.html"))
