@@ -23,7 +23,9 @@ PAPER = (
     "pythia-pku",
 )
 WORLDS = ("three-constraints", "two-constraints", "variants")
-EXPERIMENTS = tuple(f"experiments/{name}" for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals"))
+EXPERIMENTS = tuple(
+    f"experiments/{name}" for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals")
+)
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
 NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
 SWEEP = (0.01, 0.025, 0.05, 0.1)
