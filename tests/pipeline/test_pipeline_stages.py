@@ -325,7 +325,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    resample: dict[str, Any] = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    resample["learn"] = {"helpfulness": "judged"}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
     kinds: dict[Any, Any] = {

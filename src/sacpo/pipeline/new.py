@@ -83,7 +83,8 @@ def new_recipe(
     steps = {
         step: StepData(str(paths[step]), found[step].spec, found[step].kind, str(found[step].path)) for step in STEPS
     }
-    text = starter(name or out.stem, model, steps, {one: str(folder / f"{one}.jsonl") for one in sets}, said)
+    asked = {one: (str(folder / f"{one}.jsonl"), len(some)) for one, some in sets.items()}
+    text = starter(name or out.stem, model, steps, asked, said)
     parse_recipe(yaml_value(text, "recipe", out), source=str(out))
     _write(folder, {**{step: [row.data for row, _ in kept[step].rows] for step in kept}, **_rows_of(sets)})
     write_atomic(out, text)

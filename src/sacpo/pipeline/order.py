@@ -41,7 +41,7 @@ from sacpo.pipeline.stages.train import (
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.pipeline.strength import find_strength
+from sacpo.pipeline.strength import find_unknown
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
@@ -134,12 +134,12 @@ class Order(Sampling):
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
         while left := [node for node in self.nodes.values() if self._waits(node)]:
-            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            ready = [node for node in left if isinstance(node, StepModel) and self.ready(node)]
             given = [node.name for node in ready if node.beta is not None]
             if given:
                 self.train(given)
             else:
-                self.found[ready[0].step.name] = find_strength(self, ready[0])
+                find_unknown(self, ready[0])
 
     def name_merges(self) -> None:
         """Name the merged models, which are made where they are needed."""

@@ -20,8 +20,10 @@ from sacpo.data.sources import read_source
 from sacpo.errors import DataError
 from sacpo.judging.rubric import Rubric
 from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
+from sacpo.pipeline.prompt_sets import PromptSet, shortfalls
 from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import Align, FineTune
@@ -244,6 +246,10 @@ class _Sizes:
         for stage in stages:
             if isinstance(stage, Pairs):
                 sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens), True))
+            elif isinstance(stage, Resampled):
+                samples = stage.bank.samples
+                prompts = self.of_records(samples.prompts).records
+                sizes.append(Size(prompts and prompts * stage.keep, float(samples.max_new_tokens)))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)
@@ -295,7 +301,13 @@ def _together(sizes: Iterable[Size]) -> Size:
     return Size(records, tokens, pairs, longest)
 
 
-def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: Sequence[Judging]) -> JsonObject:
+def as_json(
+    recipe: Recipe,
+    plan: Plan,
+    found: Sequence[TrainingPlan],
+    judged: Sequence[Judging],
+    sets: Sequence[PromptSet],
+) -> JsonObject:
     """Return a plan as a JSON-ready dictionary."""
     return {
         "name": recipe.name,
@@ -303,6 +315,8 @@ def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: S
         "later": plan.later,
         "models": list(model_graph(recipe)),
         "trainings": [{**asdict(training), "rooms": rooms_json([*training.rooms])} for training in found],
+        "prompts": [asdict(one) for one in sets],
+        "shortfalls": shortfalls(recipe, sets),
         "answering_memory": answering_peak(recipe),
         "judging": [asdict(judging) for judging in judged],
     }

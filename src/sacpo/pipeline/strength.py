@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.dual import find_weight
 from sacpo.pipeline.path import measured_on
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.drawn import Drawn, JudgedDrawn, LogRatios
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 
 SAMPLED = 256
 """Answers sampled at a time."""
+
+
+def find_unknown(run: Order, node: StepModel) -> None:
+    """Find what a step leaves to the run: its strength, or the weight of a judge."""
+    if node.step.dual is not None:
+        find_weight(run, node)
+    else:
+        run.found[node.step.name] = find_strength(run, node)
 
 
 def find_strength(run: Order, node: StepModel) -> Found:

@@ -96,7 +96,8 @@ class CertificationPrompts(Stage[JsonObject]):
         samples = [samples_of(bound, sealed, own) for bound in own.bounds]
         check_enough(own.bounds, samples, own.delta)
         if self.wanted.spec.labels is not None:
-            check_labels(own, samples, self.wanted.spec.labels.n)
+            for text in check_labels(own, samples, self.wanted.spec.labels.n, sealed):
+                tools.progress.notice(text)
         tuning = {stage.source.name: tools.read(stage) for stage in self.tuning}
         training = {}
         for stage in self.data:

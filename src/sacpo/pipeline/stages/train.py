@@ -279,6 +279,7 @@ def step_options(step: StepSpec, beta: float) -> StepSpec:
         "training": TrainingSpec(),
         "resample": None,
         "search": None,
+        "dual": None,
     }
     return step.model_copy(update={**unseen, "beta": beta})
 
