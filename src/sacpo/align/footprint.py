@@ -144,7 +144,7 @@ def _parameters(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _saved(body: Any, blocks: list[Any]) -> tuple[float, float]:
+def _saved(body: object, blocks: list[Any]) -> tuple[float, float]:
     """Return the bytes a token that a forward pass saves, and those of its first layer alone."""
     whole, first = _count(body, blocks, 2 * ROW), _count(body, blocks, ROW)
     return (whole[0] - first[0]) / ROW, (whole[1] - first[1]) / ROW
@@ -156,11 +156,11 @@ def _count(body: Any, blocks: list[Any], length: int) -> tuple[float, float]:
     inside: dict[int, int] = {}
     within = False
 
-    def enter(*_: Any) -> None:
+    def enter(*_: object) -> None:
         nonlocal within
         within = True
 
-    def leave(*_: Any) -> None:
+    def leave(*_: object) -> None:
         nonlocal within
         within = False
 

@@ -48,7 +48,7 @@ class Row:
 
 
 def decode(
-    model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
+    model: object, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
 ) -> list[list[int]]:
     """Continue every row up to an end token, which is kept, or to its limit; return the new tokens.
 

@@ -41,7 +41,7 @@ class Call:
         defaults = inspect.signature(self.function).parameters
         return [name for name in names if self.options[name] not in (None, [], defaults[name].default)]
 
-    def __call__(self, **changed: Any) -> Any:
+    def __call__(self, **changed: object) -> Any:
         """Do it, with options changed."""
         options = {**self.options, **changed}
         if self.quiet is None:
@@ -49,7 +49,7 @@ class Call:
         with shown(self.as_json, self.quiet) as progress:
             return self.function(**options, progress=progress)
 
-    def say(self, **found: Any) -> None:
+    def say(self, **found: object) -> None:
         """Print what was written, by name."""
         if self.as_json:
             print(json.dumps({"event": "done", **found}, default=str))
@@ -112,12 +112,12 @@ def explained(function: Callable[..., Any]) -> dict[str, str]:
     return {name: " ".join(said.replace("`", "").split()) for name, said in found}
 
 
-def _flag(name: str, default: Any) -> str:
+def _flag(name: str, default: object) -> str:
     words = name.replace("_", "-")
     return f"--{words}/--no-{words}" if default is True else f"--{words}"
 
 
-def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str, panel: str | None) -> inspect.Parameter:
+def _option(parameter: inspect.Parameter, hint: object, said: str, flag: str, panel: str | None) -> inspect.Parameter:
     """Return a parameter of the command line for one of the api."""
     kinds, needed = _kinds(hint), parameter.default is inspect.Parameter.empty
     kind: Any = str
@@ -143,7 +143,7 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str, panel
     return _parameter(parameter.name, Annotated[kind | None if optional else kind, info], parameter.default)
 
 
-def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+def _parameter(name: str, annotation: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -157,7 +157,7 @@ def _read(hint: Any, value: Any, flag: str) -> Any:
     return value
 
 
-def _kinds(hint: Any) -> set[Any]:
+def _kinds(hint: object) -> set[Any]:
     """Return the types that a type hint joins, without their arguments."""
     if get_origin(hint) in (Mapping, Sequence, Literal):
         return {get_origin(hint)} | (set(get_args(hint)) & {float, Path})
@@ -165,7 +165,7 @@ def _kinds(hint: Any) -> set[Any]:
     return {hint} if not parts else set().union(*(_kinds(part) for part in parts))
 
 
-def _choices(hint: Any) -> list[Any]:
+def _choices(hint: object) -> list[Any]:
     if get_origin(hint) is Literal:
         return list(get_args(hint))
     return [choice for part in get_args(hint) for choice in ([] if part is type(None) else _choices(part))] or (

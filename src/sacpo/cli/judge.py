@@ -72,7 +72,7 @@ def judge(
     _by_model(call, -1 if cost else 1)
 
 
-def _given(**options: Any) -> JsonObject:
+def _given(**options: object) -> JsonObject:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -33,7 +33,7 @@ class _TooSlowError(Exception):
     """Ends a template that does not end by itself."""
 
 
-def chat_template(tokenizer: Any) -> str:
+def chat_template(tokenizer: object) -> str:
     """Return the text of the chat template that is used: of several, the one named "default".
 
     Raises:
@@ -98,7 +98,7 @@ def render(tokenizer: Any, messages: Sequence[Message], *, generation: bool, pla
         ) from error
 
 
-def template_name(tokenizer: Any) -> str:
+def template_name(tokenizer: object) -> str:
     """Return how messages call a tokenizer's chat template."""
     return f"chat template of {getattr(tokenizer, 'name_or_path', '') or 'the tokenizer'}"
 
@@ -118,5 +118,5 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-def _stop(signum: int, frame: Any) -> None:
+def _stop(signum: int, frame: object) -> None:
     raise _TooSlowError

@@ -238,7 +238,7 @@ def _scores(values: Sequence[float | None], scale: tuple[float, float]) -> Readi
     return Reading((a, b), "A" if a > b else "B" if b > a else "tie")
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -97,7 +97,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def _rubric(data: Any, path: Path) -> Rubric:
+def _rubric(data: object, path: Path) -> Rubric:
     if not isinstance(data, dict):
         raise DataError("a rubric is a mapping of fields", where=path, value=data, allowed=sorted(_TYPES))
     for name, value in data.items():

@@ -43,7 +43,7 @@ class Moving(Protocol):
         """Return a model beside the path, one that was named when it was opened."""
 
 
-def open_moving(path: Merge | Checkpoint, beside: Checkpoint | None = None, **options: Any) -> Moving:
+def open_moving(path: Merge | Checkpoint, beside: Checkpoint | None = None, **options: object) -> Moving:
     """Load what is needed to move along a path.
 
     Args:

@@ -100,7 +100,7 @@ class OpenFolder(OutFolder):
         """Leave it where it is."""
 
 
-def _without_secrets(data: Any) -> Any:
+def _without_secrets(data: object) -> Any:
     """Return a configuration as a manifest shows it: fields that requests carry besides stand there by their key."""
     if isinstance(data, dict):
         return {k: content_key(v) if k == "extra" and v else _without_secrets(v) for k, v in data.items()}

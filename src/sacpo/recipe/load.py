@@ -116,7 +116,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
     )
 
 
-def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Place = ()) -> Any:
+def _changed(value: object, source: str, leaf: Callable[[Any, Place], Any], at: Place = ()) -> Any:
     """Return a copy with other leaves. No two parts of it are one object: an override changes one place only."""
     if len(at) > DEEPEST:
         raise RecipeError(
@@ -131,7 +131,7 @@ def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Pla
     return leaf(value, at)
 
 
-def _expanded(source: str, written: Written, value: Any, at: Place) -> Any:
+def _expanded(source: str, written: Written, value: object, at: Place) -> Any:
     """Return a text with the values of the environment variables that it names."""
     if not isinstance(value, str):
         return value

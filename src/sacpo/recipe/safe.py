@@ -242,7 +242,7 @@ def first_json(text: str, position: int) -> tuple[Any, int]:
     return bounded(value), end
 
 
-def bounded(value: Any) -> Any:
+def bounded(value: object) -> Any:
     """Return a value of lists and mappings that nest at most `DEEPEST` levels.
 
     Raises:

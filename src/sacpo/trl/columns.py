@@ -25,7 +25,7 @@ REFUSED = {
 PAIRED, UNPAIRED = ("chosen", "rejected"), ("prompt", "completion", "label")
 
 
-def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], bool, dict[str, int]]:
+def read_columns(rows: object, name: str) -> tuple[list[Pair] | list[Labelled], bool, dict[str, int]]:
     """Return the records of a data set's rows, whether they are chats (messages) and not texts, and rows left out.
 
     Args:
@@ -72,7 +72,7 @@ def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], boo
     return records, chats == {True}, dict(dropped)
 
 
-def _record(row: Any, place: str) -> tuple[Record, bool]:
+def _record(row: object, place: str) -> tuple[Record, bool]:
     if not isinstance(row, Mapping):
         raise DataError("a row is no dictionary", where=place, value=type(row).__name__, do="give columns by name")
     row = {column: value for column, value in row.items() if value is not None}  # null: the column of another row

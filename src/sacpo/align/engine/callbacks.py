@@ -36,7 +36,7 @@ class Show(TrainerCallback):
         """Count the steps before a resumed one."""
         self.task.skip(state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         """Count a step."""
         self.task.advance()
 
