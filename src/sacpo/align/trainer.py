@@ -202,8 +202,8 @@ class AlignTrainer(Trainer):
         return mixed.get(self.accelerator.mixed_precision, self.policy.dtype)
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        self, epoch_iterator: Iterator[object], num_batches: int, device: torch.device
+    ) -> tuple[list[object], torch.Tensor | int | None]:
         """Draw the device batches of one optimiser step and let the objective compute what they share."""
         batches, units = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._batches = batches
@@ -217,7 +217,7 @@ class AlignTrainer(Trainer):
             return units
         return self.accelerator.reduce(torch.tensor(units, device=device), reduction="sum")
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: object = None) -> Any:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: object = None) -> object:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         # with float16 an infinite norm is the loss scaler's business: it skips the step and lowers the scale
         watched = {"loss": self._tr_loss} if self.accelerator.scaler else {"loss": self._tr_loss, "gradient norm": norm}

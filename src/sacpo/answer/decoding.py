@@ -158,7 +158,9 @@ def _can_shrink(cache: Any) -> bool:
     return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
 
 
-def _arguments(accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+def _arguments(
+    accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> dict[str, object]:
     optional = {"position_ids": positions, "logits_to_keep": 1}
     return {
         "input_ids": inputs,

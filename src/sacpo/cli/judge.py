@@ -26,7 +26,7 @@ FLAGS = {"rubrics": "--rubric", "orders": "--order"}
 Text = str | None
 
 
-def _llm(help: str, *flags: str, **more: Any) -> Any:
+def _llm(help: str, *flags: str, **more: Any) -> object:
     return typer.Option(*flags, help=help, rich_help_panel=LLM, **more)
 
 

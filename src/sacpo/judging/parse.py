@@ -202,7 +202,7 @@ def _object_scores(fields: JsonObject, rubric: Rubric) -> Reading | Unparsed:
     return _agreed({_said(pair, rubric) for pair in pairs})
 
 
-def _pairs(fields: JsonMapping) -> Iterator[tuple[Any, Any]]:
+def _pairs(fields: JsonMapping) -> Iterator[tuple[object, object]]:
     scores = fields.get("scores")
     if isinstance(scores, list) and len(scores) == 2:
         yield scores[0], scores[1]

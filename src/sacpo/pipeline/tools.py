@@ -19,6 +19,8 @@ from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import RunFolder
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from sacpo.data.templates import Template
 
 KEPT_PARAMETERS = 100_000_000
@@ -63,8 +65,8 @@ class Tools:
         spent: list[Usage] = []
         self.bench = Bench(cache and cache / STORE, budget or Budget(), spent, progress)
         self._judges: dict[str, Judge] = {}
-        self._loaded: OrderedDict[str, Any] = OrderedDict()
-        self._adapters: dict[str, Any] = {}
+        self._loaded: OrderedDict[str, object] = OrderedDict()
+        self._adapters: dict[str, PeftModel] = {}
 
     # Where stages are, and what they hold
 

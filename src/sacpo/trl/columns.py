@@ -98,7 +98,7 @@ def _record(row: object, place: str) -> tuple[Record, bool]:
     return record, chat
 
 
-def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
+def _with_prompt(row: dict[str, object]) -> dict[str, object]:
     """Return the row with the prompt that two texts share as TRL finds it, where it has no prompt column."""
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if "prompt" in row or not isinstance(chosen, str) or not isinstance(rejected, str):
@@ -109,7 +109,7 @@ def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "prompt": chosen[:length], "chosen": chosen[length:], "rejected": rejected[length:]}
 
 
-def _shared(first: Sequence[Any], second: Sequence[Any]) -> int:
+def _shared(first: Sequence[object], second: Sequence[object]) -> int:
     for place, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return place

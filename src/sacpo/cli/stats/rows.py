@@ -55,7 +55,7 @@ def verdict_of(row: Row) -> Verdict:
     return Verdict(**given)
 
 
-def _checked(row: Row, name: str, value: object) -> Any:
+def _checked(row: Row, name: str, value: object) -> object:
     check = CHECKS.get(name)
     if check is None:
         raise DataError(

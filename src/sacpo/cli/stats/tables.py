@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.cli.stats.alpaca import length_findings, read_difficulty, read_weights, with_published
 from sacpo.cli.stats.options import StatsOptions
@@ -34,7 +33,7 @@ FARTHEST = 0.5
 """No win rate is farther from 1/2."""
 
 
-def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
+def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, object]:
     """Return every table of the verdicts in files, stores and run folders, JSON-ready.
 
     Args:
@@ -69,7 +68,7 @@ def _sets(paths: Sequence[Path], options: StatsOptions) -> list[VerdictSet]:
     return [VerdictSet("", tuple(verdicts), lengths)]
 
 
-def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
+def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, object]:
     """Return the tables of one prompt set."""
     distinct = unique(found.verdicts)
     every, drawn = drawn_orders(distinct)
