@@ -6,12 +6,15 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from sacpo.data.records import Message
 from sacpo.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SECONDS = 10.0
 """A dialogue takes milliseconds."""
@@ -59,7 +62,7 @@ def chat_template(tokenizer: object) -> str:
     return str(held["default"] if isinstance(held, dict) else held)
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, generation: bool, place: str) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool, place: str) -> str:
     """Return messages as the tokenizer's chat template writes them.
 
     Args:

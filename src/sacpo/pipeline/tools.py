@@ -20,6 +20,7 @@ from sacpo.system.runs import RunFolder
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
 
     from sacpo.data.templates import Template
 
@@ -142,7 +143,7 @@ class Tools:
         self._adapters[key] = on_stack(loaded, stack, self._adapters.get(key))
         return loaded
 
-    def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[Any, Template]:
+    def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[PreTrainedTokenizerBase, Template]:
         """Return a model's tokenizer and the prompt template in it."""
         from sacpo.models.template import tokenizer_and_template
 
