@@ -171,7 +171,7 @@ def load_tasks(spec: HarnessSpec, own: Questions | None) -> Tasks:
 
 
 def ask(
-    model: Any, tokenizer: Any, template: Template, tasks: Tasks, spec: HarnessSpec, progress: Progress
+    model: object, tokenizer: object, template: Template, tasks: Tasks, spec: HarnessSpec, progress: Progress
 ) -> dict[str, Asked]:
     """Ask a model every question of tasks.
 
@@ -205,7 +205,7 @@ def ask(
     return {name: _asked(name, found) for name in [*tasks.each, *groups]}
 
 
-def _world_task(questions: Questions) -> dict[str, Any]:
+def _world_task(questions: Questions) -> dict[str, object]:
     from datasets import Dataset, DatasetDict
 
     return {
@@ -282,7 +282,7 @@ def _asked(name: str, found: Mapping[str, Any]) -> Asked:
     return Asked(n, clusters if len(clusters) == len(first) else (), figures)
 
 
-def _each(samples: Sequence[Mapping[str, Any]], metric: str, value: float) -> tuple[float, ...] | None:
+def _each(samples: Sequence[Mapping[str, object]], metric: str, value: float) -> tuple[float, ...] | None:
     """Return a figure's values question by question, if it is their mean."""
     values = [one.get(metric) for one in samples]
     if not values or not all(isinstance(one, int | float) and math.isfinite(one) for one in values):
@@ -313,11 +313,11 @@ def _counted(model: Any, tokenizer: Any, template: Template, batch_size: int, pr
             with progress.task("questions", len(requests), "answers") as self.task:
                 return super().generate_until(requests, **options)
 
-        def _model_call(self, inps: Any, *args: Any, **options: Any) -> Any:
+        def _model_call(self, inps: object, *args: object, **options: object) -> object:
             self._count(inps)
             return super()._model_call(inps, *args, **options)
 
-        def _model_generate(self, context: Any, *args: Any, **options: Any) -> Any:
+        def _model_generate(self, context: object, *args: object, **options: object) -> object:
             self._count(context)
             return super()._model_generate(context, *args, **options)
 
@@ -335,7 +335,7 @@ def _no_bars() -> Iterator[None]:
 
     start = tqdm.__init__
 
-    def silent(bar: Any, *args: Any, **options: Any) -> None:
+    def silent(bar: object, *args: object, **options: object) -> None:
         start(bar, *args, **{**options, "disable": True})
 
     with mock.patch.object(tqdm, "__init__", silent):

@@ -28,7 +28,7 @@ class MixedCache:
         self.caches = list(caches)
 
     @property
-    def layers(self) -> list[Any]:
+    def layers(self) -> list[object]:
         """The layers' caches of all models."""
         return [layer for cache in self.caches for layer in cache.layers]
 

@@ -37,10 +37,10 @@ class Moving(Protocol):
 
     how: str
 
-    def at(self, q: float) -> Any:
+    def at(self, q: float) -> object:
         """Return the model at weight q, in evaluation mode."""
 
-    def of(self, model: Checkpoint) -> Any:
+    def of(self, model: Checkpoint) -> object:
         """Return a model beside the path, one that was named when it was opened."""
 
 
@@ -76,13 +76,13 @@ class MovingAdapters:
         self._base = (path if isinstance(path, Checkpoint) else path.later).load(**options)
         self._with_adapters: PeftModel | None = None
 
-    def at(self, q: float) -> Any:
+    def at(self, q: float) -> object:
         """Return the base with the adapters of q on it."""
         stack = at_weight(self._path, q).stack()
         assert stack is not None
         return self._become(stack)
 
-    def of(self, model: Checkpoint) -> Any:
+    def of(self, model: Checkpoint) -> object:
         """Return the base with a model's adapters on it."""
         return self._become(model.stack())
 
@@ -120,11 +120,11 @@ class MovingWeights:
         self._places = self._tensors(checkpoints[-1].folder)
         self._filled: Combination | None = None
 
-    def at(self, q: float) -> Any:
+    def at(self, q: float) -> object:
         """Return the model filled with the combination of q."""
         return self._fill(_combination(self._path, q))
 
-    def of(self, model: Checkpoint) -> Any:
+    def of(self, model: Checkpoint) -> object:
         """Return the model filled with another's weights."""
         return self._fill({model.folder: 1.0})
 
@@ -172,7 +172,7 @@ class MovingLogits:
         self._ends = [*both.models]
         self._others: dict[Checkpoint, object] = dict(zip(path.models, self._ends, strict=True))
 
-    def at(self, q: float) -> Any:
+    def at(self, q: float) -> object:
         """Return the mixture at q."""
         return MixedModel(self._ends, (1.0 - q, q)).eval()
 

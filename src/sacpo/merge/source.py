@@ -46,7 +46,7 @@ class Checkpoint:
 
         return weights_key(self.place, self.revision)
 
-    def at(self, where: Callable[[Any], str | Path]) -> Checkpoint:
+    def at(self, where: Callable[[object], str | Path]) -> Checkpoint:
         """Return it with the place that `where` names."""
         return replace(self, place=where(self.place))
 
@@ -109,7 +109,7 @@ class Merge:
     scale: float = 1.0
     origin: Checkpoint | None = None
 
-    def at(self, where: Callable[[Any], str | Path]) -> Merge:
+    def at(self, where: Callable[[object], str | Path]) -> Merge:
         """Return it with the places that `where` names."""
         origin = self.origin and self.origin.at(where)
         return replace(self, models=tuple(model.at(where) for model in self.models), origin=origin)

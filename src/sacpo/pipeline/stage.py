@@ -130,48 +130,48 @@ def _(value: Any, inputs: Inputs) -> Any:
 
 
 @_content.register
-def _(value: Checkpoint, inputs: Inputs) -> Any:
+def _(value: Checkpoint, inputs: Inputs) -> object:
     if isinstance(value.place, Stage):
         return _content(value.place, inputs)
     return {"weights": value.content}
 
 
 @_content.register
-def _(value: FromOutside, inputs: Inputs) -> Any:
+def _(value: FromOutside, inputs: Inputs) -> object:
     return {"kind": type(value).__name__, "content": value.content}
 
 
 @_content.register
-def _(value: SourceSpec, inputs: Inputs) -> Any:
+def _(value: SourceSpec, inputs: Inputs) -> object:
     raise TypeError("a data source counts with its files: wrap it in a Source")
 
 
 @_content.register
-def _(value: WorldSpec, inputs: Inputs) -> Any:
+def _(value: WorldSpec, inputs: Inputs) -> object:
     return {"world": World(value).key}
 
 
 @_content.register
-def _(value: Rubric, inputs: Inputs) -> Any:
+def _(value: Rubric, inputs: Inputs) -> object:
     return {"rubric": value.key}
 
 
 @_content.register
-def _(value: BaseModel, inputs: Inputs) -> Any:
+def _(value: BaseModel, inputs: Inputs) -> object:
     return value.model_dump(mode="json")
 
 
 @_content.register
-def _(value: enum.Enum, inputs: Inputs) -> Any:
+def _(value: enum.Enum, inputs: Inputs) -> object:
     return value.value
 
 
 @_content.register(list)
 @_content.register(tuple)
-def _(value: object, inputs: Inputs) -> Any:
+def _(value: object, inputs: Inputs) -> object:
     return [_content(member, inputs) for member in value]
 
 
 @_content.register(Mapping)
-def _(value: object, inputs: Inputs) -> Any:
+def _(value: object, inputs: Inputs) -> object:
     return {str(name): _content(member, inputs) for name, member in value.items()}

@@ -278,7 +278,7 @@ def _once(where: str, name: str, named: set[tuple[str, str]]) -> None:
 
 def placed(error: RecipeError, source: str) -> RecipeError:
     """Return the error with the recipe's file in front of the field that it names."""
-    where: Any = f"{source}, {error.where}" if error.where else source
+    where: object = f"{source}, {error.where}" if error.where else source
     return RecipeError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do)
 
 

@@ -6,7 +6,6 @@ Nothing is ever merged into quantised weights: merged weights are the adapters a
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
 
 import torch
 from transformers import BitsAndBytesConfig
@@ -15,7 +14,7 @@ from sacpo.errors import MachineError
 from sacpo.recipe.schema import QuantizationSpec
 
 
-def quantized(spec: QuantizationSpec, device: torch.device) -> dict[str, Any]:
+def quantized(spec: QuantizationSpec, device: torch.device) -> dict[str, object]:
     """Return the options of `from_pretrained` that load a model in few bits.
 
     Raises:
@@ -34,7 +33,7 @@ def quantized(spec: QuantizationSpec, device: torch.device) -> dict[str, Any]:
             where="base.quantization",
             do="pip install bitsandbytes, or leave base.quantization out",
         )
-    options: dict[str, Any] = {"load_in_8bit": True}
+    options: dict[str, object] = {"load_in_8bit": True}
     if spec.bits == 4:
         options = {
             "load_in_4bit": True,
