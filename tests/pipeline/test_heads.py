@@ -87,6 +87,22 @@ def test_scores_are_learned_from_steps_and_data_sources(source: str) -> None:
     parse_recipe(recipe(source))
 
 
+def test_samples_come_from_steps_that_are_trained_before() -> None:
+    """Shares of whole samples; a step cannot be sampled before it is trained."""
+    from_h = {**recipe("safe")}
+    from_h["steps"][2]["resample"] |= {"sample_from": {"sft": 0.5, "H": 0.5}}
+    found = parse_recipe(from_h).steps[2].resample
+    assert found is not None and found.counts == {"sft": 8, "H": 8}
+    for shares, message in (
+        ({"sft": 0.5, "D": 0.5}, "trained before"),
+        ({"sft": 0.7, "H": 0.3}, "no whole number of 16"),
+        ({"sft": 0.5}, "add up to 1"),
+    ):
+        from_h["steps"][2]["resample"]["sample_from"] = shares
+        with pytest.raises(RecipeError, match=message):
+            parse_recipe(from_h)
+
+
 @pytest.mark.parametrize(
     ("source", "beta", "message"),
     [
