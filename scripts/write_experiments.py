@@ -103,12 +103,18 @@ def seconds(run: Run, model: str) -> Figure:
 
 
 def labels(run: Run, model: str) -> Figure:
-    """Return the number of labels behind a model: pairs, each as often as it was voted on."""
+    """Return the number of labels behind a model: pairs, each as often as it was voted on, and answers called safe.
+
+    Pairs that a model of the run labels have none.
+    """
     total = 0.0
     for stage in run.behind(model):
-        if stage["stage"].startswith("pairs/"):
-            rows = (run.folder / "stages" / stage["stage"] / "train.jsonl").read_text(encoding="utf-8")
-            total += rows.count("\n") * stage["config"]["spec"].get("votes", 1)
+        if not stage["stage"].startswith("pairs/") or any(judge["model"] for judge in stage["config"]["judges"]):
+            continue
+        report = json.loads((run.folder / "stages" / stage["stage"] / "report.json").read_text(encoding="utf-8"))
+        spec = stage["config"]["spec"]
+        pairs = report["records"] + report["dropped"].get("two unsafe answers", 0)
+        total += pairs * (spec["votes"] + (2 if spec["safety"] else 0))
     return total
 
 

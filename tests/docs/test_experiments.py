@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -60,6 +61,23 @@ def test_what_is_behind_a_model_is_found_by_keys(script: ModuleType) -> None:
     assert {stage["stage"] for stage in one.behind("H")} == {"sft", "pairs/H", "align/H"}
     assert script.seconds(one, "H") == 2.0
     assert script.seconds(one, "P") == 4.0
+
+
+def test_labels_are_votes_and_answers_called_safe(script: ModuleType, tmp_path: Path) -> None:
+    """Four votes on 3 pairs; a vote on 3 + 2 pairs and on both answers of each; what a model labels costs nobody."""
+    counts = {"votes": (4, 0, None, None), "safe": (1, 2, {"judge": "harmlessness"}, None), "model": (1, 0, None, "m")}
+    found = {}
+    for name, (votes, dropped, safety, model) in counts.items():
+        folder = tmp_path / "stages" / "pairs" / name
+        folder.mkdir(parents=True)
+        report = {"records": 3, "dropped": {"two unsafe answers": dropped} if dropped else {}}
+        (folder / "report.json").write_text(json.dumps(report))
+        config = {"spec": {"votes": votes, "safety": safety}, "judges": [{"model": model}]}
+        found[name] = {"stage": f"pairs/{name}", "key": name, "inputs": {}, "seconds": 1.0, "config": config}
+        found[f"align {name}"] = {"stage": f"align/{name}", "key": f"align {name}", "inputs": {"pairs": name}}
+    models = {name: SimpleNamespace(kind="step") for name in counts}
+    one = script.Run(tmp_path, SimpleNamespace(models=models), found)
+    assert [script.labels(one, name) for name in counts] == [12, 15, 0]
 
 
 def test_every_table_of_the_page_has_a_recipe() -> None:

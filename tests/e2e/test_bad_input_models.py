@@ -172,7 +172,7 @@ RUN_MODELS = [
         {"base.model": "no-such-owner/no-such-model"},
         what="the hub did not answer",
         where="no-such-owner/no-such-model",
-        do="check the id and the network, or give a folder",
+        do="takes what is in the cache and asks nobody), or give a folder",
     ),
     ModelCase(
         "no-end-token",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -307,6 +308,16 @@ def test_answers_of_other_models_are_corrected_by_the_balance_heuristic(tmp_path
     stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
     counts = Counter(record.completion for record in stage.read(tmp_path / "out").train)
     assert counts == {"answer 0": 3, "answer 1": 1}
+
+
+def test_the_best_answers_are_kept(tmp_path: Path) -> None:
+    """Two of three; the truncated 9 is no answer, and a prompt with one whole scored answer has no two."""
+    stage = scored_bank(tmp_path, [[0.0, 1.0, 2.0], [None, 0.0, 1.0], [None, 0.0, None], [0.0, 1.0, 9.0]], (11,))
+    stage = replace(stage, keep=2, draw="best", least_ess=2.0)
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    found = [record.completion for record in stage.read(tmp_path / "out").train]
+    assert found == [f"answer {place}" for place in (2, 1, 5, 4, 10, 9)]
 
 
 def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:

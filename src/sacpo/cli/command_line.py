@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -36,9 +37,11 @@ def main() -> None:
     141 nobody reads standard output any more, 143 terminated.
     """
     told = threading.Event()
+    _let_threads_sleep()
     try:
         with _terminated(told), processes.relayed(), _first_speaks():
             _check_arguments(sys.argv[1:])
+            warnings.formatwarning = _plain(warnings.formatwarning)
             try:
                 app(standalone_mode=True)
             finally:
@@ -59,6 +62,15 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 means "diverged" and nothing else
         refused = unreadable(error)
         _end(*((f"error: {refused}", refused.exit_code) if refused is not None else (unforeseen(error), UNFORESEEN)))
+
+
+def _let_threads_sleep() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
+
+    OpenMP's default is to spin: beside other work, a spinning thread holds the core that the awaited one needs.
+    It is read when torch is loaded, which no verb does before this.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _end(said: str, code: int) -> NoReturn:
@@ -93,6 +105,16 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             raise RecipeError(
                 "an argument is not valid UTF-8", where="command line", value=argument, do="rename the file or the name"
             ) from error
+
+
+def _plain(usual: Callable[..., str]) -> Callable[..., str]:
+    """Return how warnings are written: this package's own as a sentence, others as usual."""
+
+    def written(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
+        own = category.__module__.startswith("sacpo.")
+        return f"{message}\n" if own else usual(message, category, *rest, **more)
+
+    return written
 
 
 def _version(asked: bool) -> None:

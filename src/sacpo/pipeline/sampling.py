@@ -40,6 +40,8 @@ class Sampling(Experiment):
             base=self.recipe.base,
             sampled=sampled,
             seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
+            others=tuple(self.judge(criterion) for criterion in spec.offset or ()),
+            safety=None if spec.safety is None else self.judge(spec.safety.judge),
         )
         own = replace(stage, title="").key
         same = [other for other in self.pairs.values() if replace(other, title="").key == own]
@@ -60,7 +62,7 @@ class Sampling(Experiment):
         assert not isinstance(node.step.dataset, SampledSpec)
         samples = Samples(
             title=node.step.name,
-            sft=self.sft,
+            reference=self.sft,
             models=tuple((name, self.checkpoint(name), count) for name, count in spec.counts.items()),
             prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
             max_new_tokens=spec.max_new_tokens,
@@ -79,6 +81,7 @@ class Sampling(Experiment):
             keep=spec.keep,
             least_ess=spec.least_ess,
             seed=self.seed("resample"),
+            draw=spec.draw,
         )
         return self.do(self.resampled[node.name])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -33,6 +33,10 @@ class ResampleSpec(Section):
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
+    draw: Literal["weights", "best"] = Field(
+        "weights",
+        description="draw with those weights; or keep the best scores (best of n, RAFT), for which beta is no matter",
+    )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
         2.0, description="refuse a bank whose effective sample size is smaller, on the average of its prompts"
@@ -49,6 +53,10 @@ class ResampleSpec(Section):
             raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
+        if self.draw == "best":
+            self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
+            if self.keep >= self.samples:
+                raise ValueError(f"'keep' must be below 'samples' ({self.samples}): the best of all answers are all")
         return self
 
     @property

@@ -26,7 +26,7 @@ from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.schema import SFT, BaseSpec
+from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
 from sacpo.theory.optimum import Floats, self_normalised
 
@@ -57,7 +57,7 @@ class Sampled:
 
     Attributes:
         answers: Side by side for each prompt.
-        correction: `log pi_sft(y|x) - log sum_k share_k pi_k(y|x)`, 0 where the SFT model alone was asked.
+        correction: `log pi_ref(y|x) - log sum_k share_k pi_k(y|x)`, 0 where the SFT model alone was asked.
             Shape: (prompts, samples).
     """
 
@@ -71,7 +71,7 @@ class Samples(Stage[Sampled]):
 
     Attributes:
         title: The stage's name behind `samples/`.
-        sft: The SFT model.
+        reference: The model that weights refer to: the SFT model.
         models: Who answers, at temperature 1: name, model, and how many answers to each prompt.
         prompts: Data sources.
         max_new_tokens: Longest answer.
@@ -80,7 +80,7 @@ class Samples(Stage[Sampled]):
     """
 
     title: str
-    sft: Checkpoint
+    reference: Checkpoint
     models: tuple[tuple[str, Checkpoint, int], ...]
     prompts: tuple[Data, ...]
     max_new_tokens: int
@@ -98,10 +98,10 @@ class Samples(Stage[Sampled]):
         return sum(count for _, _, count in self.models)
 
     def work(self, out: Path, tools: Tools) -> None:
-        """Sample; where other models than the SFT model are asked, score all answers under each."""
+        """Sample; where others than the reference are asked, score all answers under each."""
         records = [record for data in self.prompts for record in tools.read(data).train]
         prompts = [*{prompt.id: prompt for prompt in map(prompt_of, records)}.values()]
-        tokenizer, template = tools.tokenizer(self.sft, self.base)
+        tokenizer, template = tools.tokenizer(self.reference, self.base)
         parts = [
             generate_answers(
                 tools.load(model, self.base),
@@ -125,10 +125,10 @@ class Samples(Stage[Sampled]):
             for answer in part[place * count : (place + 1) * count]
         ]
         correction = [0.0] * len(answers)
-        if [name for name, _, _ in self.models] != [SFT]:
+        if any(model != self.reference for _, model, _ in self.models):
             logps = [
                 score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED_AT_ONCE)
-                for model in (self.sft, *(model for _, model, _ in self.models))
+                for model in (self.reference, *(model for _, model, _ in self.models))
             ]
             correction = balance(logps[0], logps[1:], counts).tolist()
         write_jsonl(out / ANSWERS, answers)
@@ -209,6 +209,7 @@ class Resampled(Stage[StoredRecords]):
         keep: Answers drawn for each prompt.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
+        draw: "weights", or "best": the answers of the largest tilts.
     """
 
     title: str
@@ -217,6 +218,7 @@ class Resampled(Stage[StoredRecords]):
     keep: int
     least_ess: float
     seed: int
+    draw: str = "weights"
 
     @property
     def name(self) -> str:
@@ -234,13 +236,17 @@ class Resampled(Stage[StoredRecords]):
         cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
         tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + sampled.correction
         tilt = np.where(cut, np.nan, tilt)
-        known = np.isfinite(tilt).sum(1) >= 2
+        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
-        weights = self_normalised(np.where(np.isfinite(tilt), tilt, -np.inf)[known])
+        tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
+        weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
-        self._check(float(ess.mean()))
-        drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
+        if self.draw == "best":
+            drawn = best(tilt, self.keep)
+        else:
+            self._check(float(ess.mean()))
+            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
         rows = np.flatnonzero(known)[:, None] * bank.unsafe.shape[1] + drawn
         chosen = [answers[place] for place in rows.ravel()]
         records = [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
@@ -269,6 +275,14 @@ class Resampled(Stage[StoredRecords]):
     def read(self, folder: Path) -> StoredRecords:
         """Return the demonstrations."""
         return StoredRecords(folder)
+
+
+def best(tilt: Floats, keep: int) -> Any:
+    """Return the places of the `keep` largest tilts of each row, of equal ones the first.
+
+    Learnt by maximum likelihood they are RAFT's (arXiv 2304.06767). Shape: (prompts, samples) to (prompts, keep).
+    """
+    return np.argsort(-tilt, axis=1, kind="stable")[:, :keep]
 
 
 def systematic(weights: Floats, keep: int, rng: np.random.Generator) -> Any:
