@@ -48,6 +48,12 @@ class Sampling(Experiment):
         self.pairs[who] = same[0] if same else self.do(stage)
         return self.pairs[who]
 
+    @property
+    def sampled(self) -> tuple[Pairs | Resampled, ...]:
+        """What was sampled for steps, in the order of the models."""
+        pairs = {self.pairs[name].name: self.pairs[name] for name in self.nodes if name in self.pairs}
+        return (*pairs.values(), *(self.resampled[name] for name in self.nodes if name in self.resampled))
+
     def ready(self, node: StepModel) -> bool:
         """Tell whether a step can be trained: its start is there, and so is what it resamples and learns from."""
         before = node.step.resample.waits_for if node.step.resample is not None else ()

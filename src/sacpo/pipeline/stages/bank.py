@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -259,8 +259,9 @@ class Resampled(Stage[StoredRecords]):
             "truncated": int(cut.sum()),
             "not_scored": int((~known).sum()),
         }
+        fits = {scorer.criterion: asdict(tools.read(scorer.head).score.fit) for scorer in self.bank.learned}
         described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
-        write_records(out, records, {"kind": "demonstrations", "weights": report, **described})
+        write_records(out, records, {"kind": "demonstrations", "weights": report, "learned": fits, **described})
 
     def _check(self, ess: float) -> None:
         if ess < self.least_ess:
