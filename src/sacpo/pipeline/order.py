@@ -284,7 +284,7 @@ class Order(Sampling):
             recipe=self.recipe,
             command=command,
             data=(*self.data.values(),),
-            pairs=tuple({self.pairs[n].name: self.pairs[n] for n in self.nodes if n in self.pairs}.values()),
+            pairs=self.sampled,
             prompts=(*self.prompts.values(),),
             overlap=self.overlap,
             trained=self.trained,

@@ -13,6 +13,7 @@ from sacpo.measure.benchmarks import harness_figures
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.fidelity import MergeFidelity
@@ -53,7 +54,7 @@ class Report(Stage[JsonObject]):
         recipe: The whole recipe, which the report shows.
         command: How the run was started.
         data: The data sources.
-        pairs: The pairs sampled for steps.
+        pairs: The pairs, and the resampled answers, that were sampled for steps.
         prompts: The prompt sets, in the recipe's order.
         overlap: What training and evaluation share.
         trained: Trainings, by model.
@@ -72,7 +73,7 @@ class Report(Stage[JsonObject]):
     recipe: Recipe
     command: str
     data: tuple[Data, ...]
-    pairs: tuple[Pairs, ...]
+    pairs: tuple[Pairs | Resampled, ...]
     prompts: tuple[Prompts, ...]
     overlap: Overlap
     trained: Mapping[str, Training]
