@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import kl_terms, score_answers
@@ -85,7 +84,7 @@ class Answers(Stage[list[Answer]]):
 
 
 @contextlib.contextmanager
-def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[Any]:
+def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[object]:
     """Give the model that answers: vLLM's where the recipe and the machine want it, else as it is loaded.
 
     For vLLM a merged model is written to `out` while it answers. Mixed logits need both models, and adapters stand on a
