@@ -21,7 +21,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
-from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled, systematic
+from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled, Samples, systematic
 from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
@@ -255,17 +255,18 @@ def scored_bank(folder: Path, tilts: list[list[float | None]], truncated: tuple[
     write_jsonl(folder / ANSWERS, rows)
     scores = [score for row in tilts for score in row]
     write_json(folder / SCORES, {"scores": {"helpfulness": scores}, "unsafe": [False] * len(scores)})
-    bank = Bank("D", Checkpoint("nowhere"), (), (), len(tilts[0]), 8, BaseSpec(model="nowhere"), 0)
+    samples = Samples("D", Checkpoint("nowhere"), (), len(tilts[0]), 8, BaseSpec(model="nowhere"), 0)
+    bank = Bank("D", samples, ())
     return Resampled("D", bank, {"helpfulness": 1.0}, keep=4, least_ess=1.5, seed=0)
 
 
 class Finished:
-    """Tools that read one finished bank."""
+    """Tools that read one finished bank and its samples."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, stage: Bank) -> Any:
+    def read(self, stage: Bank | Samples) -> Any:
         return stage.read(self.folder)
 
 

@@ -9,6 +9,7 @@ from sacpo.data.encode import counted
 from sacpo.data.records import Message, Prompt
 from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_prompt
+from sacpo.data.unknown import unknown_notice, unknown_token, unknown_words
 from sacpo.errors import DataError
 
 SHARE = 4
@@ -23,7 +24,7 @@ class Fitted:
         prompt: What was kept.
         tokens: Its token ids.
         room: Tokens that an answer may have.
-        notice: What was left out, in words; "": nothing.
+        notice: What was left out or not understood, in words; "": nothing.
     """
 
     prompt: Prompt
@@ -53,7 +54,8 @@ def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, co
         room = most if context is None else min(most, context - len(tokens))
         shorter = _without_oldest(messages)
         if room >= least or (shorter is None and room > 0):
-            return Fitted(prompt, tokens, room, _notice(left, context))
+            said = (_notice(left, context), _unknown(messages[-1].content, tokens, tokenizer))
+            return Fitted(prompt, tokens, room, "; ".join(filter(None, said)))
         if shorter is None:
             raise DataError(
                 f"this question is too long: the model reads {context} tokens, and it has "
@@ -61,6 +63,11 @@ def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, co
                 do="ask something shorter",
             )
         messages, left = shorter, left + 1
+
+
+def _unknown(question: str, tokens: tuple[int, ...], tokenizer: Any) -> str:
+    words = unknown_words([question], tokenizer) if unknown_token(tokenizer) in tokens else []
+    return unknown_notice("the question holds", words, str(tokenizer.unk_token))
 
 
 def _without_oldest(messages: tuple[Message, ...]) -> tuple[Message, ...] | None:

@@ -134,7 +134,7 @@ class Order(Sampling):
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
         while left := [node for node in self.nodes.values() if self._waits(node)]:
-            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            ready = [node for node in left if isinstance(node, StepModel) and self.ready(node)]
             given = [node.name for node in ready if node.beta is not None]
             if given:
                 self.train(given)

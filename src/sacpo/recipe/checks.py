@@ -12,6 +12,7 @@ from sacpo.recipe.dual import check_dual
 from sacpo.recipe.explain import known
 from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
+from sacpo.recipe.learn_checks import check_resampled
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
@@ -43,8 +44,8 @@ def check_references(recipe: Recipe) -> None:
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
             check_sampled(recipe, step.dataset, f"steps.{index}.dataset")
-        for criterion in step.resample.weights if step.resample is not None else ():
-            check_scores(recipe, criterion, f"steps.{index}.resample.judge")
+        if step.resample is not None:
+            check_resampled(recipe, step, index, nodes)
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")

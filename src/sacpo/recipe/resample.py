@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sacpo.recipe.section import Count, Positive, Section
+from sacpo.recipe.section import Count, Names, Positive, Section
 
 
 class ResampleSpec(Section):
@@ -17,7 +17,12 @@ class ResampleSpec(Section):
     """
 
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
-        description="a judge of 'evaluate' that gives scores; or several with their weights"
+        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn'; or several with their weights"
+    )
+    learn: dict[str, str | Names] = Field(
+        {},
+        description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
+        "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
@@ -32,6 +37,9 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ResampleSpec:
+        unknown = [name for name in self.learn if name not in self.weights]
+        if unknown:
+            raise ValueError(f"'learn' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
         if self.draw == "best":
@@ -44,3 +52,13 @@ class ResampleSpec(Section):
     def weights(self) -> dict[str, float]:
         """The judges whose scores are summed, with their weights."""
         return {self.judge: 1.0} if isinstance(self.judge, str) else self.judge
+
+    def sources(self, criterion: str) -> tuple[str, ...]:
+        """Return the names of what a criterion's score is learned from."""
+        named = self.learn[criterion]
+        return (named,) if isinstance(named, str) else named
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Every step and data source that a score is learned from."""
+        return tuple(name for criterion in self.learn for name in self.sources(criterion))
