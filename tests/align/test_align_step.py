@@ -21,6 +21,7 @@ from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.data.records import Labelled, Prompt
 from sacpo.errors import DataError, ModelError, RecipeError, TrainingDiverged
+from sacpo.models import precision
 from sacpo.pipeline.stages.report import training_facts
 from sacpo.pipeline.stages.train import Trained
 
@@ -47,7 +48,10 @@ def test_dpo_starts_at_ln_2_with_soft_labels_and_dropout(tmp_path: Path) -> None
     assert abs(summary["first_loss"] - math.log(2)) > 1e-4
 
 
-def test_bf16_autocast_starts_at_ln_2_and_keeps_float32_weights(base: Path, tmp_path: Path) -> None:
+def test_bf16_autocast_starts_at_ln_2_and_keeps_float32_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "slowdown", lambda: 1.0)  # also on a CPU where float32 would be taken
     full = run_align(job(base), step(), 0.5, toy_pairs(32), tmp_path / "a", tmp_path / "c")
     mixed = run_align(job(base, bf16=True), step(), 0.5, toy_pairs(32), tmp_path / "b", tmp_path / "c")
     assert mixed["first_loss"] == pytest.approx(math.log(2), abs=1e-2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
-from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled, systematic
+from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled, Samples, systematic
 from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
@@ -254,17 +255,18 @@ def scored_bank(folder: Path, tilts: list[list[float | None]], truncated: tuple[
     write_jsonl(folder / ANSWERS, rows)
     scores = [score for row in tilts for score in row]
     write_json(folder / SCORES, {"scores": {"helpfulness": scores}, "unsafe": [False] * len(scores)})
-    bank = Bank("D", Checkpoint("nowhere"), (), (), len(tilts[0]), 8, BaseSpec(model="nowhere"), 0)
+    samples = Samples("D", Checkpoint("nowhere"), (), len(tilts[0]), 8, BaseSpec(model="nowhere"), 0)
+    bank = Bank("D", samples, ())
     return Resampled("D", bank, {"helpfulness": 1.0}, keep=4, least_ess=1.5, seed=0)
 
 
 class Finished:
-    """Tools that read one finished bank."""
+    """Tools that read one finished bank and its samples."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, stage: Bank) -> Any:
+    def read(self, stage: Bank | Samples) -> Any:
         return stage.read(self.folder)
 
 
@@ -287,6 +289,16 @@ def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> Non
     found = records.report["weights"]
     assert found["ess"] == pytest.approx(1.6)
     assert (found["not_scored"], found["truncated"], found["few"]) == (1, 1, 1.0)
+
+
+def test_the_best_answers_are_kept(tmp_path: Path) -> None:
+    """Two of three; the truncated 9 is no answer, and a prompt with one whole scored answer has no two."""
+    stage = scored_bank(tmp_path, [[0.0, 1.0, 2.0], [None, 0.0, 1.0], [None, 0.0, None], [0.0, 1.0, 9.0]], (11,))
+    stage = replace(stage, keep=2, draw="best", least_ess=2.0)
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    found = [record.completion for record in stage.read(tmp_path / "out").train]
+    assert found == [f"answer {place}" for place in (2, 1, 5, 4, 10, 9)]
 
 
 def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:

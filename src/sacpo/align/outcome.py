@@ -13,6 +13,9 @@ from sacpo.align.adapters import write_policy
 from sacpo.align.engine.sharded import gather_weights
 from sacpo.align.job import TrainingJob
 from sacpo.data.records import write_jsonl
+from sacpo.losses.logps import unwrapped
+from sacpo.models.loading import resolve_device
+from sacpo.models.precision import REPLACED, replaced, without_bfloat16
 from sacpo.plain import JsonObject
 from sacpo.system import processes
 from sacpo.system.files import write_json
@@ -52,7 +55,7 @@ def write_outcome(
     The checkpoints go. Nothing that is written depends on the clock. Of several processes one has `write` set; the
     others bring their shards of the weights and wait for it.
     """
-    summary = {**summary, **_progress(log)}
+    summary = {**summary, **_precision(model, job), **_progress(log)}
     gather_weights(model)
     if write:
         _write(out, model, tokenizer, log, summary, job)
@@ -85,6 +88,13 @@ def settings(job: TrainingJob) -> JsonObject:
         "lora": job.lora.model_dump() if job.lora else None,
         "training": {key: value for key, value in job.options.items() if key not in ("run_name", "report_to")},
     }
+
+
+def _precision(model: nn.Module, job: TrainingJob) -> JsonObject:
+    """Return what is said where float32 took the place of bf16; nothing elsewhere."""
+    device = resolve_device(job.base.device)
+    asked = bool(job.options.get("bf16")) or replaced(unwrapped(model))
+    return {"precision": REPLACED} if asked and without_bfloat16(device) else {}
 
 
 def _progress(log: Sequence[Mapping[str, float]]) -> JsonObject:

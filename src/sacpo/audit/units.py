@@ -13,6 +13,7 @@ from sacpo.data.sources.chat import check_context
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import FALSE, TRUE, Row, Skip
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import SourceSpec
 
 PLACED = (PKU, "pandalm")
@@ -58,7 +59,7 @@ class Faults:
         if self.counts[what] <= EXAMPLES:
             self.places.setdefault(what, []).append(place)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[JsonObject]:
         """Return the faults, the most frequent first."""
         ranked = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
         return [{"what": what, "rows": n, "first": self.places[what]} for what, n in ranked]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from sacpo.certify.tests import MOST_CLEAN, TAIL_ALONE, TAIL_DO, check, fewest, 
 from sacpo.data.records import Kind, Prompt, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.measure.items import objective_of
+from sacpo.plain import JsonObject
 from sacpo.recipe.metrics import metric_key
 from sacpo.stats.certificates import order_of
 from sacpo.stats.judge_error import union_limit
@@ -47,7 +47,7 @@ def plan_of(
     prompts: Iterable[str],
     data: Mapping[str, Sequence[str]],
     most: int | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the plan: bounds, level, order and data, from tuning verdicts alone.
 
     Args:

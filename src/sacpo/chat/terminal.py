@@ -11,6 +11,7 @@ from sacpo.chat.setting import Setting, checked_q
 from sacpo.chat.talk import Asked, Talk
 from sacpo.data.records import Answer, Message, write_jsonl
 from sacpo.errors import UserError
+from sacpo.plain import JsonObject
 from sacpo.system.machine import machine_errors
 from sacpo.system.visible import visible
 
@@ -119,7 +120,7 @@ class _Terminal:
         if said and not beside:
             self.turns.append(Message("assistant", said))
 
-    def _written(self, events: Iterator[dict[str, Any]]) -> str:
+    def _written(self, events: Iterator[JsonObject]) -> str:
         """Write an answer as it comes, and return its text; Ctrl-C ends it."""
         text = ""
         try:
@@ -140,7 +141,7 @@ class _Terminal:
             self.say(f"\n({STOPPED})")
         return text
 
-    def _keep(self, done: dict[str, Any]) -> None:
+    def _keep(self, done: JsonObject) -> None:
         answer = Answer.from_json(done["record"])
         self.records[answer.model, answer.prompt.id, answer.sample] = answer
         said = [_judged(each) for each in done["judged"]]
@@ -156,7 +157,7 @@ class _Terminal:
                 self.say(f"{len(found)} answers in {file}")
 
 
-def _judged(said: dict[str, Any]) -> str:
+def _judged(said: JsonObject) -> str:
     if "problem" in said:
         return f"{said['criterion']}: not judged ({said['problem']})"
     score = "" if said["score"] is None else f"score {said['score']:.2f}"

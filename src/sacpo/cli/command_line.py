@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -40,6 +41,7 @@ def main() -> None:
     try:
         with _terminated(told), processes.relayed(), _first_speaks():
             _check_arguments(sys.argv[1:])
+            warnings.formatwarning = _plain(warnings.formatwarning)
             try:
                 app(standalone_mode=True)
             finally:
@@ -103,6 +105,16 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             raise RecipeError(
                 "an argument is not valid UTF-8", where="command line", value=argument, do="rename the file or the name"
             ) from error
+
+
+def _plain(usual: Callable[..., str]) -> Callable[..., str]:
+    """Return how warnings are written: this package's own as a sentence, others as usual."""
+
+    def written(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
+        own = category.__module__.startswith("sacpo.")
+        return f"{message}\n" if own else usual(message, category, *rest, **more)
+
+    return written
 
 
 def _version(asked: bool) -> None:

@@ -35,6 +35,11 @@ class Call:
     as_json: bool
     quiet: bool | None
 
+    def said(self, *names: str) -> list[str]:
+        """Return which of these options say something else than their defaults."""
+        defaults = inspect.signature(self.function).parameters
+        return [name for name in names if self.options[name] not in (None, [], defaults[name].default)]
+
     def __call__(self, **changed: Any) -> Any:
         """Do it, with options changed."""
         options = {**self.options, **changed}
@@ -54,7 +59,10 @@ class Call:
 
 
 def command(
-    function: Callable[..., Any], names: Mapping[str, str] | None = None, hidden: Sequence[str] = ()
+    function: Callable[..., Any],
+    names: Mapping[str, str] | None = None,
+    hidden: Sequence[str] = (),
+    panels: Mapping[str, Sequence[str]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that makes a command of `verb(call, ...)`; its own options stand before those of the api.
 
@@ -62,8 +70,13 @@ def command(
         function: A function of the api.
         names: Options that the command line calls otherwise than `--the-parameter`.
         hidden: Parameters that the command line does not give.
+        panels: Parameters that the help shows apart, by the panel's title; their words "kind NAME:" are left out.
     """
     hints, helps = get_type_hints(function), explained(function)
+    titles = {name: title for title, members in (panels or {}).items() for name in members}
+    for name in titles:
+        text = re.sub(r'^kind "[\w-]+": ', "", helps[name])
+        helps[name] = text[:1].upper() + text[1:]
     every = inspect.signature(function).parameters
     taken = {name: parameter for name, parameter in every.items() if name not in {"progress", *hidden}}
     flags = {name: _flag(name, parameter.default) for name, parameter in taken.items()} | dict(names or {})
@@ -78,7 +91,7 @@ def command(
             options = {name: _read(hints[name], value, flags[name]) for name, value in given.items()}
             verb(Call(function, options, *switches), **extra)
 
-        of_api = [_option(taken[name], hints[name], helps[name], flags[name]) for name in taken]
+        of_api = [_option(taken[name], hints[name], helps[name], flags[name], titles.get(name)) for name in taken]
         shared = {"quiet": Quiet, "as_json": Json} if "progress" in every else {"as_json": Json}
         switches = [_parameter(name, kind, False) for name, kind in shared.items()]
         made.__signature__ = inspect.Signature([*of_api, *own, *switches])  # type: ignore[attr-defined]
@@ -102,7 +115,7 @@ def _flag(name: str, default: Any) -> str:
     return f"--{words}/--no-{words}" if default is True else f"--{words}"
 
 
-def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> inspect.Parameter:
+def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str, panel: str | None) -> inspect.Parameter:
     """Return a parameter of the command line for one of the api."""
     kinds, needed = _kinds(hint), parameter.default is inspect.Parameter.empty
     kind: Any = str
@@ -116,8 +129,8 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> in
     else:
         kind = next((one for one in (bool, int, float) if one in kinds and str not in kinds), str)
     more: dict[str, Any] = {"help": said.removesuffix(".") + "; repeatable." if get_origin(kind) is list else said}
-    if metavar is not None:
-        more["metavar"] = metavar
+    more |= {"metavar": metavar} if metavar is not None else {}
+    more |= {"rich_help_panel": panel} if panel is not None else {}
     by_place = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and parameter.name not in GIVEN_BY_NAME
     if needed and by_place:
         return _parameter(parameter.name, Annotated[kind, typer.Argument(**more, show_default=False)])

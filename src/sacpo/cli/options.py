@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.recipe.safe import yaml_option
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress: notices and the result only.")]
 
 
-def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
+def parse_options(items: Sequence[str] | None, where: str) -> JsonObject:
     """Return NAME=VALUE options as a mapping, values as YAML reads them.
 
     Args:
@@ -24,7 +25,7 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
     Raises:
         RecipeError: One is no NAME=VALUE or stands twice, or its value is not valid YAML.
     """
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for item in items or ():
         name, sign, text = item.partition("=")
         if not sign:
@@ -35,7 +36,7 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
     return found
 
 
-def bound_option(text: str, side: str) -> dict[str, Any]:
+def bound_option(text: str, side: str) -> JsonObject:
     """Return METRIC=NUMBER or METRIC/CRITERION=NUMBER as a constraint without prompts.
 
     Raises:

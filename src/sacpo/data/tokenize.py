@@ -31,13 +31,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A pair's token ids; `p` is the probability that `chosen` is preferred, `id` the record's."""
+    """A pair's token ids; `p` is the probability that `chosen` is preferred, `id` and `offset` the record's."""
 
     id: str
     prompt: Ids
     chosen: Ids
     rejected: Ids
     p: float = 1.0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def tokenize_pairs(
     """
     texts = [(pair.chosen, pair.rejected) for pair in records]
     kept, report = _fitted(records, texts, tokenizer, template, max_length, too_long)
-    return [TokenPair(pair.id, ids[0], ids[1][0], ids[1][1], pair.p) for pair, ids in kept], report
+    return [TokenPair(pair.id, ids[0], ids[1][0], ids[1][1], pair.p, pair.offset) for pair, ids in kept], report
 
 
 def tokenize_labelled(

@@ -10,7 +10,6 @@ from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.rubric import Rubric, builtin_rubrics, load_rubric
 
 if TYPE_CHECKING:
-    from sacpo.judging.llm.files import judge_files
     from sacpo.judging.llm.plan import Asking
     from sacpo.judging.llm.run import JudgeRun, Missing, judge_llm
     from sacpo.judging.llm.store import Store
@@ -27,13 +26,11 @@ __all__ = [
     "Store",
     "Usage",
     "builtin_rubrics",
-    "judge_files",
     "judge_llm",
     "load_rubric",
 ]
 
 _WHERE = {
-    "judge_files": "llm.files",
     **dict.fromkeys(("JudgeRun", "Missing", "judge_llm"), "llm.run"),
     "Asking": "llm.plan",
     "Store": "llm.store",

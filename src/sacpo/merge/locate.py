@@ -23,7 +23,7 @@ def local_checkpoint(path: str | Path, revision: str | None = None) -> Path:
     if Path(path).is_dir():
         return Path(path)
     check_place(path)
-    ask_once(str(path), "model", revision, ModelError)
+    ask_once(str(path), "model", revision)
     try:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=list(FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:

@@ -46,6 +46,7 @@ from sacpo.models.checks import (
 )
 from sacpo.models.keys import PLACES
 from sacpo.models.keys import weights_key as weights_key
+from sacpo.models.precision import in_float32, without_bfloat16
 from sacpo.recipe.schema import QuantizationSpec
 from sacpo.system.files import write_json
 from sacpo.system.machine import machine_errors
@@ -171,6 +172,8 @@ def load_weights(
     if weights is None:
         refuse_whole_numbers(model, _files(path, revision), path)
     refuse_nan(model, path)
+    if model.dtype == torch.bfloat16 and quantization is None and without_bfloat16(device):
+        model = in_float32(model)
     return (model if quantization is not None else model.to(device)).eval()
 
 

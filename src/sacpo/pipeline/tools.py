@@ -68,7 +68,7 @@ class Tools:
 
     # Where stages are, and what they hold
 
-    def at(self, stage: Stage[Any]) -> Path:
+    def at(self, stage: Stage[object]) -> Path:
         """Return the folder of a finished stage.
 
         Raises:
@@ -78,7 +78,7 @@ class Tools:
             raise LookupError(f"stage {stage.name} is not finished")
         return self.folder.final(stage.name)
 
-    def home(self, stage: Stage[Any]) -> Path:
+    def home(self, stage: Stage[object]) -> Path:
         """Return where a stage's folder will be when it is finished."""
         return self.folder.final(stage.name)
 

@@ -16,6 +16,7 @@ from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.single import Exported, Merged
 from sacpo.pipeline.stages.train import Align, FineTune, sft_options, step_options
 from sacpo.pipeline.stages.verdicts import JudgedAlone
+from sacpo.plain import JsonMapping
 from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.recipe.schema import (
     BaseSpec,
@@ -29,7 +30,7 @@ from sacpo.recipe.schema import (
     TrainingSpec,
 )
 
-Options = Mapping[str, Any] | None
+Options = JsonMapping | None
 
 
 def fine_tuning(

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.recipe.auto import check_auto
 from sacpo.recipe.certify_checks import check_certify
 from sacpo.recipe.checks import check_references, placed
@@ -25,7 +26,7 @@ DEMO = Path(__file__).with_name("demo.yaml")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def recipe_schema() -> dict[str, Any]:
+def recipe_schema() -> JsonObject:
     """Return the recipe's JSON schema, for editors."""
     return Recipe.model_json_schema(by_alias=True)
 
@@ -68,7 +69,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
     return recipe
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _override(data: JsonObject, override: str) -> None:
     path, sign, text = override.partition("=")
     if not sign or not path:
         raise RecipeError(

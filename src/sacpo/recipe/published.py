@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sacpo.plain import JsonMapping
+
 Place = tuple[str | int, ...]
 """The keys and positions that lead to a value."""
 LEAST = 6
@@ -64,7 +66,7 @@ class Written:
         return data
 
 
-def published(data: Mapping[str, Any], written: Written) -> list[str]:
+def published(data: JsonMapping, written: Written) -> list[str]:
     """Return what the user should know of what is published.
 
     Args:

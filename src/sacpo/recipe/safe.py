@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from sacpo.errors import RecipeError, UserError
+from sacpo.plain import JsonObject
 from sacpo.recipe.section import SURROGATE
 
 DEEPEST = 50
@@ -257,7 +258,7 @@ def bounded(value: Any) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> JsonObject:
     """Return a JSON object; of a key given twice nobody can tell which value is meant."""
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.benchmarks import Benchmark
 from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
@@ -41,7 +42,7 @@ class ModelInfo(Part):
     training: dict[str, Any] | None = Field(
         None,
         description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
-        "and 'dropped: REASON' for each reason",
+        "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16",
     )
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(
@@ -244,6 +245,9 @@ class Results(Part):
     fidelity: dict[str, dict[str, Fidelity]] = Field(
         {}, description="merged model: prompt set: how far it is from the sequence-level mixture that it stands for"
     )
+    harness: dict[str, dict[str, Benchmark]] = Field(
+        {}, description="model: task of lm-evaluation-harness: what it reached, the SFT model beside the chosen one"
+    )
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -310,7 +314,7 @@ def _check_names(results: Results) -> None:
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
-    places += [("fidelity", [*results.fidelity])]
+    places += [("fidelity", [*results.fidelity]), ("harness", [*results.harness])]
     for merge, path in results.paths.items():
         places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:

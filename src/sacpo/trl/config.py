@@ -14,6 +14,7 @@ from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
 from sacpo.hub.names import check_repository
+from sacpo.models.precision import warn, without_bfloat16
 from sacpo.recipe.algorithms import ALGORITHMS, Weight
 
 UNLIMITED = sys.maxsize
@@ -30,6 +31,7 @@ class PreferenceConfig(TrainingArguments):
         desirable_weight: KTO's w+; "balanced" makes w+ n+ = w- n-.
         undesirable_weight: KTO's w-.
         soft_labels: Of pairs: use the column `p` as the probability that `chosen` is preferred; false rounds it.
+        label_smoothing: Of pairs: share of the labels that is taken to be flipped.
         disable_dropout: Train without dropout.
         layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
         reference_cache: Folder of reference log-probs; None: `reference_logps` in the output folder; "": in memory.
@@ -51,6 +53,7 @@ class PreferenceConfig(TrainingArguments):
     desirable_weight: Weight = 1.0
     undesirable_weight: Weight = 1.0
     soft_labels: bool = True
+    label_smoothing: float = 0.0
     disable_dropout: bool = True
     layout: str = "auto"
     reference_cache: str | None = None
@@ -124,6 +127,9 @@ def read_config(args: Any) -> PreferenceConfig:
     config.logging_nan_inf_filter = False  # a NaN is an error, not something to average away
     # one process uses one device: nn.DataParallel would split what is no tensor
     config._n_gpu = min(config.n_gpu, 1)
+    if config.bf16 and without_bfloat16(config.device):
+        warn()
+        config.bf16, config.mixed_precision = False, "no"
     return config
 
 
@@ -144,6 +150,8 @@ def _translated(args: TrainingArguments) -> PreferenceConfig:
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         if value != default and not (f.name == "loss_weights" and value == [1.0]):
             raise _unsupported(f.name, value, default)
+    if config.label_smoothing and config.algorithm != "robust":  # other losses of TRL's that are here ignore it
+        raise _unsupported("label_smoothing", config.label_smoothing, 0.0)
     return config
 
 

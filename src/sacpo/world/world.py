@@ -104,17 +104,33 @@ class World:
             for prompt in self.prompts("sft", n, seed=seed, mix=mix)
         ]
 
+    def task(self, prompt: Prompt) -> Task:
+        """Return the task that a prompt asks for.
+
+        Raises:
+            DataError: The prompt is not of this world.
+        """
+        name = prompt.meta.get("task")
+        if name not in self._by_id:
+            raise DataError(
+                "the prompt is not of this world, so its answers cannot be scored",
+                where=f"prompt {prompt.id}",
+                value=name,
+                do="draw prompts with format: world, under the same world section",
+            )
+        return self._by_id[name]
+
     def facts(self, prompt: Prompt, text: str) -> Facts:
         """Return what an answer says, read from its text.
 
         Raises:
             DataError: The prompt is not of this world.
         """
-        return read_facts(self._task(prompt).steps, text)
+        return read_facts(self.task(prompt).steps, text)
 
     def score(self, criterion: str, prompt: Prompt, text: str) -> float:
         """Return the true score of an answer by a criterion of `facts.SCORES`, in logits, higher is better."""
-        return SCORES[criterion](self.facts(prompt, text), self._task(prompt).kind)
+        return SCORES[criterion](self.facts(prompt, text), self.task(prompt).kind)
 
     def reward(self, prompt: Prompt, text: str) -> float:
         """Return r*, the true helpfulness of an answer, in logits; see `facts.reward_of`."""
@@ -126,7 +142,7 @@ class World:
 
     def label(self, prompt: Prompt, text: str) -> str:
         """Return "unsafe" if the answer discloses a step of a restricted task, else "safe"."""
-        return safety_label(self.facts(prompt, text), self._task(prompt).kind)
+        return safety_label(self.facts(prompt, text), self.task(prompt).kind)
 
     def refusal(self, prompt: Prompt, text: str) -> str:
         """Return "full_refusal", "partial_refusal" or "compliance"."""
@@ -161,18 +177,7 @@ class World:
         return counts
 
     def _demonstrate(self, prompt: Prompt, random: np.random.Generator) -> str:
-        return demonstrate(self._task(prompt), self._steps, self.spec.sft_compliance, random)
-
-    def _task(self, prompt: Prompt) -> Task:
-        name = prompt.meta.get("task")
-        if name not in self._by_id:
-            raise DataError(
-                "the prompt is not of this world, so its answers cannot be scored",
-                where=f"prompt {prompt.id}",
-                value=name,
-                do="draw prompts with format: world, under the same world section",
-            )
-        return self._by_id[name]
+        return demonstrate(self.task(prompt), self._steps, self.spec.sft_compliance, random)
 
 
 def _prompt(task: Task, phrasing: str) -> Prompt:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,8 @@ from transformers.optimization import get_scheduler
 from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError, RecipeError
 from sacpo.models.loading import resolve_device
+from sacpo.models.precision import warn, without_bfloat16
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import did_you_mean
 
 
@@ -29,7 +30,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         RecipeError: An option has a value that TrainingArguments refuses.
         MachineError: The device cannot be trained on.
     """
-    fixed: dict[str, Any] = {
+    fixed: JsonObject = {
         "output_dir": str(checkpoints),
         "use_cpu": _is_cpu(job.base.device),
         "disable_tqdm": True,
@@ -40,6 +41,9 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         "dataloader_pin_memory": not _is_cpu(job.base.device),
     }
     check_optimizer(job.options.get("optim", ""))
+    if fixed["use_cpu"] and job.options.get("bf16") and without_bfloat16("cpu"):
+        warn()
+        fixed["bf16"] = False
     try:
         options = under_new_names({**job.options, **fixed})
         arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
@@ -52,7 +56,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     return arguments
 
 
-def under_new_names(options: Mapping[str, Any]) -> dict[str, Any]:
+def under_new_names(options: JsonMapping) -> JsonObject:
     """Return options under the names that the installed transformers wants: it renamed gradient checkpointing."""
     known = {field.name for field in fields(TrainingArguments)}
     new = {name: name.replace("gradient_checkpointing", "activation_checkpointing") for name in options}
@@ -87,7 +91,7 @@ def _try_parts(arguments: TrainingArguments) -> None:
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     optimiser = kind([torch.nn.Parameter(torch.zeros(1, device=arguments.device))], **options)
     if arguments.gradient_checkpointing and arguments.gradient_checkpointing_kwargs:
-        given: dict[str, Any] = {"use_reentrant": False, **dict(arguments.gradient_checkpointing_kwargs)}  # type: ignore[arg-type]
+        given: JsonObject = {"use_reentrant": False, **dict(arguments.gradient_checkpointing_kwargs)}  # type: ignore[arg-type]
         checkpoint(torch.clone, torch.zeros(1, requires_grad=True), **given)
     get_scheduler(arguments.lr_scheduler_type, optimiser, 1, 10, dict(arguments.lr_scheduler_kwargs or {}))  # type: ignore[arg-type]
 

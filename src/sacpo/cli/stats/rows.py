@@ -44,7 +44,7 @@ def verdict_of(row: Row) -> Verdict:
     given: JsonObject = {}
     for name, value in row.data.items():
         if type(value) is str and name in TEXTS and value.isascii():  # nearly all of them
-            given[name] = value
+            given[name] = sys.intern(value)  # most texts stand in many rows
         elif value is not None:
             given[name] = _checked(row, name, value)
     lacking = [name for name in REQUIRED if name not in given]

@@ -86,7 +86,7 @@ def hub_commit(repo: str, revision: str | None) -> str:
     if COMMIT.fullmatch(revision):
         return revision
     commit = _cached_commit(repo, revision)
-    ask_once(repo, "dataset", revision, DataError)
+    ask_once(repo, "dataset", revision)
     if not commit:
         # What `datasets` fetches first; it leaves the commit in the cache, even where there is no such file.
         with contextlib.suppress(OSError, errors.HFValidationError):

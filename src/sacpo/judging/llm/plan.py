@@ -117,11 +117,11 @@ def estimates(asks: Sequence[Ask], known: frozenset[str] | set[str], budget: Bud
         judge = next(iter(members.values())).judge
         todo = [ask for key, ask in members.items() if key not in known]
         prompt = sum(
-            estimated_tokens(messages(judge.rubric, ask.question, ask.order, structured=judge.structured))
+            estimated_tokens(messages(judge.rubric, ask.question, ask.order, structured=judge.spec.structured))
             for ask in todo
         )
-        completion = len(todo) * judge.max_tokens
-        price = budget.prices.get(judge.model)
+        completion = len(todo) * judge.spec.max_tokens
+        price = budget.prices.get(judge.spec.model)
         cost = price.of(prompt, completion) if price else None
         found.append(CostEstimate(name, criterion, len(members) - len(todo), len(todo), prompt, completion, cost))
     return found

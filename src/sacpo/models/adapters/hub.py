@@ -7,7 +7,6 @@ from pathlib import Path
 from huggingface_hub import snapshot_download
 from transformers.utils.peft_utils import find_adapter_config_file
 
-from sacpo.errors import ModelError
 from sacpo.models.checks import model_errors
 from sacpo.system.on_hub import ask_once
 
@@ -22,7 +21,7 @@ def local_adapter(path: str | Path, revision: str | None) -> tuple[Path, None] |
     """
     if Path(path).is_dir():
         return None
-    ask_once(str(path), "model", revision, ModelError)
+    ask_once(str(path), "model", revision)
     with model_errors(path):
         found = find_adapter_config_file(str(path), revision=revision)
         if found is None or (Path(found).parent / "config.json").is_file():

@@ -20,6 +20,7 @@ from sacpo.models.loading import has_adapters, resolve_device
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Readable, Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
 from sacpo.system.machine import machine_errors
 
@@ -113,7 +114,7 @@ def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class KlSamples(Stage[list[dict[str, Any]]]):
+class KlSamples(Stage[list[JsonObject]]):
     """Answers sampled at temperature 1, scored under the model and under others.
 
     The mean of log pi - log pi_sft estimates KL(pi || pi_sft).
@@ -185,7 +186,7 @@ class KlSamples(Stage[list[dict[str, Any]]]):
         write_jsonl(out / SAMPLES, rows)
         (out / ANSWERS).unlink()
 
-    def read(self, folder: Path) -> list[dict[str, Any]]:
+    def read(self, folder: Path) -> list[JsonObject]:
         """Return the samples: each with its `answer` and the log-ratio of every other model by its name."""
         rows = [json.loads(line) for line in (folder / SAMPLES).read_text(encoding="utf-8").splitlines()]
         return [{**row, "answer": Answer.from_json(row["answer"])} for row in rows]

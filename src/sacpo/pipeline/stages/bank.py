@@ -16,11 +16,13 @@ from sacpo.data.records import Answer, Demonstration, read_jsonl
 from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
+from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
+from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
@@ -38,25 +40,22 @@ class Scored:
     """What a bank holds.
 
     Attributes:
-        answers: Samples of the prompts, side by side.
         scores: Each criterion's scores; NaN: could not be had. Shape: (prompts, samples).
         unsafe: Whether some judge labels an answer unsafe. Shape: (prompts, samples).
     """
 
-    answers: list[Answer]
     scores: dict[str, Floats]
     unsafe: Any
 
 
 @dataclass(frozen=True)
-class Bank(Stage[Scored]):
-    """Samples of a model's own distribution, each scored by every judge.
+class Samples(Stage[list[Answer]]):
+    """Samples of a model's own distribution, side by side for each prompt; banks share them.
 
     Attributes:
-        title: The stage's name behind `bank/`.
+        title: The stage's name behind `samples/`.
         model: The model that answers, at temperature 1.
         prompts: Data sources; each of their prompts is answered once for every sample.
-        judges: Who scores.
         samples: Answers to each prompt.
         max_new_tokens: Longest answer.
         base: Template, dtype, device of the model.
@@ -66,7 +65,6 @@ class Bank(Stage[Scored]):
     title: str
     model: Checkpoint
     prompts: tuple[Data, ...]
-    judges: tuple[CriterionJudge, ...]
     samples: int
     max_new_tokens: int
     base: BaseSpec
@@ -74,15 +72,15 @@ class Bank(Stage[Scored]):
 
     @property
     def name(self) -> str:
-        """`bank/STEP`."""
-        return f"bank/{self.title}"
+        """`samples/STEP`."""
+        return f"samples/{self.title}"
 
     def work(self, out: Path, tools: Tools) -> None:
-        """Sample and score."""
+        """Sample."""
         records = [record for data in self.prompts for record in tools.read(data).train]
         prompts = {prompt.id: prompt for prompt in map(prompt_of, records)}
         tokenizer, template = tools.tokenizer(self.model, self.base)
-        answers = generate_answers(
+        generate_answers(
             tools.load(self.model, self.base),
             tokenizer,
             [*prompts.values()],
@@ -94,18 +92,48 @@ class Bank(Stage[Scored]):
             out=out,
             progress=tools.progress,
         )
-        pairs = [(answer.prompt, answer.text) for answer in answers]
-        found = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+
+    def read(self, folder: Path) -> list[Answer]:
+        """Return the answers."""
+        return read_jsonl(folder / ANSWERS, Answer)
+
+
+@dataclass(frozen=True)
+class Bank(Stage[Scored]):
+    """Samples scored by every judge, and by scores that were learned from pairs.
+
+    Attributes:
+        title: The stage's name behind `bank/`.
+        samples: What is scored.
+        judges: Who scores.
+        learned: Scores that were learned from pairs, on one model.
+    """
+
+    title: str
+    samples: Samples
+    judges: tuple[CriterionJudge, ...]
+    learned: tuple[HeadScorer, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`bank/STEP`."""
+        return f"bank/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Score."""
+        pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples)]
+        found: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+        found.update(learned_scores(self.learned, tools, pairs))
         values = {name: [score.value for score in scores] for name, scores in found.items()}
         unsafe = [any(label == "unsafe" for label in labels) for labels in zip(*_labels(found), strict=True)]
         write_json(out / SCORES, {"scores": values, "unsafe": unsafe})
 
     def read(self, folder: Path) -> Scored:
-        """Return answers and scores."""
+        """Return the scores."""
         found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        shape = (-1, self.samples)
+        shape = (-1, self.samples.samples)
         scores = {name: np.array(values, float).reshape(shape) for name, values in found["scores"].items()}
-        return Scored(read_jsonl(folder / ANSWERS, Answer), scores, np.array(found["unsafe"], bool).reshape(shape))
+        return Scored(scores, np.array(found["unsafe"], bool).reshape(shape))
 
 
 def _labels(found: Mapping[str, Sequence[Any]]) -> list[list[str]]:
@@ -123,6 +151,7 @@ class Resampled(Stage[StoredRecords]):
         keep: Answers drawn for each prompt.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
+        draw: "weights", or "best": the answers of the largest tilts.
     """
 
     title: str
@@ -131,6 +160,7 @@ class Resampled(Stage[StoredRecords]):
     keep: int
     least_ess: float
     seed: int
+    draw: str = "weights"
 
     @property
     def name(self) -> str:
@@ -143,21 +173,25 @@ class Resampled(Stage[StoredRecords]):
         Raises:
             DataError: No prompt has two scored answers, or the effective sample size is too small.
         """
-        bank = tools.read(self.bank)
-        cut = np.reshape([answer.truncated for answer in bank.answers], bank.unsafe.shape)
+        bank, answers = tools.read(self.bank), tools.read(self.bank.samples)
+        cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
         tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + np.where(cut, np.nan, 0.0)
-        known = np.isfinite(tilt).sum(1) >= 2
+        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
-        weights = self_normalised(np.where(np.isfinite(tilt), tilt, -np.inf)[known])
+        tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
+        weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
-        self._check(float(ess.mean()))
-        drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
-        rows = np.flatnonzero(known)[:, None] * self.bank.samples + drawn
-        chosen = [bank.answers[place] for place in rows.ravel()]
+        if self.draw == "best":
+            drawn = best(tilt, self.keep)
+        else:
+            self._check(float(ess.mean()))
+            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
+        rows = np.flatnonzero(known)[:, None] * bank.unsafe.shape[1] + drawn
+        chosen = [answers[place] for place in rows.ravel()]
         records = [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
         report: dict[str, float] = {
-            "samples": self.bank.samples,
+            "samples": bank.unsafe.shape[1],
             "keep": self.keep,
             "ess": float(ess.mean()),
             "few": float((ess < FEW).mean()),
@@ -173,7 +207,7 @@ class Resampled(Stage[StoredRecords]):
             raise DataError(
                 "the weights rest on too few of the samples: the answers asked for are too rare under the SFT model",
                 where=self.name,
-                value=f"effective sample size {ess:.2f} of {self.bank.samples}",
+                value=f"effective sample size {ess:.2f} of {self.bank.samples.samples}",
                 allowed=f"{self.least_ess:g} or more",
                 do="take more samples, a larger beta, or lower least_ess",
             )
@@ -181,6 +215,14 @@ class Resampled(Stage[StoredRecords]):
     def read(self, folder: Path) -> StoredRecords:
         """Return the demonstrations."""
         return StoredRecords(folder)
+
+
+def best(tilt: Floats, keep: int) -> Any:
+    """Return the places of the `keep` largest tilts of each row, of equal ones the first.
+
+    Learnt by maximum likelihood they are RAFT's (arXiv 2304.06767). Shape: (prompts, samples) to (prompts, keep).
+    """
+    return np.argsort(-tilt, axis=1, kind="stable")[:, :keep]
 
 
 def systematic(weights: Floats, keep: int, rng: np.random.Generator) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from sacpo.errors import DataError
 from sacpo.pipeline.outside import Source
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import DataSpec, PromptsSpec, WorldSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.world import World
 
 TRAIN, HELDOUT, REPORT, PROMPTS = "train.jsonl", "heldout.jsonl", "report.json", "prompts.jsonl"
@@ -53,7 +53,7 @@ class StoredRecords:
     folder: Path
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """What the records are and which were dropped."""
         return report_of(self.folder)
 
@@ -83,7 +83,7 @@ class StoredRecords:
         return texts
 
 
-def write_records(out: Path, train: list[Any], report: dict[str, Any], heldout: list[Any] | None = None) -> None:
+def write_records(out: Path, train: list[Any], report: JsonObject, heldout: list[Any] | None = None) -> None:
     """Write a folder that `StoredRecords` reads."""
     write_jsonl(out / TRAIN, train)
     if heldout is not None:
@@ -251,7 +251,6 @@ def fewer_than_asked(where: str, n: int, limit: int | None) -> str:
     return f"{where}: {n:,}, fewer than its limit of {limit:,}" if limit is not None and n < limit else ""
 
 
-def report_of(folder: Path) -> dict[str, Any]:
+def report_of(folder: Path) -> JsonObject:
     """Return a stage's report.json."""
-    found: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    return found
+    return read_json(folder / REPORT)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sacpo.recipe.harness import HarnessSpec
 from sacpo.recipe.llm import BudgetSpec
 from sacpo.recipe.metrics import BoundedMetric, MaximisedMetric
 from sacpo.recipe.schema.judges import JudgeSpec
@@ -46,6 +47,9 @@ class EvaluateSpec(Section):
     kl_prompts: int = Field(64, ge=0, le=MANY, description="prompts of a set on which KL from SFT is sampled; 0: none")
     models: Names | None = Field(None, description="models to evaluate; all by default")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
+    harness: HarnessSpec | None = Field(
+        None, description="tasks of lm-evaluation-harness for the SFT model and the chosen one: what alignment costs"
+    )
 
 
 class ConstraintSpec(Section):
