@@ -12,6 +12,7 @@ from sacpo.recipe.explain import known
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_scores, check_teachers
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
+from sacpo.recipe.race import check_race
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ADVICE: dict[Given, str] = {
@@ -65,6 +66,7 @@ def check_references(recipe: Recipe) -> None:
     _check_theory(recipe)
     _check_selection(recipe)
     check_auto_merges(recipe)
+    check_race(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:

@@ -16,6 +16,7 @@ from sacpo.errors import DataError
 from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
+from sacpo.report.raced import RaceOutcome
 from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
@@ -244,6 +245,9 @@ class Results(Part):
     fidelity: dict[str, dict[str, Fidelity]] = Field(
         {}, description="merged model: prompt set: how far it is from the sequence-level mixture that it stands for"
     )
+    race: dict[str, tuple[RaceOutcome, ...]] = Field(
+        {}, description="model: its races on tuning prompts; dropped models have no measures"
+    )
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -310,7 +314,7 @@ def _check_names(results: Results) -> None:
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
-    places += [("fidelity", [*results.fidelity])]
+    places += [("fidelity", [*results.fidelity]), ("race", [*results.race])]
     for merge, path in results.paths.items():
         places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:

@@ -21,6 +21,7 @@ from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.race import Race
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -64,6 +65,7 @@ class Report(Stage[dict[str, Any]]):
         found: The searches for strengths, by step.
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
+        races: By model and prompt set.
     """
 
     recipe: Recipe
@@ -84,6 +86,7 @@ class Report(Stage[dict[str, Any]]):
     found: Mapping[str, Found]
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
+    races: Mapping[str, Mapping[str, Race]]
 
     @property
     def name(self) -> str:
@@ -132,6 +135,7 @@ class Report(Stage[dict[str, Any]]):
                 name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
                 for name, stages in self.fidelity.items()
             },
+            "race": {name: [tools.read(race) for race in races.values()] for name, races in self.races.items()},
         }
 
     @property
