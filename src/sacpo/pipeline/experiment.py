@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from sacpo.judging.llm.specs import check_judges
 from sacpo.merge.source import Checkpoint, ModelSource

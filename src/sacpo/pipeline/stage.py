@@ -14,7 +14,7 @@ change a result (progress, loaded models, the store of paid verdicts) comes as `
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, singledispatch
 from pathlib import Path
@@ -27,6 +27,7 @@ from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.outside import FromOutside
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import SourceSpec, WorldSpec
+from sacpo.system.files import read_json
 from sacpo.system.runs import stage_key
 from sacpo.world import World
 
@@ -103,6 +104,17 @@ class Stage(Generic[T_co]):
                 yield stage
 
 
+@dataclass(frozen=True)
+class JsonStage(Stage[JsonObject]):
+    """A stage whose result is one JSON object, in the file that `result` names."""
+
+    result: ClassVar[str]
+
+    def read(self, folder: Path) -> JsonObject:
+        """Return the object."""
+        return read_json(folder / self.result)
+
+
 def content_of(value: object) -> tuple[object, Inputs]:
     """Return a field's content as JSON and the stages in it."""
     inputs: Inputs = {}
@@ -168,10 +180,10 @@ def _(value: enum.Enum, inputs: Inputs) -> object:
 
 @_content.register(list)
 @_content.register(tuple)
-def _(value: object, inputs: Inputs) -> object:
+def _(value: Sequence[object], inputs: Inputs) -> object:
     return [_content(member, inputs) for member in value]
 
 
 @_content.register(Mapping)
-def _(value: object, inputs: Inputs) -> object:
+def _(value: Mapping[str, object], inputs: Inputs) -> object:
     return {str(name): _content(member, inputs) for name, member in value.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from sacpo.data.splits import check_shared
 from sacpo.errors import RunError
 from sacpo.judging.verdicts import VERDICTS, judge_answers
 from sacpo.merge.source import ModelSource
-from sacpo.pipeline.stage import Stage, content_of
+from sacpo.pipeline.stage import JsonStage, Stage, content_of
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.data import PROMPTS, Data, Prompts, report_of
 from sacpo.pipeline.stages.selection import Selection
@@ -76,8 +77,10 @@ class Certified:
 
 
 @dataclass(frozen=True)
-class CertificationPrompts(Stage[JsonObject]):
+class CertificationPrompts(JsonStage):
     """Whether the prompts can certify anything: enough of them, and nothing trained or chosen with them."""
+
+    result: ClassVar[str] = RESULT
 
     wanted: Certified
     prompts: Prompts
@@ -108,10 +111,6 @@ class CertificationPrompts(Stage[JsonObject]):
         units = {p.id: unit_of(p.cluster, p.id, own.unit) for prompts in tuning.values() for p in prompts}
         check_apart(units, {p.id: unit_of(p.cluster, p.id, own.unit) for p in sealed})
         write_json(out / RESULT, {b.key: _units(found) for b, found in zip(own.bounds, samples, strict=True)})
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the units by bound, by category where every bound is of each."""
-        return _object(folder / RESULT)
 
 
 @dataclass(frozen=True)
@@ -244,17 +243,19 @@ class CertificatePlan(Stage[Planned]):
 
     def read(self, folder: Path) -> Planned:
         """Return the plan."""
-        return Planned(**_object(folder / RESULT))
+        return Planned(**read_json(folder / RESULT))
 
 
 @dataclass(frozen=True)
-class Certificate(Stage[JsonObject]):
+class Certificate(JsonStage):
     """The certificate, or why there is none.
 
     Attributes:
         plan: The plan.
         answers, verdicts, labels: Of the candidates that were tested, by model; no labels where the judge is believed.
     """
+
+    result: ClassVar[str] = RESULT
 
     plan: CertificatePlan
     answers: Mapping[str, Answers]
@@ -310,10 +311,6 @@ class Certificate(Stage[JsonObject]):
         }
         return {"files": files, "folders": folders, "run": {"looks": LOOKS, "keys": keys}}
 
-    def read(self, folder: Path) -> JsonObject:
-        """Return the certificate, or its refusal."""
-        return _object(folder / RESULT)
-
 
 def _units(samples: Sequence[Sample]) -> int | dict[str, int]:
     """Return how many units a bound has, or each category of it."""
@@ -336,7 +333,3 @@ def _files(folder: Path, role: str) -> list[Path]:
     """Return the files that a certificate is about: of a training its model, else all but the manifest."""
     place = folder / "model" if role == "bound" else folder
     return sorted(path for path in place.rglob("*") if path.is_file() and path != folder / "manifest.json")
-
-
-def _object(path: Path) -> JsonObject:
-    return read_json(path)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.answers import KlSamples
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
-from sacpo.system.files import read_json, write_json
+from sacpo.system.files import write_json
 from sacpo.theory.fidelity import Floats, fidelity
 
 FIDELITY = "fidelity.json"
@@ -35,7 +36,7 @@ class EndSamples(KlSamples):
 
 
 @dataclass(frozen=True)
-class MergeFidelity(Stage[JsonObject]):
+class MergeFidelity(JsonStage):
     """KL of a merged model from the sequence-level mixture with its weights, on one prompt set.
 
     Attributes:
@@ -44,6 +45,8 @@ class MergeFidelity(Stage[JsonObject]):
         samples: The merged model's.
         ends: Of each of the models, in their order.
     """
+
+    result: ClassVar[str] = FIDELITY
 
     title: str
     weights: tuple[float, ...]
@@ -76,7 +79,3 @@ class MergeFidelity(Stage[JsonObject]):
 
     def _ratios(self, rows: list[JsonObject]) -> Floats:
         return np.array([[row[merged_key(k)] for k in range(len(self.weights))] for row in rows])
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the figures."""
-        return read_json(folder / FIDELITY)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sacpo.data.records import Answer, Kind, Verdict
 from sacpo.errors import DataError
 from sacpo.measure.measures import measure, rate_flags
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
@@ -58,7 +58,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Reached(Stage[JsonObject]):
+class Reached(JsonStage):
     """What one model reaches on the constraints' tuning prompts; each search says what it keeps of that.
 
     Attributes:

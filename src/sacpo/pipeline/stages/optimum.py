@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,14 +14,14 @@ from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, Kind
 from sacpo.judging.kinds.oracle import world_scores
 from sacpo.merge.source import Checkpoint
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.answers import KlSamples, sampling
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import BaseSpec, TheorySpec, WorldSpec
-from sacpo.system.files import read_json, write_json
+from sacpo.system.files import write_json
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
 from sacpo.world import World
 
@@ -41,7 +41,7 @@ class _Samples:
 
 
 @dataclass(frozen=True)
-class Optimum(Stage[JsonObject]):
+class Optimum(JsonStage):
     """The optimum's curve, and every model's distance from its own optimum and from the common target.
 
     Attributes:
@@ -56,6 +56,8 @@ class Optimum(Stage[JsonObject]):
         world: Where rewards are known.
         seed: The root of sampling.
     """
+
+    result: ClassVar[str] = THEORY
 
     spec: TheorySpec
     prompts: Prompts
@@ -122,10 +124,6 @@ class Optimum(Stage[JsonObject]):
                 found["own_alarm"] = alarm(bank, **strengths)
             distances[name] = found
         return distances
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the curve, the distances and the alarms."""
-        return read_json(folder / THEORY)
 
 
 def make_bank(world: World, spec: TheorySpec, answers: Sequence[Answer], n_prompts: int) -> Bank:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import PathSpec
 from sacpo.select.path import Point, better_with_q, bracket, feasible_end, steady
-from sacpo.system.files import read_json, write_json
+from sacpo.system.files import write_json
 
 TRIED, FOUND = "tried.json", "path.json"
 
@@ -21,6 +22,8 @@ TRIED, FOUND = "tried.json", "path.json"
 @dataclass(frozen=True)
 class Tried(Reached):
     """What one model of a path reaches; `line` is the merge's name."""
+
+    result: ClassVar[str] = TRIED
 
     line: str
 
@@ -37,13 +40,9 @@ class Tried(Reached):
         ]
         write_json(out / TRIED, {"model": self.title, "checks": checks})
 
-    def read(self, folder: Path) -> JsonObject:
-        """Return the measures."""
-        return read_json(folder / TRIED)
-
 
 @dataclass(frozen=True)
-class FoundPath(Stage[JsonObject]):
+class FoundPath(JsonStage):
     """The q that was found, and how.
 
     Attributes:
@@ -53,6 +52,8 @@ class FoundPath(Stage[JsonObject]):
         search: How q was searched for.
         tried: Every measured q, in the order of the search.
     """
+
+    result: ClassVar[str] = FOUND
 
     line: str
     method: str
@@ -80,10 +81,6 @@ class FoundPath(Stage[JsonObject]):
                 **outcome(points, keys, self.models, self.search.tolerance),
             },
         )
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the search."""
-        return read_json(folder / FOUND)
 
 
 def point_of(q: float, tried: JsonMapping) -> Point:

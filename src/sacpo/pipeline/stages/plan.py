@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage, Stage
 from sacpo.pipeline.stages.drawn import JudgedDrawn, LogRatios
 from sacpo.pipeline.stages.held import LABELLED, Held, Reached
 from sacpo.pipeline.tools import Tools
@@ -17,7 +18,7 @@ from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.select.strength import Tried, kept, log_odds
 from sacpo.stats.intervals import upper_bound
-from sacpo.system.files import read_json, write_json
+from sacpo.system.files import write_json
 from sacpo.theory.forecast import Bound, forecast, predictions, share_of
 from sacpo.theory.frontier import Figure, Realised, Samples, realised
 from sacpo.theory.judged import Score, pooled, samples_of, scores_of
@@ -42,7 +43,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Forecast(Stage[JsonObject]):
+class Forecast(JsonStage):
     """What a step would reach at every strength, and the strength that its constraints need.
 
     Attributes:
@@ -58,6 +59,8 @@ class Forecast(Stage[JsonObject]):
         learned: The step's score of the samples where it is learned from pairs.
         ratios: Log-ratios with which the samples before count too; None: only the model's own count.
     """
+
+    result: ClassVar[str] = FORECAST
 
     title: str
     model: str
@@ -105,14 +108,12 @@ class Forecast(Stage[JsonObject]):
         before, own = (scores_of(tools.read(judged), self.reward) for judged in (self.before, self.judged))
         return realised(before, float(own.mean()), self.strength)
 
-    def read(self, folder: Path) -> JsonObject:
-        """Return the forecast."""
-        return _read(folder / FORECAST)
-
 
 @dataclass(frozen=True)
 class Trial(Reached):
     """What a trained strength reached; `beta` is the strength."""
+
+    result: ClassVar[str] = TRIAL
 
     beta: float
 
@@ -132,14 +133,12 @@ class Trial(Reached):
         about = {"model": self.title, "beta": self.beta, "met": excess <= 0, "excess": excess}
         write_json(out / TRIAL, {**about, "checks": checks, "measured": metrics})
 
-    def read(self, folder: Path) -> JsonObject:
-        """Return the measures."""
-        return _read(folder / TRIAL)
-
 
 @dataclass(frozen=True)
-class Found(Stage[JsonObject]):
+class Found(JsonStage):
     """The strength that was kept, and how it was found."""
+
+    result: ClassVar[str] = FOUND
 
     title: str
     forecast: Forecast
@@ -172,10 +171,6 @@ class Found(Stage[JsonObject]):
                 "met": best.met,
             },
         )
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the search."""
-        return _read(folder / FOUND)
 
 
 def tried(trials: Sequence[JsonMapping]) -> list[Tried]:
@@ -235,7 +230,3 @@ def _share_after(trial: JsonMapping, plan: Forecast, samples: Samples, share: fl
             measured = one["value"] * (1.0 if rate else plan.safety.scale)
             return share_of(samples, figure, measured, trial["beta"]) or share
     return share
-
-
-def _read(path: Path) -> JsonObject:
-    return read_json(path)

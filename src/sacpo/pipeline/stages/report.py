@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 from sacpo.data.records import Answer, Verdict
 from sacpo.measure.benchmarks import harness_figures
 from sacpo.measure.reliability import reliability_of
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage, Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.certificate import Certificate
@@ -33,7 +34,6 @@ from sacpo.recipe.schema import SFT, Recipe
 from sacpo.report.build import build_report
 from sacpo.report.results import FORMAT
 from sacpo.stats.intervals import mean_interval, win_rate
-from sacpo.system.files import read_json
 from sacpo.system.runs import finished_size, versions
 from sacpo.theory.regret import regret
 
@@ -48,7 +48,7 @@ READ = ("records", "kept", "truncated", "longest")
 
 
 @dataclass(frozen=True)
-class Report(Stage[JsonObject]):
+class Report(JsonStage):
     """results.json, the figures and the page.
 
     Attributes:
@@ -71,6 +71,8 @@ class Report(Stage[JsonObject]):
         harness: What models reached on tasks of lm-evaluation-harness.
         races: By model and prompt set.
     """
+
+    result: ClassVar[str] = RESULTS
 
     recipe: Recipe
     command: str
@@ -101,10 +103,6 @@ class Report(Stage[JsonObject]):
     def work(self, out: Path, tools: Tools) -> None:
         """Write the report's folder."""
         build_report(self.results(tools), self._shown(tools), out)
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return results.json."""
-        return read_json(folder / RESULTS)
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.tools import Tools
-from sacpo.plain import JsonObject
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
-from sacpo.system.files import read_json, write_json
+from sacpo.system.files import write_json
 
 SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
-class Selection(Stage[JsonObject]):
+class Selection(JsonStage):
     """The choice between models, by their measures on tuning prompts."""
+
+    result: ClassVar[str] = SELECTION
 
     measures: tuple[Measures, ...]
     constraints: tuple[ConstraintSpec, ...]
@@ -35,7 +37,3 @@ class Selection(Stage[JsonObject]):
         """Choose."""
         measures = {stage.title: tools.read(stage) for stage in self.measures}
         write_json(out / SELECTION, select_model(measures, self.constraints, self.objective, roles=self.roles))
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the choice and its reasons."""
-        return read_json(folder / SELECTION)

@@ -20,7 +20,7 @@ from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, load_tokenizer, save_model
 from sacpo.pipeline.fits import memory_told
 from sacpo.pipeline.outside import OneFile
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage, Stage
 from sacpo.pipeline.stages.data import Data, Records
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.plain import JsonMapping, JsonObject
@@ -235,8 +235,10 @@ class TrainJudge(Training):
 
 
 @dataclass(frozen=True)
-class Heldout(Stage[JsonObject]):
+class Heldout(JsonStage):
     """Held-out pairs of all data sources scored under one model, the preferred completion first."""
+
+    result: ClassVar[str] = SCORES
 
     title: str
     model: Checkpoint
@@ -262,10 +264,6 @@ class Heldout(Stage[JsonObject]):
             if clusters:
                 found[data.source.name] = {"clusters": clusters, "logps": logps.tolist()}
         write_json(out / SCORES, found)
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return clusters and log-probs by data source."""
-        return read_json(folder / SCORES)
 
 
 def sft_options(spec: SftSpec) -> SftSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
 from sacpo.judging.llm.budget import CostEstimate
@@ -16,10 +16,9 @@ from sacpo.judging.question import Question
 from sacpo.judging.verdicts import MEASURES, VERDICTS, judge_answers
 from sacpo.measure.measures import measure
 from sacpo.pipeline.judges import CriterionJudge
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import JsonStage, Stage
 from sacpo.pipeline.tools import Readable, Tools
-from sacpo.plain import JsonObject
-from sacpo.system.files import read_json, write_json
+from sacpo.system.files import write_json
 
 if TYPE_CHECKING:
     from sacpo.pipeline.stages.answers import Answers, KlSamples
@@ -108,7 +107,7 @@ class JudgedByPanel(Verdicts):
 
 
 @dataclass(frozen=True)
-class Measures(Stage[JsonObject]):
+class Measures(JsonStage):
     """One model measured on every prompt set.
 
     Attributes:
@@ -117,6 +116,8 @@ class Measures(Stage[JsonObject]):
         verdicts: By prompt set.
         kl: By prompt set, where KL is sampled.
     """
+
+    result: ClassVar[str] = MEASURES
 
     title: str
     answers: Mapping[str, Answers]
@@ -137,7 +138,3 @@ class Measures(Stage[JsonObject]):
                 terms = [(row["answer"].prompt.cluster, row["sft"]) for row in tools.read(self.kl[prompts])]
             found[prompts] = measure(tools.read(answers), tools.read(self.verdicts[prompts]), terms)
         write_json(out / MEASURES, found)
-
-    def read(self, folder: Path) -> JsonObject:
-        """Return the measures by prompt set."""
-        return read_json(folder / MEASURES)
