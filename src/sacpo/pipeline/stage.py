@@ -185,5 +185,5 @@ def _(value: Sequence[object], inputs: Inputs) -> object:
 
 
 @_content.register(Mapping)
-def _(value: Mapping[str, object], inputs: Inputs) -> object:
+def _(value: Mapping[object, object], inputs: Inputs) -> object:
     return {str(name): _content(member, inputs) for name, member in value.items()}
