@@ -31,6 +31,7 @@ from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Forecast, Found, Trial
+from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.train import FromGguf, Training
 from sacpo.pipeline.stages.verdicts import JudgedAlone, JudgedByPanel, Verdicts
@@ -334,6 +335,9 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
         for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *sampled, *searched())
     }
     kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
+    race = kinds[Race] = next(stage for stage in stages("evaluate.race={}") if isinstance(stage, Race))
+    for kind, raced in ((Answers, RacedAnswers), (Verdicts, RacedVerdicts)):
+        kinds[raced] = raced(**{f.name: getattr(kinds[kind], f.name) for f in fields(kind)}, race=race)
     tested = {"H": kinds[Answers]}, {"H": kinds[Verdicts]}
     kinds[Labels] = Labels("H/spare", *(kinds[Verdicts].answers,) * 2, kinds[Verdicts].judges, 2, (Kind.RESTRICTED,), 1)
     kinds[Certificate] = Certificate(kinds[CertificatePlan], *tested, {"H": kinds[Labels]})
