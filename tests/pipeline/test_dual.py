@@ -59,7 +59,7 @@ class Loop:
 
     def read(self, stage: Bank) -> Any:
         started = stage.title == "S-0"
-        assert stage.samples.model == Checkpoint("sft" if started else self.trained[-1])
+        assert stage.samples.reference == Checkpoint("sft" if started else self.trained[-1])
         mean = 3.0 if started else self.means[len(self.trained)]
         return SimpleNamespace(scores={"harmlessness": np.array([[mean - 1], [mean + 1], [np.nan]])})
 

@@ -55,11 +55,11 @@ def _samples(run: Order, title: str, model: str, spec: SampledSpec, judge: str) 
     """Return an answer of a model to each of the step's prompts, with its score."""
     samples = Samples(
         title=title,
-        model=run.checkpoint(model),
+        reference=run.checkpoint(model),
+        models=((model, run.checkpoint(model), 1),),
         prompts=(run.data[spec.prompts],),
-        samples=1,
         max_new_tokens=spec.max_new_tokens,
         base=run.recipe.base,
-        seed=run.seed("dual"),
+        seeds=(run.seed("dual"),),
     )
     return run.do(Bank(title, run.do(samples), (run.judge(judge),)))
