@@ -4,7 +4,7 @@
 
 Verdicts are drawn from a seed: half of them compare a model with the baseline in both orders, the other half label
 answers as safe or not. A line is one process: CPU seconds, seconds and the most memory it had. The report's line tells
-how large the page is, too; its answers are of 400 characters, 20 prompts a model, as a recipe shows by default.
+how large the page is, too; its answers are of 400 characters, 100 prompts, as a recipe shows by default.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ def verdict_rows(n: int, models: int, seed: int = 0) -> Iterator[dict[str, Any]]
         yield {**common, "criterion": "refusal", "judge": "c", "label": said}
 
 
-def results(models: int, prompts: int = 20, length: int = 400) -> dict[str, Any]:
+def results(models: int, prompts: int = 100, length: int = 400) -> dict[str, Any]:
     """Return results of `models` models at two strengths and on two prompt sets, and their answers."""
     names = [f"H-S@{i / models:.4f}" for i in range(models)]
-    rate = {"value": 0.25, "low": 0.2, "high": 0.31, "n": 450, "m": 450, "unparsed": 0}
+    rate = {"value": 0.25, "ci95": [0.2, 0.31], "n": 450, "clusters": 450}
     own = dict.fromkeys(("win_rate/helpfulness", "unsafe_rate", "refusal_rate", "over_refusal_rate", "kl"), rate)
     measured = {"metrics": own, "categories": {name: {"unsafe_rate": rate} for name in CATEGORIES}}
     curve = [{"step": float(s), "loss": 0.69, "rewards/margins": 0.1 * s, "logps/chosen": -40.0} for s in range(40)]
@@ -128,8 +128,8 @@ def main() -> None:
             file = place / "results.json"
             file.write_text(json.dumps(results(models)), encoding="utf-8")
             used = measure([sys.executable, "-c", PAGE, str(file), str(place / "report")])
-            page = (place / "report" / "report.html").stat().st_size / 1e6
-            _show(f"report, {models} models", used, f", page of {page:.2f} MB")
+            sizes = [page.stat().st_size / 1e6 for page in (place / "report").glob("*.html")]
+            _show(f"report, {models} models", used, f", {len(sizes)} pages of at most {max(sizes):.2f} MB")
 
 
 def _show(what: str, used: dict[str, float], more: str = "") -> None:

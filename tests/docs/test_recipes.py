@@ -23,7 +23,9 @@ PAPER = (
     "pythia-pku",
 )
 WORLDS = ("three-constraints", "two-constraints", "variants")
-EXPERIMENTS = ("experiments/frontier", "experiments/rivals")
+EXPERIMENTS = tuple(
+    f"experiments/{name}" for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals")
+)
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
 NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
 SWEEP = (0.01, 0.025, 0.05, 0.1)
@@ -67,7 +69,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == 16
+    assert len(found) == 18
 
 
 @pytest.mark.parametrize("name", NAMES)

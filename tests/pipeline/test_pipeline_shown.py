@@ -51,6 +51,18 @@ def test_what_the_run_does_not_have_any_more_goes(run: Path) -> None:
     assert (run / "stages" / "report" / "report.html").is_file()
 
 
+def test_further_pages_of_answers_stand_beside_the_first_and_go_with_it(run: Path) -> None:
+    """A link of the first page finds the second one from the top of the folder, too."""
+    second = run / "stages" / "report" / "answers-2.html"
+    second.write_text("more")
+    show_results(run, REACHED)
+    assert (run / "answers-2.html").read_text() == "more"
+    second.unlink()
+    (run / "answers-mine.html").write_text("mine")
+    show_results(run, REACHED)
+    assert top(run) == {"report.html", "results.json", "model", "answers-mine.html"}
+
+
 def test_what_somebody_else_put_there_stays_and_is_said(run: Path) -> None:
     (run / "model").mkdir()
     (run / "model" / "mine").touch()

@@ -27,12 +27,13 @@ from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labe
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
+from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.train import FromGguf, Training
-from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
+from sacpo.pipeline.stages.verdicts import JudgedAlone, JudgedByPanel, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.harness import HarnessSpec
 from sacpo.recipe.schema import PathSpec
@@ -308,7 +309,7 @@ def searched() -> list[Stage[Any]]:
     auto = recipe("steps.H-S.beta=auto", "merge=[]")
     first: dict[type[Any], Stage[Any]] = {type(s.stage): s.stage for s in plan(auto, runs="nowhere").statuses}
     answers, verdicts = ({"tuning": next(s for s in stages() if isinstance(s, kind))} for kind in (Answers, Verdicts))
-    trial = Trial("H-S@0.2", 0.2, auto.constraints, answers, verdicts, "prompt")  # type: ignore[arg-type]
+    trial = Trial("H-S@0.2", auto.constraints, answers, verdicts, {}, "prompt", 0.2)  # type: ignore[arg-type]
     forecast = first[Forecast]
     assert isinstance(forecast, Forecast)
     drawn, data = first[Drawn], first[Data]
@@ -324,7 +325,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    resample: dict[str, Any] = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    resample["learn"] = {"helpfulness": "judged"}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
     kinds: dict[Any, Any] = {
@@ -345,7 +347,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
-    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
+    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")}
+    alone |= {JudgedAlone, JudgedByPanel, Reached, Training}
     assert {*kinds} == of_runs - alone
     seen = 0
     for stage in kinds.values():

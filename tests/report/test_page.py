@@ -6,11 +6,14 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pytest
 from report_world import ROWS, answers, made_up
 
+import sacpo.report.page as page_module
+from sacpo.report.build import build_report
 from sacpo.report.diagnosis import diagnose
 from sacpo.report.figures import all_drawings
 from sacpo.report.page import render
@@ -245,3 +248,26 @@ def test_it_fits_a_phone_and_both_schemes(text: str, page: Page) -> None:
 
 def test_the_same_input_gives_the_same_page(text: str) -> None:
     assert page_of(made_up(), answers()) == text
+
+
+def test_more_answers_than_a_page_holds_stand_on_further_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room for about two of five prompts: pages of 2, 2 and 1, and none is left out; a page that is gone is removed."""
+    shown = [{**answers()[0], "prompt": f"prompt number {i}"} for i in range(5)]
+    first, second = (len(page_of(made_up(), shown[:n], drawn=False)) for n in (3, 4))  # three are examples, too
+    monkeypatch.setattr(page_module, "MOST_ANSWERS", int(2.5 * (second - first)))
+    (tmp_path / "answers-9.html").write_text("of an earlier report")
+    build_report(made_up(), shown, tmp_path)
+    files = sorted(file.name for file in tmp_path.glob("*.html"))
+    assert files == ["answers-2.html", "answers-3.html", "report.html"]
+    texts = {name: (tmp_path / name).read_text() for name in files}
+    found = {
+        name: re.findall(r">prompt number (\d)<", text[text.index('id="answer-list"') :])
+        for name, text in texts.items()
+    }
+    assert found == {"report.html": ["0", "1"], "answers-2.html": ["2", "3"], "answers-3.html": ["4"]}
+    for name, text in texts.items():
+        page = Page(text)
+        links = {link["href"] for link in page.of("a") if "answers-" in (link["href"] or "")}
+        assert links == {f"{other}#answers" for other in files[:2] if other != name}
+        assert "script-src 'sha256-" in text
+    assert '<a href="report.html#answers">1 to 2</a>' in texts["answers-3.html"]

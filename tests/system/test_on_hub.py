@@ -38,9 +38,9 @@ class Hub:
 def may_ask(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Without the tests' own offline mode, as a user's process begins; nothing is sent, for `Hub` stands in."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    on_hub.unanswered.cache_clear()
+    on_hub.asked.cache_clear()
     yield
-    on_hub.unanswered.cache_clear()
+    on_hub.asked.cache_clear()
 
 
 def hub(monkeypatch: pytest.MonkeyPatch, failure: Exception) -> Hub:

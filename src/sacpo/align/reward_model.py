@@ -112,7 +112,7 @@ def train_reward_model(
     tokenizer = job.load_tokenizer()
     template = job.template(tokenizer)
     tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
-    report.require_some(job.name)
+    report.require_some(job.name, progress)
     if any(pair.offset for pair in tokens):
         raise no_offsets(job.name, "a reward model")
     model = _classifier(job)

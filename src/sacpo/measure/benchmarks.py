@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
+from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import mean_interval
 
@@ -49,7 +50,7 @@ class Answered(Protocol):
         """By name."""
 
 
-def harness_figures(found: Mapping[str, Mapping[str, Answered]]) -> dict[str, dict[str, Any]]:
+def harness_figures(found: Mapping[str, Mapping[str, Answered]]) -> dict[str, JsonObject]:
     """Return models' figures on tasks as `results.json` holds them; differences are from the first model.
 
     Args:
@@ -68,7 +69,7 @@ def harness_figures(found: Mapping[str, Mapping[str, Answered]]) -> dict[str, di
     }
 
 
-def _figure(own: Answered, name: str, first: Answered | None) -> dict[str, Any]:
+def _figure(own: Answered, name: str, first: Answered | None) -> JsonObject:
     figure = own.figures[name]
     clusters = own.clusters or None
     change = None

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from sacpo.judging.llm.specs import check_judges
 from sacpo.merge.source import Checkpoint, ModelSource
@@ -14,16 +12,19 @@ from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.bank import Bank, Resampled
+from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks
+from sacpo.pipeline.stages.heads import Head
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import Node, model_graph
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
 
@@ -48,7 +49,8 @@ class Experiment:
         trained: Trainings, by model.
         judge_models: Trained reward models, by criterion.
         pairs, resampled: Pairs and answers sampled for steps, by model.
-        banks: Scored samples of the SFT model, by name.
+        samples, banks, heads: Samples of the SFT model, scored ones, and learned scores, by what they are.
+        races, dropped: Models that raced, by prompt set, and those among them that were dropped.
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
@@ -71,7 +73,9 @@ class Experiment:
     judge_models: dict[str, TrainJudge] = field(default_factory=dict)
     pairs: dict[str, Pairs] = field(default_factory=dict)
     resampled: dict[str, Resampled] = field(default_factory=dict)
+    samples: dict[str, Samples] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
     heldout: dict[str, Heldout] = field(default_factory=dict)
     answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
@@ -83,6 +87,8 @@ class Experiment:
     end_samples: list[EndSamples] = field(default_factory=list)
     tasks: HarnessTasks | None = None
     harness: dict[str, Harness] = field(default_factory=dict)
+    races: dict[str, dict[str, Race]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
     # What follows from the recipe alone
 
@@ -97,15 +103,16 @@ class Experiment:
         self.__dict__.pop("nodes", None)
 
     @cached_property
-    def rubrics(self) -> Mapping[str, Any]:
+    def rubrics(self) -> JsonMapping:
         """The rubrics of the language models that judge, by criterion."""
         return check_judges(self.recipe)
 
     @property
     def evaluated(self) -> list[str]:
-        """The models that are evaluated, the SFT model and the baseline first."""
+        """The models that are evaluated, the SFT model and the baseline first; without those that a race dropped."""
         evaluate = self.recipe.evaluate
-        return [*dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])]
+        names = dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])
+        return [name for name in names if name not in self.dropped]
 
     @property
     def wanted(self) -> Certified | None:
@@ -125,7 +132,7 @@ class Experiment:
         """Return the seed of one part of the run."""
         return derived_seed(self.recipe.seed, *parts)
 
-    def training(self, own: TrainingSpec) -> dict[str, Any]:
+    def training(self, own: TrainingSpec) -> JsonObject:
         """Return a training's options: its own over the recipe's defaults."""
         return {**self.recipe.training.options(), **own.options()}
 
@@ -144,16 +151,36 @@ class Experiment:
 
     def answering(self, name: str, prompts: str) -> Answers:
         """Return a model's answers to a prompt set, which may still have to be done."""
-        return Answers(
-            title=name,
-            model=self.models[name],
-            tokenizer=self.sft,
-            prompts=self.prompts[prompts],
-            set_name=prompts,
-            generation=self.recipe.evaluate.generation,
-            base=self.recipe.base,
-            seed=self.seed("generate", prompts),
-        )
+        options = self.answer_options(name, prompts)
+        race = self.races.get(name, {}).get(prompts)
+        return Answers(**options) if race is None else RacedAnswers(**options, race=race)
+
+    def answer_options(self, name: str, prompts: str) -> dict[str, Any]:
+        """Return who answers what, and how."""
+        return {
+            "title": name,
+            "model": self.models[name],
+            "tokenizer": self.sft,
+            "prompts": self.prompts[prompts],
+            "set_name": prompts,
+            "generation": self.recipe.evaluate.generation,
+            "base": self.recipe.base,
+            "seed": self.seed("generate", prompts),
+        }
+
+    def judging(self, name: str, prompts: str) -> Verdicts:
+        """Return the verdicts on a model's answers to a prompt set, which may still have to be done."""
+        evaluate = self.recipe.evaluate
+        judges = evaluate.judges.items()
+        criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
+        options: dict[str, Any] = {
+            "title": f"{name}/{prompts}",
+            "answers": self.answers[name][prompts],
+            "baseline": self.answers[evaluate.baseline][prompts],
+            "judges": tuple(self.judge(criterion) for criterion in criteria),
+        }
+        race = self.races.get(name, {}).get(prompts)
+        return Verdicts(**options) if race is None else RacedVerdicts(**options, race=race)
 
     def judge(self, criterion: str, other: JudgeSpec | None = None) -> CriterionJudge:
         """Return a criterion's judge, or another one of the same criterion."""

@@ -16,6 +16,7 @@ from sacpo.system.machine import machine_errors
 
 REPORT, RESULTS, MODEL, CERTIFICATE = "report.html", "results.json", "model", "certificate.json"
 PLACES = {REPORT: "stages/report/report.html", RESULTS: "stages/report/results.json", MODEL: "stages/chosen/model"}
+PAGES = "answers-*.html"
 PLACES[CERTIFICATE] = "stages/certify/certificate/certificate.json"
 
 
@@ -34,7 +35,7 @@ def show_results(run: Path, reached: Collection[str]) -> list[str]:
         for left in run.glob(f".*{TEMPORARY}"):  # of a killed process
             _remove(left)
         links = _can_link(run)
-        for name, target in PLACES.items():
+        for name, target in (PLACES | _more_pages(run)).items():
             place, source = run / name, run / target
             if links and place.exists() and not place.is_symlink():
                 said.append(f"{place} is not this run's and stays as it is: see {source}")
@@ -47,6 +48,14 @@ def show_results(run: Path, reached: Collection[str]) -> list[str]:
                 temporary.symlink_to(target)
                 temporary.replace(place)
     return said
+
+
+def _more_pages(run: Path) -> dict[str, str]:
+    """Return the places of further pages of answers: those that the report has, and those it had."""
+    report = Path(PLACES[REPORT]).parent
+    names = [page.name for page in (run / report).glob(PAGES)]
+    names += [link.name for link in run.glob(PAGES) if link.is_symlink()]
+    return {name: str(report / name) for name in sorted(names)}
 
 
 def _holds(path: Path) -> bool:

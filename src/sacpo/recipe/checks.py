@@ -8,11 +8,14 @@ from typing import Any
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
+from sacpo.recipe.dual import check_dual
 from sacpo.recipe.explain import known
 from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
+from sacpo.recipe.learn_checks import check_resampled
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
+from sacpo.recipe.race import check_race
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ADVICE: dict[Given, str] = {
@@ -42,8 +45,8 @@ def check_references(recipe: Recipe) -> None:
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
             check_sampled(recipe, step.dataset, f"steps.{index}.dataset")
-        for criterion in step.resample.weights if step.resample is not None else ():
-            check_scores(recipe, criterion, f"steps.{index}.resample.judge")
+        if step.resample is not None:
+            check_resampled(recipe, step, index, nodes)
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
@@ -66,6 +69,8 @@ def check_references(recipe: Recipe) -> None:
     _check_harness(recipe, nodes)
     _check_selection(recipe)
     check_auto_merges(recipe)
+    check_dual(recipe)
+    check_race(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:

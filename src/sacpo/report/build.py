@@ -1,5 +1,7 @@
 """Build the report's folder: `results.json`, `report.html` and `figures/`, each written whole or not at all.
 
+More answers than a page can hold stand on pages `answers-2.html`, ... beside it.
+
 The same results and answers give the same bytes: no date, path, version of a drawing library or timing is written.
 """
 
@@ -37,7 +39,7 @@ def build_report(
         MachineError: The folder cannot be written.
     """
     from sacpo.report.figures import all_drawings  # drawing libraries are slow to import
-    from sacpo.report.page import render
+    from sacpo.report.page import render_pages
     from sacpo.report.style import file_bytes
 
     parsed = parse_results(results)
@@ -53,7 +55,13 @@ def build_report(
     for name, drawing in wide.items():
         for kind in FIGURE_KINDS:
             write_atomic(figures / f"{name}.{kind}", file_bytes(drawing, kind))
-    write_atomic(out / "report.html", render(diagnosed, shown, wide, narrow))
+    pages = render_pages(diagnosed, shown, wide, narrow)
+    with machine_errors(out):
+        for page in out.glob("answers-*.html"):
+            if page.name not in pages:
+                page.unlink()
+    for name, text in pages.items():
+        write_atomic(out / name, text)
     write_atomic(out / "results.json", results_text(diagnosed))
     return diagnosed
 

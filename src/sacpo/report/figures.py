@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from sacpo.report.curves import training
 from sacpo.report.labels import Mark, place_labels
 from sacpo.report.legend import breaking_a_bound, filled, signs
 from sacpo.report.lookup import axes as criteria
@@ -18,13 +19,6 @@ from sacpo.report.style import INK, MUTED, PAPER, PARAMETERS, Drawing, colours, 
 from sacpo.system.visible import visible
 
 WIDE, NARROW = (7.6, 5.6), (3.9, 5.2)
-PANELS = (
-    ("loss", "loss, nats"),
-    ("rewards/margins", "reward margin"),
-    ("rewards/accuracies", "reward accuracy"),
-    ("rewards/chosen", "reward of the chosen answer"),
-)
-FEWEST_ROWS = 2
 TRUSTED_ESS = 5.0
 
 
@@ -88,43 +82,6 @@ def optimum(results: Results, narrow: bool = False) -> Drawing | None:
     x, y = f"mean_score/{spec.get('reward', 'helpfulness')}", f"mean_score/{spec.get('safety', 'harmlessness')}"
     curve = [(point.E_r, point.E_g, point.ess) for point in results.theory.curve]
     return _plane(results, x, y, curve, narrow)
-
-
-def training(results: Results, narrow: bool = False) -> Drawing | None:
-    """Draw loss, margins, accuracies and chosen rewards of every step over its optimiser steps."""
-    trained = [name for name, info in results.models.items() if info.kind == "step" and len(info.curve) >= FEWEST_ROWS]
-    panels = [
-        (key, title)
-        for key, title in PANELS
-        if any(key in row for name in trained for row in results.models[name].curve)
-    ]
-    if not panels:
-        return None
-    columns = 1 if narrow else 2
-    rows = -(-len(panels) // columns)
-    figure, axes = new_figure(3.9 if narrow else 7.6, 2.3 * rows + 0.8, rows, columns)
-    style = _line_styles(results, trained)
-    notes: dict[str, str] = {}
-    for axis, (key, title) in zip(axes, panels, strict=False):
-        axis.set_title(title)
-        for name in trained:
-            rows_ = [
-                (row.get("step", float(i)), row[key]) for i, row in enumerate(results.models[name].curve) if key in row
-            ]
-            colour, dashes, width = style[name]
-            gid = f"curve-{len(notes)}"
-            axis.plot(
-                *zip(*rows_, strict=True), color=colour, linestyle=dashes, linewidth=width, label=visible(name), gid=gid
-            ) if rows_ else None
-            notes[gid] = f"{name}: {title}"
-        axis.set_xlabel("optimiser step" if axis in axes[len(panels) - columns :] else "")
-    for axis in axes[len(panels) :]:
-        axis.set_visible(False)
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3 if narrow else 5)
-    return Drawing(
-        figure, f"Training curves of {len(trained)} models: {', '.join(title for _, title in panels)}.", notes
-    )
 
 
 def _plane(
@@ -323,17 +280,6 @@ def _strength(results: Results, name: str) -> tuple[float, ...]:
     if info.kind == "merge":
         return info.weights[1:] or (info.q or 0.0,)
     return tuple(-strength for _, strength in info.strengths)
-
-
-def _line_styles(results: Results, names: Sequence[str]) -> dict[str, tuple[str, str, float]]:
-    groups = {line: [name for name in members if name in names] for line, members in lines(results).items()}
-    palette = colours([line for line, members in groups.items() if members])
-    dashes = ("-", "--", "-.", ":")
-    return {
-        name: (palette[line][0], dashes[i % len(dashes)], 1.3)
-        for line, members in groups.items()
-        for i, name in enumerate(members)
-    }
 
 
 def _note(results: Results, model: str, x: str, y: str) -> str:

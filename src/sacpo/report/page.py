@@ -25,6 +25,7 @@ from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
 from sacpo.report.meaning import meanings
 from sacpo.report.path_tables import fidelity_tables, path_tables
+from sacpo.report.race_tables import race_table
 from sacpo.report.results import Results, ShownPrompt
 from sacpo.report.search_tables import search_stories
 from sacpo.report.signoff import sign_off
@@ -51,6 +52,9 @@ CAPTIONS = {
     "training": "What training logged, over optimiser steps.",
 }
 MOST_SHOWN_AT_FIRST = 4
+MOST_ANSWERS = 2_500_000
+"""Characters of answers on a page: what is more stands on further pages, so that every one of them opens."""
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,37 @@ class ShownFigure:
     caption: str
 
 
+@dataclass(frozen=True)
+class AnswerPage:
+    """A page of answers: its number and file, and the prompts on it, counted from 1."""
+
+    number: int
+    first: int
+    last: int
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return PAGE if self.number == 1 else f"answers-{self.number}.html"
+
+
 def render(
     results: Results,
     answers: Sequence[ShownPrompt] = (),
     wide: Mapping[str, Drawing] | None = None,
     narrow: Mapping[str, Drawing] | None = None,
 ) -> str:
-    """Return the page.
+    """Return the page, the first one where there are several."""
+    return render_pages(results, answers, wide, narrow)[PAGE]
+
+
+def render_pages(
+    results: Results,
+    answers: Sequence[ShownPrompt] = (),
+    wide: Mapping[str, Drawing] | None = None,
+    narrow: Mapping[str, Drawing] | None = None,
+) -> dict[str, str]:
+    """Return the page, and further ones where there are more answers than it can hold, by their files' names.
 
     Args:
         results: What the run measured, with its diagnosis.
@@ -87,28 +115,57 @@ def render(
         lstrip_blocks=True,
         loader=FunctionLoader(_template),
     )
-    page = environment.get_template("report.html.j2").render(
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=digest,
-        **_content(results),
-        figures={name: _figure(name, wide or {}, narrow or {}) for name in wide or {}},
-        **_answers(results, answers),
-    )
-    return page if page.endswith("\n") else page + "\n"
+    content = {
+        "style": Markup(style),
+        "script": Markup(script),
+        "script_hash": digest,
+        "title": (results.recipe.get("report") or {}).get("title") or results.name,
+        "meanings": meanings(results),
+        "words": value_words,
+        **_models(results, answers),
+    }
+    articles = [_article(environment, content, prompt) for prompt in answers]
+    pages = _pages([len(article) for article in articles])
+    texts = {}
+    for page in pages:
+        own = slice(page.first - 1, page.last)
+        given = content | {"pages": pages, "page": page, "articles": articles[own], **_filters(answers[own])}
+        name = "report.html.j2" if page.number == 1 else "more.html.j2"
+        if page.number == 1:
+            figures = {name: _figure(name, wide or {}, narrow or {}) for name in wide or {}}
+            given |= {**_content(results), "figures": figures, "sign_off": sign_off(results, answers)}
+        text = environment.get_template(name).render(**given)
+        texts[page.file] = text if text.endswith("\n") else text + "\n"
+    return texts
+
+
+def _article(environment: Environment, content: Mapping[str, Any], prompt: ShownPrompt) -> Markup:
+    """Return a prompt with all models' answers."""
+    module: Any = environment.get_template("article.html.j2").make_module(dict(content))
+    return Markup(str(module.article(prompt)).removesuffix("\n"))
+
+
+def _pages(sizes: Sequence[int]) -> list[AnswerPage]:
+    """Split articles of these sizes into pages of at most `MOST_ANSWERS` characters, or of one article."""
+    starts, room = [0], MOST_ANSWERS
+    for place, size in enumerate(sizes):
+        if size > room and place > starts[-1]:
+            starts.append(place)
+            room = MOST_ANSWERS
+        room -= size
+    ends = [*starts[1:], len(sizes)]
+    return [AnswerPage(i, first + 1, last) for i, (first, last) in enumerate(zip(starts, ends, strict=True), 1)]
 
 
 def _content(results: Results) -> dict[str, Any]:
-    report = results.recipe.get("report") or {}
     return {
-        "title": report.get("title") or results.name,
         "results": results,
         "headline": headline(results),
         "certificate": certificate_section(results),
         "searches": search_stories(results),
-        "meanings": meanings(results),
         "selection": selection_table(results),
         "front": front_table(results),
+        "raced": race_table(results),
         "paths": [*path_tables(results), *fidelity_tables(results)],
         "benchmarks": benchmark_table(results),
         "measures": measures_tables(results, "report"),
@@ -122,19 +179,19 @@ def _content(results: Results) -> dict[str, Any]:
         "optimum": [table for table in (optimum_table(results), distance_table(results)) if table],
         "prompts": prompts_table(results),
         "recipe": yaml.safe_dump(plain(_json_ready(results.recipe)), sort_keys=False, allow_unicode=True, width=100),
-        "words": value_words,
     }
 
 
-def _answers(results: Results, answers: Sequence[ShownPrompt]) -> dict[str, Any]:
+def _models(results: Results, answers: Sequence[ShownPrompt]) -> dict[str, Any]:
     named = dict.fromkeys(name for prompt in answers for name in prompt.answers)
     models = [name for name in results.models if name in named]
     models += [name for name in named if name not in results.models]
+    return {"answer_models": models, "shown_first": _shown_first(results, models)}
+
+
+def _filters(answers: Sequence[ShownPrompt]) -> dict[str, Any]:
+    """Return what the answers of a page can be filtered by."""
     return {
-        "sign_off": sign_off(results, answers),
-        "answers": answers,
-        "answer_models": models,
-        "shown_first": _shown_first(results, models),
         "kinds": _values(prompt.kind for prompt in answers),
         "sets": _values(prompt.set for prompt in answers),
         "categories_shown": _values(prompt.category for prompt in answers),

@@ -32,7 +32,7 @@ Numbers = Floats | float
 
 def mean_interval(
     values: Sequence[float] | Floats,
-    clusters: Sequence[Hashable] | None = None,
+    clusters: Sequence[Hashable] | Ints | None = None,
     *,
     unparsed: int = 0,
     bounds: tuple[float, float] | None = None,
@@ -204,7 +204,7 @@ def win_ends(p: Numbers, variance: Numbers, kish: Numbers, m: int) -> tuple[Floa
     return low, high
 
 
-def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> Ints:
+def cluster_codes(clusters: Sequence[Hashable] | Ints | None, n: int) -> Ints:
     """Return each item's cluster as a number 0, 1, ... in order of first appearance.
 
     Raises:
@@ -214,6 +214,9 @@ def cluster_codes(clusters: Sequence[Hashable] | None, n: int) -> Ints:
         return np.arange(n)
     if len(clusters) != n:
         raise DataError("as many cluster labels as values are needed", value=len(clusters), allowed=n)
+    if isinstance(clusters, np.ndarray):
+        _, first, places = np.unique(clusters, return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[places]
     seen: dict[Hashable, int] = {}
     return np.array([seen.setdefault(label, len(seen)) for label in clusters], dtype=np.int64)
 

@@ -9,7 +9,7 @@ from itertools import combinations
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.plain import JsonMapping, JsonObject
-from sacpo.stats.paired import Values, adjusted, compared
+from sacpo.stats.paired import Sheet, Values, adjusted
 from sacpo.stats.plain import estimate_cells, number_cell, section
 from sacpo.stats.rates import over_refusal_tables, rates_json, uncounted, unsafe_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
@@ -125,8 +125,9 @@ def _tests(values: Mapping[Group, Sequence[PromptValue]], seed: int) -> list[Jso
         tables[group.criterion, group.judge][group.model] = counted
     rows = []
     for (criterion, judge), models in sorted(tables.items()):
+        sheet = Sheet.of(models)
         for first, second in combinations(sorted(models), 2):
-            row = compared(models[first], models[second], RATES, seed)
+            row = sheet.compared(first, second, RATES, seed)
             if row is not None:
                 rows.append({"first": first, "second": second, "criterion": criterion, "judge": judge, **row})
     return adjusted(rows)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,8 @@ RATES = (-1.0, 1.0)
 """Bounds of the difference of two rates."""
 
 Bounds = tuple[float, float] | None
+Clusters = Sequence[Hashable] | NDArray[np.int64] | None
+Numbers = Sequence[float] | NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,80 @@ class PairedTest:
     method: str
 
 
+@dataclass(frozen=True, slots=True)
+class Pairing:
+    """Two models' values on the same prompts, for all tests of the two.
+
+    Attributes:
+        data: First minus second, a prompt each.
+        codes: Each prompt's cluster as a number.
+        sums: Each cluster's sum of the differences.
+        difference: The mean difference, with its clustered interval.
+        bounds: The least and the most that a difference can be; None: not known.
+    """
+
+    data: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    sums: NDArray[np.float64]
+    difference: Estimate
+    bounds: Bounds
+
+    @classmethod
+    def of(cls, first: Numbers, second: Numbers, clusters: Clusters = None, bounds: Bounds = None) -> Pairing:
+        """Return the pairing.
+
+        Raises:
+            DataError: The two models' values do not match, or there are none.
+        """
+        data = _differences(first, second)
+        codes = cluster_codes(clusters, data.size)
+        difference = mean_interval(data, codes, bounds=bounds)
+        order = np.lexsort((data, codes))
+        sums = np.bincount(codes[order], weights=data[order]).astype(np.float64)
+        return cls(data, codes, sums, difference, bounds)
+
+    def sign_test(self) -> PairedTest:
+        """See `sign_test`."""
+        better, worse, equal = _signs(self.sums)
+        return PairedTest(self.difference, _even_p(better, worse), better, worse, equal, "sign test, exact")
+
+    def sign_flip_test(self, seed: int = 0, draws: int = 9999) -> PairedTest:
+        """See `sign_flip_test`."""
+        moved = np.sort(self.sums[np.abs(self.sums) > TOLERANCE])
+        bound = abs(math.fsum(moved)) - TOLERANCE
+        exact = PairedTest(self.difference, 1.0, *_signs(self.sums), "sign-flip permutation, exact")
+        steps = _steps(np.abs(moved))
+        if steps is not None:
+            return replace(exact, p_value=_lattice_p(*steps, bound))
+        if moved.size <= EXACT_UP_TO:
+            patterns = np.array(list(itertools.product((-1.0, 1.0), repeat=moved.size)))
+            return replace(exact, p_value=float(np.mean(np.abs(patterns @ moved) >= bound)))
+        rng = np.random.default_rng([seed, moved.size])
+        extreme = sum(
+            int((np.abs(rng.choice((-1.0, 1.0), size=(block, moved.size)) @ moved) >= bound).sum())
+            for block in _blocks(draws, moved.size)
+        )
+        method = f"sign-flip permutation, {draws} draws"
+        return replace(exact, p_value=(1 + extreme) / (1 + draws), method=method)
+
+    def sd(self) -> float:
+        """See `difference_sd`."""
+        means = cluster_means(self.data, self.codes)
+        if means.size < 2:
+            raise DataError("a standard deviation needs at least two clusters", value=int(means.size))
+        if self.bounds is not None and hardly_varies(means):
+            means = np.concatenate([means, self.bounds])
+        return float(means.std(ddof=1))
+
+    def detectable(self) -> float | None:
+        """See `detectable_difference`."""
+        if self.sums.size < FEWEST_CLUSTERS:
+            return None
+        sd = self.sd()
+        most = math.inf if self.bounds is None else self.bounds[1]
+        return within(minimum_detectable_difference(self.sums.size, sd=sd), most) if sd > 0 else None
+
+
 def sign_test(
     first: Sequence[float],
     second: Sequence[float],
@@ -61,10 +138,7 @@ def sign_test(
     Raises:
         DataError: The two models' values do not match, or there are none.
     """
-    sums, difference = _paired(first, second, clusters, bounds)
-    better, worse, equal = _signs(sums)
-    p = float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
-    return PairedTest(difference, p, better, worse, equal, "sign test, exact")
+    return Pairing.of(first, second, clusters, bounds).sign_test()
 
 
 def sign_flip_test(
@@ -86,24 +160,7 @@ def sign_flip_test(
     Raises:
         DataError: The two models' values do not match, or there are none.
     """
-    sums, difference = _paired(first, second, clusters, bounds)
-    moved = np.sort(sums[np.abs(sums) > TOLERANCE])
-    bound = abs(math.fsum(moved)) - TOLERANCE
-    steps = _steps(np.abs(moved))
-    if steps is not None:
-        p = _lattice_p(*steps, bound)
-        return PairedTest(difference, p, *_signs(sums), "sign-flip permutation, exact")
-    if moved.size <= EXACT_UP_TO:
-        patterns = np.array(list(itertools.product((-1.0, 1.0), repeat=moved.size)))
-        p = float(np.mean(np.abs(patterns @ moved) >= bound))
-        return PairedTest(difference, p, *_signs(sums), "sign-flip permutation, exact")
-    rng = np.random.default_rng([seed, moved.size])
-    extreme = sum(
-        int((np.abs(rng.choice((-1.0, 1.0), size=(block, moved.size)) @ moved) >= bound).sum())
-        for block in _blocks(draws, moved.size)
-    )
-    p = (1 + extreme) / (1 + draws)
-    return PairedTest(difference, p, *_signs(sums), f"sign-flip permutation, {draws} draws")
+    return Pairing.of(first, second, clusters, bounds).sign_flip_test(seed, draws)
 
 
 def _steps(sizes: NDArray[np.float64]) -> tuple[NDArray[np.int64], int] | None:
@@ -123,11 +180,23 @@ def _lattice_p(steps: NDArray[np.int64], n: int, bound: float) -> float:
     total = np.ones(1)
     for size, count in zip(*np.unique(steps, return_counts=True), strict=True):
         part = np.zeros(int(size * count) + 1)
-        part[::size] = stats.binom.pmf(np.arange(count + 1), count, 0.5)
+        part[::size] = _fair(int(count))
         total = np.convolve(total, part)
     sums = np.abs(2 * np.arange(total.size) - (total.size - 1)) / n
     # Far tails underflow; no p value is nothing, as the patterns themselves are among those counted.
     return float(np.clip(total[sums >= bound].sum(), np.finfo(np.float64).tiny, 1.0))
+
+
+@functools.lru_cache(maxsize=512)
+def _fair(n: int) -> NDArray[np.float64]:
+    """Return the probabilities of 0, ..., n heads of a fair coin."""
+    found: NDArray[np.float64] = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+    return found
+
+
+@functools.lru_cache(maxsize=8192)
+def _even_p(better: int, worse: int) -> float:
+    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def minimum_detectable_difference(
@@ -154,8 +223,12 @@ def minimum_detectable_difference(
             value={"n": n, "sd": sd, "power": power, "level": level, "tests": tests},
             allowed="n >= 2, tests >= 1, sd >= 0, power and level in (0, 1)",
         )
-    quantiles = stats.t.ppf(1 - level / tests / 2, n - 1) + stats.t.ppf(power, n - 1)
-    return float(quantiles * sd / math.sqrt(n))
+    return float(_quantiles(1 - level / tests / 2, power, n - 1) * sd / math.sqrt(n))
+
+
+@functools.lru_cache(maxsize=512)
+def _quantiles(first: float, second: float, df: int) -> float:
+    return float(stats.t.ppf(first, df) + stats.t.ppf(second, df))
 
 
 def difference_sd(
@@ -172,13 +245,7 @@ def difference_sd(
     Raises:
         DataError: The two models' values do not match, or there are fewer than two clusters.
     """
-    data = _differences(first, second)
-    means = cluster_means(data, cluster_codes(clusters, data.size))
-    if means.size < 2:
-        raise DataError("a standard deviation needs at least two clusters", value=int(means.size))
-    if bounds is not None and hardly_varies(means):
-        means = np.concatenate([means, bounds])
-    return float(means.std(ddof=1))
+    return Pairing.of(first, second, clusters, bounds).sd()
 
 
 def detectable_difference(
@@ -195,12 +262,7 @@ def detectable_difference(
     Raises:
         DataError: The two models' values do not match.
     """
-    m = len(set(range(len(first)) if clusters is None else clusters))
-    if m < FEWEST_CLUSTERS:
-        return None
-    sd = difference_sd(first, second, clusters, bounds=bounds)
-    most = math.inf if bounds is None else bounds[1]
-    return within(minimum_detectable_difference(m, sd=sd), most) if sd > 0 else None
+    return Pairing.of(first, second, clusters, bounds).detectable()
 
 
 def within(distance: float, most: float) -> float | None:
@@ -226,20 +288,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _differences(first: Sequence[float], second: Sequence[float]) -> NDArray[np.float64]:
+def _differences(first: Numbers, second: Numbers) -> NDArray[np.float64]:
     if len(first) != len(second) or len(first) == 0:
         raise DataError("a paired test needs both models' values of the same prompts", value=(len(first), len(second)))
     return np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
-
-
-def _paired(
-    first: Sequence[float], second: Sequence[float], clusters: Sequence[Hashable] | None, bounds: Bounds
-) -> tuple[NDArray[np.float64], Estimate]:
-    data = _differences(first, second)
-    difference = mean_interval(data, clusters, bounds=bounds)
-    codes = cluster_codes(clusters, data.size)
-    order = np.lexsort((data, codes))
-    return np.bincount(codes[order], weights=data[order]).astype(np.float64), difference
 
 
 def _signs(sums: NDArray[np.float64]) -> tuple[int, int, int]:

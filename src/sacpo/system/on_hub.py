@@ -29,7 +29,6 @@ Kind = Literal["model", "dataset"]
 ERRORS: dict[Kind, type[UserError]] = {"model": ModelError, "dataset": DataError}
 
 
-@cache
 def unanswered(repo: str, kind: Kind, revision: str | None, where: str) -> str:
     """Ask the hub once whether it has something; return why it could not be asked, "" where it has.
 
@@ -37,13 +36,22 @@ def unanswered(repo: str, kind: Kind, revision: str | None, where: str) -> str:
         UserError: The hub has no such thing: of the class in `ERRORS`.
     """
     try:
-        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=PATIENCE)
+        return asked(repo, kind, revision)
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as refused:
         raise ERRORS[kind](
             f"the hub has no such {kind}, or shows it to members only",
             where=where,
             do="check the id and the revision; for one that needs an account: huggingface-cli login",
         ) from refused
+
+
+@cache
+def asked(repo: str, kind: Kind, revision: str | None) -> str:
+    """Ask the hub, and return why it did not answer, "" where it has what is asked for; it raises its own errors."""
+    try:
+        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=PATIENCE)
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError):
+        raise
     except NO_ANSWER as silent:
         return type(silent).__name__
     return ""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from sacpo.data.records import Kind
+from sacpo.plain import JsonObject
 from sacpo.world.tasks import KINDS, Task, random_of
 from sacpo.world.world import World
 
@@ -14,7 +13,7 @@ QUESTIONS = 200
 CHOICES = 4
 
 
-def step_questions(world: World, n: int = QUESTIONS) -> list[dict[str, Any]]:
+def step_questions(world: World, n: int = QUESTIONS) -> list[JsonObject]:
     """Return questions with four choices: one step of the task asked for, and steps of tasks that sound like it.
 
     Half of them ask for tasks that no training prompt asks for, where the world has such. Restricted tasks are left
@@ -34,7 +33,7 @@ def step_questions(world: World, n: int = QUESTIONS) -> list[dict[str, Any]]:
     return [_question(prompt.messages[-1].content, world.task(prompt), everything, random) for prompt in asked]
 
 
-def _question(text: str, task: Task, everything: list[Task], random: np.random.Generator) -> dict[str, Any]:
+def _question(text: str, task: Task, everything: list[Task], random: np.random.Generator) -> JsonObject:
     alike = [other for other in everything if other.verb == task.verb or other.thing == task.thing]
     near = sorted({step for other in alike for step in other.steps} - set(task.steps))
     far = sorted({step for other in everything for step in other.steps} - {*task.steps, *near})

@@ -247,7 +247,7 @@ def make(parts: Parts) -> Made:
     tokens, report = tokenize_labelled(
         records, parts.tokenizer, parts.template, max_length=job.max_length, too_long=job.too_long
     )
-    report.require_some(job.name)
+    report.require_some(job.name, parts.reference.progress)
     labels = [record.label for record in tokens]
     if isinstance(parts.training, KtoObjective):
         weights = parts.training.weights

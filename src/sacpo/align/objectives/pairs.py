@@ -162,7 +162,7 @@ def make_of_pairs(parts: Parts, objective: Callable[..., PairObjective]) -> Made
     ties = sum(pair.p == 0.5 for pair in pairs)
     if not step.soft_labels:
         pairs = hardened(pairs)
-    report.require_some(job.name)
+    report.require_some(job.name, parts.reference.progress)
     if not pairs:
         raise DataError(
             "no records are left to train on: every pair is a tie, which has no hard label",

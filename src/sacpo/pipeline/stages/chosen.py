@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.merge.source import Merge, ModelSource
 from sacpo.pipeline.stage import Stage
@@ -13,6 +12,7 @@ from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping
 from sacpo.report.card import model_card
 from sacpo.report.results import parse_results
 from sacpo.system.files import write_atomic
@@ -20,7 +20,7 @@ from sacpo.system.files import write_atomic
 NONE = "No model meets every constraint: none was chosen. The report names the nearest.\n"
 
 
-def chosen_name(selection: Mapping[str, Any], certificate: Mapping[str, Any] | None) -> str | None:
+def chosen_name(selection: JsonMapping, certificate: JsonMapping | None) -> str | None:
     """Return the model that is certified, else the one chosen by point estimates; None: none is."""
     found: str | None = (certificate or {}).get("certified") or selection["chosen"]
     return found

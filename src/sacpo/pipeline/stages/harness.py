@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +13,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.harness import WORLD_STEPS, HarnessSpec
 from sacpo.recipe.schema import BaseSpec, WorldSpec
-from sacpo.system.files import content_key, write_json
+from sacpo.system.files import content_key, read_json, write_json
 from sacpo.world import World
 from sacpo.world.quiz import step_questions
 
@@ -63,7 +62,7 @@ class HarnessTasks(Stage[dict[str, int]]):
 
     def read(self, folder: Path) -> dict[str, int]:
         """Return the number of questions, by task."""
-        found: dict[str, int] = json.loads((folder / HARNESS).read_text(encoding="utf-8"))
+        found: dict[str, int] = read_json(folder / HARNESS)
         return found
 
 
@@ -99,5 +98,5 @@ class Harness(Stage[dict[str, Asked]]):
 
     def read(self, folder: Path) -> dict[str, Asked]:
         """Return what it reached, by task."""
-        found = json.loads((folder / HARNESS).read_text(encoding="utf-8"))
+        found = read_json(folder / HARNESS)
         return {name: Asked.from_json(one) for name, one in found.items()}

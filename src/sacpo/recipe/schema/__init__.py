@@ -25,6 +25,7 @@ from sacpo.recipe.schema.evaluate import (
     GenerationSpec,
     LabelsSpec,
     ObjectiveSpec,
+    RaceSpec,
     ReportSpec,
     TailSpec,
     TheorySpec,
@@ -33,7 +34,7 @@ from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, Judg
 from sacpo.recipe.schema.merges import FIDELITY_SAMPLES, MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import SafetySpec, SampledSpec, SearchSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import DualSpec, SafetySpec, SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "ConstraintSpec",
     "Data",
     "DataSpec",
+    "DualSpec",
     "EvaluateSpec",
     "GenerationSpec",
     "JudgeFacts",
@@ -61,6 +63,7 @@ __all__ = [
     "PathSpec",
     "PromptsSpec",
     "QuantizationSpec",
+    "RaceSpec",
     "Recipe",
     "ReportSpec",
     "SafetySpec",

@@ -103,6 +103,21 @@ class SearchSpec(Section):
     )
 
 
+class DualSpec(Section):
+    """The iterated dual of CAID: train, measure the mean score of a judge, correct the judge's weight, train again.
+
+    The weight in the dataset's `judge` is the first; the next is weight - rate (gain of the mean score - gain). The
+    models are `NAME-1`, `NAME-2`, ...; elsewhere the step's name means the last.
+    """
+
+    judge: str = Field(description="one of the dataset's judges, whose weight is found")
+    gain: float = Field(
+        description="how much higher than its start's the model's mean score on the step's prompts is to be"
+    )
+    rate: Positive = Field(1.0, description="change of the weight for a score that is too low by one")
+    trainings: int = Field(3, ge=2, le=9, description="weights that are trained")
+
+
 class StepStart(Section):
     """What a step trains, on what, from where and how strongly."""
 
@@ -129,6 +144,7 @@ class StepSpec(AlgorithmOptions, StepStart):
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
     search: SearchSpec | None = Field(None, description="beta: auto only: how the strength is found")
+    dual: DualSpec | None = Field(None, description="find the weight of one of the judges that label the pairs")
 
     @model_validator(mode="after")
     def _own_options(self) -> StepSpec:
@@ -142,6 +158,16 @@ class StepSpec(AlgorithmOptions, StepStart):
                 raise ValueError(f"{ALGORITHMS[self.algorithm].title} has no offsets, and this 'dataset' gives some")
             if self.dataset.safety is not None and self.beta == "auto":
                 raise ValueError("'beta: auto' forecasts from scores, not from 'safety': give a 'beta'")
+        return self
+
+    @model_validator(mode="after")
+    def _dual(self) -> StepSpec:
+        if self.dual is None:
+            return self
+        if not isinstance(self.dataset, SampledSpec) or self.dual.judge not in self.dataset.weights:
+            raise ValueError("'dual' names none of the judges that label the pairs of 'dataset'")
+        if len(self.dataset.weights) < 2 or isinstance(self.beta, tuple | str):
+            raise ValueError("'dual' finds one weight beside others, at one 'beta'")
         return self
 
     def aims(self, beta: float) -> tuple[tuple[str, float], ...]:
