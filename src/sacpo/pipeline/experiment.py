@@ -155,7 +155,7 @@ class Experiment:
         race = self.races.get(name, {}).get(prompts)
         return Answers(**options) if race is None else RacedAnswers(**options, race=race)
 
-    def answer_options(self, name: str, prompts: str) -> dict[str, Any]:
+    def answer_options(self, name: str, prompts: str) -> JsonObject:
         """Return who answers what, and how."""
         return {
             "title": name,
@@ -173,7 +173,7 @@ class Experiment:
         evaluate = self.recipe.evaluate
         judges = evaluate.judges.items()
         criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
-        options: dict[str, Any] = {
+        options: JsonObject = {
             "title": f"{name}/{prompts}",
             "answers": self.answers[name][prompts],
             "baseline": self.answers[evaluate.baseline][prompts],

@@ -41,7 +41,7 @@ from sacpo.pipeline.stages.train import (
     sft_options,
     step_options,
 )
-from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.strength import find_unknown
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec

@@ -14,7 +14,7 @@ change a result (progress, loaded models, the store of paid verdicts) comes as `
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, singledispatch
 from pathlib import Path
@@ -168,10 +168,10 @@ def _(value: enum.Enum, inputs: Inputs) -> Any:
 
 @_content.register(list)
 @_content.register(tuple)
-def _(value: object, inputs: Inputs) -> Any:
+def _(value: Sequence[object], inputs: Inputs) -> Any:
     return [_content(member, inputs) for member in value]
 
 
 @_content.register(Mapping)
-def _(value: object, inputs: Inputs) -> Any:
+def _(value: Mapping[object, object], inputs: Inputs) -> Any:
     return {str(name): _content(member, inputs) for name, member in value.items()}
