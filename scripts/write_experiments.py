@@ -192,7 +192,7 @@ def head(*titles: str) -> str:
 
 def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
     """Return what stands between a table's two comments."""
-    known = [*runs[0].results.models]
+    known = [name for name in runs[0].results.models if name in runs[0].results.measures]
     models = [name.strip() for name in asked["models"].split(",")] if "models" in asked else known
     unknown = [name for name in [*models, asked.get("against", models[0])] if name not in known]
     if unknown:

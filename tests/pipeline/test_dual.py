@@ -39,7 +39,7 @@ class Loop:
         self.data = {"asked": SimpleNamespace(key="asked")}
         self.do = self
 
-    def __call__(self, stage: Bank) -> Bank:
+    def __call__(self, stage: Any) -> Any:
         return stage
 
     def settle(self, found: Recipe) -> None:

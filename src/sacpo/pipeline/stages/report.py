@@ -22,6 +22,7 @@ from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.race import Race
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -68,6 +69,7 @@ class Report(Stage[JsonObject]):
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
         harness: What models reached on tasks of lm-evaluation-harness.
+        races: By model and prompt set.
     """
 
     recipe: Recipe
@@ -89,6 +91,7 @@ class Report(Stage[JsonObject]):
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
     harness: Mapping[str, Harness]
+    races: Mapping[str, Mapping[str, Race]]
 
     @property
     def name(self) -> str:
@@ -137,6 +140,7 @@ class Report(Stage[JsonObject]):
                 for name, stages in self.fidelity.items()
             },
             "harness": harness_figures({name: tools.read(stage) for name, stage in self.harness.items()}),
+            "race": {name: [tools.read(race) for race in races.values()] for name, races in self.races.items()},
         }
 
     @property
