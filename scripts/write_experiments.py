@@ -30,7 +30,6 @@ import numpy as np
 
 from sacpo.report.results import Results, parse_results
 from sacpo.stats.intervals import mean_interval
-from sacpo.theory.optimum import self_normalised
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
@@ -40,8 +39,7 @@ PARTS = {
     "noise of the votes": "H-S from votes, less H-S from exact probabilities",
     "two steps of DPO": "H-S, less the closed form with learned scores, both from exact probabilities",
     "learned scores": "the closed form with learned scores, less that with the true ones",
-    "few samples": "of what true scores leave: weights of so few samples a prompt, by the variance of the weights",
-    "learning them": "the rest: finite answers, and what the model can learn of them",
+    "samples, and learning them": "what true scores leave: few samples a prompt, and what the model learns of them",
 }
 OPTIMUM = "the optimum"
 Figure = float | None
@@ -210,26 +208,11 @@ def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
     return "\n\n".join(["", *parts, "", ""]).strip("\n") + "\n"
 
 
-def sampling_part(run: Run, model: str) -> float:
-    """Return KL(resampled || target), nats, to second order: `Var(w) / (2 n^2)` under the target, w of mean 1."""
-    keys = {stage["stage"]: stage for stage in run.behind(model)}
-    bank = next(stage for name, stage in keys.items() if name.startswith("bank/"))
-    tilts = keys[f"resampled/{model}"]["config"]["tilts"]
-    scores = json.loads((run.folder / "stages" / bank["stage"] / "scores.json").read_text(encoding="utf-8"))["scores"]
-    n = next(stage for name, stage in keys.items() if name.startswith("samples/"))["config"]["samples"]
-    tilt = sum(weight * np.array(scores[name], float).reshape(-1, n) for name, weight in tilts.items())
-    shares = self_normalised(tilt)
-    weights = n * shares
-    variance = (shares * weights**2).sum(1) - (shares * weights).sum(1) ** 2
-    return float((variance / (2 * n**2)).mean())
-
-
 def parts_of(votes: Run, exact: Run) -> list[float]:
     """Return the parts of one seed's distance, in the order of `PARTS`; they add up to D of H-S from votes."""
     ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
     noisy, dpo, learned, true = (0.0 if end is None else end for end in ends)
-    few = min(sampling_part(exact, "D-true"), true)
-    return [noisy - dpo, dpo - learned, learned - true, few, true - few]
+    return [noisy - dpo, dpo - learned, learned - true, true]
 
 
 def parts(folder: Path, names: Sequence[str]) -> str | None:

@@ -85,3 +85,11 @@ def test_every_table_of_the_page_has_a_recipe() -> None:
     tables = re.findall(r"<!-- table: (\S+)", page)
     recipes = {f"experiments-{path.stem}" for path in (ROOT / "recipes" / "experiments").glob("*.yaml")}
     assert tables and set(tables) == recipes
+
+
+def test_the_parts_of_a_distance_add_up(script: ModuleType) -> None:
+    """Votes 1.6, exact 1.0, learned scores .4, true ones .5: a part may be negative, and the sum is 1.6."""
+    votes, exact = run(**{"H-S": 1.6}), run(**{"H-S": 1.0, "D": 0.4, "D-true": 0.5})
+    parts = script.parts_of(votes, exact)
+    assert parts == pytest.approx([0.6, 0.6, -0.1, 0.5])
+    assert len(parts) == len(script.PARTS)
