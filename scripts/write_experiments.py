@@ -6,6 +6,11 @@ leaves them. In the page a table stands between two comments, of which the first
     <!-- table: RECIPE | against: MODEL | models: MODEL, MODEL, ... -->
     <!-- end -->
 
+A table of parts says what the distance of the first recipe's model H-S consists of, with a figure, docs/distance.png:
+
+    <!-- parts: RECIPE OF VOTES, RECIPE OF EXACT PROBABILITIES -->
+    <!-- end -->
+
 `models` may be left out: all. Each figure is the mean over seeds with its 95 % t interval. With `against` a second
 table has each model's difference from that model, paired by seed. A table whose runs are not there stays as it is,
 and the script says so.
@@ -21,12 +26,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sacpo.report.results import Results, parse_results
 from sacpo.stats.intervals import mean_interval
+from sacpo.theory.optimum import self_normalised
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
-BLOCK = re.compile(r"(<!-- table: (.+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+FIGURE = ROOT / "docs" / "distance.png"
+BLOCK = re.compile(r"(<!-- ((?:table|parts): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PARTS = {
+    "noise of the votes": "H-S from votes, less H-S from exact probabilities",
+    "two steps of DPO": "H-S, less the closed form with learned scores, both from exact probabilities",
+    "learned scores": "the closed form with learned scores, less that with the true ones",
+    "few samples": "of what true scores leave: weights of so few samples a prompt, by the variance of the weights",
+    "learning them": "the rest: finite answers, and what the model can learn of them",
+}
 OPTIMUM = "the optimum"
 Figure = float | None
 
@@ -178,7 +194,7 @@ def head(*titles: str) -> str:
 
 def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
     """Return what stands between a table's two comments."""
-    known = [*runs[0].results.models]
+    known = [name for name in runs[0].results.models if name in runs[0].results.measures]
     models = [name.strip() for name in asked["models"].split(",")] if "models" in asked else known
     unknown = [name for name in [*models, asked.get("against", models[0])] if name not in known]
     if unknown:
@@ -194,6 +210,70 @@ def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
     return "\n\n".join(["", *parts, "", ""]).strip("\n") + "\n"
 
 
+def sampling_part(run: Run, model: str) -> float:
+    """Return KL(resampled || target), nats, to second order: `Var(w) / (2 n^2)` under the target, w of mean 1."""
+    keys = {stage["stage"]: stage for stage in run.behind(model)}
+    bank = next(stage for name, stage in keys.items() if name.startswith("bank/"))
+    tilts = keys[f"resampled/{model}"]["config"]["tilts"]
+    scores = json.loads((run.folder / "stages" / bank["stage"] / "scores.json").read_text(encoding="utf-8"))["scores"]
+    n = next(stage for name, stage in keys.items() if name.startswith("samples/"))["config"]["samples"]
+    tilt = sum(weight * np.array(scores[name], float).reshape(-1, n) for name, weight in tilts.items())
+    shares = self_normalised(tilt)
+    weights = n * shares
+    variance = (shares * weights**2).sum(1) - (shares * weights).sum(1) ** 2
+    return float((variance / (2 * n**2)).mean())
+
+
+def parts_of(votes: Run, exact: Run) -> list[float]:
+    """Return the parts of one seed's distance, in the order of `PARTS`; they add up to D of H-S from votes."""
+    ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
+    noisy, dpo, learned, true = (0.0 if end is None else end for end in ends)
+    few = min(sampling_part(exact, "D-true"), true)
+    return [noisy - dpo, dpo - learned, learned - true, few, true - few]
+
+
+def parts(folder: Path, names: Sequence[str]) -> str | None:
+    """Return the table of parts and draw its figure; None where no seed has both runs."""
+    pairs = [[finished(folder, seed, name) for name in names] for seed in sorted(folder.glob("seed-*"))]
+    rows = [parts_of(votes, exact) for votes, exact in pairs if votes is not None and exact is not None]
+    if not rows:
+        return None
+    lines = [head("part of D", "nats", "share", "what it is")]
+    total = mean_interval([sum(row) for row in rows])
+    assert total.value is not None
+    for place, (name, what) in enumerate(PARTS.items()):
+        values = [row[place] for row in rows]
+        lines.append(f"| {name} | {cell(values, '.2f')} | {np.mean(values) / total.value:.0%} | {what} |")
+    lines.append(f"| **D of H-S from votes** | {cell([sum(row) for row in rows], '.2f')} | 100% | |")
+    draw(np.mean(rows, axis=0).tolist())
+    return "\n".join([*lines, "", "![The parts of D](distance.png)", ""])
+
+
+def draw(means: Sequence[float]) -> None:
+    """Draw the parts side by side, in nats."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 1.8))
+    left = 0.0
+    for name, value in zip(PARTS, means, strict=True):
+        axes.barh([0], [value], left=[left], label=f"{name} {value:.2f}")
+        left += value
+    axes.set_yticks([])
+    axes.set_xlabel("KL(H-S from votes || optimum), nats an answer")
+    axes.legend(ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    figure.tight_layout()
+    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
+
+
+def finished(folder: Path, seed: Path, name: str) -> Run | None:
+    """Return a seed's run of a recipe, where it is finished."""
+    place = folder / seed.name / name
+    return Run.at(place) if (place / "results.json").exists() else None
+
+
 def main() -> None:
     """Write the page."""
     if len(sys.argv) != 3:
@@ -201,14 +281,17 @@ def main() -> None:
     folder, machine = Path(sys.argv[1]), sys.argv[2]
 
     def written(found: re.Match[str]) -> str:
-        parts = [part.split(":", 1) for part in f"table: {found[2]}".split(" | ")]
-        asked = {name.strip(): value.strip() for name, value in parts}
-        places = sorted(folder.glob(f"seed-*/{asked['table']}"))
-        runs = [Run.at(place) for place in places if (place / "results.json").exists()]
-        if not runs:
-            print(f"{asked['table']}: no finished run in {folder}/seed-*; its table stays as it is")
+        asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
+        if "parts" in asked:
+            new = parts(folder, [name.strip() for name in asked["parts"].split(",")])
+        else:
+            runs = [finished(folder, seed, asked["table"]) for seed in sorted(folder.glob("seed-*"))]
+            done = [run for run in runs if run is not None]
+            new = block(done, asked, machine) if done else None
+        if new is None:
+            print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
             return found[0]
-        return found[1] + block(runs, asked, machine) + found[3]
+        return found[1] + new + found[3]
 
     PAGE.write_text(BLOCK.sub(written, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 

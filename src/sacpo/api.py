@@ -13,7 +13,9 @@ from typing import Literal
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, verify_certificate
+from sacpo.chat.verb import chat
 from sacpo.hub.push import push
+from sacpo.judging.people.verb import label
 from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.redteam import make_redteam
 from sacpo.pipeline.report_single import report
@@ -32,11 +34,13 @@ __all__ = [
     "audit_preferences",
     "audit_prompts",
     "certify",
+    "chat",
     "collect",
     "convert",
     "export",
     "generate",
     "judge",
+    "label",
     "make_redteam",
     "merge",
     "plan_strength",

@@ -39,7 +39,7 @@ class Loop:
         self.data = {"asked": SimpleNamespace(key="asked")}
         self.do = self
 
-    def __call__(self, stage: Bank) -> Bank:
+    def __call__(self, stage: Any) -> Any:
         return stage
 
     def settle(self, found: Recipe) -> None:
@@ -59,7 +59,7 @@ class Loop:
 
     def read(self, stage: Bank) -> Any:
         started = stage.title == "S-0"
-        assert stage.model == Checkpoint("sft" if started else self.trained[-1])
+        assert stage.samples.reference == Checkpoint("sft" if started else self.trained[-1])
         mean = 3.0 if started else self.means[len(self.trained)]
         return SimpleNamespace(scores={"harmlessness": np.array([[mean - 1], [mean + 1], [np.nan]])})
 

@@ -148,7 +148,7 @@ def uniforms(seed: int, prompt_id: str, sample: int, n: int) -> np.ndarray[Any, 
 
 
 def _requests(
-    model: Any,
+    model: object,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     template: Template,
@@ -177,7 +177,7 @@ def _requests(
 
 
 def _answer(
-    model: Any,
+    model: object,
     tokenizer: PreTrainedTokenizerBase,
     batch: Sequence[Request],
     spec: GenerationSpec,

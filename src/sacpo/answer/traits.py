@@ -9,7 +9,6 @@ on hidden states does not see how probable a token was. Of a prompt: the roots o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.data.packing import Tree, padded_rows
+from sacpo.data.packing import Rows, Tree, padded_rows
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
 from sacpo.theory.preference_process import Traits
@@ -27,12 +26,6 @@ UNEXPECTED = -3.0
 FIRST_TOKENS, LOOKED_AT = 256, 512
 """Of so many first tokens, the likeliest over so many prompts, the probabilities are traits of a prompt."""
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class _Row:
-    answer: Floats
-    prompt: Floats
 
 
 def completion_traits(
@@ -58,33 +51,38 @@ def completion_traits(
         (completions, 4 x hidden size + 4) and (completions, tokens).
     """
     ordered = sorted(range(len(trees)), key=lambda place: (len(trees[place]), place))
-    found: dict[int, _Row] = {}
+    found: list[tuple[Floats, Floats]] = []
     model.eval()
     with progress.task("traits", len(trees), "completions") as task, torch.no_grad():
         for start in range(0, len(ordered), batch_size):
             places = ordered[start : start + batch_size]
-            rows = padded_rows([trees[place] for place in places], pad_id=padding_token(tokenizer, model))
-            moved = rows.to(model.device)
-            out = model(moved.input_ids, attention_mask=moved.attention_mask, output_hidden_states=True)
-            layers = out.hidden_states
-            for row, place in enumerate(places):
-                tree = trees[place]
-                states = [layer[row, : len(tree)].float() for layer in (layers[-1], layers[len(layers) // 2])]
-                found[place] = _traits(states, out.logits[row, : len(tree)].float(), tree, first_tokens)
+            some = [trees[place] for place in places]
+            rows = padded_rows(some, pad_id=padding_token(tokenizer, model)).to(model.device)
+            found.append(_traits(model, rows, some, list(first_tokens)))
             task.advance(len(places))
-    one = [found[place] for place in range(len(trees))]
-    return Traits(np.stack([row.answer for row in one]), np.stack([row.prompt for row in one]))
+    back = np.argsort(ordered)
+    answers, prompts = (np.concatenate(parts)[back] for parts in zip(*found, strict=True))
+    return Traits(answers, prompts)
 
 
-def _traits(states: Sequence[torch.Tensor], logits: torch.Tensor, tree: Tree, first_tokens: Sequence[int]) -> _Row:
-    (completion,), start = tree.completions, len(tree.prompt)
-    probs = logits[start - 1 : -1].log_softmax(-1)
-    logps = probs.gather(1, torch.tensor(completion, device=probs.device)[:, None])[:, 0]
-    odd = logps < UNEXPECTED
-    last, middle = (state[start:] for state in states)
-    seen = [logps.sum(), logps.new_tensor(len(completion)), odd.sum(), logps.clamp(max=UNEXPECTED).sum()]
-    answer = torch.cat([last.sum(0), middle.sum(0), last[-1], last[odd].sum(0), torch.stack([*map(_float, seen)])])
-    return _Row(answer.double().cpu().numpy(), (probs[0, list(first_tokens)] / 2).exp().double().cpu().numpy())
+def _traits(model: Any, rows: Rows, trees: Sequence[Tree], first_tokens: list[int]) -> tuple[Floats, Floats]:
+    """Return the traits of some rows, one completion each."""
+    out = model(rows.input_ids, attention_mask=rows.attention_mask, output_hidden_states=True)
+    last, middle = (out.hidden_states[layer].float() for layer in (-1, len(out.hidden_states) // 2))
+    starts = torch.tensor([len(tree.prompt) for tree in trees], device=last.device)
+    ends = torch.tensor([len(tree) for tree in trees], device=last.device)
+    place, row = torch.arange(last.shape[1], device=last.device), torch.arange(len(trees), device=last.device)
+    own = (place >= starts[:, None]) & (place < ends[:, None])
+    # one row at a time: logits in float32 are the largest tensor
+    totals = torch.stack([logits.float().logsumexp(-1) for logits in out.logits])
+    said = out.logits[:, :-1].gather(2, rows.input_ids[:, 1:, None])[:, :, 0].float() - totals[:, :-1]
+    logps = torch.cat([said.new_zeros(len(trees), 1), said], 1) * own
+    odd = (logps < UNEXPECTED) & own
+    numbers = [logps.sum(1), own.sum(1), odd.sum(1), (logps.clamp(max=UNEXPECTED) * own).sum(1)]
+    sums = [(states * mask[:, :, None]).sum(1) for states, mask in ((last, own), (middle, own), (last, odd))]
+    answer = torch.cat([*sums[:2], last[row, ends - 1], sums[2], torch.stack([*map(_float, numbers)], 1)], 1)
+    first = out.logits[row, starts - 1].float()[:, first_tokens] - totals[row, starts - 1][:, None]
+    return answer.double().cpu().numpy(), (first / 2).exp().double().cpu().numpy()
 
 
 def _float(value: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sacpo.audit.sets import PKU, rows_of, spec_of
 from sacpo.data.records import Labelled, Pair, Prompt, Record
@@ -191,7 +190,7 @@ def _said(row: Row, field: str) -> bool | None:
     return row.boolean(field) if row.has(field) else None
 
 
-def _harms(value: Any) -> list[str]:
+def _harms(value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [str(name) for name, applies in value.items() if applies in TRUE and applies not in FALSE]
     return [str(name) for name in value] if isinstance(value, list) else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sacpo.data.encode import counted
 from sacpo.data.records import Message, Prompt
@@ -11,6 +11,9 @@ from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_prompt
 from sacpo.data.unknown import unknown_notice, unknown_token, unknown_words
 from sacpo.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SHARE = 4
 """An answer has room for at least this part of the context, or for the most new tokens where that is less."""
@@ -33,7 +36,13 @@ class Fitted:
     notice: str = ""
 
 
-def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, context: int | None, most: int) -> Fitted:
+def fitted(
+    messages: tuple[Message, ...],
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int | None,
+    most: int,
+) -> Fitted:
     """Leave the oldest exchanges out until the rest leaves room for an answer; a system message stays.
 
     Args:
@@ -65,7 +74,7 @@ def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, co
         messages, left = shorter, left + 1
 
 
-def _unknown(question: str, tokens: tuple[int, ...], tokenizer: Any) -> str:
+def _unknown(question: str, tokens: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> str:
     words = unknown_words([question], tokenizer) if unknown_token(tokenizer) in tokens else []
     return unknown_notice("the question holds", words, str(tokenizer.unk_token))
 

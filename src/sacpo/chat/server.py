@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from typing import Any
 
 from sacpo.chat.setting import Setting
 from sacpo.chat.talk import Asked, Talk
@@ -83,7 +82,7 @@ def read_asked(body: JsonObject) -> Asked:
     return Asked(messages, q, body.get("beside", False), temperature, sample)
 
 
-def _is_turn(turn: Any) -> bool:
+def _is_turn(turn: object) -> bool:
     return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
 
 

@@ -128,7 +128,7 @@ class Talk:
         name, checkpoint = self.setting.beside
         return name, self._moving.of(checkpoint)
 
-    def _fitted(self, asked: Asked, model: Any) -> Fitted:
+    def _fitted(self, asked: Asked, model: object) -> Fitted:
         if not asked.messages or asked.messages[-1].role != "user" or not asked.messages[-1].content.strip():
             raise DataError("a question needs a text")
         messages = asked.messages

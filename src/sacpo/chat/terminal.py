@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from sacpo.chat.setting import Setting, checked_q
 from sacpo.chat.talk import Asked, Talk
@@ -27,7 +26,7 @@ HELP = """\
 STOPPED = "stopped; it is not saved"
 
 
-def talk_here(setting: Setting, ask: Callable[[str], str] = input, say: Callable[..., Any] = print) -> None:
+def talk_here(setting: Setting, ask: Callable[[str], str] = input, say: Callable[..., object] = print) -> None:
     """Talk in this terminal until its input ends.
 
     Args:
@@ -42,7 +41,7 @@ def talk_here(setting: Setting, ask: Callable[[str], str] = input, say: Callable
 
 
 class _Terminal:
-    def __init__(self, talk: Talk, say: Callable[..., Any]) -> None:
+    def __init__(self, talk: Talk, say: Callable[..., object]) -> None:
         self.talk, self.say = talk, say
         self.setting = talk.setting
         generation = self.setting.generation

@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -110,7 +110,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 def _plain(usual: Callable[..., str]) -> Callable[..., str]:
     """Return how warnings are written: this package's own as a sentence, others as usual."""
 
-    def written(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
+    def written(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> str:
         own = category.__module__.startswith("sacpo.")
         return f"{message}\n" if own else usual(message, category, *rest, **more)
 

@@ -26,7 +26,7 @@ FLAGS = {"rubrics": "--rubric", "orders": "--order"}
 Text = str | None
 
 
-def _llm(help: str, *flags: str, **more: Any) -> Any:
+def _llm(help: str, *flags: str, **more: Any) -> object:
     return typer.Option(*flags, help=help, rich_help_panel=LLM, **more)
 
 
@@ -72,7 +72,7 @@ def judge(
     _by_model(call, -1 if cost else 1)
 
 
-def _given(**options: Any) -> JsonObject:
+def _given(**options: object) -> JsonObject:
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -12,6 +12,8 @@ from sacpo.plain import JsonObject
 from sacpo.recipe.safe import yaml_option
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
+AtMost = Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Such as unsafe_rate=0.05.")]
+AtLeast = Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Such as win_rate/x=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress: notices and the result only.")]
 
 
@@ -54,6 +56,12 @@ def bound_option(text: str, side: str) -> JsonObject:
         ) from None
     metric, _, criterion = key.partition("/")
     return {"metric": metric, "criterion": criterion or None, side: bound}
+
+
+def bound_options(at_most: Sequence[str] | None, at_least: Sequence[str] | None) -> list[JsonObject]:
+    """Return the bounds of --at-most and --at-least as constraints without prompts; errors as of `bound_option`."""
+    given = {"at_most": at_most, "at_least": at_least}
+    return [bound_option(text, side) for side, texts in given.items() for text in texts or ()]
 
 
 def shown(as_json: bool, quiet: bool) -> Any:

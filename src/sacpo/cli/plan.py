@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -105,7 +105,7 @@ def _needed(bound: JsonMapping) -> str:
     return f"beta/lambda {bound['strength']:g}, where {there}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{value['value']:.3f} ({value['band'][0]:.3f} to {value['band'][1]:.3f})"
     return f"{value:.3g}"

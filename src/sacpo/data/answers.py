@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.records import Answer, Kind, Prompt, read_jsonl
 from sacpo.data.sources.chat import completion_field
@@ -111,7 +110,7 @@ def _answer(row: Row, spec: SourceSpec, file: Path) -> Answer:
     return Answer(prompt, _model(row, file), text)
 
 
-def _asked(row: Row) -> Any:
+def _asked(row: Row) -> object:
     """Return the row's prompt; an Alpaca row's `input` stands below its instruction."""
     name = _first(row, PROMPTS)
     value = row.data[str(name)]

@@ -315,7 +315,7 @@ def _require_texts(*values: object) -> None:
         raise TypeError(f"{wrong!r} stands where a text is to be")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):

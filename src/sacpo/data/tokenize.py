@@ -227,7 +227,7 @@ def _fitted(
     return kept, report
 
 
-def _misfit(record: Any, prompt: int, length: int, max_length: int, too_long: str) -> str:
+def _misfit(record: object, prompt: int, length: int, max_length: int, too_long: str) -> str:
     """Return why a record is dropped, or "" when it is kept."""
     if length <= max_length:
         return ""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SHOWN = 5
 """Unknown words that a notice names."""
 
 
-def unknown_token(tokenizer: Any) -> int | None:
+def unknown_token(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """Return the token that stands for unknown words; None where every text has tokens, or it has another meaning."""
     token: int | None = tokenizer.unk_token_id
     others = (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id)
     return None if token in others else token
 
 
-def unknown_words(texts: Iterable[str], tokenizer: Any) -> list[str]:
+def unknown_words(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Return the parts of texts that the tokenizer does not know, each once, in order; its token where it cannot tell.
 
     Only a tokenizer of the library `tokenizers` knows where in a text its tokens are.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sacpo.judging.llm.budget import Budget, CostEstimate, Price, Usage
 from sacpo.judging.llm.judge import LlmJudgeConfig
@@ -37,7 +37,7 @@ _WHERE = {
 }
 
 
-def __getattr__(name: str) -> Any:  # checks of recipes import this package for its rubrics alone, in under a second
+def __getattr__(name: str) -> object:  # checks of recipes import this package for its rubrics alone, in under a second
     if name not in _WHERE:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sacpo.pipeline.stages.bank import Bank
+from sacpo.pipeline.stages.bank import Bank, Samples
 from sacpo.recipe.dual import dual_step, member, unrolled
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SampledSpec
@@ -33,7 +33,7 @@ def find_weight(run: Order, node: StepModel) -> None:
     assert dual is not None and isinstance(step.dataset, SampledSpec)
     index = before.steps.index(step)
     weights = [step.dataset.weights[dual.judge]]
-    start = run.do(_samples(run, f"{step.name}-0", node.parent, step.dataset, dual.judge))
+    start = _samples(run, f"{step.name}-0", node.parent, step.dataset, dual.judge)
     while True:
         run.settle(unrolled(before, index, weights))
         name = member(step, len(weights) - 1)
@@ -41,7 +41,7 @@ def find_weight(run: Order, node: StepModel) -> None:
         left = dual.trainings - len(weights)
         if not left:
             return
-        bank = run.do(_samples(run, name, name, step.dataset, dual.judge))
+        bank = _samples(run, name, name, step.dataset, dual.judge)
         with run.do.following(f"{step.name} is trained at up to {left} more weights of {dual.judge}"):
             gain = _mean(run, bank, dual.judge) - _mean(run, start, dual.judge)
         weights.append(round(dual_step(weights[-1], gain, dual.gain, dual.rate), 4))
@@ -53,13 +53,13 @@ def _mean(run: Order, bank: Bank, judge: str) -> float:
 
 def _samples(run: Order, title: str, model: str, spec: SampledSpec, judge: str) -> Bank:
     """Return an answer of a model to each of the step's prompts, with its score."""
-    return Bank(
+    samples = Samples(
         title=title,
-        model=run.checkpoint(model),
+        reference=run.checkpoint(model),
+        models=((model, run.checkpoint(model), 1),),
         prompts=(run.data[spec.prompts],),
-        judges=(run.judge(judge),),
-        samples=1,
         max_new_tokens=spec.max_new_tokens,
         base=run.recipe.base,
-        seed=run.seed("dual"),
+        seeds=(run.seed("dual"),),
     )
+    return run.do(Bank(title, run.do(samples), (run.judge(judge),)))

@@ -21,6 +21,7 @@ from sacpo.pipeline.stages.heads import Head
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.plain import JsonMapping, JsonObject
@@ -49,6 +50,7 @@ class Experiment:
         judge_models: Trained reward models, by criterion.
         pairs, resampled: Pairs and answers sampled for steps, by model.
         samples, banks, heads: Samples of the SFT model, scored ones, and learned scores, by what they are.
+        races, dropped: Models that raced, by prompt set, and those among them that were dropped.
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
@@ -85,6 +87,8 @@ class Experiment:
     end_samples: list[EndSamples] = field(default_factory=list)
     tasks: HarnessTasks | None = None
     harness: dict[str, Harness] = field(default_factory=dict)
+    races: dict[str, dict[str, Race]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
 
     # What follows from the recipe alone
 
@@ -105,9 +109,10 @@ class Experiment:
 
     @property
     def evaluated(self) -> list[str]:
-        """The models that are evaluated, the SFT model and the baseline first."""
+        """The models that are evaluated, the SFT model and the baseline first; without those that a race dropped."""
         evaluate = self.recipe.evaluate
-        return [*dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])]
+        names = dict.fromkeys([SFT, evaluate.baseline, *(evaluate.models or tuple(self.nodes))])
+        return [name for name in names if name not in self.dropped]
 
     @property
     def wanted(self) -> Certified | None:
@@ -146,16 +151,36 @@ class Experiment:
 
     def answering(self, name: str, prompts: str) -> Answers:
         """Return a model's answers to a prompt set, which may still have to be done."""
-        return Answers(
-            title=name,
-            model=self.models[name],
-            tokenizer=self.sft,
-            prompts=self.prompts[prompts],
-            set_name=prompts,
-            generation=self.recipe.evaluate.generation,
-            base=self.recipe.base,
-            seed=self.seed("generate", prompts),
-        )
+        options = self.answer_options(name, prompts)
+        race = self.races.get(name, {}).get(prompts)
+        return Answers(**options) if race is None else RacedAnswers(**options, race=race)
+
+    def answer_options(self, name: str, prompts: str) -> JsonObject:
+        """Return who answers what, and how."""
+        return {
+            "title": name,
+            "model": self.models[name],
+            "tokenizer": self.sft,
+            "prompts": self.prompts[prompts],
+            "set_name": prompts,
+            "generation": self.recipe.evaluate.generation,
+            "base": self.recipe.base,
+            "seed": self.seed("generate", prompts),
+        }
+
+    def judging(self, name: str, prompts: str) -> Verdicts:
+        """Return the verdicts on a model's answers to a prompt set, which may still have to be done."""
+        evaluate = self.recipe.evaluate
+        judges = evaluate.judges.items()
+        criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
+        options: JsonObject = {
+            "title": f"{name}/{prompts}",
+            "answers": self.answers[name][prompts],
+            "baseline": self.answers[evaluate.baseline][prompts],
+            "judges": tuple(self.judge(criterion) for criterion in criteria),
+        }
+        race = self.races.get(name, {}).get(prompts)
+        return Verdicts(**options) if race is None else RacedVerdicts(**options, race=race)
 
     def judge(self, criterion: str, other: JudgeSpec | None = None) -> CriterionJudge:
         """Return a criterion's judge, or another one of the same criterion."""

@@ -19,6 +19,7 @@ from sacpo.pipeline.certifying import certify, check_certification
 from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.path import find_paths, measure_fidelity
+from sacpo.pipeline.race import race_models
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
 from sacpo.pipeline.stages.answers import KlSamples
@@ -40,7 +41,7 @@ from sacpo.pipeline.stages.train import (
     sft_options,
     step_options,
 )
-from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.strength import find_unknown
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
@@ -194,7 +195,8 @@ class Order(Sampling):
     # Evaluation
 
     def evaluate(self) -> None:
-        """Let every model answer every prompt set, judge the answers, and measure."""
+        """Let every model answer every prompt set, judge the answers, and measure; the race drops some early."""
+        race_models(self)
         for name in self.evaluated:
             for prompts in self.opened:
                 self.answer(name, prompts)
@@ -235,12 +237,7 @@ class Order(Sampling):
 
     def judge_answers(self, name: str, prompts: str) -> None:
         """Judge a model's answers to a prompt set, beside the baseline's."""
-        evaluate = self.recipe.evaluate
-        judges = evaluate.judges.items()
-        criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
-        answers = self.answers[name][prompts], self.answers[evaluate.baseline][prompts]
-        stage = Verdicts(f"{name}/{prompts}", *answers, tuple(self.judge(criterion) for criterion in criteria))
-        self.verdicts.setdefault(name, {})[prompts] = self.do(stage)
+        self.verdicts.setdefault(name, {})[prompts] = self.do(self.judging(name, prompts))
 
     # The end
 
@@ -284,7 +281,7 @@ class Order(Sampling):
             recipe=self.recipe,
             command=command,
             data=(*self.data.values(),),
-            pairs=tuple({self.pairs[n].name: self.pairs[n] for n in self.nodes if n in self.pairs}.values()),
+            pairs=self.sampled,
             prompts=(*self.prompts.values(),),
             overlap=self.overlap,
             trained=self.trained,
@@ -300,6 +297,7 @@ class Order(Sampling):
             paths=self.paths,
             fidelity=self.fidelity,
             harness=self.harness,
+            races=self.races,
         )
         self.do(report)
         if selection is not None:

@@ -48,10 +48,16 @@ class Sampling(Experiment):
         self.pairs[who] = same[0] if same else self.do(stage)
         return self.pairs[who]
 
+    @property
+    def sampled(self) -> tuple[Pairs | Resampled, ...]:
+        """What was sampled for steps, in the order of the models."""
+        pairs = {self.pairs[name].name: self.pairs[name] for name in self.nodes if name in self.pairs}
+        return (*pairs.values(), *(self.resampled[name] for name in self.nodes if name in self.resampled))
+
     def ready(self, node: StepModel) -> bool:
-        """Tell whether a step can be trained: its start is there, and so are the pairs that scores are learned from."""
-        learned_from = node.step.resample.learned_from if node.step.resample is not None else ()
-        return node.parent in self.models and all(name in self.data or name in self.models for name in learned_from)
+        """Tell whether a step can be trained: its start is there, and so is what it resamples and learns from."""
+        before = node.step.resample.waits_for if node.step.resample is not None else ()
+        return node.parent in self.models and all(name in self.data or name in self.models for name in before)
 
     def resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
         """Return a step's resampled answers; steps that differ in their weights or strengths share a bank.
@@ -62,12 +68,12 @@ class Sampling(Experiment):
         assert not isinstance(node.step.dataset, SampledSpec)
         samples = Samples(
             title=node.step.name,
-            model=self.sft,
+            reference=self.sft,
+            models=tuple((name, self.checkpoint(name), count) for name, count in spec.counts.items()),
             prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
-            samples=spec.samples,
             max_new_tokens=spec.max_new_tokens,
             base=self.recipe.base,
-            seed=self.seed("bank"),
+            seeds=tuple(self.seed("bank", *(() if name == SFT else (name,))) for name in spec.counts),
         )
         samples = self.do(self.samples.setdefault(replace(samples, title="").key, samples))
         judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in spec.learn)

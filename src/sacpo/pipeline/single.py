@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import RunError
 from sacpo.judging.llm.budget import Budget
@@ -100,7 +99,7 @@ class OpenFolder(OutFolder):
         """Leave it where it is."""
 
 
-def _without_secrets(data: Any) -> Any:
+def _without_secrets(data: object) -> object:
     """Return a configuration as a manifest shows it: fields that requests carry besides stand there by their key."""
     if isinstance(data, dict):
         return {k: content_key(v) if k == "extra" and v else _without_secrets(v) for k, v in data.items()}

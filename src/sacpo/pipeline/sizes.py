@@ -26,6 +26,7 @@ from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.race import Race, RacedVerdicts
 from sacpo.pipeline.stages.train import Align, FineTune
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.plain import JsonObject
@@ -140,15 +141,22 @@ def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
     rubrics: dict[str, Rubric] = {}
     for status in plan.statuses:
         stage = status.stage
-        if not isinstance(stage, Verdicts) or not isinstance(stage.answers, Answers):
+        if isinstance(stage, Race):
+            asks, itself = stage.judges, False
+            prompts: Any = stage.prompts
+        elif isinstance(stage, Verdicts) and isinstance(stage.answers, Answers):
+            known_already = {judge.criterion for judge in stage.race.judges} if isinstance(stage, RacedVerdicts) else ()
+            asks = tuple(judge for judge in stage.judges if judge.criterion not in known_already)
+            prompts, itself = stage.answers.prompts, stage.answers is stage.baseline
+        else:
             continue
-        for judge in stage.judges:
+        for judge in asks:
             if judge.rubric is None:
                 continue
             rubrics[judge.criterion] = judge.rubric
             known = asked.setdefault(judge.criterion, 0)
-            if status.state != "done" and not (judge.rubric.pairwise and stage.answers is stage.baseline):
-                n = _prompt_count(stage.answers.prompts, plan)
+            if status.state != "done" and not (judge.rubric.pairwise and itself):
+                n = _prompt_count(prompts, plan)
                 asked[judge.criterion] = None if n is None or known is None else known + n
     found: list[Judging] = []
     for criterion, n in asked.items():

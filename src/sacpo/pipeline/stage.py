@@ -14,7 +14,7 @@ change a result (progress, loaded models, the store of paid verdicts) comes as `
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, singledispatch
 from pathlib import Path
@@ -103,7 +103,7 @@ class Stage(Generic[T_co]):
                 yield stage
 
 
-def content_of(value: Any) -> tuple[Any, Inputs]:
+def content_of(value: object) -> tuple[object, Inputs]:
     """Return a field's content as JSON and the stages in it."""
     inputs: Inputs = {}
     return _content(value, inputs), inputs
@@ -115,7 +115,7 @@ def _fields(value: Any, inputs: Inputs) -> JsonObject:
 
 
 @singledispatch
-def _content(value: Any, inputs: Inputs) -> Any:
+def _content(value: object, inputs: Inputs) -> object:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):
@@ -168,10 +168,10 @@ def _(value: enum.Enum, inputs: Inputs) -> Any:
 
 @_content.register(list)
 @_content.register(tuple)
-def _(value: Any, inputs: Inputs) -> Any:
+def _(value: Sequence[object], inputs: Inputs) -> Any:
     return [_content(member, inputs) for member in value]
 
 
 @_content.register(Mapping)
-def _(value: Any, inputs: Inputs) -> Any:
+def _(value: Mapping[object, object], inputs: Inputs) -> Any:
     return {str(name): _content(member, inputs) for name, member in value.items()}

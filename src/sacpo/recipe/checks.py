@@ -15,6 +15,7 @@ from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, chec
 from sacpo.recipe.learn_checks import check_resampled
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
+from sacpo.recipe.race import check_race
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ADVICE: dict[Given, str] = {
@@ -69,6 +70,7 @@ def check_references(recipe: Recipe) -> None:
     _check_selection(recipe)
     check_auto_merges(recipe)
     check_dual(recipe)
+    check_race(recipe)
 
 
 def _check_budget(recipe: Recipe) -> None:

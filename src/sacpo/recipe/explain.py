@@ -57,7 +57,7 @@ def known(what: str, name: str, allowed: Collection[str], where: str) -> None:
         )
 
 
-def checked(section: type[Section], given: JsonMapping | None = None, /, **values: Any) -> Section:
+def checked(section: type[Section], given: JsonMapping | None = None, /, **values: object) -> Section:
     """Return a section of a recipe that was given as arguments.
 
     Args:
@@ -78,7 +78,7 @@ def checked(section: type[Section], given: JsonMapping | None = None, /, **value
         raise explain(error, values, "", section) from error
 
 
-def explain(error: ValidationError, data: Any, source: str, section: type[BaseModel]) -> RecipeError:
+def explain(error: ValidationError, data: object, source: str, section: type[BaseModel]) -> RecipeError:
     """Return the message about the first problem: an unknown key before anything else.
 
     Args:
@@ -150,7 +150,7 @@ def _choices(entry: JsonMapping) -> list[str]:
     return re.findall(r"'([^']*)'", expected) or re.split(r", | or ", expected)
 
 
-def _problems(error: ValidationError, data: Any) -> list[list[Any]]:
+def _problems(error: ValidationError, data: object) -> list[list[Any]]:
     """Group pydantic's entries: those about one place, or about what is inside it, are one problem."""
     groups: list[list[Any]] = []
     for entry in error.errors():
@@ -169,7 +169,7 @@ def _inside(place: Location, outer: Location) -> bool:
     return place[: len(outer)] == outer
 
 
-def _place(entry: JsonMapping, data: Any) -> Location:
+def _place(entry: JsonMapping, data: object) -> Location:
     """Return the user's keys of a pydantic location, whose other parts name members of unions."""
     kept: list[int | str] = []
     here = data
@@ -192,7 +192,7 @@ def _fields_at(section: type[BaseModel], place: Sequence[int | str]) -> list[str
     return [field.alias or name for name, field in section.model_fields.items()]
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in typing.get_args(annotation):

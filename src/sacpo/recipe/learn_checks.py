@@ -8,7 +8,7 @@ from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.judge_checks import check_scores
 from sacpo.recipe.models import Node, StepModel
-from sacpo.recipe.schema import Recipe, StepSpec
+from sacpo.recipe.schema import SFT, Recipe, StepSpec
 
 
 def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[str, Node]) -> None:
@@ -25,12 +25,29 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
             continue
         for name in spec.sources(criterion):
             _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
+    for name in spec.sample_from:
+        _check_proposal(nodes, step, name, f"{where}.sample_from")
     if spec.learn and step.beta == "auto":
         raise RecipeError(
             "a strength is found by judges' scores of samples, and these scores are learned from pairs",
             where=f"steps.{index}.beta",
             value="auto",
             do="give 'beta' as a number or as a list, or name judges that score",
+        )
+
+
+def _check_proposal(nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
+    if name == SFT:
+        return
+    node = nodes.get(name)
+    steps = [other for other, one in nodes.items() if isinstance(one, StepModel) and one.beta]
+    if not isinstance(node, StepModel) or name not in steps or step.name in {node.step.name, *_origins(nodes, node)}:
+        raise RecipeError(
+            "samples come from the SFT model and from steps that are trained before",
+            where=where,
+            value=name,
+            allowed=[SFT, *(other for other in steps if other != step.name)],
+            do=did_you_mean(name, steps, "name 'sft' or such a step, at a given strength"),
         )
 
 

@@ -86,7 +86,7 @@ def _override(data: JsonObject, override: str) -> None:
         target[last] = value
 
 
-def _item(target: Any, part: str, override: str) -> Any:
+def _item(target: Any, part: str, override: str) -> object:
     if not isinstance(target, list) and target.get(part) is None:
         target[part] = {}
     inner = target[_index(target, part, override) if isinstance(target, list) else part]
@@ -100,7 +100,7 @@ def _item(target: Any, part: str, override: str) -> Any:
     return inner
 
 
-def _index(items: list[Any], part: str, override: str) -> int:
+def _index(items: list[object], part: str, override: str) -> int:
     names = [str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(items)]
     if part in names:
         return names.index(part)
@@ -116,7 +116,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
     )
 
 
-def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Place = ()) -> Any:
+def _changed(value: object, source: str, leaf: Callable[[object, Place], object], at: Place = ()) -> object:
     """Return a copy with other leaves. No two parts of it are one object: an override changes one place only."""
     if len(at) > DEEPEST:
         raise RecipeError(
@@ -131,7 +131,7 @@ def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Pla
     return leaf(value, at)
 
 
-def _expanded(source: str, written: Written, value: Any, at: Place) -> Any:
+def _expanded(source: str, written: Written, value: object, at: Place) -> object:
     """Return a text with the values of the environment variables that it names."""
     if not isinstance(value, str):
         return value

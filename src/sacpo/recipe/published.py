@@ -50,7 +50,7 @@ class Written:
             here[_key(here, place[-1])] = text
         return data
 
-    def hidden(self, data: Any) -> Any:
+    def hidden(self, data: object) -> Any:
         """Return other data with the names of variables in place of their values, also inside of texts."""
         if isinstance(data, Mapping):
             return {key: self.hidden(value) for key, value in data.items()}
@@ -89,7 +89,7 @@ def published(data: JsonMapping, written: Written) -> list[str]:
     return found
 
 
-def _texts(data: Any, at: Place) -> Iterator[tuple[Place, str]]:
+def _texts(data: object, at: Place) -> Iterator[tuple[Place, str]]:
     if isinstance(data, str):
         yield at, data
         return

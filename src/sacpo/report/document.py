@@ -9,6 +9,7 @@ from sacpo.report import results
 from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate, CertifiedCategory
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathCheck, PathPoint, PathSearch
+from sacpo.report.raced import RaceBound, RaceOutcome, RaceRound
 from sacpo.report.results import (
     FORMAT,
     Candidate,
@@ -48,7 +49,7 @@ def results_document() -> str:
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, CertifiedCategory, Theory,
         OptimumPoint, KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained,
         BoundCheck, Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
-        Finding,
+        RaceOutcome, RaceRound, RaceBound, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 

@@ -25,6 +25,7 @@ from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
 from sacpo.report.meaning import meanings
 from sacpo.report.path_tables import fidelity_tables, path_tables
+from sacpo.report.race_tables import race_table
 from sacpo.report.results import Results, ShownPrompt
 from sacpo.report.search_tables import search_stories
 from sacpo.report.signoff import sign_off
@@ -164,6 +165,7 @@ def _content(results: Results) -> dict[str, Any]:
         "searches": search_stories(results),
         "selection": selection_table(results),
         "front": front_table(results),
+        "raced": race_table(results),
         "paths": [*path_tables(results), *fidelity_tables(results)],
         "benchmarks": benchmark_table(results),
         "measures": measures_tables(results, "report"),

@@ -17,6 +17,7 @@ from sacpo.report.benchmarks import Benchmark
 from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
+from sacpo.report.raced import RaceOutcome
 from sacpo.report.searches import Search
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
@@ -248,6 +249,9 @@ class Results(Part):
     harness: dict[str, dict[str, Benchmark]] = Field(
         {}, description="model: task of lm-evaluation-harness: what it reached, the SFT model beside the chosen one"
     )
+    race: dict[str, tuple[RaceOutcome, ...]] = Field(
+        {}, description="model: its races on tuning prompts; dropped models have no measures"
+    )
     diagnosis: tuple[Finding, ...] = Field((), description="filled by the report from all of the above")
 
 
@@ -314,7 +318,7 @@ def _check_names(results: Results) -> None:
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
-    places += [("fidelity", [*results.fidelity]), ("harness", [*results.harness])]
+    places += [(part, [*getattr(results, part)]) for part in ("fidelity", "harness", "race")]
     for merge, path in results.paths.items():
         places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:

@@ -161,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with what a route says of the posted object."""
         self._answer()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Write no log: the terminal is the person's."""
 
     def _answer(self) -> None:

@@ -102,7 +102,7 @@ FIXED: dict[str, tuple[Any, str]] = {
 """Options of TrainingArguments that are refused unless they have this value, and what to do."""
 
 
-def read_config(args: Any) -> PreferenceConfig:
+def read_config(args: object) -> PreferenceConfig:
     """Return the arguments as a `PreferenceConfig`; the object that was given is not changed.
 
     Args:
@@ -155,7 +155,7 @@ def _translated(args: TrainingArguments) -> PreferenceConfig:
     return config
 
 
-def _algorithm(loss: Any) -> str:
+def _algorithm(loss: object) -> str:
     name = loss[0] if isinstance(loss, list) and len(loss) == 1 else loss
     known = {algorithm.trl: name for name, algorithm in ALGORITHMS.items() if algorithm.trl is not None}
     if not isinstance(name, str) or name not in known:

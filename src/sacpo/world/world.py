@@ -177,7 +177,9 @@ class World:
             f"{n} phrasings of split '{split}', which no other split has; task and phrasing uniform within a kind"
         )
 
-    def _counts(self, n: int, mix: Mapping[Any, float] | None, tasks: Mapping[Kind, Sequence[Task]]) -> dict[Kind, int]:
+    def _counts(
+        self, n: int, mix: Mapping[object, float] | None, tasks: Mapping[Kind, Sequence[Task]]
+    ) -> dict[Kind, int]:
         """Return how many prompts of each kind make n in these shares, by largest remainders."""
         if mix is None:
             total = sum(len(tasks[kind]) for kind in KINDS)
@@ -200,7 +202,7 @@ def _prompt(task: Task, phrasing: str) -> Prompt:
     )
 
 
-def _shares(mix: Mapping[Any, float]) -> dict[Kind, float]:
+def _shares(mix: Mapping[object, float]) -> dict[Kind, float]:
     names = [kind.value for kind in KINDS]
     unknown = [name for name in mix if name not in names]
     if unknown:

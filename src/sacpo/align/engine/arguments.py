@@ -7,7 +7,6 @@ import re
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -96,7 +95,7 @@ def _try_parts(arguments: TrainingArguments) -> None:
     get_scheduler(arguments.lr_scheduler_type, optimiser, 1, 10, dict(arguments.lr_scheduler_kwargs or {}))  # type: ignore[arg-type]
 
 
-def check_optimizer(name: Any) -> None:
+def check_optimizer(name: object) -> None:
     """Refuse an optimiser whose package is missing, before any work is done.
 
     Raises:

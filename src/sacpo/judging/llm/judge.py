@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from sacpo.judging.rubric import Rubric
 from sacpo.plain import JsonObject
@@ -28,7 +28,7 @@ class LlmJudgeConfig:
     rubric: Rubric
 
     @classmethod
-    def of(cls, rubric: Rubric, **settings: Any) -> Self:
+    def of(cls, rubric: Rubric, **settings: object) -> Self:
         """Return the judge of a rubric; settings are those of `LlmSpec`, and errors as of `checked`."""
         return cls(checked(LlmSpec, **settings), rubric)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
@@ -67,7 +66,7 @@ class Ask:
         outcome = Outcome.TIE if said.winner == "tie" else Outcome.WIN if said.winner == own else Outcome.LOSS
         return self._verdict(outcome=outcome, score=None if said.scores is None else said.scores[self.order == BA])
 
-    def _verdict(self, **said: Any) -> Verdict:
+    def _verdict(self, **said: object) -> Verdict:
         asked = {"order": self.order, "repeat": self.repeat}
         return verdict_on(self.question, self.judge, compared=self.judge.rubric.pairwise, **asked, **said)
 

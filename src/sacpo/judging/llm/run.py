@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError, RecipeError, RunError, UserError
@@ -214,7 +213,7 @@ class _Call:
     ) -> None:
         self.store, self.ledger, self.concurrency, self.task = store, ledger, concurrency, task
         self._progress, self._manners = progress, manners
-        self._paces: dict[tuple[Any, ...], Pace] = {}
+        self._paces: dict[tuple[object, ...], Pace] = {}
 
     @property
     def adaptations(self) -> list[Adaptation]:

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import kl_terms, score_answers
@@ -65,7 +64,7 @@ class Answers(Stage[list[Answer]]):
     def work(self, out: Path, tools: Tools) -> None:
         """Answer, keeping each answer as it comes; what a killed process left is kept."""
         tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
-        with _generator(self, out, tools) as model:
+        with generator(self.model, self.base, self.generation, out, tools) as model:
             generate_answers(
                 model,
                 tokenizer,
@@ -85,31 +84,34 @@ class Answers(Stage[list[Answer]]):
 
 
 @contextlib.contextmanager
-def _generator(stage: Answers, out: Path, tools: Tools) -> Iterator[Any]:
+def generator(
+    model: ModelSource, base: BaseSpec, generation: GenerationSpec, out: Path, tools: Tools
+) -> Iterator[object]:
     """Give the model that answers: vLLM's where the recipe and the machine want it, else as it is loaded.
 
     For vLLM a merged model is written to `out` while it answers. Mixed logits need both models, and adapters stand on a
     base that stays loaded: never vLLM.
     """
-    base, source = stage.base, tools.place(stage.model)
+    source = tools.place(model)
     mixed = isinstance(source, Merge) and not source.has_weights
     stack = source.stack()
     own = not (isinstance(source, Checkpoint) and has_adapters(source.place))
     plain = not mixed and own and (stack is None or not stack.members)
-    if not plain or not uses_vllm(stage.generation.engine, resolve_device(base.device)):
-        yield tools.load(stage.model, base)
+    if not plain or not uses_vllm(generation.engine, resolve_device(base.device)):
+        yield tools.load(model, base)
         return
     written = out / "weights"
     with machine_errors(out):
         shutil.rmtree(written, ignore_errors=True)
+        out.mkdir(parents=True, exist_ok=True)
         path, revision = (source.place, source.revision) if isinstance(source, Checkpoint) else (written, None)
         if isinstance(source, Merge):
             source.write(written, progress=tools.progress)
-        model = VllmModel(path, dtype=base.dtype, revision=revision, trust_remote_code=base.trust_remote_code)
+        served = VllmModel(path, dtype=base.dtype, revision=revision, trust_remote_code=base.trust_remote_code)
         try:
-            yield model
+            yield served
         finally:
-            model.close()
+            served.close()
             shutil.rmtree(written, ignore_errors=True)
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sacpo.answer.generate import generate_answers
+from sacpo.answer.scoring import score_answers
 from sacpo.data.answers import ANSWERS
-from sacpo.data.records import Answer, Demonstration, read_jsonl
+from sacpo.data.records import Answer, Demonstration, read_jsonl, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
@@ -28,7 +30,8 @@ from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
 from sacpo.theory.optimum import Floats, self_normalised
 
-SCORES = "scores.json"
+SCORES, CORRECTION = "scores.json", "correction.json"
+SCORED_AT_ONCE = 64
 BATCH = 256
 """Answers sampled at a time."""
 FEW = 2.0
@@ -49,53 +52,108 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Samples(Stage[list[Answer]]):
-    """Samples of a model's own distribution, side by side for each prompt; banks share them.
+class Sampled:
+    """Answers of one or several models.
+
+    Attributes:
+        answers: Side by side for each prompt.
+        correction: `log pi_ref(y|x) - log sum_k share_k pi_k(y|x)`, 0 where the SFT model alone was asked.
+            Shape: (prompts, samples).
+    """
+
+    answers: list[Answer]
+    correction: Floats
+
+
+@dataclass(frozen=True)
+class Samples(Stage[Sampled]):
+    """Samples of models' own distributions, side by side for each prompt; banks share them.
 
     Attributes:
         title: The stage's name behind `samples/`.
-        model: The model that answers, at temperature 1.
-        prompts: Data sources; each of their prompts is answered once for every sample.
-        samples: Answers to each prompt.
+        reference: The model that weights refer to: the SFT model.
+        models: Who answers, at temperature 1: name, model, and how many answers to each prompt.
+        prompts: Data sources.
         max_new_tokens: Longest answer.
-        base: Template, dtype, device of the model.
-        seed: The root of sampling.
+        base: Template, dtype, device of the models.
+        seeds: The root of each model's sampling.
     """
 
     title: str
-    model: Checkpoint
+    reference: Checkpoint
+    models: tuple[tuple[str, Checkpoint, int], ...]
     prompts: tuple[Data, ...]
-    samples: int
     max_new_tokens: int
     base: BaseSpec
-    seed: int
+    seeds: tuple[int, ...]
 
     @property
     def name(self) -> str:
         """`samples/STEP`."""
         return f"samples/{self.title}"
 
-    def work(self, out: Path, tools: Tools) -> None:
-        """Sample."""
-        records = [record for data in self.prompts for record in tools.read(data).train]
-        prompts = {prompt.id: prompt for prompt in map(prompt_of, records)}
-        tokenizer, template = tools.tokenizer(self.model, self.base)
-        generate_answers(
-            tools.load(self.model, self.base),
-            tokenizer,
-            [*prompts.values()],
-            template,
-            sampling(self.max_new_tokens, BATCH),
-            model_name="sft",
-            seed=self.seed,
-            samples=self.samples,
-            out=out,
-            progress=tools.progress,
-        )
+    @property
+    def samples(self) -> int:
+        """Answers to each prompt, of all models together."""
+        return sum(count for _, _, count in self.models)
 
-    def read(self, folder: Path) -> list[Answer]:
-        """Return the answers."""
-        return read_jsonl(folder / ANSWERS, Answer)
+    def work(self, out: Path, tools: Tools) -> None:
+        """Sample; where others than the reference are asked, score all answers under each."""
+        records = [record for data in self.prompts for record in tools.read(data).train]
+        prompts = [*{prompt.id: prompt for prompt in map(prompt_of, records)}.values()]
+        tokenizer, template = tools.tokenizer(self.reference, self.base)
+        parts = [
+            generate_answers(
+                tools.load(model, self.base),
+                tokenizer,
+                prompts,
+                template,
+                sampling(self.max_new_tokens, BATCH),
+                model_name=name,
+                seed=seed,
+                samples=count,
+                out=out / "partial" / name,
+                progress=tools.progress,
+            )
+            for (name, model, count), seed in zip(self.models, self.seeds, strict=True)
+        ]
+        counts = [count for _, _, count in self.models]
+        answers = [
+            answer
+            for place in range(len(prompts))
+            for part, count in zip(parts, counts, strict=True)
+            for answer in part[place * count : (place + 1) * count]
+        ]
+        correction = [0.0] * len(answers)
+        if any(model != self.reference for _, model, _ in self.models):
+            logps = [
+                score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED_AT_ONCE)
+                for model in (self.reference, *(model for _, model, _ in self.models))
+            ]
+            correction = balance(logps[0], logps[1:], counts).tolist()
+        write_jsonl(out / ANSWERS, answers)
+        write_json(out / CORRECTION, correction)
+        shutil.rmtree(out / "partial")
+
+    def read(self, folder: Path) -> Sampled:
+        """Return the answers and their correction."""
+        correction = json.loads((folder / CORRECTION).read_text(encoding="utf-8"))
+        return Sampled(read_jsonl(folder / ANSWERS, Answer), np.array(correction, float).reshape(-1, self.samples))
+
+
+def balance(reference: Sequence[float], proposals: Sequence[Sequence[float]], counts: Sequence[int]) -> Floats:
+    """Return `log pi_ref - log sum_k (n_k / n) pi_k` of each answer: the balance heuristic's correction.
+
+    Source: Veach and Guibas 1995, optimally combining sampling techniques.
+
+    Args:
+        reference: log pi_ref of each answer.
+        proposals: The same under every model that answers were drawn from.
+        counts: Answers that each of them gives to a prompt.
+    """
+    shares = np.log(np.array(counts) / sum(counts))
+    found: Floats = np.array(reference) - np.logaddexp.reduce(np.array(proposals) + shares[:, None], axis=0)
+    return found
 
 
 @dataclass(frozen=True)
@@ -121,7 +179,7 @@ class Bank(Stage[Scored]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Score."""
-        pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples)]
+        pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples).answers]
         found: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
         found.update(learned_scores(self.learned, tools, pairs))
         values = {name: [score.value for score in scores] for name, scores in found.items()}
@@ -173,9 +231,11 @@ class Resampled(Stage[StoredRecords]):
         Raises:
             DataError: No prompt has two scored answers, or the effective sample size is too small.
         """
-        bank, answers = tools.read(self.bank), tools.read(self.bank.samples)
+        bank, sampled = tools.read(self.bank), tools.read(self.bank.samples)
+        answers = sampled.answers
         cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
-        tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + np.where(cut, np.nan, 0.0)
+        tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + sampled.correction
+        tilt = np.where(cut, np.nan, tilt)
         known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
@@ -199,17 +259,18 @@ class Resampled(Stage[StoredRecords]):
             "truncated": int(cut.sum()),
             "not_scored": int((~known).sum()),
         }
+        fits = {scorer.criterion: asdict(tools.read(scorer.head).score.fit) for scorer in self.bank.learned}
         described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
-        write_records(out, records, {"kind": "demonstrations", "weights": report, **described})
+        write_records(out, records, {"kind": "demonstrations", "weights": report, "learned": fits, **described})
 
     def _check(self, ess: float) -> None:
         if ess < self.least_ess:
             raise DataError(
-                "the weights rest on too few of the samples: the answers asked for are too rare under the SFT model",
+                "the weights rest on too few of the samples: the answers asked for are too rare among them",
                 where=self.name,
                 value=f"effective sample size {ess:.2f} of {self.bank.samples.samples}",
                 allowed=f"{self.least_ess:g} or more",
-                do="take more samples, a larger beta, or lower least_ess",
+                do="take more samples, a larger beta, proposals of a step (sample_from), or lower least_ess",
             )
 
     def read(self, folder: Path) -> StoredRecords:

@@ -13,6 +13,7 @@ from sacpo.measure.benchmarks import harness_figures
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.fidelity import MergeFidelity
@@ -21,6 +22,7 @@ from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
+from sacpo.pipeline.stages.race import Race
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -53,7 +55,7 @@ class Report(Stage[JsonObject]):
         recipe: The whole recipe, which the report shows.
         command: How the run was started.
         data: The data sources.
-        pairs: The pairs sampled for steps.
+        pairs: The pairs, and the resampled answers, that were sampled for steps.
         prompts: The prompt sets, in the recipe's order.
         overlap: What training and evaluation share.
         trained: Trainings, by model.
@@ -67,12 +69,13 @@ class Report(Stage[JsonObject]):
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
         harness: What models reached on tasks of lm-evaluation-harness.
+        races: By model and prompt set.
     """
 
     recipe: Recipe
     command: str
     data: tuple[Data, ...]
-    pairs: tuple[Pairs, ...]
+    pairs: tuple[Pairs | Resampled, ...]
     prompts: tuple[Prompts, ...]
     overlap: Overlap
     trained: Mapping[str, Training]
@@ -88,6 +91,7 @@ class Report(Stage[JsonObject]):
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
     harness: Mapping[str, Harness]
+    races: Mapping[str, Mapping[str, Race]]
 
     @property
     def name(self) -> str:
@@ -136,6 +140,7 @@ class Report(Stage[JsonObject]):
                 for name, stages in self.fidelity.items()
             },
             "harness": harness_figures({name: tools.read(stage) for name, stage in self.harness.items()}),
+            "race": {name: [tools.read(race) for race in races.values()] for name, races in self.races.items()},
         }
 
     @property

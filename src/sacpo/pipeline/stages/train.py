@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sacpo.align import heldout
 from sacpo.align.job import TrainingJob
@@ -28,6 +28,9 @@ from sacpo.recipe.schema import BaseSpec, LoraSpec, SftSpec, StepSpec, TrainingS
 from sacpo.system import processes
 from sacpo.system.files import read_json, write_json
 from sacpo.world import World
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SCORES, SUMMARY, CURVE = "scores.json", "summary.json", "metrics.jsonl"
 RecordSource = Stage[Records] | Readable[Records]
@@ -73,7 +76,7 @@ class Base(Stage[Path]):
         tokenizer = self._tokenizer(tools)
         save_model(build_model(self.spec.config, tokenizer, self.seed), tokenizer, out / "model")
 
-    def _tokenizer(self, tools: Tools) -> Any:
+    def _tokenizer(self, tools: Tools) -> PreTrainedTokenizerBase:
         built = self.spec.tokenizer
         if self.tokenizer is not None:
             return load_tokenizer(self.tokenizer.place, trust_remote_code=self.spec.trust_remote_code)

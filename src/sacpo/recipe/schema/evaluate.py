@@ -38,6 +38,13 @@ class GenerationSpec(Section):
         return self
 
 
+class RaceSpec(Section):
+    """Rounds on tuning prompts, after each of which models that clearly violate a constraint are dropped."""
+
+    first: Count = Field(50, description="prompts of the first round; each further round has as many as all before it")
+    confidence: Share = Field(0.99, description="a model that meets every constraint is kept with this probability")
+
+
 class EvaluateSpec(Section):
     """Generation, judges (one a criterion) and the baseline that answers are compared with."""
 
@@ -46,6 +53,10 @@ class EvaluateSpec(Section):
     judges: dict[Name, JudgeSpec] = Field({}, description="criterion: judge")
     kl_prompts: int = Field(64, ge=0, le=MANY, description="prompts of a set on which KL from SFT is sampled; 0: none")
     models: Names | None = Field(None, description="models to evaluate; all by default")
+    race: RaceSpec | None = Field(
+        None,
+        description="drop models early that clearly violate a constraint; by default none is",
+    )
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
     harness: HarnessSpec | None = Field(
         None, description="tasks of lm-evaluation-harness for the SFT model and the chosen one: what alignment costs"

@@ -69,7 +69,7 @@ class Recipe(Section):
         found: JsonObject = self._written.restored(self.model_dump(mode="json", by_alias=True))
         return found
 
-    def hidden(self, data: Any) -> Any:
+    def hidden(self, data: object) -> Any:
         """Return data that were made from the recipe with environment variables by their names."""
         return self._written.hidden(data)
 
