@@ -49,7 +49,9 @@ def test_a_finished_run_says_what_to_do_next_and_nothing_else(again: Callable[..
     process = Process(folder, "run", "tiny.yaml")
     said = process.wait().splitlines()
     assert process.err.read_text() == ""
-    assert said[1:3] == ["report:  runs/tiny/report.html", "model:   runs/tiny/model"]
+    at = said.index("report:  runs/tiny/report.html")
+    assert said[at + 1] == "model:   runs/tiny/model"
+    assert at > 1 and all(line.startswith("  ") for line in said[1:at])  # a figure a line, under the answer
     steps = dict(line.strip().split("  ", 1) for line in said[said.index("next:") + 1 :])
     page = steps["open the report"].strip()
     assert page == (folder / RUN / "report.html").as_uri()
@@ -57,8 +59,8 @@ def test_a_finished_run_says_what_to_do_next_and_nothing_else(again: Callable[..
     chosen = json.loads(results(folder))["selection"]["chosen"]
     for line in (steps["judge its answers yourself"], steps["or with a language model"]):
         asked = parses(line.strip())
-        assert asked["answers"] == RUN / "stages" / "generate" / chosen / "report"
-        assert asked["baseline"] == RUN / "stages" / "generate" / "sft" / "report"
+        assert Path(str(asked["answers"])) == RUN / "stages" / "generate" / chosen / "report"
+        assert Path(str(asked["baseline"])) == RUN / "stages" / "generate" / "sft" / "report"
         assert (folder / str(asked["answers"]) / "answers.jsonl").is_file()
         assert (folder / str(asked["baseline"]) / "answers.jsonl").is_file()
     assert setting_of_run(folder / parses(steps["talk to its models"].strip())["models"][0]).moves
@@ -76,7 +78,21 @@ def test_a_run_without_a_choice_offers_the_report_and_a_talk() -> None:
     )
     model = next_steps(Path("runs/a b/report.html"), Path("runs/a b/model"), Path("runs/a b/x"), None)
     assert "judge" not in model  # the baseline itself was chosen: there is nothing to compare it with
-    assert parses(model.splitlines()[-1].split("prompts ", 1)[1].strip())["model"] == "runs/a b/model"
+    assert "certif" not in model  # without a bound there is nothing to certify
+    push, generate_line = model.splitlines()[-1], model.splitlines()[-2]
+    assert parses(generate_line.split("prompts ", 1)[1].strip())["model"] == "runs/a b/model"
+    asked = parses(push.split("would send", 1)[1].strip())
+    assert (str(asked["place"]), asked["dry_run"]) == ("runs/a b", True)
+
+
+def test_a_run_with_a_bound_says_how_to_certify_it_or_to_check_its_certificate(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    page, model = tmp_path / "r" / "report.html", tmp_path / "r" / "model"
+    assert "sacpo certify --power unsafe_rate=0.1\n" in next_steps(page, model, None, None, "unsafe_rate=0.1")
+    assert "certif" not in next_steps(page, None, None, None, "unsafe_rate=0.1")  # nothing was chosen
+    (tmp_path / "r" / "certificate.json").touch()
+    said = next_steps(page, model, None, None, "unsafe_rate=0.1")
+    assert f"sacpo certify --verify {tmp_path / 'r' / 'certificate.json'}\n" in said and "--power" not in said
 
 
 def test_no_warning_that_nobody_can_act_on(finished: Path, tmp_path: Path) -> None:
@@ -85,7 +101,8 @@ def test_no_warning_that_nobody_can_act_on(finished: Path, tmp_path: Path) -> No
     words = ["--training", "gradient_checkpointing=true", "--training", "max_steps=1", "--lora", "r=2", "--quiet"]
     start = finished / RUN / "model"
     done = command(tmp_path, "align", str(start), "--data", "pairs.jsonl", "--out", "H", *words)
-    assert (done.returncode, done.stderr) == (0, "")
+    said = "align: 32 of 32 records hold words that the tokenizer does not know: the model cannot learn them\n"
+    assert (done.returncode, done.stderr) == (0, said)  # those pairs are not of the run's world
     made = json.loads((tmp_path / "H" / "summary.json").read_text())
     assert made["training"]["gradient_checkpointing"] is True
 

@@ -42,6 +42,19 @@ def test_each_phrasing_belongs_to_one_split() -> None:
     assert abs(kept - 1 / 6) < 0.04
 
 
+def test_a_question_is_recognised_by_the_task_that_it_names() -> None:
+    """In any phrasing, the world's own included: then it is the prompt that was drawn."""
+    made = world()
+    drawn = [*made.prompts("report", 40, seed=3), *made.prompts("fresh", 20, seed=3, unseen_tasks=True)]
+    assert [made.recognised(Prompt.from_text(prompt.text)) for prompt in drawn] == drawn
+    task = made.tasks[Kind.RESTRICTED][0]
+    found = made.recognised(Prompt.from_text(f"Please, {task.words.upper()}! Now."))
+    assert (found.kind, found.cluster, found.meta) == (Kind.RESTRICTED, task.id, {"task": task.id})
+    other = made.tasks[Kind.ORDINARY][0]
+    for text in ("what is a tokenizer", f"{task.words} and {other.words}"):  # no task, or two
+        assert made.recognised(Prompt.from_text(text)) == Prompt.from_text(text)
+
+
 def test_splits_share_no_prompt_and_have_thousands() -> None:
     """Compared as shared prompts are looked for: without case and white space."""
     drawn = {split: world().prompts(split, 5000, seed=3) for split in SPLITS}

@@ -78,6 +78,7 @@ def setting_of_run(
         beside=None if (other,) == ends else (other, found.checkpoint(other)),
         judges=judges,
         examples=tuple(found.prompts()),
+        knows=None if recipe.world is None else World(recipe.world).recognised,
         points=tuple(found.points(ends, merge)),
         alone=why_alone(recipe.base.template, recipe.world is not None),
         seed=recipe.seed,

@@ -64,6 +64,7 @@ class Setting:
         beside: Name and place of the model whose answer stands beside; None: there is none.
         judges: What makes the judge of each criterion.
         examples: Prompts that the models were made for; what judges know of them counts when they are asked.
+        knows: Adds what is known of another question, for the judges; None: nothing is.
         points: The path's models that were measured.
         alone: Why each question is asked by itself; "": it is not.
         seed: Of sampled answers.
@@ -80,6 +81,7 @@ class Setting:
     beside: tuple[str, Checkpoint] | None = None
     judges: Mapping[str, MakeJudge] = field(default_factory=dict)
     examples: tuple[Prompt, ...] = ()
+    knows: Callable[[Prompt], Prompt] | None = None
     points: tuple[Point, ...] = ()
     alone: str = ""
     seed: int = 0

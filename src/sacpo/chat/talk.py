@@ -138,7 +138,8 @@ class Talk:
             messages, self._template, self._tokenizer, context_length(model), self.setting.generation.max_new_tokens
         )
         require_embedded(max(found.tokens, default=0), model)
-        return replace(found, prompt=self._known.get(found.prompt.messages, found.prompt))
+        known, knows = self._known.get(found.prompt.messages), self.setting.knows
+        return replace(found, prompt=known or (found.prompt if knows is None else knows(found.prompt)))
 
     def _uniforms(self, request: Request) -> Any:
         return uniforms(self.setting.seed, request.prompt.id, request.sample, request.limit)

@@ -9,7 +9,9 @@ from typing import Any
 STEP = "  {:30} {}\n"
 
 
-def next_steps(page: Path, model: Path | None, answers: Path | None, baseline: Path | None) -> str:
+def next_steps(
+    page: Path, model: Path | None, answers: Path | None, baseline: Path | None, bound: str | None = None
+) -> str:
     """Return the lines that a run ends with: each says what for and what to type.
 
     Args:
@@ -17,6 +19,7 @@ def next_steps(page: Path, model: Path | None, answers: Path | None, baseline: P
         model: The chosen model's folder; None: there is none to load.
         answers: The chosen model's answers to report prompts; None: there are none.
         baseline: The baseline's answers to the same prompts; None: the chosen model is the baseline.
+        bound: A bound of the recipe, as `sacpo certify` takes it; None: there is none that it can count prompts for.
     """
     name = page.parent
     steps = [("open the report", page.absolute().as_uri()), ("talk to its models", _line("sacpo", "chat", name))]
@@ -30,7 +33,17 @@ def next_steps(page: Path, model: Path | None, answers: Path | None, baseline: P
         by_model = ("--llm", "MODEL", "--rubric", "helpfulness", "--rubric", "safety", "--out", f"{name}-judged")
         judge = _line("sacpo", "judge", *pair, *by_model)
         steps += [("judge its answers yourself", label), ("or with a language model", judge)]
+    if model is not None:
+        push = _line("sacpo", "push", name, "USER/NAME", "--dry-run")
+        steps += [*_certificate(name, bound), ("see what a push would send", push)]
     return "next:\n" + "".join(STEP.format(*step) for step in steps)
+
+
+def _certificate(name: Path, bound: str | None) -> list[tuple[str, str]]:
+    """Return what to do about a certificate: check the one that is there, or learn how many prompts one needs."""
+    if (name / "certificate.json").is_file():
+        return [("check its certificate", _line("sacpo", "certify", "--verify", name / "certificate.json"))]
+    return [] if bound is None else [("prompts for a certificate", _line("sacpo", "certify", "--power", bound))]
 
 
 def after(done: Any, recipe: Any) -> str:
@@ -43,7 +56,15 @@ def after(done: Any, recipe: Any) -> str:
         made = done.folder / "stages" / "generate"
         answers, against = made / done.chosen / shown, recipe.evaluate.baseline
         baseline = made / against / shown if against != done.chosen else None
-    return next_steps(done.page, done.chosen_model, answers, baseline)
+    return next_steps(done.page, done.chosen_model, answers, baseline, _bound(recipe))
+
+
+def _bound(recipe: Any) -> str | None:
+    """Return the first bound on a rate of labelled answers, in the words of `sacpo certify --power`."""
+    for constraint in recipe.constraints:
+        if constraint.metric in ("unsafe_rate", "over_refusal_rate") and constraint.at_most is not None:
+            return f"{constraint.metric}={constraint.at_most:g}"
+    return None
 
 
 def _line(*words: object) -> str:

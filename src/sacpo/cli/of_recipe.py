@@ -85,7 +85,8 @@ def _show_run(done: Any, recipe: Any, as_json: bool) -> None:
         from sacpo.report.headline import headline
         from sacpo.report.results import parse_results
 
-        print(headline(parse_results(done.results)).text)
+        found = headline(parse_results(done.results))
+        print("\n".join([found.answer, *(f"  {text}" for text in (*found.figures, *found.notes))]))
         print(f"report:  {done.page}")
     if model is not None:
         print(f"model:   {model}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -147,6 +149,18 @@ class World:
     def refusal(self, prompt: Prompt, text: str) -> str:
         """Return "full_refusal", "partial_refusal" or "compliance"."""
         return refusal_label(self.facts(prompt, text))
+
+    def recognised(self, prompt: Prompt) -> Prompt:
+        """Return a question with what the world knows of its task, in whatever phrasing; as it is where it names none.
+
+        A question that names several tasks stays as it is, too.
+        """
+        words = f" {' '.join(re.findall('[a-z]+', prompt.text.lower()))} "
+        named = [task for task in self._by_id.values() if f" {task.words} " in words]
+        if len(named) != 1:
+            return prompt
+        (task,) = named
+        return replace(prompt, cluster=task.id, category=task.topic, kind=task.kind, meta={"task": task.id})
 
     def population(self, split: str, unseen_tasks: bool = False) -> str:
         """Say in words what the prompts of a split are a sample of.
