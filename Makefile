@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test site lint bench clean
+.PHONY: demo experiments test site lint bench clean
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -12,6 +12,15 @@ $(BIN)/.ready: pyproject.toml constraints.txt
 
 demo: $(BIN)/.ready
 	$(BIN)/sacpo run recipes/demo.yaml
+
+# Each recipe of recipes/experiments on each seed; a finished run is not done again. Then the tables of docs/experiments.md.
+SEEDS   ?= 1 2 3 4
+MACHINE ?= this machine
+experiments: $(BIN)/.ready
+	for recipe in recipes/experiments/*.yaml; do for seed in $(SEEDS); do \
+	  $(BIN)/sacpo run $$recipe --runs runs/experiments/seed-$$seed --set seed=$$seed --set world.seed=$$seed || exit 1; \
+	done; done
+	$(BIN)/python scripts/write_experiments.py runs/experiments "$(MACHINE)"
 
 test: site
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests

@@ -156,8 +156,8 @@ def served(reply: Reply) -> Iterator[str]:
 
 def verdicts(url: str, attack: str, rubric: str, structured: bool) -> list[Outcome | None]:
     """Return the judge's verdicts on the attacked answers, shown first."""
-    judge = LlmJudgeConfig(
-        "m", load_rubric(rubric), base_url=url, api_key_env="", structured=structured, timeout=300, rereads=0
+    judge = LlmJudgeConfig.of(
+        load_rubric(rubric), model="m", base_url=url, api_key_env="", structured=structured, timeout=300, rereads=0
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "v.sqlite") as store:
         run = judge_llm(

@@ -62,8 +62,12 @@ def measure(port: int, requests: int, concurrency: int) -> float:
         questions.append(
             Question(prompt, Answer(prompt, "own", f"{i} " + "good " * 200), Answer(prompt, "base", "bad " * 200))
         )
-    judge = LlmJudgeConfig(
-        "local", load_rubric("helpfulness"), base_url=f"http://127.0.0.1:{port}/v1", api_key_env="", structured=False
+    judge = LlmJudgeConfig.of(
+        load_rubric("helpfulness"),
+        model="local",
+        base_url=f"http://127.0.0.1:{port}/v1",
+        api_key_env="",
+        structured=False,
     )
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "verdicts.sqlite") as store:
         started = time.perf_counter()

@@ -60,7 +60,8 @@ LIGHT = (
     "sacpo.stats.report",
 )
 API = {
-    *("align", "certify", "convert", "export", "generate", "judge", "merge", "push", "report", "select", "sft"),
+    *("align", "certify", "chat", "convert", "export", "generate", "judge", "label", "merge", "push", "report"),
+    *("select", "sft"),
 }
 
 

@@ -6,39 +6,41 @@ killed process left. What needs torch imports it when it is called: `select` and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
 from sacpo.audit import audit_preferences, audit_prompts
 from sacpo.bridges.convert import convert
 from sacpo.certify import certify, prompts_for, verify_certificate
-from sacpo.data.answers import AnswerFiles
+from sacpo.chat.verb import chat
 from sacpo.hub.push import push
+from sacpo.judging.people.verb import label
 from sacpo.pipeline.collect.verb import collect
 from sacpo.pipeline.redteam import make_redteam
 from sacpo.pipeline.report_single import report
 from sacpo.pipeline.select_single import select
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.theory_single import theory_check
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.algorithms import AlgorithmName
+from sacpo.recipe.llm import Panel
 from sacpo.recipe.schema import Data
 from sacpo.system.progress import QUIET, Progress
 from sacpo.theory.folders import plan_strength
-
-if TYPE_CHECKING:
-    from sacpo.judging.llm.single import Panel
 
 __all__ = [
     "align",
     "audit_preferences",
     "audit_prompts",
     "certify",
+    "chat",
     "collect",
     "convert",
     "export",
     "generate",
     "judge",
+    "label",
     "make_redteam",
     "merge",
     "plan_strength",
@@ -58,13 +60,13 @@ def sft(
     out: str | Path,
     *,
     format: str = "demonstrations",
-    training: Mapping[str, Any] | None = None,
-    lora: Mapping[str, Any] | None = None,
+    training: JsonMapping | None = None,
+    lora: JsonMapping | None = None,
     seed: int = 0,
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
     layout: Literal["auto", "packed", "padded"] = "auto",
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Fine-tune a model on demonstrations and return the new model's folder.
@@ -105,15 +107,17 @@ def align(
     criterion: str = "preference",
     format: str = "preference",
     soft_labels: bool = True,
+    label_smoothing: float = 0.0,
+    generator: float = 0.2,
     desirable_weight: float | Literal["balanced"] = 1.0,
     undesirable_weight: float | Literal["balanced"] = 1.0,
-    training: Mapping[str, Any] | None = None,
-    lora: Mapping[str, Any] | None = None,
+    training: JsonMapping | None = None,
+    lora: JsonMapping | None = None,
     seed: int = 0,
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
     layout: Literal["auto", "packed", "padded"] = "auto",
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Train one alignment step, whose reference is `model`, and return the new model's folder.
@@ -128,6 +132,8 @@ def align(
         criterion: What the preferences are about, for the records.
         format: The format of sources that are given by path or id.
         soft_labels: Of pairs: use preference probabilities; false rounds them.
+        label_smoothing: DPO and robust DPO: share of the labels that is taken to be flipped.
+        generator: BSO: exponent of the generator of its divergence.
         desirable_weight: KTO's w+.
         undesirable_weight: KTO's w-; "balanced" makes w- n- = w+ n+.
         training: Options under the names of `transformers.TrainingArguments`.
@@ -157,6 +163,8 @@ def align(
         algorithm=algorithm,
         beta=beta,
         soft_labels=soft_labels,
+        label_smoothing=label_smoothing,
+        generator=generator,
         desirable_weight=desirable_weight,
         undesirable_weight=undesirable_weight,
         max_length=max_length,
@@ -235,9 +243,9 @@ def generate(
     name: str | None = None,
     format: str = "prompts",
     samples: int = 1,
-    generation: Mapping[str, Any] | None = None,
+    generation: JsonMapping | None = None,
     seed: int = 0,
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Answer prompts and return the file of answers.
@@ -277,27 +285,27 @@ def judge(
     unsafe_below: float | None = None,
     max_length: int = 512,
     batch_size: int = 16,
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     panel: Panel | None = None,
     rubrics: Sequence[str] = (),
     orders: Sequence[Literal["ab", "ba"]] | None = None,
     repeats: int | None = None,
     concurrency: int | None = None,
-    budget: Mapping[str, Any] | None = None,
+    budget: JsonMapping | None = None,
     ask_again: bool = False,
     name: str | None = None,
     baseline_name: str | None = None,
     prompts: Literal["ordinary", "restricted", "borderline"] | None = None,
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Judge a file of answers, beside a baseline's where one is given, and return what was measured, by model.
 
     Args:
         answers: A file of answers (see `sacpo.data.answers`), or the folder that `generate` wrote.
         out: The output folder: `verdicts.jsonl` and `measures.json`.
-        criterion: What is judged: helpfulness, harmlessness, refusal, ...; kind "llm": the rubrics' own by default.
+        criterion: What is judged: helpfulness, harmlessness, refusal, ...; language models take their rubrics'.
         kind: A reward or cost model, the refusal detector, or language models behind endpoints.
-        model: Hub id or folder of the reward model.
+        model: Hub id or folder of the reward model; without it, and without language models: the refusal detector.
         baseline: The baseline's answers to the same prompts.
         sign: -1 for a cost model, whose logit is higher for worse answers.
         unsafe_below: Answers with a lower score are labelled unsafe.
@@ -321,10 +329,10 @@ def judge(
         RunError: kind "llm": verdicts are missing, because the budget is spent or an endpoint failed. Those that are
             there are kept; the same call goes on.
     """
-    from sacpo.pipeline.judge_single import judged
+    from sacpo.pipeline.judge_single import answer_files, judged
 
-    files = AnswerFiles(answers, baseline, name, baseline_name, prompts)
-    scoring: dict[str, Any] = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
+    files = answer_files(answers, baseline, name, baseline_name, prompts)
+    scoring: JsonObject = {"model": model, "base": base, "sign": sign, "unsafe_below": unsafe_below}
     scoring |= {"max_length": max_length, "batch_size": batch_size}
     asked = {"rubrics": rubrics, "orders": orders, "repeats": repeats, "concurrency": concurrency, "budget": budget}
     return judged(files, out, kind, criterion, panel, scoring, asked, ask_again, progress)

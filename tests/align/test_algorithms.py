@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,16 +20,21 @@ from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, algorithms, make_objective
 from sacpo.align.sft import run_sft
 from sacpo.cli import app
-from sacpo.data.records import Demonstration
+from sacpo.data.records import Demonstration, Pair
 from sacpo.errors import DataError, ModelError
 from sacpo.recipe.algorithms import ALGORITHMS, AlgorithmName, AlgorithmOptions
 from sacpo.recipe.schema import LoraSpec
 
 NAMES = sorted(name for name, known in ALGORITHMS.items() if "pairs" in known.records)
 """The algorithms that learn from pairs."""
-FIRST_LOSS = {"dpo": (0.693147, 0.6931), "ipo": (6.25, 6.25), "kto": (0.55, 0.5)}
+LN2 = (0.693147, 0.6931)
+FIRST_LOSS = {"dpo": LN2, "ipo": (6.25, 6.25), "kto": (0.55, 0.5), "robust": LN2, "chipo": LN2, "bso": (0, 0)}
 """With the options of `UNLIKE`, and without; the one list of names here, beside RWR, which has no reference."""
-UNLIKE: dict[str, dict[str, Any]] = {"kto": {"desirable_weight": 1.5, "undesirable_weight": 0.7}}
+UNLIKE: dict[str, dict[str, Any]] = {
+    "dpo": {"label_smoothing": 0.1},
+    "kto": {"desirable_weight": 1.5, "undesirable_weight": 0.7},
+    "robust": {"label_smoothing": 0.1},
+}
 """Options with which a first loss is not what it would be without them."""
 
 
@@ -68,18 +75,18 @@ def test_every_option_belongs_to_an_algorithm_and_says_to_which() -> None:
 def test_the_first_loss_is_the_promised_one(
     name: str, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One batch holds all records. beta = .2: ln 2, 1 / (4 x .04) = 6.25, and (1.5 + .7) / 4 = .55."""
+    """One batch holds all records. beta = .2: ln 2, 1 / (4 x .04) = 6.25, (1.5 + .7) / 4 = .55; BSO's is 0 at R = 1."""
     objective, summary = trained(name, base, tmp_path, monkeypatch, per_device_train_batch_size=32)
     assert objective.first_loss is not None
-    assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5)
-    assert summary["first_loss"] == pytest.approx(FIRST_LOSS[name][0], rel=1e-5)
+    assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5, abs=1e-6)
+    assert summary["first_loss"] == pytest.approx(FIRST_LOSS[name][0], rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("kind", ["pairs", "unpaired"])
 def test_a_step_takes_the_records_of_the_table_and_no_other(name: str, kind: str, base: Path, tmp_path: Path) -> None:
     records: Any = toy_pairs(8) if kind == "pairs" else unpaired(toy_pairs(8))
-    run = (job(base), step(name), 0.5, records, tmp_path / "out", tmp_path / "cache")
+    run = (job(base), step(name, **UNLIKE.get(name, {})), 0.5, records, tmp_path / "out", tmp_path / "cache")
     if kind in ALGORITHMS[name].records:  # type: ignore[index]
         assert step_module.run_align(*run)["kind"] == name
         return
@@ -96,8 +103,43 @@ def test_an_adapter_starts_at_its_reference(
     options = {"per_device_train_batch_size": 32, "num_train_epochs": 8, "learning_rate": 0.05}
     objective, summary = trained(name, base, tmp_path, monkeypatch, lora=lora, **options)
     assert objective.first_loss is not None
-    assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5)
-    assert summary["last_loss"] < 0.99 * summary["first_loss"]
+    assert summary["first_loss"] == pytest.approx(objective.first_loss.value, rel=1e-5, abs=1e-6)
+    assert summary["last_loss"] < 0.99 * summary["first_loss"] - 1e-3
+
+
+def offset_pairs() -> list[Pair]:
+    """Eight pairs; every other one has an offset of 2, turned round where its label is below one half."""
+    pairs = toy_pairs(8, p=(1.0, 0.2))
+    return [replace(pair, offset=2.0 if i % 2 else 0.0) for i, pair in enumerate(pairs)]
+
+
+def test_offsets_reach_the_loss_of_those_that_have_them(base: Path, tmp_path: Path) -> None:
+    """Labels 1 without and .2 with an offset of 2, which is .8 with -2 the other way round.
+
+    DPO: (ln 2 + .8 ln(1 + e^-2) + .2 ln(1 + e^2)) / 2 = (.693147 + .526928) / 2 = .610038.
+    """
+    out = {name: tmp_path / name for name in ("dpo", "bso")}
+    found = {
+        name: step_module.run_align(
+            job(base, per_device_train_batch_size=8), step(name), 0.5, offset_pairs(), folder, tmp_path / "cache"
+        )["first_loss"]
+        for name, folder in out.items()
+    }
+    assert found["dpo"] == pytest.approx(0.610038, rel=1e-5)
+    value = {r: (0.2 * math.exp(1.2 * r) - 1.2 * math.exp(-0.2 * r) + 1) / 0.96 for r in (-2, 2)}
+    assert found["bso"] == pytest.approx((0.8 * value[-2] + 0.2 * value[2]) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not ALGORITHMS[name].offsets])  # type: ignore[index]
+def test_others_refuse_pairs_with_offsets(name: str, base: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"{ALGORITHMS[name].title} has no offsets") as caught:  # type: ignore[index]
+        step_module.run_align(job(base), step(name), 0.5, offset_pairs(), tmp_path / "out", tmp_path / "cache")
+    assert caught.value.allowed == ["DPO", "robust DPO", "BSO"]
+
+
+def test_robust_dpo_without_its_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="robust DPO without 'label_smoothing' is DPO"):
+        step("robust")
 
 
 def test_ipo_sees_a_foreign_reference_that_shifts_both_completions_alike(
@@ -149,10 +191,8 @@ def test_the_command_line_trains_every_algorithm(base: Path, tmp_path: Path) -> 
     for name in NAMES:
         line = ["align", str(base), "--data", str(tmp_path / "rows.jsonl"), "--out", str(tmp_path / name)]
         options = ["--algorithm", name, "--beta", "0.2", "--base", "template=plain", "--base", "device=cpu"]
+        options += ["--label-smoothing", "0.1"] if name == "robust" else []
         done = CliRunner().invoke(app, [*line, *options])
         assert done.exit_code == 0, done.output
         summary = json.loads((tmp_path / name / "summary.json").read_text())
-        assert (summary["kind"], round(summary["first_loss"], 4)) == (
-            name,
-            FIRST_LOSS[name][1],
-        )
+        assert (summary["kind"], round(summary["first_loss"], 4)) == (name, FIRST_LOSS[name][1])

@@ -11,7 +11,7 @@ from align_toys import job, toy_demonstrations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sacpo.align.defaults import optimiser_steps, with_defaults
+from sacpo.align.defaults import of_step, optimiser_steps, with_defaults
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.order import EpochShuffle
 from sacpo.align.objectives.kto import couples
@@ -19,6 +19,7 @@ from sacpo.align.sft import SftObjective, run_sft
 from sacpo.align.trainer import AlignTrainer
 from sacpo.data.packing import padded_rows
 from sacpo.data.tokenize import TokenDemo
+from sacpo.trl.config import PreferenceConfig
 
 
 def test_each_epoch_is_its_own_permutation_of_all_records() -> None:
@@ -131,3 +132,12 @@ def test_the_papers_options_are_the_defaults() -> None:
     assert (options["num_train_epochs"], options["lr_scheduler_type"], options["warmup_steps"]) == (3.0, "cosine", 0.03)
     assert optimiser_steps(2560, {}, world_size=8) == 30
     assert optimiser_steps(2560, {"max_steps": 7}) == 7
+
+
+def test_the_learning_rate_of_a_step_is_trls_unless_it_trains_an_adapter() -> None:
+    from trl import DPOConfig, KTOConfig
+
+    trls = {kind.__dataclass_fields__["learning_rate"].default for kind in (DPOConfig, KTOConfig, PreferenceConfig)}
+    assert trls == {with_defaults(of_step({}, lora=False))["learning_rate"]} == {1e-6}
+    assert with_defaults(of_step({}, lora=True))["learning_rate"] == 2e-5
+    assert of_step({"learning_rate": 3e-4}, lora=False) == {"learning_rate": 3e-4}

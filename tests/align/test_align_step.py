@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from align_toys import job, step, toy_demonstrations, toy_pairs, write_base
+from align_toys import TRAINING, job, step, toy_demonstrations, toy_pairs, write_base
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -120,7 +120,11 @@ def test_metrics_have_trls_names_and_no_clock(base: Path, tmp_path: Path) -> Non
         "epoch",
         "step",
     ]
-    run_align(job(base), step("kto"), 0.5, toy_pairs(16), tmp_path / "b", tmp_path / "c")
+    plain = {name: value for name, value in TRAINING.items() if name != "learning_rate"}
+    summary = run_align(
+        replace(job(base), training=plain), step("kto"), 0.5, toy_pairs(16), tmp_path / "b", tmp_path / "c"
+    )
+    assert summary["training"]["learning_rate"] == 1e-6  # of a step of all weights where none is given
     assert {"kl", "rewards/chosen", "rewards/margins", "logps/rejected"} <= metrics(tmp_path / "b")[0].keys()
     assert sorted(p.name for p in out.iterdir()) == ["metrics.jsonl", "model", "summary.json"]
 

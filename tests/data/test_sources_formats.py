@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,8 @@ def test_preference_in_every_spelling_is_the_same_pair(tmp_path: Path, row: dict
 def test_preference_with_probability_and_system_message(tmp_path: Path) -> None:
     system = {"role": "system", "content": "S"}
     row = {"prompt": [system, user("Q")], "chosen": "A", "rejected": "B", "p": 0.25, "criterion": "helpfulness"}
+    moved = one(tmp_path, {**row, "offset": "-1.5"}, "preference")
+    assert moved == replace(one(tmp_path, row, "preference"), offset=-1.5)
     pair = one(tmp_path, row, "preference", kind="restricted")
     assert (pair.p, pair.criterion, pair.prompt.kind) == (0.25, "helpfulness", Kind.RESTRICTED)
     assert [m.role for m in pair.prompt.messages] == ["system", "user"]

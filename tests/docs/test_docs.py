@@ -40,7 +40,7 @@ def test_the_recipes_page_says_of_a_key_what_the_schema_says() -> None:
     assert "| `beta` | number, above 0 or list (number, above 0) or `auto` | **required** | strength; a list is" in step
     assert "| `from` | text | none | model to start from; the step before by default |" in step
     assert "`from_`" not in page
-    assert "| `algorithm` | `dpo`, `ipo`, `kto`, `rwr` | `dpo` |" in step
+    assert "| `algorithm` | `dpo`, `ipo`, `kto`, `robust`, `chipo`, `bso`, `rwr` | `dpo` |" in step
     assert "| `learning_rate` | number, above 0 | `2e-05` |" in section(page, "TrainingSpec")
     assert [*section_keys(StepSpec)][:6] == ["name", "criterion", "algorithm", "dataset", "beta", "from"]
 

@@ -23,7 +23,11 @@ PAPER = (
     "pythia-pku",
 )
 WORLDS = ("three-constraints", "two-constraints", "variants")
-NAMES = ("demo", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox", *WORLDS)
+EXPERIMENTS = tuple(
+    f"experiments/{name}" for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals")
+)
+REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
+NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
 SWEEP = (0.01, 0.025, 0.05, 0.1)
 HUB = "PKU-Alignment/PKU-SafeRLHF-30K"
 
@@ -65,7 +69,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == 13
+    assert len(found) == 18
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -77,12 +81,12 @@ def test_a_recipe_loads_and_is_named_after_its_file(name: str) -> None:
     assert "report" in {spec.role for spec in loaded.prompts.values()}
 
 
-def test_all_but_the_second_architecture_select_a_model() -> None:
+def test_all_but_experiments_and_two_real_ones_select_a_model() -> None:
     selecting = [name for name in NAMES if recipe(name).constraints and recipe(name).objective]
-    assert selecting == [name for name in NAMES if name != "real-text-neox"]
+    assert selecting == [name for name in NAMES if name not in (*EXPERIMENTS, "gemma-270m", "real-text-neox")]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", *WORLDS)])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", *EXPERIMENTS, *WORLDS)])
 def test_without_its_data_folder_a_recipe_says_what_to_export(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sacpo.errors import RecipeError
 

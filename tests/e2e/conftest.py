@@ -43,3 +43,11 @@ def again(finished: Path, tmp_path: Path) -> Callable[..., Path]:
         return folder
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of tiny models; tests copy them."""
+    from bad_input_models import fill_shelf
+
+    return fill_shelf(tmp_path_factory.mktemp("shelf"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,20 @@ def test_the_chosen_model_is_a_standard_folder_of_its_own(run: tuple[sacpo.Run, 
     torch.testing.assert_close(logits(AutoModelForCausalLM.from_pretrained(folder)), wanted, rtol=0, atol=1e-5)
 
 
+def served_by_vllm(adapter: Path) -> None:
+    """Check what vLLM asks of an adapter: plain LoRA of one rank and scale, tensors under peft's names, in pairs.
+
+    Source: vllm/lora/peft_helper.py and vllm/lora/lora_model.py.
+    """
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    assert config["bias"] == "none" and not config["use_dora"] and config["modules_to_save"] is None
+    assert not config["rank_pattern"] and not config["alpha_pattern"] and config["lora_alpha"] == config["r"] <= 8
+    weights = load_file(adapter / "adapter_model.safetensors")
+    found = {tuple(re.fullmatch(r"base_model\.model\.(.*)\.lora_([AB])\.weight", name).groups()) for name in weights}  # type: ignore[union-attr]
+    assert found == {(module, side) for module in config["target_modules"] for side in "AB"}
+    assert {tensor.shape[0] for name, tensor in weights.items() if ".lora_A." in name} == {config["r"]}
+
+
 def test_merge_and_export_as_single_verbs(run: tuple[sacpo.Run, list[str]], tmp_path: Path) -> None:
     """`merge` scales the last adapter; `export` writes it as merged weights and as one adapter: the same logits."""
     done, _ = run
@@ -128,7 +143,12 @@ def test_merge_and_export_as_single_verbs(run: tuple[sacpo.Run, list[str]], tmp_
     assert found is not None
     assert [member.weight for member in found.members] == [1.0, 0.25]
     Process(tmp_path, "export", "P/q0.25", "--out", "merged").wait()
-    api.export(tmp_path / "P" / "q0.25", tmp_path / "one", adapter=True)
+    said = Process(tmp_path, "export", "P/q0.25", "--adapter", "--out", "one").wait()
+    assert said.splitlines()[-1] == (
+        f"serve it with vLLM: vllm serve {found.base} --enable-lora --max-lora-rank 8 "
+        f"--lora-modules one={tmp_path / 'one'}"
+    )
+    served_by_vllm(tmp_path / "one")
     merged = logits(AutoModelForCausalLM.from_pretrained(tmp_path / "merged"))
     one = logits(AutoPeftModelForCausalLM.from_pretrained(tmp_path / "one"))
     torch.testing.assert_close(merged, one, rtol=0, atol=1e-5)

@@ -6,17 +6,20 @@ Run as a program it judges: `python endpoint.py STORE URL N CONCURRENCY`, for te
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from sacpo.data.records import Answer, Kind, Prompt
+from sacpo import api
+from sacpo.data.records import Answer, Kind, Prompt, write_jsonl
+from sacpo.errors import RunError
 from sacpo.judging import Asking, LlmJudgeConfig, Store, judge_llm, load_rubric
 from sacpo.judging.question import Question
 
@@ -208,9 +211,28 @@ def faulty(body: dict[str, Any], attempt: int) -> str | Fault | dict[str, Any]:
 
 def judge(url: str, rubric: str = "helpfulness", **settings: Any) -> LlmJudgeConfig:
     quick: dict[str, Any] = {"backoff": 0.01, "timeout": 5.0, "structured": False, "api_key_env": ""}
-    return LlmJudgeConfig(
-        "m", load_rubric(rubric), name=settings.pop("name", "j"), base_url=url, **{**quick, **settings}
-    )
+    return LlmJudgeConfig.of(load_rubric(rubric), **{"model": "m", "name": "j", "base_url": url, **quick, **settings})
+
+
+def asked_settings(url: str, **settings: Any) -> dict[str, Any]:
+    """A language model's settings for `api.judge`, which make no test wait."""
+    return {"model": "m", "name": "j", "base_url": url, "structured": False, "api_key_env": "", **settings}
+
+
+def write_answers(folder: Path, asked: Sequence[Question]) -> tuple[Path, Path, Path]:
+    """Write the answers and the baseline's; return both files and an output folder that is not there yet."""
+    write_jsonl(folder / "own.jsonl", [question.answer for question in asked])
+    write_jsonl(folder / "base.jsonl", [question.baseline for question in asked if question.baseline])
+    return folder / "own.jsonl", folder / "base.jsonl", folder / "out"
+
+
+def judged_folder(own: Path, base: Path | None, out: Path, url: str, *rubrics: str, **asked: Any) -> dict[str, Any]:
+    """Judge files by one model; return what the folder says, which also is there while verdicts are missing."""
+    named = rubrics or ("helpfulness",)
+    with contextlib.suppress(RunError):
+        api.judge(own, out, kind="llm", baseline=base, panel=asked_settings(url), rubrics=named, **asked)
+    found: dict[str, Any] = json.loads((out / "judging.json").read_text())
+    return found
 
 
 if __name__ == "__main__":

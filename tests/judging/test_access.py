@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +98,10 @@ def test_a_key_leaves_this_machine_by_https_only(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(RecipeError, match="over plain http"):
         LlmSpec(model="m", base_url=plain, api_key_env="MY_API_KEY")
     monkeypatch.setenv("OPENAI_API_KEY", "k-0123456789")
-    own = judge(plain, api_key_env="OPENAI_API_KEY")
+    own = LlmJudgeConfig.of(judge("").rubric, model="m", base_url=plain)
     with pytest.raises(RecipeError, match="over plain http"):
         check_access(own)
-    assert check_access(replace(own, send_key_anyway=True)) == "k-0123456789"
+    assert check_access(judge(plain, api_key_env="OPENAI_API_KEY", send_key_anyway=True)) == "k-0123456789"
     assert check_access(judge(plain)) == ""
     assert check_access(judge(AWAY, api_key_env="OPENAI_API_KEY")) == "k-0123456789"
     assert check_access(judge("http://localhost:1/v1", api_key_env="OPENAI_API_KEY")) == "k-0123456789"
@@ -180,7 +179,7 @@ def test_another_endpoint_of_the_environment_is_another_judge(tmp_path: Path, mo
 def test_the_endpoint_is_part_of_what_a_recipes_stage_is_known_by(monkeypatch: pytest.MonkeyPatch) -> None:
     spec, named = LlmSpec(model="m"), LlmSpec(model="m", name="n", base_url=AWAY)
     before = asked_of(spec)
-    assert before["base_url"] == LlmJudgeConfig("m", judge("").rubric).settings()["base_url"] == ""
+    assert before["base_url"] == LlmJudgeConfig.of(judge("").rubric, model="m").settings()["base_url"] == ""
     check_panel([spec, named], "panel")
     monkeypatch.setenv("OPENAI_BASE_URL", "https://api.openai.com/v1/")
     assert asked_of(spec) == before  # OpenAI's own, however it is said

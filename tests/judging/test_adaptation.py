@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import Endpoint, Fault, completion, honest, judge, qualities, questions
+from endpoint import Endpoint, Fault, completion, honest, judge, judged_folder, qualities, questions, write_answers
 
 from sacpo.judging import Asking, Store, judge_llm
-from sacpo.judging.llm.files import judge_files
 from sacpo.judging.llm.panel import Panel
 
 Body = dict[str, Any]
@@ -128,11 +127,9 @@ def test_many_requests_under_way_change_the_form_once(tmp_path: Path) -> None:
 
 def test_rubrics_of_one_judge_share_what_its_endpoint_refuses(tmp_path: Path) -> None:
     script = refusing(400, "no temperature", lambda body: "temperature" in body)
-    answers = [question.answer for question in questions(3)]
-    baseline = [question.baseline for question in questions(3) if question.baseline]
     with Endpoint(script) as server:
-        panel = [judge(server.url), judge(server.url, "harmlessness")]
-        found = judge_files(answers, baseline, tmp_path / "out", panel, asking=Asking(concurrency=1))
+        rubrics = ("helpfulness", "harmlessness")
+        found = judged_folder(*write_answers(tmp_path, questions(3)), server.url, *rubrics, concurrency=1)
     assert [(one["refused"], one["instead"]) for one in found["adaptations"]] == [("temperature", "left out")]
     assert found["complete"]
 

@@ -291,7 +291,7 @@ def test_twins_in_a_panel_and_questions_without_baseline_are_refused(tmp_path: P
     one = judge("http://localhost:1/v1")
     with Store(tmp_path / "v") as store:
         with pytest.raises(DataError, match="names of their own"):
-            judge_llm([one, replace(one, temperature=1.0)], questions(1), store)
+            judge_llm([one, judge("http://localhost:1/v1", temperature=1.0)], questions(1), store)
         with pytest.raises(DataError, match="baseline"):
             judge_llm([one], [replace(questions(1)[0], baseline=None)], store)
 

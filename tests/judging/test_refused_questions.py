@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from endpoint import KEY_VARIABLE, Endpoint, Fault, completion, honest, judge, questions
+from endpoint import KEY_VARIABLE, Endpoint, Fault, completion, honest, judge, judged_folder, questions, write_answers
 
 from sacpo import api
 from sacpo.data.records import Outcome
 from sacpo.errors import RunError
-from sacpo.judging import Asking, Store, judge_files, judge_llm
+from sacpo.judging import Asking, Store, judge_llm
 from sacpo.stats.unread import unread_rows
 
 SECRET = "abcdef-0123456789-secret"
@@ -70,10 +70,8 @@ def test_a_folder_with_refused_questions_is_complete_and_selected_from(tmp_path:
         shown = body["messages"][1]["content"]
         return filtered if any(f"answer {i} " in shown for i in (1, 4, 7)) else honest(body, n)
 
-    answers = [question.answer for question in questions(12)]
-    baseline = [question.baseline for question in questions(12) if question.baseline]
     with Endpoint(script) as server:
-        found = judge_files(answers, baseline, tmp_path / "out", [judge(server.url)])
+        found = judged_folder(*write_answers(tmp_path, questions(12)), server.url)
     own = found["measures"]["m"]["metrics"]["win_rate/helpfulness"]
     assert (found["complete"], own["n"], own["unparsed"]) == (True, 9, 3)
     (row,) = found["summary"]["win_rates"]

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from sacpo.errors import DataError, RecipeError
-from sacpo.judging import Budget, Price
+from sacpo.judging import Budget, LlmJudgeConfig, Price
 from sacpo.judging.llm.budget import Usage
-from sacpo.judging.llm.specs import budget_of, check_judges, judge_of
+from sacpo.judging.llm.specs import budget_of, check_judges
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.llm import BudgetSpec, LlmSpec
 
@@ -65,8 +65,8 @@ def test_a_comparison_gives_no_scores_to_label_pairs_or_to_average() -> None:
 def test_a_judge_has_the_settings_and_no_price_and_the_budget_has_the_prices() -> None:
     spec = LlmSpec.model_validate({**ONE, "seed": 3, "price": {"prompt": 1, "completion": 2}})
     rubric = check_judges(parse_recipe(changed()))["helpfulness"]
-    judge = judge_of(spec, rubric)
-    assert (judge.name, judge.base_url, judge.seed, judge.retries) == ("m", "http://localhost:1/v1", 3, 8)
+    judge = LlmJudgeConfig(spec, rubric)
+    assert (judge.name, judge.address, judge.settings()["seed"]) == ("m", "http://localhost:1/v1", 3)
     budget = budget_of(BudgetSpec(max_requests=9, max_cost=1.0), [spec])
     assert budget == Budget(9, None, 1.0, {"m": Price(1, 2)})
     left = budget.after([Usage(4, 10, 20, 0.25), Usage(7, 1, 1, None)])

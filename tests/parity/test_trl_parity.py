@@ -26,6 +26,7 @@ from sacpo.losses.dpo import dpo_loss
 from sacpo.losses.ipo import ipo_loss
 from sacpo.losses.kto import kl_estimate, kto_loss
 from sacpo.losses.logps import completion_logps
+from sacpo.losses.robust import unbiased
 
 trl = pytest.importorskip("trl", reason="TRL is not installed")
 
@@ -174,6 +175,31 @@ def test_one_soft_label_for_all_is_trls_label_smoothing(smoothing: float, tmp_pa
         terms.losses.mean().backward()
         assert terms.losses.mean().item() == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
         assert_same_gradients(gradients(policy), theirs)
+
+
+def test_robust_dpo_equals_trl(tmp_path: Path) -> None:
+    policy, reference = models("llama")
+    trainer = trl.DPOTrainer(
+        model=policy,
+        ref_model=reference,
+        args=trl.DPOConfig(**options(tmp_path, loss_type=["robust"], label_smoothing=0.2)),
+        train_dataset=Dataset.from_list(PAIRS),
+        processing_class=tokenizer(),
+    )
+    rows = list(trainer.train_dataset)
+    loss = trainer.compute_loss(policy, trainer.data_collator(rows))
+    loss.backward()
+    theirs = gradients(policy)
+    trees = [Tree(p, (c, r)) for p, c, r in (ids(row, "prompt_ids", "chosen_ids", "rejected_ids") for row in rows)]
+    laid = packed_rows(trees, pad_id=PAD)
+    with torch.no_grad():
+        ref = completion_logps(reference, laid).view(-1, 2)
+    ours = completion_logps(policy, laid).view(-1, 2)
+    p = unbiased(torch.ones(len(trees)), 0.2)
+    terms = dpo_loss(*ours.unbind(1), *ref.unbind(1), beta=BETA, p=p)
+    terms.losses.mean().backward()
+    assert terms.losses.mean().item() == pytest.approx(loss.item(), rel=1e-5, abs=1e-5)
+    assert_same_gradients(gradients(policy), theirs)
 
 
 @pytest.mark.parametrize("toward", ["policy", "reference"])

@@ -34,3 +34,23 @@ def test_a_pair_is_two_completions_for_kto_and_a_completion_is_one(
     )
     (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
     assert (training.records, training.steps) == (records, records // 2)
+
+
+def test_resampled_answers_are_counted_by_prompt(base: Path, tmp_path: Path) -> None:
+    """6 pairs of 6 prompts; 3 answers of at most 5 tokens are drawn for each: 18 records of 5 tokens, about."""
+    path = tmp_path / "rows.jsonl"
+    rows = ({"prompt": f"w5 w{i}", "chosen": "w1", "rejected": "w2"} for i in range(6, 12))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    resample = {"judge": "help", "learn": {"help": "rows"}, "keep": 3, "max_new_tokens": 5}
+    step = {"name": "D", "criterion": "help", "algorithm": "rwr", "dataset": "rows", "beta": 0.1, "resample": resample}
+    recipe = parse_recipe(
+        {
+            "name": "planned",
+            "base": {"model": str(base), "template": "plain"},
+            "data": {"rows": {"format": "preference", "path": str(path)}},
+            "training": {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "num_train_epochs": 1},
+            "steps": [step],
+        }
+    )
+    (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
+    assert (training.records, training.steps) == (18, 9)

@@ -26,13 +26,16 @@ from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
+from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
+from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.train import FromGguf, Training
-from sacpo.pipeline.stages.verdicts import JudgedAlone, Verdicts
+from sacpo.pipeline.stages.verdicts import JudgedAlone, JudgedByPanel, Verdicts
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.harness import HarnessSpec
 from sacpo.recipe.schema import PathSpec
 from sacpo.system.runs import RunFolder
 
@@ -306,7 +309,7 @@ def searched() -> list[Stage[Any]]:
     auto = recipe("steps.H-S.beta=auto", "merge=[]")
     first: dict[type[Any], Stage[Any]] = {type(s.stage): s.stage for s in plan(auto, runs="nowhere").statuses}
     answers, verdicts = ({"tuning": next(s for s in stages() if isinstance(s, kind))} for kind in (Answers, Verdicts))
-    trial = Trial("H-S@0.2", 0.2, auto.constraints, answers, verdicts, "prompt")  # type: ignore[arg-type]
+    trial = Trial("H-S@0.2", auto.constraints, answers, verdicts, {}, "prompt", 0.2)  # type: ignore[arg-type]
     forecast = first[Forecast]
     assert isinstance(forecast, Forecast)
     drawn, data = first[Drawn], first[Data]
@@ -316,12 +319,14 @@ def searched() -> list[Stage[Any]]:
     return [*first.values(), trial, Found("H-S", forecast, (trial,), None), head]
 
 
-def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> None:
+def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of each kind of stage one: each field is given another value, and its key must change."""
+    monkeypatch.setattr("sacpo.pipeline.stages.harness.harness_version", lambda: "1")
     (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
     data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
     learned = "evaluate.judges.learned={kind: reward-model, dataset: judged}"
-    resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    resample: dict[str, Any] = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "samples": 4}
+    resample["learn"] = {"helpfulness": "judged"}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
     kinds: dict[Any, Any] = {
@@ -335,9 +340,15 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path) -> N
     kinds[FoundPath] = FoundPath("P", "linear", ("H", "H-S@0.1"), PathSpec(), ((0.0, kinds[Tried]),))
     (tmp_path / "judged.jsonlx").write_text("another file")
     kinds[FromGguf] = FromGguf(OneFile(str(tmp_path / "judged.jsonl")), "float32")
+    for name in ("tasks", "tasksx"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "task.yaml").write_text(name)
+    kinds[HarnessTasks] = HarnessTasks(HarnessSpec(tasks=("a",)), TaskFiles(str(tmp_path / "tasks")), None)
+    kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
-    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")} | {JudgedAlone, Training}
+    alone = {kind for kind in of_runs if kind.__module__.endswith(".single")}
+    alone |= {JudgedAlone, JudgedByPanel, Reached, Training}
     assert {*kinds} == of_runs - alone
     seen = 0
     for stage in kinds.values():

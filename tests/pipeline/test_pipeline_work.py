@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +21,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
-from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled, systematic
+from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples, balance, systematic
 from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
@@ -244,7 +245,12 @@ def test_systematic_draws_are_as_frequent_as_weights_say() -> None:
     assert (systematic(np.array([[0.0, 1.0, 0.0]]), 3, np.random.default_rng(1)) == 1).all()
 
 
-def scored_bank(folder: Path, tilts: list[list[float | None]], truncated: tuple[int, ...] = ()) -> Resampled:
+def scored_bank(
+    folder: Path,
+    tilts: list[list[float | None]],
+    truncated: tuple[int, ...] = (),
+    correction: list[float] | None = None,
+) -> Resampled:
     """A finished bank of prompts with these scores, and the stage that resamples from it at beta = 1."""
     prompts = [Prompt.from_text(f"question {i}") for i, row in enumerate(tilts) for _ in row]
     rows = [
@@ -254,17 +260,20 @@ def scored_bank(folder: Path, tilts: list[list[float | None]], truncated: tuple[
     write_jsonl(folder / ANSWERS, rows)
     scores = [score for row in tilts for score in row]
     write_json(folder / SCORES, {"scores": {"helpfulness": scores}, "unsafe": [False] * len(scores)})
-    bank = Bank("D", Checkpoint("nowhere"), (), (), len(tilts[0]), 8, BaseSpec(model="nowhere"), 0)
+    write_json(folder / CORRECTION, correction or [0.0] * len(rows))
+    sft = Checkpoint("nowhere")
+    samples = Samples("D", sft, (("sft", sft, len(tilts[0])),), (), 8, BaseSpec(model="nowhere"), (0,))
+    bank = Bank("D", samples, ())
     return Resampled("D", bank, {"helpfulness": 1.0}, keep=4, least_ess=1.5, seed=0)
 
 
 class Finished:
-    """Tools that read one finished bank."""
+    """Tools that read one finished bank and its samples."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def read(self, stage: Bank) -> Any:
+    def read(self, stage: Bank | Samples) -> Any:
         return stage.read(self.folder)
 
 
@@ -287,6 +296,28 @@ def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> Non
     found = records.report["weights"]
     assert found["ess"] == pytest.approx(1.6)
     assert (found["not_scored"], found["truncated"], found["few"]) == (1, 1, 1.0)
+
+
+def test_answers_of_other_models_are_corrected_by_the_balance_heuristic(tmp_path: Path) -> None:
+    """pi_ref .2, proposals .2 and .6, half each: .2 / .4. Corrections 0 and -ln 3 of equal scores: weights 3 : 1."""
+    found = balance([math.log(0.2)], [[math.log(0.2)], [math.log(0.6)]], [4, 4])
+    assert found.tolist() == pytest.approx([math.log(0.5)])
+    assert balance([-7.0], [[-7.0]], [8]).tolist() == pytest.approx([0.0])
+    stage = scored_bank(tmp_path, [[0.0, 0.0]], correction=[0.0, -math.log(3)])
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    counts = Counter(record.completion for record in stage.read(tmp_path / "out").train)
+    assert counts == {"answer 0": 3, "answer 1": 1}
+
+
+def test_the_best_answers_are_kept(tmp_path: Path) -> None:
+    """Two of three; the truncated 9 is no answer, and a prompt with one whole scored answer has no two."""
+    stage = scored_bank(tmp_path, [[0.0, 1.0, 2.0], [None, 0.0, 1.0], [None, 0.0, None], [0.0, 1.0, 9.0]], (11,))
+    stage = replace(stage, keep=2, draw="best", least_ess=2.0)
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    found = [record.completion for record in stage.read(tmp_path / "out").train]
+    assert found == [f"answer {place}" for place in (2, 1, 5, 4, 10, 9)]
 
 
 def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def only(results: dict[str, Any], *models: str) -> dict[str, Any]:
 
 def test_one_finding_a_test_in_the_tables_order() -> None:
     assert [finding.name for finding in diagnose(parse_results(made_up()))] == NAMES
-    assert len(NAMES) == len(set(NAMES)) == 7
+    assert len(NAMES) == len(set(NAMES)) == 8
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -229,3 +229,19 @@ def test_long_evidence_is_cut_and_counted() -> None:
     assert len(finding.models) == 7
     assert len(finding.evidence) == 7
     assert finding.evidence[-1] == "and 1 more like these"
+
+
+@pytest.mark.parametrize(
+    ("value", "better", "verdict"),
+    [(-0.2, True, "found"), (-0.05, True, "not found"), (0.2, True, "not found"), (0.2, False, "found")],
+)
+def test_an_alignment_tax_is_a_paired_difference_on_the_worse_side(value: float, better: bool, verdict: str) -> None:
+    """The half width is .1: -.05 may be nothing."""
+    figures = {
+        name: {"acc": {"figure": measured(0.5), "higher_is_better": better, "change": change}}
+        for name, change in (("sft", None), ("H", mean(value, 0.1)))
+    }
+    results = made_up(harness={name: {"steps": {"n": 200, "figures": own}} for name, own in figures.items()})
+    finding = found("alignment tax", results)
+    assert finding.verdict == verdict
+    assert finding.models == (("H",) if verdict == "found" else ())

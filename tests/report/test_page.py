@@ -225,7 +225,7 @@ def test_almost_empty_results_have_a_page() -> None:
     assert {"diagnosis", "provenance"} <= ids
     assert not {"frontier", "selection", "answers", "optimum", "training"} & ids
     assert "No model was chosen, because the recipe sets no objective; 1 model to compare." in text
-    assert text.count("cannot tell") == 7
+    assert text.count("cannot tell") == 8
 
 
 def test_answers_without_any_measures_have_a_page() -> None:

@@ -53,19 +53,22 @@ def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) ->
                 assert mine[name] == pytest.approx(other[name], abs=1e-4, rel=1e-4), name
 
 
-@pytest.mark.parametrize(("loss", "first", "last"), [("sigmoid", math.log(2), 0.6), ("ipo", 1.0, 0.9)])
+@pytest.mark.parametrize(
+    ("loss", "first", "last"), [("sigmoid", math.log(2), 0.6), ("ipo", 1.0, 0.9), ("robust", math.log(2), 0.6)]
+)
 def test_losses_of_pairs_equal_trls_step_by_step(
     loss: str, first: float, last: float, base: Path, tmp_path: Path
 ) -> None:
     """The same DPOConfig for both, 18 pairs in batches of 4 over two epochs: 10 steps, the last of an epoch short.
 
-    beta = .5: IPO starts at 1 / (4 x .25) = 1.
+    beta = .5: IPO starts at 1 / (4 x .25) = 1. Robust DPO takes a tenth of the labels as flipped.
     """
     runs = []
+    options = {**PREFERENCE, "label_smoothing": 0.1 if loss == "robust" else 0.0}
     for kind in (Ordered, PreferenceTrainer):
         trainer = kind(
             model=str(base),
-            args=trl.DPOConfig(output_dir=str(tmp_path / kind.__name__), loss_type=[loss], **PREFERENCE),
+            args=trl.DPOConfig(output_dir=str(tmp_path / kind.__name__), loss_type=[loss], **options),
             train_dataset=Dataset.from_list(pair_rows()),
             eval_dataset=Dataset.from_list(pair_rows()[:6]),
             processing_class=word_tokenizer(),

@@ -6,10 +6,10 @@ torch is not imported here, so that a plan of a run can be made without it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
-PAPER: dict[str, Any] = {
+from sacpo.plain import JsonMapping, JsonObject
+
+PAPER: JsonObject = {
     "num_train_epochs": 3.0,
     "per_device_train_batch_size": 16,
     "gradient_accumulation_steps": 2,
@@ -20,7 +20,10 @@ PAPER: dict[str, Any] = {
 }
 """The paper's options (section 6 and appendix G); `warmup_steps` below 1 is a share of all steps."""
 
-OWN: dict[str, Any] = {
+STEP_RATE = 1e-6
+"""The learning rate of a step that trains all weights, as in TRL: the paper's is far too much for most models."""
+
+OWN: JsonObject = {
     "logging_steps": 10,
     "logging_first_step": True,
     "save_steps": 500,
@@ -31,12 +34,17 @@ OWN: dict[str, Any] = {
 """Options that the paper leaves open: the first step is logged because its loss is known beforehand."""
 
 
-def with_defaults(training: Mapping[str, Any]) -> dict[str, Any]:
+def with_defaults(training: JsonMapping) -> JsonObject:
     """Return the options that a training runs with: the given ones over `OWN` over `PAPER`."""
     return {**PAPER, **OWN, **training}
 
 
-def optimiser_steps(n: int, training: Mapping[str, Any], *, world_size: int = 1) -> int:
+def of_step(training: JsonMapping, *, lora: bool) -> JsonObject:
+    """Return the options of a step on preferences: without a learning rate `STEP_RATE`, with LoRA `PAPER`'s."""
+    return dict(training) if lora else {"learning_rate": STEP_RATE, **training}
+
+
+def optimiser_steps(n: int, training: JsonMapping, *, world_size: int = 1) -> int:
     """Return how many optimiser steps a training on `n` units takes, counted as `transformers.Trainer` does.
 
     Args:

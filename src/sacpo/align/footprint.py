@@ -123,7 +123,7 @@ def shape_of(config_text: str) -> Shape:
         body = getattr(model, model.base_model_prefix, model)
         modules = [module for module in body.modules() if isinstance(module, torch.nn.Linear) and module is not head]
         layers = [part for part in body.modules() if isinstance(part, torch.nn.ModuleList) and len(part) > 0]
-        blocks: list[Any] = list(max(layers, key=_parameters)) if layers else [body]
+        blocks: list[object] = list(max(layers, key=_parameters)) if layers else [body]
         saved, cut = _saved(body, blocks)
         hidden = config.get_text_config().hidden_size
         keys = _cache(body)
@@ -144,7 +144,7 @@ def _parameters(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def _saved(body: Any, blocks: list[Any]) -> tuple[float, float]:
+def _saved(body: object, blocks: list[object]) -> tuple[float, float]:
     """Return the bytes a token that a forward pass saves, and those of its first layer alone."""
     whole, first = _count(body, blocks, 2 * ROW), _count(body, blocks, ROW)
     return (whole[0] - first[0]) / ROW, (whole[1] - first[1]) / ROW
@@ -156,11 +156,11 @@ def _count(body: Any, blocks: list[Any], length: int) -> tuple[float, float]:
     inside: dict[int, int] = {}
     within = False
 
-    def enter(*_: Any) -> None:
+    def enter(*_: object) -> None:
         nonlocal within
         within = True
 
-    def leave(*_: Any) -> None:
+    def leave(*_: object) -> None:
         nonlocal within
         within = False
 

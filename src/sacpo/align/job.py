@@ -12,6 +12,7 @@ from sacpo.align.defaults import with_defaults
 from sacpo.data.templates import Template, make_template
 from sacpo.models.loading import load_model, load_tokenizer, resolve_device, weights_key
 from sacpo.models.tokens import generation_ends
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec, LoraSpec
 
 
@@ -35,7 +36,7 @@ class TrainingJob:
     name: str
     model: str | Path
     base: BaseSpec
-    training: dict[str, Any] = field(default_factory=dict)
+    training: JsonObject = field(default_factory=dict)
     seed: int = 0
     max_length: int = 512
     too_long: str = "truncate"
@@ -43,7 +44,7 @@ class TrainingJob:
     home: Path | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JsonObject:
         """The training options with their defaults, and the seed."""
         return {"seed": self.seed, **with_defaults(self.training)}
 

@@ -21,7 +21,7 @@ from sacpo.align.engine.layout import require_context
 from sacpo.align.heldout import heldout_trees, preferences
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.objective import Batch, Forward, Gather, Metrics
-from sacpo.align.objectives.pairs import oriented, pair_trees, real_tokens
+from sacpo.align.objectives.pairs import no_offsets, oriented, pair_trees, real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.score import score_all
 from sacpo.align.trainer import train
@@ -112,7 +112,9 @@ def train_reward_model(
     tokenizer = job.load_tokenizer()
     template = job.template(tokenizer)
     tokens, report = tokenize_pairs(records, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
-    report.require_some(job.name)
+    report.require_some(job.name, progress)
+    if any(pair.offset for pair in tokens):
+        raise no_offsets(job.name, "a reward model")
     model = _classifier(job)
     pad_id = classifier_padding(tokenizer.pad_token_id, cast(int, tokenizer.eos_token_id), model)
     model.config.pad_token_id = pad_id  # the class finds a row's last token by it

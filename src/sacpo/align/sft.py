@@ -82,7 +82,7 @@ def run_sft(
     demonstrations, report = tokenize_demonstrations(
         records, tokenizer, template, max_length=job.max_length, too_long=job.too_long
     )
-    report.require_some(job.name)
+    report.require_some(job.name, progress)
     trees = completion_trees(demonstrations)
     compiled, precision = arguments.torch_compile, autocast_type(arguments)
     asked = job.base.attn_implementation

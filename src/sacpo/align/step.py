@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sacpo.align.adapters import initial_policy
+from sacpo.align.defaults import of_step
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.layout import LayoutName
 from sacpo.align.job import TrainingJob
@@ -17,6 +19,7 @@ from sacpo.data.records import Labelled, Pair
 from sacpo.losses.logps import unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.plain import JsonObject
+from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.schema import StepSpec
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import QUIET, Progress
@@ -56,6 +59,8 @@ def run_align(
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
         UserError: The data, the model, an option or the machine does not allow it.
     """
+    if "pairs" in ALGORITHMS[step.algorithm].records:
+        job = replace(job, training=of_step(job.training, lora=job.lora is not None))
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
     pad_id = padding_token(tokenizer, unwrapped(policy))

@@ -137,12 +137,12 @@ class AlignTrainer(Trainer):
             self.meter.load(Path(resume_from_checkpoint))
         return super().train(resume_from_checkpoint or None, *args, **kwargs)
 
-    def forward(self, function: Any) -> torch.Tensor:
+    def forward(self, function: object) -> torch.Tensor:
         """Call a function of the bare model through whatever wraps it (DDP, FSDP, compile), inside autocast."""
         with self.accelerator.autocast():
             return call_wrapped(self.model_wrapped, self.policy, function)
 
-    def forward_frozen(self, function: Any) -> torch.Tensor:
+    def forward_frozen(self, function: object) -> torch.Tensor:
         """Do the same without gradient and without dropout."""
         training = self.model_wrapped.training
         self.model_wrapped.eval()
@@ -202,8 +202,8 @@ class AlignTrainer(Trainer):
         return mixed.get(self.accelerator.mixed_precision, self.policy.dtype)
 
     def get_batch_samples(
-        self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
-    ) -> tuple[list[Any], torch.Tensor | int | None]:
+        self, epoch_iterator: Iterator[object], num_batches: int, device: torch.device
+    ) -> tuple[list[object], torch.Tensor | int | None]:
         """Draw the device batches of one optimiser step and let the objective compute what they share."""
         batches, units = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._batches = batches
@@ -217,7 +217,7 @@ class AlignTrainer(Trainer):
             return units
         return self.accelerator.reduce(torch.tensor(units, device=device), reduction="sum")
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+    def _get_grad_norm(self, model: nn.Module, grad_norm: object = None) -> object:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         # with float16 an infinite norm is the loss scaler's business: it skips the step and lowers the scale
         watched = {"loss": self._tr_loss} if self.accelerator.scaler else {"loss": self._tr_loss, "gradient norm": norm}
@@ -238,14 +238,14 @@ class AlignTrainer(Trainer):
         with adapters_kept(self.model or self.policy):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
-    def floating_point_ops(self, inputs: Any) -> int:
+    def floating_point_ops(self, inputs: object) -> int:
         """Return 0: nobody reads the Trainer's estimate, which needs tensors by name."""
         return 0
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> EpochShuffle:
+    def _get_train_sampler(self, train_dataset: object = None) -> EpochShuffle:
         return self.order
 
-    def _get_output_dir(self, trial: Any) -> str:
+    def _get_output_dir(self, trial: object) -> str:
         return str(self.folder / checkpoints.STAGING)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -257,7 +257,7 @@ class AlignTrainer(Trainer):
         if self.args.should_save:
             self._save(output_dir, state_dict=weights)
 
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+    def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
         if not self.keeps_last and self.state.global_step >= self.state.max_steps:
             return  # the finished model follows at once
         super()._save_checkpoint(model, trial)

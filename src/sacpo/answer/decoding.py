@@ -48,7 +48,7 @@ class Row:
 
 
 def decode(
-    model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
+    model: object, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
 ) -> list[list[int]]:
     """Continue every row up to an end token, which is kept, or to its limit; return the new tokens.
 
@@ -175,7 +175,9 @@ def _can_shrink(cache: Any) -> bool:
     return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
 
 
-def _arguments(accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> dict[str, Any]:
+def _arguments(
+    accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
+) -> dict[str, object]:
     optional = {"position_ids": positions, "logits_to_keep": 1}
     return {
         "input_ids": inputs,

@@ -30,6 +30,7 @@ from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, write_jsonl
 from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_prompt
+from sacpo.data.unknown import unknown_notice, unknown_token, unknown_words
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.models.loading import context_length
 from sacpo.models.tokens import padding_token, require_embedded
@@ -96,6 +97,8 @@ def generate_answers(
             do="set do_sample=true (--generation), or take one sample",
         )
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
+    if said := _unknown(requests, tokenizer):
+        progress.notice(f"{model_name}: {said}")
     batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
     ends = end_tokens(model, template)
     remade = partial(answer_of, tokenizer, ends=ends, model_name=model_name)
@@ -109,6 +112,17 @@ def generate_answers(
             task.advance(len(batch))
     model.train(was_training)
     return kept.finish()
+
+
+def _unknown(requests: Sequence[Request], tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the words of the prompts that the tokenizer does not know, as a notice; "" where there are none."""
+    token = unknown_token(tokenizer)
+    if token is None:
+        return ""
+    asked = {request.prompt.id: request.prompt for request in requests}
+    odd = [*{request.prompt.id: request.prompt for request in requests if token in request.tokens}.values()]
+    words = unknown_words((message.content for prompt in odd for message in prompt.messages), tokenizer)
+    return unknown_notice(f"{len(odd):,} of {len(asked):,} prompts hold", words, str(tokenizer.unk_token))
 
 
 def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Request]]:
@@ -134,7 +148,7 @@ def uniforms(seed: int, prompt_id: str, sample: int, n: int) -> np.ndarray[Any, 
 
 
 def _requests(
-    model: Any,
+    model: object,
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[Prompt],
     template: Template,
@@ -163,7 +177,7 @@ def _requests(
 
 
 def _answer(
-    model: Any,
+    model: object,
     tokenizer: PreTrainedTokenizerBase,
     batch: Sequence[Request],
     spec: GenerationSpec,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from sacpo.audit.units import Unit, two
+from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval
 
 
-def biases(units: Sequence[Unit], refuses: Callable[[str], bool]) -> list[dict[str, Any]]:
+def biases(units: Sequence[Unit], refuses: Callable[[str], bool]) -> list[JsonObject]:
     """Return the biases of each criterion's preferences, and of the labels of single answers.
 
     Every share is over pairs in which the two answers differ in what it is about, without ties: of pairs of one refusal
@@ -27,14 +27,14 @@ def biases(units: Sequence[Unit], refuses: Callable[[str], bool]) -> list[dict[s
     return found + ([_of_labels(single, refuses)] if single else [])
 
 
-def _of_pairs(criterion: str, units: Sequence[Unit], refuses: Callable[[str], bool]) -> dict[str, Any]:
+def _of_pairs(criterion: str, units: Sequence[Unit], refuses: Callable[[str], bool]) -> JsonObject:
     decided = [unit for unit in units if unit.first[criterion] != 0.5]
     prefers = [unit.first[criterion] > 0.5 for unit in decided]  # the first answer
     words = [tuple(len(text.split()) for text in unit.answers) for unit in decided]
     refused = [tuple(refuses(text) for text in unit.answers) for unit in decided]
     clusters = [unit.prompt.id for unit in decided]
 
-    def share(first: Sequence[bool | None]) -> dict[str, Any]:
+    def share(first: Sequence[bool | None]) -> JsonObject:
         """Return how often the preferred answer is the one that has the property; None: both or neither have it."""
         kept = [i for i, has in enumerate(first) if has is not None]
         return clustered_rate([prefers[i] == first[i] for i in kept], [clusters[i] for i in kept]).to_json()
@@ -58,7 +58,7 @@ def _differs(first: int | bool | None, second: int | bool | None) -> bool | None
     return None if first is None or second is None or first == second else first > second
 
 
-def _of_labels(units: Sequence[Unit], refuses: Callable[[str], bool]) -> dict[str, Any]:
+def _of_labels(units: Sequence[Unit], refuses: Callable[[str], bool]) -> JsonObject:
     """Return how desirable and undesirable answers differ."""
     good, bad = ([unit for unit in units if unit.desirable is wanted] for wanted in (True, False))
 

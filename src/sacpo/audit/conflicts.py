@@ -8,9 +8,10 @@ from typing import Any
 
 from sacpo.audit.units import Unit, two
 from sacpo.data.records import text_hash
+from sacpo.plain import JsonObject
 
 
-def conflicts(units: Sequence[Unit]) -> list[dict[str, Any]]:
+def conflicts(units: Sequence[Unit]) -> list[JsonObject]:
     """Return for each criterion how far its preferences contradict each other.
 
     `repeated` counts pairs of answers that are labelled more than once, `both_ways` those of them that are preferred
@@ -28,7 +29,7 @@ def conflicts(units: Sequence[Unit]) -> list[dict[str, Any]]:
     return found
 
 
-def _of_pairs(criterion: str, units: Sequence[Unit]) -> dict[str, Any]:
+def _of_pairs(criterion: str, units: Sequence[Unit]) -> JsonObject:
     votes: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
     for unit in units:
         p = unit.first.get(criterion, 0.5)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+
+from sacpo.plain import JsonMapping
 
 MANY_REPEATED = 0.01
 LEAST = 30
@@ -15,7 +16,7 @@ SIDES = {
 }
 
 
-def preference_findings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+def preference_findings(found: JsonMapping) -> list[tuple[str, str]]:
     """Return what stands out in `audit_preferences`, with the set that it is about; [] where nothing does."""
     told = [(file["name"], said) for file in found["files"] for said in _of_file(file)]
     for row in found["leakage"]:
@@ -25,7 +26,7 @@ def preference_findings(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     return told
 
 
-def _of_file(file: Mapping[str, Any]) -> Iterator[str]:
+def _of_file(file: JsonMapping) -> Iterator[str]:
     for fault in file["faults"]:
         yield f"{fault['rows']:,} rows: {fault['what']}"
     differ = [row["count"] for row in file["published"] if not row["same"]]
@@ -50,7 +51,7 @@ def _of_file(file: Mapping[str, Any]) -> Iterator[str]:
             yield f"{said} ({row['criterion']})"
 
 
-def _leaning(share: Mapping[str, Any] | None, sides: tuple[str, str]) -> str:
+def _leaning(share: JsonMapping | None, sides: tuple[str, str]) -> str:
     """Return which side is preferred where the interval says that one is, "" elsewhere."""
     if share is None or share["value"] is None or share["n"] < LEAST:
         return ""
@@ -61,7 +62,7 @@ def _leaning(share: Mapping[str, Any] | None, sides: tuple[str, str]) -> str:
     return f"{sides[low <= 0.5]} is preferred in {value:.0%} of {share['n']:,} pairs that differ in it"
 
 
-def prompt_findings(found: Mapping[str, Any], enough: int, rate: float) -> list[tuple[str, str]]:
+def prompt_findings(found: JsonMapping, enough: int, rate: float) -> list[tuple[str, str]]:
     """Return what stands out in `audit_prompts`.
 
     Args:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
 
 from sacpo.audit.bias import biases
 from sacpo.audit.conflicts import conflicts
@@ -16,6 +15,7 @@ from sacpo.data.near import NEAR, groups, similarity
 from sacpo.data.splits import prompt_key
 from sacpo.errors import RecipeError
 from sacpo.judging.refusal import COMPLIANCE, refusal_label
+from sacpo.plain import JsonObject
 from sacpo.recipe.explain import did_you_mean
 from sacpo.stats.intervals import clustered_rate
 from sacpo.system.progress import QUIET, Progress
@@ -29,7 +29,7 @@ def audit_preferences(
     against: str | None = None,
     near: float = NEAR,
     progress: Progress = QUIET,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Audit preference sets: what each holds, what is wrong with it, and which prompts they share.
 
     Args:
@@ -76,7 +76,7 @@ def _check(against: str | None) -> None:
         )
 
 
-def _audit(read: Read, refuses: Callable[[str], bool], against: str | None, near: float) -> dict[str, Any]:
+def _audit(read: Read, refuses: Callable[[str], bool], against: str | None, near: float) -> JsonObject:
     units, pairs = read.units, two(read.units)
     safety = _safety(pairs)
     counts = {"rows": read.rows, **safety, MIXED: safety[FIRST_SAFE] + safety[SECOND_SAFE]}
@@ -109,7 +109,7 @@ def _safety(pairs: Sequence[Unit]) -> dict[str, int]:
     return {name: counts[name] for name in SAFETY}
 
 
-def _published(counts: Mapping[str, int], published: Mapping[str, int]) -> list[dict[str, Any]]:
+def _published(counts: Mapping[str, int], published: Mapping[str, int]) -> list[JsonObject]:
     rows = []
     for name, expected in published.items():
         least = name.endswith(", at least")
@@ -120,7 +120,7 @@ def _published(counts: Mapping[str, int], published: Mapping[str, int]) -> list[
     return rows
 
 
-def _disagreeing(pairs: Sequence[Unit]) -> dict[str, Any] | None:
+def _disagreeing(pairs: Sequence[Unit]) -> JsonObject | None:
     """Return the share of pairs whose two preferences point to different answers; None where there is one only."""
     both = [unit for unit in pairs if len(unit.first) > 1 and 0.5 not in unit.first.values()]
     if not both:
@@ -129,7 +129,7 @@ def _disagreeing(pairs: Sequence[Unit]) -> dict[str, Any] | None:
     return clustered_rate(flags, [unit.prompt.id for unit in both]).to_json()
 
 
-def _coverage(units: Sequence[Unit]) -> dict[str, Any]:
+def _coverage(units: Sequence[Unit]) -> JsonObject:
     rows = Counter(prompt_key(unit.prompt) for unit in units)
     prompts: dict[str, set[str]] = defaultdict(set)
     for unit in units:
@@ -150,7 +150,7 @@ def _mean(values: Sequence[int]) -> float:
     return sum(values) / len(values)
 
 
-def _duplicates(units: Sequence[Unit], near: float) -> dict[str, Any]:
+def _duplicates(units: Sequence[Unit], near: float) -> JsonObject:
     """Count rows that repeat another, prompts that nearly do, and pairs whose two answers are nearly the same."""
     rows = Counter((unit.prompt.id, *sorted(unit.answers)) for unit in units)
     keys = list(dict.fromkeys(prompt_key(unit.prompt) for unit in units))

@@ -6,7 +6,6 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from random import Random
-from typing import Any
 
 from sacpo.audit.sets import check_near, effective, names_of, rows_of, shared_keys, spec_of
 from sacpo.data.near import NEAR, groups, similarity
@@ -15,6 +14,7 @@ from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Skip
 from sacpo.data.splits import prompt_key, prompt_of
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.intervals import upper_bound
 
 OPENING = 3
@@ -29,7 +29,7 @@ BOUNDS = (0.05, 0.01)
 
 def audit_prompts(
     files: Sequence[str], *, format: str | None = None, split: str | None = None, near: float = NEAR
-) -> dict[str, Any]:
+) -> JsonObject:
     """Audit prompt sets.
 
     Args:
@@ -72,7 +72,7 @@ def _read(path: str, format: str | None, split: str | None) -> tuple[str, list[P
     return spec.format, prompts, dict(sorted(dropped.items()))
 
 
-def _audit(name: str, form: str, prompts: Sequence[Prompt], near: float) -> dict[str, Any]:
+def _audit(name: str, form: str, prompts: Sequence[Prompt], near: float) -> JsonObject:
     keys = [prompt_key(prompt) for prompt in prompts]
     alike = groups(keys, near)
     group = groups(keys, near, [prompt.cluster for prompt in prompts])
@@ -103,7 +103,7 @@ def _audit(name: str, form: str, prompts: Sequence[Prompt], near: float) -> dict
     }
 
 
-def _bounded(members: Sequence[int], group: Sequence[int]) -> dict[str, Any]:
+def _bounded(members: Sequence[int], group: Sequence[int]) -> JsonObject:
     """Return how much of a rate these prompts leave open without a failure: 1 - .05^(1/n) of n independent ones."""
     n = len({group[index] for index in members})
     return {"prompts": len(members), "independent": n, "undetected": upper_bound(0, n)}
@@ -114,7 +114,7 @@ def needed(rate: float) -> int:
     return math.ceil(math.log(0.05) / math.log1p(-rate))
 
 
-def _diversity(keys: Sequence[str]) -> dict[str, Any]:
+def _diversity(keys: Sequence[str]) -> JsonObject:
     """Return how different the prompts' words are.
 
     `distinct_N` is the share of different ones among all runs of N words of 80 prompts, a mean over draws (of all
@@ -123,7 +123,7 @@ def _diversity(keys: Sequence[str]) -> dict[str, Any]:
     """
     random = Random(len(keys))
     draws = [random.sample(keys, min(DRAWN, len(keys))) for _ in range(DRAWS if len(keys) > DRAWN else 1)]
-    found: dict[str, Any] = {"words": _mean([len(key.split()) for key in keys])}
+    found: JsonObject = {"words": _mean([len(key.split()) for key in keys])}
     for n in N_GRAMS:
         found[f"distinct_{n}"] = _mean([_distinct([gram for key in draw for gram in _runs(key, n)]) for draw in draws])
     found["openings"] = _mean([_distinct([" ".join(key.split()[:OPENING]) for key in draw]) for draw in draws])

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.detect import format_of
 from sacpo.data.near import groups
@@ -16,6 +15,7 @@ from sacpo.data.sources.hub import read_hub
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError, RecipeError
+from sacpo.plain import JsonObject
 from sacpo.recipe.explain import checked
 from sacpo.recipe.formats import RecordKind
 from sacpo.recipe.schema import SourceSpec
@@ -89,7 +89,7 @@ def effective(counts: Sequence[int]) -> float | None:
     return math.exp(-sum(n / total * math.log(n / total) for n in counts if n)) if total else None
 
 
-def shared_keys(sets: Mapping[str, Sequence[str]], near: float) -> list[dict[str, Any]]:
+def shared_keys(sets: Mapping[str, Sequence[str]], near: float) -> list[JsonObject]:
     """Return for every two sets how many of the second's texts the first one holds, exactly and nearly."""
     keys = {name: list(dict.fromkeys(texts)) for name, texts in sets.items()}
     every = list(dict.fromkeys(key for own in keys.values() for key in own))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.audit.findings import preference_findings, prompt_findings
 from sacpo.audit.prompts import BOUNDS, DRAWN, needed
 from sacpo.audit.published import SAFETY
+from sacpo.plain import JsonMapping
 from sacpo.stats.plain import number_cell, section
 
 SHOWN = 14
@@ -41,14 +41,14 @@ def render(tables: Sequence[Table], markdown: bool = False) -> str:
     return "\n\n".join(table.markdown() if markdown else table.text() for table in tables if table.rows) + "\n"
 
 
-def preference_tables(found: Mapping[str, Any]) -> list[Table]:
+def preference_tables(found: JsonMapping) -> list[Table]:
     """Return the tables of `audit_preferences`."""
     files = found["files"]
     findings = Table("What stands out", "set;finding", [list(row) for row in preference_findings(found)])
     return [findings, *_counts(files), *_conflicts(files), *_sides(files), _leaks(found["leakage"])]
 
 
-def _counts(files: Sequence[Mapping[str, Any]]) -> list[Table]:
+def _counts(files: Sequence[JsonMapping]) -> list[Table]:
     held = "set;format;rows;pairs;single answers;left out;prompts;rows a prompt;most;words a prompt"
     safety = [
         [f["name"], *(_n(f["safety"][s]) for s in SAFETY), _estimate(f["disagreeing"])] for f in files if f["safety"]
@@ -65,7 +65,7 @@ def _counts(files: Sequence[Mapping[str, Any]]) -> list[Table]:
     ]
 
 
-def _conflicts(files: Sequence[Mapping[str, Any]]) -> list[Table]:
+def _conflicts(files: Sequence[JsonMapping]) -> list[Table]:
     faults = [
         [f["name"], row["what"], _n(row["rows"]), "line or row " + ", ".join(row["first"])]
         for f in files
@@ -82,7 +82,7 @@ def _conflicts(files: Sequence[Mapping[str, Any]]) -> list[Table]:
     ]
 
 
-def _sides(files: Sequence[Mapping[str, Any]]) -> list[Table]:
+def _sides(files: Sequence[JsonMapping]) -> list[Table]:
     rows = [(file["name"], row) for file in files for row in file["bias"]]
     labels = "set;desirable;undesirable;refusals among desirable;among undesirable;words of desirable;of undesirable"
     return [
@@ -104,7 +104,7 @@ def _sides(files: Sequence[Mapping[str, Any]]) -> list[Table]:
     ]
 
 
-def prompt_tables(found: Mapping[str, Any]) -> list[Table]:
+def prompt_tables(found: JsonMapping) -> list[Table]:
     """Return the tables of `audit_prompts`."""
     files = found["files"]
     most = [f"{needed(rate):,} for {rate:.0%}" for rate in BOUNDS]
@@ -143,11 +143,11 @@ def _n(value: int) -> str:
     return f"{value:,}"
 
 
-def _open(row: Mapping[str, Any]) -> list[str]:
+def _open(row: JsonMapping) -> list[str]:
     return [_n(row["prompts"]), _n(row["independent"]), f"{row['undetected']:.3f}"]
 
 
-def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
+def _estimate(estimate: JsonMapping | None, digits: int = 2) -> str:
     """Return a value with its interval and the number of items; "-" where nothing could be counted."""
     if estimate is None or estimate["value"] is None:
         return "-"
@@ -156,7 +156,7 @@ def _estimate(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
     return f"{estimate['value']:.{digits}f}{ends} of {estimate['n']:,}"
 
 
-def _held(file: Mapping[str, Any]) -> list[str]:
+def _held(file: JsonMapping) -> list[str]:
     cover = file["coverage"]
     left = sum(file["dropped"].values())
     counts = [_n(file[name]) for name in ("rows", "pairs", "labelled")]
@@ -165,25 +165,25 @@ def _held(file: Mapping[str, Any]) -> list[str]:
     return [file["name"], file["format"], *counts, _n(left), *prompts]
 
 
-def _conflict(file: Mapping[str, Any], row: Mapping[str, Any]) -> list[str]:
+def _conflict(file: JsonMapping, row: JsonMapping) -> list[str]:
     same = file["duplicates"]
     counts = [row["repeated"], row["both_ways"], row["circles"], same["rows"], same["near_prompts"]]
     return [file["name"], row["criterion"], *(_n(n) for n in (*counts, same["equal_answers"], same["near_answers"]))]
 
 
-def _bias(name: str, row: Mapping[str, Any]) -> list[str]:
+def _bias(name: str, row: JsonMapping) -> list[str]:
     shares = [_estimate(row["longer"]), _estimate(row["words_more"], 1)]
     shares += [_estimate(row[what]) for what in ("refusal", "first", "safe")]
     return [name, row["criterion"], _n(row["pairs"]), _n(row["ties"]), *shares]
 
 
-def _labels(name: str, row: Mapping[str, Any]) -> list[str]:
+def _labels(name: str, row: JsonMapping) -> list[str]:
     sides = ("desirable", "undesirable")
     shares = [_estimate(row["refusals"][side]) for side in sides] + [_estimate(row["words"][side], 1) for side in sides]
     return [name, *(_n(row[side]) for side in sides), *shares]
 
 
-def _categories(name: str, cover: Mapping[str, Any]) -> Rows:
+def _categories(name: str, cover: JsonMapping) -> Rows:
     ranked = sorted(cover["categories"].items(), key=lambda item: (-item[1], item[0]))
     number = number_cell(cover["effective_categories"], 1)
     rows = [[name, category, _n(n), number] for category, n in ranked[:SHOWN]]
@@ -191,7 +191,7 @@ def _categories(name: str, cover: Mapping[str, Any]) -> Rows:
     return rows + ([[name, f"{len(left)} more", _n(sum(n for _, n in left)), number]] if left else [])
 
 
-def _leaks(pairs: Sequence[Mapping[str, Any]]) -> Table:
+def _leaks(pairs: Sequence[JsonMapping]) -> Table:
     """Return the sets that share prompts; of two sets alone also that they share none."""
     shown = [row for row in pairs if row["same"] or row["near"] or len(pairs) == 1]
     return Table(
@@ -201,14 +201,14 @@ def _leaks(pairs: Sequence[Mapping[str, Any]]) -> Table:
     )
 
 
-def _prompts(file: Mapping[str, Any]) -> list[str]:
+def _prompts(file: JsonMapping) -> list[str]:
     counts = [file["prompts"], file["prompts"] - file["distinct"], file["near"], sum(file["dropped"].values())]
     categories = len({row["category"] for row in file["categories"]})
     effective = number_cell(file["effective_categories"], 1)
     return [file["name"], *(_n(n) for n in counts), _n(categories), effective]
 
 
-def _diversity(file: Mapping[str, Any]) -> list[str]:
+def _diversity(file: JsonMapping) -> list[str]:
     found = file["diversity"]
     shares = [number_cell(found[name]) for name in ("distinct_1", "distinct_2", "distinct_3", "openings", "similarity")]
     return [file["name"], f"{found['words']:.1f}", *shares]

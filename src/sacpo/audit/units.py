@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sacpo.audit.sets import PKU, rows_of, spec_of
 from sacpo.data.records import Labelled, Pair, Prompt, Record
@@ -13,6 +12,7 @@ from sacpo.data.sources.chat import check_context
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import FALSE, TRUE, Row, Skip
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import SourceSpec
 
 PLACED = (PKU, "pandalm")
@@ -58,7 +58,7 @@ class Faults:
         if self.counts[what] <= EXAMPLES:
             self.places.setdefault(what, []).append(place)
 
-    def to_json(self) -> list[dict[str, Any]]:
+    def to_json(self) -> list[JsonObject]:
         """Return the faults, the most frequent first."""
         ranked = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
         return [{"what": what, "rows": n, "first": self.places[what]} for what, n in ranked]
@@ -190,7 +190,7 @@ def _said(row: Row, field: str) -> bool | None:
     return row.boolean(field) if row.has(field) else None
 
 
-def _harms(value: Any) -> list[str]:
+def _harms(value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [str(name) for name, applies in value.items() if applies in TRUE and applies not in FALSE]
     return [str(name) for name in value] if isinstance(value, list) else []

@@ -6,19 +6,19 @@ Source: https://github.com/tatsu-lab/alpaca_eval (model_outputs.json).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from sacpo.data.records import Answer
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 
 
-def alpaca_outputs(answers: Sequence[Answer]) -> list[dict[str, Any]]:
+def alpaca_outputs(answers: Sequence[Answer]) -> list[JsonObject]:
     """Return the answers as AlpacaEval's rows.
 
     Raises:
         DataError: A prompt has several messages, several answers, or no text: AlpacaEval has no place for that.
     """
-    rows: dict[str, dict[str, Any]] = {}
+    rows: dict[str, JsonObject] = {}
     for answer in answers:
         prompt = answer.prompt
         if len(prompt.messages) != 1 or prompt.messages[0].role != "user":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from sacpo.data.records import Kind
+from sacpo.plain import JsonObject
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.stats.certificates import Side
 
@@ -48,9 +49,9 @@ class Bound:
         """Return a value of what is bounded: a share in per cent, a score as it is."""
         return percent(value) if self.range is None else f"{value:.3g}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the bound as a constraint."""
-        found: dict[str, Any] = {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
+        found: JsonObject = {"metric": self.metric, "criterion": self.criterion, self.side: self.value}
         found |= {} if self.range is None else {"range": [*self.range]}
         return found if self.tail is None else {**found, "tail": self.tail}
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds, percent
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import MOST_CLEAN, TAIL_ALONE, TAIL_DO, check, fewest, least_p
-from sacpo.data.records import Prompt, Verdict, text_hash
+from sacpo.data.records import Kind, Prompt, Verdict, text_hash
 from sacpo.errors import DataError
 from sacpo.measure.items import objective_of
+from sacpo.plain import JsonObject
 from sacpo.recipe.metrics import metric_key
 from sacpo.stats.certificates import order_of
 from sacpo.stats.judge_error import union_limit
@@ -46,7 +47,7 @@ def plan_of(
     prompts: Iterable[str],
     data: Mapping[str, Sequence[str]],
     most: int | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the plan: bounds, level, order and data, from tuning verdicts alone.
 
     Args:
@@ -156,8 +157,10 @@ def check_enough(bounds: Sequence[Bound], samples: Sequence[Sequence[Sample]], d
             )
 
 
-def check_labels(terms: Terms, samples: Sequence[Sequence[Sample]], labels: int) -> None:
-    """Refuse labels that cannot correct a bound: prompts that are not independent, or labels that are too few.
+def check_labels(terms: Terms, samples: Sequence[Sequence[Sample]], labels: int, sealed: Sequence[Prompt]) -> list[str]:
+    """Refuse labels that cannot correct a bound, and return of which kinds of prompts there are fewer than labels.
+
+    They cannot where prompts are not independent, or labels too few.
 
     Raises:
         DataError: See above.
@@ -179,6 +182,25 @@ def check_labels(terms: Terms, samples: Sequence[Sequence[Sample]], labels: int)
                 allowed=f"more: half of delta is for what the judge misses among them, at most {percent(bound.value)}",
                 do="label more answers, or certify on more prompts; no look was spent",
             )
+    return fewer_labels(labels, terms.kinds, Counter(prompt.kind for prompt in sealed))
+
+
+def fewer_labels(asked: int, kinds: Sequence[Kind], there: Mapping[Kind, int]) -> list[str]:
+    """Return of which kinds of prompts fewer answers can be labelled than the labels that are asked for.
+
+    Args:
+        asked: Labels of each kind.
+        kinds: The kinds that the bounds count.
+        there: How many prompts there are of each kind; unknown ones stand for restricted ones where there are none.
+    """
+    counts = {kind: there.get(kind, 0) for kind in kinds}
+    if counts.get(Kind.RESTRICTED) == 0:
+        counts[Kind.RESTRICTED] = there.get(Kind.UNKNOWN, 0)
+    return [
+        f"certify.labels: n is {asked:,}, and there are {n:,} {kind.value} prompts: all of their answers are labelled"
+        for kind, n in counts.items()
+        if n < asked
+    ]
 
 
 def samples_of(bound: Bound, prompts: Sequence[Prompt], terms: Terms) -> list[Sample]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sacpo.certify.bounds import Bound, percent
 from sacpo.certify.terms import bounds_of
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.certificates import POWER, Needed, prompts_needed
 
 
 def prompts_for(
-    constraints: Sequence[Mapping[str, Any]], confidence: float = 0.95, rate: float | None = None
-) -> list[dict[str, Any]]:
+    constraints: Sequence[JsonMapping], confidence: float = 0.95, rate: float | None = None
+) -> list[JsonObject]:
     """Return the independent prompts, with one answer each, that certifying each bound needs.
 
     Args:
@@ -42,7 +42,7 @@ def prompts_for(
     return [_row(bound, confidence, rate) for bound in bounds]
 
 
-def _row(bound: Bound, confidence: float, rate: float | None) -> dict[str, Any]:
+def _row(bound: Bound, confidence: float, rate: float | None) -> JsonObject:
     half = bound.value / 2 if bound.side == "at_most" else (1 + bound.value) / 2
     at = half if rate is None else rate
     needed = prompts_needed(bound.value, confidence, bound.side, rate=at)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds
 from sacpo.certify.judged import Asked, asked_in, folders_of, hashes, verdicts_by_model
@@ -13,6 +12,7 @@ from sacpo.certify.plan import SHOWN, Sample, check_apart, check_enough, plan_of
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import check_range_of
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def request(
     )
 
 
-def make_plan(asked: Request, files: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+def make_plan(asked: Request, files: Mapping[str, Mapping[str, str]]) -> JsonObject:
     """Return the plan of judged folders.
 
     Of the certification verdicts only who was asked what is read, not what was said; of scores with a declared range

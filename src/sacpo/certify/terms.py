@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.certify.bounds import KINDS, Bound, Per
 from sacpo.certify.labels import METHODS, Method
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping
 from sacpo.recipe.explain import checked
 from sacpo.recipe.metrics import CERTIFIABLE, SCORES
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec, TailSpec
@@ -58,8 +58,8 @@ class Terms:
 
 
 def terms(
-    constraints: Sequence[Mapping[str, Any]],
-    objective: Mapping[str, Any] | None,
+    constraints: Sequence[JsonMapping],
+    objective: JsonMapping | None,
     confidence: float,
     spend: float,
     population: str | None,
@@ -113,7 +113,7 @@ def terms(
     )
 
 
-def bounds_of(constraints: Sequence[Mapping[str, Any]]) -> tuple[Bound, ...]:
+def bounds_of(constraints: Sequence[JsonMapping]) -> tuple[Bound, ...]:
     """Return bounds that can be certified.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from sacpo.certify.labels import METHODS, Method, counts_of
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.measure.items import Item, cluster_means, items_of
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.bounded import cvar_bound, cvar_p, in_range, lowest_mean, mean_bound, mean_p
 from sacpo.stats.certificates import (
     betting_bound,
@@ -64,9 +64,9 @@ class Tested:
     missed: int = 0
     estimate: list[float] | None = None
     category: str | None = None
-    categories: dict[str, Any] | None = None
+    categories: JsonObject | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the test JSON-ready; categories only where they were told apart."""
         found = asdict(self)
         return found if self.categories is not None else {k: v for k, v in found.items() if k not in OF_CATEGORIES}
@@ -240,11 +240,11 @@ def fewest(bound: Bound, delta: float) -> int | None:
 
 
 def run_tests(
-    plan: Mapping[str, Any],
+    plan: JsonMapping,
     bounds: Sequence[Bound],
     said: Mapping[str, list[Verdict]],
     truth: Mapping[str, list[Verdict]] | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Test candidates in the plan's order until the first that fails; those after it are not looked at.
 
     Args:

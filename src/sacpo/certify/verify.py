@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sacpo.certify.judged import verdicts_by_model
 from sacpo.certify.looks import PLAN, read_object
@@ -14,6 +13,7 @@ from sacpo.certify.terms import bounds_of, terms
 from sacpo.certify.tests import run_tests
 from sacpo.data.records import Prompt, read_jsonl
 from sacpo.errors import RunError, UserError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.system.files import content_key, file_hash
 from sacpo.system.runs import verify
 
@@ -23,7 +23,7 @@ TERMS = ("objective", "confidence", "spend", "population", "unit")
 STAGES, CHOSEN, PROMPTS, MANIFEST = "stages", "chosen", "prompts.jsonl", "manifest.json"
 
 
-def verify_certificate(certificate: str | Path) -> dict[str, Any]:
+def verify_certificate(certificate: str | Path) -> JsonObject:
     """Return a certificate that still holds.
 
     Every file is hashed again, the plan is made again from the tuning verdicts and the tests are done again. Of a run,
@@ -51,7 +51,7 @@ def verify_certificate(certificate: str | Path) -> dict[str, Any]:
     return found
 
 
-def _root(path: Path, found: Mapping[str, Any]) -> Path:
+def _root(path: Path, found: JsonMapping) -> Path:
     """Return the folder that a certificate's paths begin at: its own, or the run that it belongs to."""
     if "run" not in found:
         return path.parent
@@ -62,7 +62,7 @@ def _root(path: Path, found: Mapping[str, Any]) -> Path:
     return run
 
 
-def _changed(root: Path, found: Mapping[str, Any]) -> list[str]:
+def _changed(root: Path, found: JsonMapping) -> list[str]:
     """Return what changed; the first kind of change only, since the others follow from it."""
     body = {name: value for name, value in found.items() if name != "sha256"}
     if content_key(body) != found["sha256"] or found["certified"] is None:
@@ -88,7 +88,7 @@ def _published(root: Path) -> list[str]:
     return []
 
 
-def _other_stages(root: Path, run: Mapping[str, Any]) -> list[str]:
+def _other_stages(root: Path, run: JsonMapping) -> list[str]:
     """Return the stages of a run that were done anew from something else: another model, judge or prompt set."""
     return [
         f"stage {name} was done anew, from another model, judge or data"
@@ -97,7 +97,7 @@ def _other_stages(root: Path, run: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _recomputed(root: Path, found: Mapping[str, Any]) -> list[str]:
+def _recomputed(root: Path, found: JsonMapping) -> list[str]:
     plan = {name: value for name, value in found["plan"].items() if name != "sha256"}
     if content_key(plan) != found["plan"]["sha256"]:
         return ["its plan was changed"]
@@ -116,7 +116,7 @@ def _recomputed(root: Path, found: Mapping[str, Any]) -> list[str]:
     return [] if same else ["the tests give another result"]
 
 
-def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: JsonMapping) -> tuple[JsonObject, ...]:
     """Return the plan and the tests, made again from judged folders."""
     tuning, certification, bind, labels = ([root / path for path in places[role]] for role in ROLES)
     spec = plan["bounds"]
@@ -127,7 +127,7 @@ def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[s
     return again, run_tests(again, bounds_of(spec), said, truth)
 
 
-def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: Mapping[str, Any]) -> tuple[dict[str, Any], ...]:
+def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: JsonMapping) -> tuple[JsonObject, ...]:
     """Return the plan and the tests, made again from a run's stages."""
     own = terms(plan["bounds"], labels=plan["labels"], per=plan.get("per"), **{name: plan[name] for name in TERMS})
     tuning, sealed, truth = (

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from sacpo.certify.bounds import Bound, percent
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import BETTING
+from sacpo.plain import JsonMapping
 from sacpo.stats.certificates import POWER
 
 UNITS = {
@@ -25,7 +23,7 @@ JUDGED = {
 }
 
 
-def sentence(asked: Terms, tests: Mapping[str, Any]) -> str:
+def sentence(asked: Terms, tests: JsonMapping) -> str:
     """Return the certificate, or its refusal, as a sentence that a manager understands."""
     name = tests["certified"]
     if name is None:
@@ -39,23 +37,23 @@ def sentence(asked: Terms, tests: Mapping[str, Any]) -> str:
     return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
 
 
-def _seen(bound: Bound, found: Mapping[str, Any]) -> str:
+def _seen(bound: Bound, found: JsonMapping) -> str:
     return f"{bound.shown(found['value'])} {'of' if bound.range is None else 'on'} {found['clusters']} prompts"
 
 
-def _each(found: Mapping[str, Any]) -> str:
+def _each(found: JsonMapping) -> str:
     if found.get("categories") is None:
         return " ("
     return f" in each of {len(found['categories'])} categories (the worst is {found['category']}, "
 
 
-def _labelled(found: Mapping[str, Any]) -> str:
+def _labelled(found: JsonMapping) -> str:
     if not found["labels"]:
         return ""
     return f"; of {found['labels']} labelled answers the judge missed {found['missed']}"
 
 
-def _refusal(asked: Terms, candidate: Mapping[str, Any]) -> str:
+def _refusal(asked: Terms, candidate: JsonMapping) -> str:
     """Say of the likeliest candidate which bounds it misses, how far, and what would help."""
     missed = [
         _miss(bound, found, asked.delta)
@@ -65,7 +63,7 @@ def _refusal(asked: Terms, candidate: Mapping[str, Any]) -> str:
     return f"{candidate['model']}, the likeliest candidate, is not shown to have {'; nor '.join(missed)}."
 
 
-def _miss(bound: Bound, found: Mapping[str, Any], delta: float) -> str:
+def _miss(bound: Bound, found: JsonMapping, delta: float) -> str:
     side = "at most" if bound.side == "at_most" else "at least"
     within = f" in the category {found['category']}" if found.get("categories") is not None else ""
     text = (

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sacpo.data.encode import counted
 from sacpo.data.records import Message, Prompt
 from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_prompt
+from sacpo.data.unknown import unknown_notice, unknown_token, unknown_words
 from sacpo.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SHARE = 4
 """An answer has room for at least this part of the context, or for the most new tokens where that is less."""
@@ -23,7 +27,7 @@ class Fitted:
         prompt: What was kept.
         tokens: Its token ids.
         room: Tokens that an answer may have.
-        notice: What was left out, in words; "": nothing.
+        notice: What was left out or not understood, in words; "": nothing.
     """
 
     prompt: Prompt
@@ -32,7 +36,13 @@ class Fitted:
     notice: str = ""
 
 
-def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, context: int | None, most: int) -> Fitted:
+def fitted(
+    messages: tuple[Message, ...],
+    template: Template,
+    tokenizer: PreTrainedTokenizerBase,
+    context: int | None,
+    most: int,
+) -> Fitted:
     """Leave the oldest exchanges out until the rest leaves room for an answer; a system message stays.
 
     Args:
@@ -53,7 +63,8 @@ def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, co
         room = most if context is None else min(most, context - len(tokens))
         shorter = _without_oldest(messages)
         if room >= least or (shorter is None and room > 0):
-            return Fitted(prompt, tokens, room, _notice(left, context))
+            said = (_notice(left, context), _unknown(messages[-1].content, tokens, tokenizer))
+            return Fitted(prompt, tokens, room, "; ".join(filter(None, said)))
         if shorter is None:
             raise DataError(
                 f"this question is too long: the model reads {context} tokens, and it has "
@@ -61,6 +72,11 @@ def fitted(messages: tuple[Message, ...], template: Template, tokenizer: Any, co
                 do="ask something shorter",
             )
         messages, left = shorter, left + 1
+
+
+def _unknown(question: str, tokens: tuple[int, ...], tokenizer: PreTrainedTokenizerBase) -> str:
+    words = unknown_words([question], tokenizer) if unknown_token(tokenizer) in tokens else []
+    return unknown_notice("the question holds", words, str(tokenizer.unk_token))
 
 
 def _without_oldest(messages: tuple[Message, ...]) -> tuple[Message, ...] | None:

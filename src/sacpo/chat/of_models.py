@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sacpo.chat.setting import Setting, checked_q, why_alone
 from sacpo.errors import RecipeError
 from sacpo.judging.refusal import RefusalJudge
 from sacpo.merge.source import Checkpoint, Merge
+from sacpo.plain import JsonMapping
 from sacpo.recipe.explain import checked
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
 
@@ -22,8 +23,8 @@ def setting_of_models(
     q: float | None = None,
     method: Literal["linear", "token-level"] = "linear",
     beside: str | None = None,
-    base: Mapping[str, Any] | None = None,
-    generation: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
+    generation: JsonMapping | None = None,
     seed: int = 0,
 ) -> Setting:
     """Return the setting of one model, or of the path from the first to the second.

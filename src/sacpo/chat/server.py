@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.resources import files
-from typing import Any
 
 from sacpo.chat.setting import Setting
 from sacpo.chat.talk import Asked, Talk
 from sacpo.data.records import Message
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.serve import LocalServer, check_host, ended_politely
 
 WHAT = "the chat page"
@@ -35,10 +35,10 @@ class ChatServer(LocalServer):
             too_long="that conversation is too long",
         )
 
-    def _setting(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _setting(self, body: JsonObject) -> JsonObject:
         return {**self._talk.setting.shown(), "how": self._talk.how}
 
-    def _answer(self, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def _answer(self, body: JsonObject) -> Iterator[JsonObject]:
         return self._talk.answer(read_asked(body))
 
 
@@ -63,7 +63,7 @@ def serve(
         server.serve_forever()
 
 
-def read_asked(body: dict[str, Any]) -> Asked:
+def read_asked(body: JsonObject) -> Asked:
     """Return a posted question.
 
     Raises:
@@ -82,11 +82,11 @@ def read_asked(body: dict[str, Any]) -> Asked:
     return Asked(messages, q, body.get("beside", False), temperature, sample)
 
 
-def _is_turn(turn: Any) -> bool:
+def _is_turn(turn: object) -> bool:
     return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
 
 
-def _number(body: dict[str, Any], name: str, most: float) -> float:
+def _number(body: JsonObject, name: str, most: float) -> float:
     value = body.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= most:
         raise DataError(f"{name} is a number from 0 to {most:g}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from sacpo.data.records import Kind, Prompt
 from sacpo.errors import RecipeError
 from sacpo.judging.question import Judge
 from sacpo.merge.source import Checkpoint, Merge
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
 
 LISTED = 12
@@ -102,7 +102,7 @@ class Setting:
         single = [prompt for prompt in self.examples if len(prompt.messages) == 1]
         return [p for kind in Kind for p in [p for p in single if p.kind is kind][:LISTED]]
 
-    def shown(self) -> dict[str, Any]:
+    def shown(self) -> JsonObject:
         """Return what a page or a terminal shows of it."""
         return {
             "title": self.title,

@@ -22,6 +22,7 @@ from sacpo.merge.source import Checkpoint
 from sacpo.models.loading import context_length, resolve_device
 from sacpo.models.template import tokenizer_and_template
 from sacpo.models.tokens import padding_token, require_embedded
+from sacpo.plain import JsonObject
 
 WAIT = 0.2  # seconds between looks whether a waiting client is still there
 UNFINISHED = "\ufffd"
@@ -75,7 +76,7 @@ class Talk:
         )
         self.how = self._moving.how
 
-    def answer(self, asked: Asked) -> Iterator[dict[str, Any]]:
+    def answer(self, asked: Asked) -> Iterator[JsonObject]:
         """Yield an answer as it is decoded.
 
         Events are `notice` (something to be said), `add` (text that follows), `text` (all of the text anew) and at the
@@ -98,7 +99,7 @@ class Talk:
         finally:
             self._lock.release()
 
-    def _decoded(self, asked: Asked) -> Iterator[dict[str, Any]]:
+    def _decoded(self, asked: Asked) -> Iterator[JsonObject]:
         name, model = self._model(asked)
         found = self._fitted(asked, model)
         if found.notice:
@@ -127,7 +128,7 @@ class Talk:
         name, checkpoint = self.setting.beside
         return name, self._moving.of(checkpoint)
 
-    def _fitted(self, asked: Asked, model: Any) -> Fitted:
+    def _fitted(self, asked: Asked, model: object) -> Fitted:
         if not asked.messages or asked.messages[-1].role != "user" or not asked.messages[-1].content.strip():
             raise DataError("a question needs a text")
         messages = asked.messages
@@ -142,9 +143,9 @@ class Talk:
     def _uniforms(self, request: Request) -> Any:
         return uniforms(self.setting.seed, request.prompt.id, request.sample, request.limit)
 
-    def _judged(self, answer: Answer) -> list[dict[str, Any]]:
+    def _judged(self, answer: Answer) -> list[JsonObject]:
         """Return what each judge says; one that cannot judge this answer says why."""
-        said: list[dict[str, Any]] = []
+        said: list[JsonObject] = []
         for criterion, make in self.setting.judges.items():
             try:
                 if criterion not in self._judges:
@@ -157,7 +158,7 @@ class Talk:
         return said
 
 
-def _change(shown: str, text: str) -> dict[str, Any]:
+def _change(shown: str, text: str) -> JsonObject:
     """Return the event that turns what is shown into a text."""
     if text == shown:
         return {}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from sacpo.chat.setting import Setting, checked_q
 from sacpo.chat.talk import Asked, Talk
 from sacpo.data.records import Answer, Message, write_jsonl
 from sacpo.errors import UserError
+from sacpo.plain import JsonObject
 from sacpo.system.machine import machine_errors
 from sacpo.system.visible import visible
 
@@ -26,7 +26,7 @@ HELP = """\
 STOPPED = "stopped; it is not saved"
 
 
-def talk_here(setting: Setting, ask: Callable[[str], str] = input, say: Callable[..., Any] = print) -> None:
+def talk_here(setting: Setting, ask: Callable[[str], str] = input, say: Callable[..., object] = print) -> None:
     """Talk in this terminal until its input ends.
 
     Args:
@@ -41,7 +41,7 @@ def talk_here(setting: Setting, ask: Callable[[str], str] = input, say: Callable
 
 
 class _Terminal:
-    def __init__(self, talk: Talk, say: Callable[..., Any]) -> None:
+    def __init__(self, talk: Talk, say: Callable[..., object]) -> None:
         self.talk, self.say = talk, say
         self.setting = talk.setting
         generation = self.setting.generation
@@ -119,7 +119,7 @@ class _Terminal:
         if said and not beside:
             self.turns.append(Message("assistant", said))
 
-    def _written(self, events: Iterator[dict[str, Any]]) -> str:
+    def _written(self, events: Iterator[JsonObject]) -> str:
         """Write an answer as it comes, and return its text; Ctrl-C ends it."""
         text = ""
         try:
@@ -140,7 +140,7 @@ class _Terminal:
             self.say(f"\n({STOPPED})")
         return text
 
-    def _keep(self, done: dict[str, Any]) -> None:
+    def _keep(self, done: JsonObject) -> None:
         answer = Answer.from_json(done["record"])
         self.records[answer.model, answer.prompt.id, answer.sample] = answer
         said = [_judged(each) for each in done["judged"]]
@@ -156,7 +156,7 @@ class _Terminal:
                 self.say(f"{len(found)} answers in {file}")
 
 
-def _judged(said: dict[str, Any]) -> str:
+def _judged(said: JsonObject) -> str:
     if "problem" in said:
         return f"{said['criterion']}: not judged ({said['problem']})"
     score = "" if said["score"] is None else f"score {said['score']:.2f}"

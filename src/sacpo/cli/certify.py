@@ -9,7 +9,9 @@ from typing import Annotated
 
 import typer
 
-from sacpo.cli.options import bound_option
+from sacpo import api
+from sacpo.cli.from_api import Call, command
+from sacpo.cli.options import AtLeast, AtMost, bound_option, bound_options
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonObject
 from sacpo.recipe.metrics import SCORES
@@ -19,14 +21,14 @@ Folders = list[Path] | None
 Bounds = list[str] | None
 
 
+@command(api.certify, hidden=("constraints",))
 def certify(
-    tuning: Annotated[Folders, typer.Option("--tuning", help="Folder of 'judge' that orders; repeatable.")] = None,
-    certification: Annotated[
-        Folders, typer.Option("--certification", help="Folder of 'judge' on unseen prompts; repeatable.")
-    ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The folder that keeps every look.")] = None,
-    at_most: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Such as unsafe_rate=0.05.")] = None,
-    at_least: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Such as win_rate/x=0.5.")] = None,
+    call: Call,
+    tuning: Annotated[Folders, typer.Option(help="Folder of 'judge' that orders; repeatable.")] = None,
+    certification: Annotated[Folders, typer.Option(help="Folder of 'judge' on unseen prompts; repeatable.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder that keeps every look.")] = None,
+    at_most: AtMost = None,
+    at_least: AtLeast = None,
     ranges: Annotated[
         Bounds, typer.Option("--range", metavar="CRITERION=LOW:HIGH", help="What scores can be; of bounds on scores.")
     ] = None,
@@ -36,38 +38,24 @@ def certify(
     objective: Annotated[
         str | None, typer.Option(help="METRIC/CRITERION that decides between certified models.")
     ] = None,
-    confidence: Annotated[float, typer.Option(help="Of all looks at these prompts together.")] = 0.95,
-    spend: Annotated[float, typer.Option(help="Share of 1 - confidence that this look spends.")] = 1.0,
-    population: Annotated[str | None, typer.Option(help="What the prompts stand for, in words.")] = None,
-    unit: Annotated[str, typer.Option(help="What was drawn independently: cluster or prompt.")] = "cluster",
-    per: Annotated[str | None, typer.Option(help="category: every bound within each category.")] = None,
-    bind: Annotated[
-        Folders, typer.Option("--bind", help="A file or folder whose change voids it: the model; repeatable.")
-    ] = None,
-    labels: Annotated[
-        Folders, typer.Option("--labels", help="Folder with true labels of some certification answers; repeatable.")
-    ] = None,
-    method: Annotated[str, typer.Option(help="How labels correct for the judge: finite or rates.")] = "finite",
     verify: Annotated[Path | None, typer.Option(help="Check a certificate.json again.")] = None,
     power: Annotated[Bounds, typer.Option(metavar="METRIC=BOUND", help="Print prompts needed, at most.")] = None,
     rate: Annotated[float | None, typer.Option(help="--power: the true rate; half the bound by default.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Certify that a model keeps its bounds on prompts that the choice has not seen; exit code 2 when none does."""
-    from sacpo import certify as certificates
-
-    given: dict[str, object] = {"--tuning": tuning, "--certification": certification, "--out": out, "--bind": bind}
-    given |= {"--labels": labels, "--at-most": at_most, "--at-least": at_least, "--range": ranges, "--tail": tails}
-    given |= {"--objective": objective, "--population": population, "--per": per}
     if verify is not None or power is not None:
+        given: dict[str, object] = {"--tuning": tuning, "--certification": certification, "--out": out}
+        given |= {f"--{name}": True for name in call.said("bind", "labels", "population", "per")}
+        given |= {"--at-most": at_most, "--at-least": at_least, "--range": ranges, "--tail": tails}
         mode = "--verify" if verify is not None else "--power"
-        _refuse_beside(mode, {**given, "--power": power if verify is not None else None})
+        _refuse_beside(mode, {**given, "--objective": objective, "--power": power if verify is not None else None})
     if verify is not None:
-        found = certificates.verify_certificate(verify)
-        _print(as_json, found, f"the certificate holds: {found['sentence']}")
+        found = api.verify_certificate(verify)
+        _print(call.as_json, found, f"the certificate holds: {found['sentence']}")
         return
     if power is not None:
-        _print_power(as_json, certificates.prompts_for([bound_option(b, "at_most") for b in power], confidence, rate))
+        bounds = [bound_option(bound, "at_most") for bound in power]
+        _print_power(call.as_json, api.prompts_for(bounds, call.options["confidence"], rate))
         return
     if out is None or rate is not None:
         raise RecipeError(
@@ -75,30 +63,21 @@ def certify(
             where="--out" if out is None else "--rate",
             do="give --tuning and --certification with --out; or --verify; or --power",
         )
-    result = certificates.certify(
-        tuning or [],
-        certification or [],
-        out,
+    result = call(
+        tuning=tuning or [],
+        certification=certification or [],
+        out=out,
         constraints=_bounds(at_most, at_least, ranges, tails),
         objective=_goal(objective),
-        confidence=confidence,
-        spend=spend,
-        population=population,
-        unit=unit,  # type: ignore[arg-type]
-        per=per,  # type: ignore[arg-type]
-        bind=bind or [],
-        labels=labels or [],
-        method=method,  # type: ignore[arg-type]
     )
-    _print(as_json, result, result["sentence"])
+    _print(call.as_json, result, result["sentence"])
     if result["certified"] is None:
         raise typer.Exit(2)
 
 
 def _bounds(at_most: Bounds, at_least: Bounds, ranges: Bounds, tails: Bounds) -> list[JsonObject]:
     """Return bounds as constraints; a range belongs to all bounds on its criterion's scores, a tail to its lowest."""
-    bounds = [bound_option(text, "at_most") for text in at_most or []]
-    bounds += [bound_option(text, "at_least") for text in at_least or []]
+    bounds = bound_options(at_most, at_least)
     for option, metrics, given in (("range", SCORES, ranges), ("tail", ("cvar_score",), tails)):
         for text in given or []:
             criterion, value = _scored(option, text)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sacpo.plain import JsonMapping, JsonObject
+from sacpo.system.files import read_json
 
 ACCURACY = "rewards/accuracies"
 LEAST_FALL = 0.001
@@ -15,7 +16,7 @@ LEAST_FALL = 0.001
 
 def training_outcome(folder: Path) -> JsonObject:
     """Return what `summary.json` and `metrics.jsonl` of a training say; nothing is computed anew."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = read_json(folder / "summary.json")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return outcome(summary, [json.loads(line) for line in lines])
 

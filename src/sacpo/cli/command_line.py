@@ -10,7 +10,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -37,6 +37,7 @@ def main() -> None:
     141 nobody reads standard output any more, 143 terminated.
     """
     told = threading.Event()
+    _let_threads_sleep()
     try:
         with _terminated(told), processes.relayed(), _first_speaks():
             _check_arguments(sys.argv[1:])
@@ -61,6 +62,15 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 means "diverged" and nothing else
         refused = unreadable(error)
         _end(*((f"error: {refused}", refused.exit_code) if refused is not None else (unforeseen(error), UNFORESEEN)))
+
+
+def _let_threads_sleep() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
+
+    OpenMP's default is to spin: beside other work, a spinning thread holds the core that the awaited one needs.
+    It is read when torch is loaded, which no verb does before this.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _end(said: str, code: int) -> NoReturn:
@@ -100,7 +110,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
 def _plain(usual: Callable[..., str]) -> Callable[..., str]:
     """Return how warnings are written: this package's own as a sentence, others as usual."""
 
-    def written(message: Warning | str, category: type[Warning], *rest: Any, **more: Any) -> str:
+    def written(message: Warning | str, category: type[Warning], *rest: object, **more: object) -> str:
         own = category.__module__.startswith("sacpo.")
         return f"{message}\n" if own else usual(message, category, *rest, **more)
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import typer
@@ -35,7 +36,12 @@ class Call:
     as_json: bool
     quiet: bool | None
 
-    def __call__(self, **changed: Any) -> Any:
+    def said(self, *names: str) -> list[str]:
+        """Return which of these options say something else than their defaults."""
+        defaults = inspect.signature(self.function).parameters
+        return [name for name in names if self.options[name] not in (None, [], defaults[name].default)]
+
+    def __call__(self, **changed: object) -> Any:
         """Do it, with options changed."""
         options = {**self.options, **changed}
         if self.quiet is None:
@@ -43,7 +49,7 @@ class Call:
         with shown(self.as_json, self.quiet) as progress:
             return self.function(**options, progress=progress)
 
-    def say(self, **found: Any) -> None:
+    def say(self, **found: object) -> None:
         """Print what was written, by name."""
         if self.as_json:
             print(json.dumps({"event": "done", **found}, default=str))
@@ -54,16 +60,24 @@ class Call:
 
 
 def command(
-    function: Callable[..., Any], names: Mapping[str, str] | None = None, hidden: Sequence[str] = ()
+    function: Callable[..., Any],
+    names: Mapping[str, str] | None = None,
+    hidden: Sequence[str] = (),
+    panels: Mapping[str, Sequence[str]] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that makes a command of `verb(call, ...)`; its own options stand before those of the api.
+    """Return a decorator that makes a command of `verb(call, ...)`; its own options stand for those of their name.
 
     Args:
         function: A function of the api.
         names: Options that the command line calls otherwise than `--the-parameter`.
-        hidden: Parameters that the command line does not give.
+        hidden: Parameters that the command line does not give; "as_json": nothing is shown as JSON.
+        panels: Parameters that the help shows apart, by the panel's title; their words "kind NAME:" are left out.
     """
     hints, helps = get_type_hints(function), explained(function)
+    titles = {name: title for title, members in (panels or {}).items() for name in members}
+    for name in titles:
+        text = re.sub(r'^kind "[\w-]+": ', "", helps[name])
+        helps[name] = text[:1].upper() + text[1:]
     every = inspect.signature(function).parameters
     taken = {name: parameter for name, parameter in every.items() if name not in {"progress", *hidden}}
     flags = {name: _flag(name, parameter.default) for name, parameter in taken.items()} | dict(names or {})
@@ -73,14 +87,15 @@ def command(
         own = [_parameter(one.name, one.annotation, one.default) for one in [*signature.parameters.values()][1:]]
 
         def made(**given: Any) -> None:
-            switches = given.pop("as_json"), given.pop("quiet", None)
+            switches = given.pop("as_json", False), given.pop("quiet", None)
             extra = {one.name: given.pop(one.name) for one in own}
             options = {name: _read(hints[name], value, flags[name]) for name, value in given.items()}
             verb(Call(function, options, *switches), **extra)
 
-        of_api = [_option(taken[name], hints[name], helps[name], flags[name]) for name in taken]
+        left = [name for name in taken if name not in signature.parameters]
+        of_api = [_option(taken[name], hints[name], helps[name], flags[name], titles.get(name)) for name in left]
         shared = {"quiet": Quiet, "as_json": Json} if "progress" in every else {"as_json": Json}
-        switches = [_parameter(name, kind, False) for name, kind in shared.items()]
+        switches = [_parameter(name, kind, False) for name, kind in shared.items() if name not in hidden]
         made.__signature__ = inspect.Signature([*of_api, *own, *switches])  # type: ignore[attr-defined]
         made.__annotations__ = {}
         made.__name__, made.__doc__ = verb.__name__, verb.__doc__
@@ -92,17 +107,17 @@ def command(
 def explained(function: Callable[..., Any]) -> dict[str, str]:
     """Return what the section "Args" of a docstring says, by parameter."""
     text = inspect.getdoc(function) or ""
-    section = re.search(r"^Args:\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
+    section = re.search(r"^(?:Args|Attributes):\n(.*?)(?:\n\n|\Z)", text, re.MULTILINE | re.DOTALL)
     found = re.findall(r"^    (\w+): (.*?)(?=\n    \w|\Z)", section[1] if section else "", re.MULTILINE | re.DOTALL)
     return {name: " ".join(said.replace("`", "").split()) for name, said in found}
 
 
-def _flag(name: str, default: Any) -> str:
+def _flag(name: str, default: object) -> str:
     words = name.replace("_", "-")
     return f"--{words}/--no-{words}" if default is True else f"--{words}"
 
 
-def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> inspect.Parameter:
+def _option(parameter: inspect.Parameter, hint: object, said: str, flag: str, panel: str | None) -> inspect.Parameter:
     """Return a parameter of the command line for one of the api."""
     kinds, needed = _kinds(hint), parameter.default is inspect.Parameter.empty
     kind: Any = str
@@ -112,12 +127,14 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> in
     elif Mapping in kinds and str not in kinds:
         kind, metavar = list[str], PAIRS
     elif Sequence in kinds:
-        kind = list[float] if float in kinds else list[str]
+        kind = list[float] if float in kinds else list[Path] if Path in kinds else list[str]
     else:
-        kind = next((one for one in (bool, int, float) if one in kinds and str not in kinds), str)
-    more: dict[str, Any] = {"help": said.removesuffix(".") + "; repeatable." if get_origin(kind) is list else said}
-    if metavar is not None:
-        more["metavar"] = metavar
+        kind = next((one for one in (bool, int, float, Path) if one in kinds and str not in kinds), str)
+    more: dict[str, Any] = {
+        "help": re.sub(r"(?<!\.)\.$", "", said) + "; repeatable." if get_origin(kind) is list else said
+    }
+    more |= {"metavar": metavar} if metavar is not None else {}
+    more |= {"rich_help_panel": panel} if panel is not None else {}
     by_place = parameter.kind is not inspect.Parameter.KEYWORD_ONLY and parameter.name not in GIVEN_BY_NAME
     if needed and by_place:
         return _parameter(parameter.name, Annotated[kind, typer.Argument(**more, show_default=False)])
@@ -126,7 +143,7 @@ def _option(parameter: inspect.Parameter, hint: Any, said: str, flag: str) -> in
     return _parameter(parameter.name, Annotated[kind | None if optional else kind, info], parameter.default)
 
 
-def _parameter(name: str, annotation: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+def _parameter(name: str, annotation: object, default: object = inspect.Parameter.empty) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -140,15 +157,15 @@ def _read(hint: Any, value: Any, flag: str) -> Any:
     return value
 
 
-def _kinds(hint: Any) -> set[Any]:
+def _kinds(hint: object) -> set[Any]:
     """Return the types that a type hint joins, without their arguments."""
     if get_origin(hint) in (Mapping, Sequence, Literal):
-        return {get_origin(hint)} | (set(get_args(hint)) & {float})
+        return {get_origin(hint)} | (set(get_args(hint)) & {float, Path})
     parts = get_args(hint)
     return {hint} if not parts else set().union(*(_kinds(part) for part in parts))
 
 
-def _choices(hint: Any) -> list[Any]:
+def _choices(hint: object) -> list[Any]:
     if get_origin(hint) is Literal:
         return list(get_args(hint))
     return [choice for part in get_args(hint) for choice in ([] if part is type(None) else _choices(part))] or (

@@ -47,6 +47,7 @@ def show_plan(
 ) -> None:
     """Print what a run would do."""
     from sacpo.judging.preflight import check_merges
+    from sacpo.pipeline.prompt_sets import prompt_sets
     from sacpo.pipeline.run import plan
     from sacpo.pipeline.show import plan_tables
     from sacpo.pipeline.sizes import as_json as plan_json
@@ -57,11 +58,12 @@ def show_plan(
     recipe = load_recipe(path, overrides or [])
     check_merges(recipe)
     planned = plan(recipe, runs=runs, start=start, command=command)
+    sets = prompt_sets(planned)  # first: it says where there are fewer prompts than the recipe asks for
     found, judged = trainings(recipe, planned), judgings(recipe, planned)
     if as_json:
-        print(json.dumps({**plan_json(recipe, planned, found, judged), "not_checked": unchecked(recipe)}))
+        print(json.dumps({**plan_json(recipe, planned, found, judged, sets), "not_checked": unchecked(recipe)}))
         return
-    plan_tables(recipe, planned, found, judged)
+    plan_tables(recipe, planned, found, judged, sets)
     say_unchecked(unchecked(recipe))
 
 

@@ -8,13 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.recipe.safe import yaml_option
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, one event or result a line.")]
+AtMost = Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Such as unsafe_rate=0.05.")]
+AtLeast = Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Such as win_rate/x=0.5.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress: notices and the result only.")]
 
 
-def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
+def parse_options(items: Sequence[str] | None, where: str) -> JsonObject:
     """Return NAME=VALUE options as a mapping, values as YAML reads them.
 
     Args:
@@ -24,7 +27,7 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
     Raises:
         RecipeError: One is no NAME=VALUE or stands twice, or its value is not valid YAML.
     """
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for item in items or ():
         name, sign, text = item.partition("=")
         if not sign:
@@ -35,7 +38,7 @@ def parse_options(items: Sequence[str] | None, where: str) -> dict[str, Any]:
     return found
 
 
-def bound_option(text: str, side: str) -> dict[str, Any]:
+def bound_option(text: str, side: str) -> JsonObject:
     """Return METRIC=NUMBER or METRIC/CRITERION=NUMBER as a constraint without prompts.
 
     Raises:
@@ -53,6 +56,12 @@ def bound_option(text: str, side: str) -> dict[str, Any]:
         ) from None
     metric, _, criterion = key.partition("/")
     return {"metric": metric, "criterion": criterion or None, side: bound}
+
+
+def bound_options(at_most: Sequence[str] | None, at_least: Sequence[str] | None) -> list[JsonObject]:
+    """Return the bounds of --at-most and --at-least as constraints without prompts; errors as of `bound_option`."""
+    given = {"at_most": at_most, "at_least": at_least}
+    return [bound_option(text, side) for side, texts in given.items() for text in texts or ()]
 
 
 def shown(as_json: bool, quiet: bool) -> Any:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from sacpo import api
 from sacpo.cli.options import Json, bound_option
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping
 from sacpo.system.visible import visible
 
 Bounds = list[str] | None
@@ -68,7 +69,7 @@ def plan(
     print(json.dumps(found) if as_json else visible(_text(found)))
 
 
-def _text(found: Mapping[str, Any]) -> str:
+def _text(found: JsonMapping) -> str:
     names = [name for name in ROWS if found["frontier"][0].get(name) is not None]
     table = [[*names], *([_cell(point[name]) for name in names] for point in found["frontier"])]
     lines = _aligned(table)
@@ -80,7 +81,7 @@ def _text(found: Mapping[str, Any]) -> str:
     return "\n".join([*lines, _recommended(found)])
 
 
-def _recommended(found: Mapping[str, Any]) -> str:
+def _recommended(found: JsonMapping) -> str:
     if found["raw"] is None:
         return f"no strength is recommended: {found['state']}"
     if not found["believable"]:
@@ -91,7 +92,7 @@ def _recommended(found: Mapping[str, Any]) -> str:
     return f"recommended: beta/lambda {found['corrected']:g} ({whole})"
 
 
-def _needed(bound: Mapping[str, Any]) -> str:
+def _needed(bound: JsonMapping) -> str:
     if bound["there"] is None:
         return (
             "not told by these samples"
@@ -104,7 +105,7 @@ def _needed(bound: Mapping[str, Any]) -> str:
     return f"beta/lambda {bound['strength']:g}, where {there}"
 
 
-def _cell(value: Any) -> str:
+def _cell(value: object) -> str:
     if isinstance(value, Mapping):
         return f"{value['value']:.3f} ({value['band'][0]:.3f} to {value['band'][1]:.3f})"
     return f"{value:.3g}"

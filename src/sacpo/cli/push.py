@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from sacpo import api
 from sacpo.cli.from_api import Call, command
+from sacpo.plain import JsonObject
 from sacpo.system.visible import visible
 
 SHOWN = 20
@@ -20,7 +20,7 @@ def push(call: Call) -> None:
     print(json.dumps({"event": "done", **done}) if call.as_json else visible(_text(done, dry_run)))
 
 
-def _text(done: dict[str, Any], dry_run: bool) -> str:
+def _text(done: JsonObject, dry_run: bool) -> str:
     kind = f"{'private' if done['private'] else 'public'} {done['kind']} {done['repository']}"
     lines = [f"{'would push' if dry_run else 'pushed'} {len(done['files'])} files to the {kind}"]
     if dry_run:

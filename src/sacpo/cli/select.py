@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sacpo import api
-from sacpo.cli.options import Json, bound_option
+from sacpo.cli.from_api import Call, command
+from sacpo.cli.options import AtLeast, AtMost, bound_options
 from sacpo.system.visible import visible
 
 
+@command(api.select, hidden=("constraints", "objective"))
 def select(
-    judged: Annotated[list[Path], typer.Argument(help="Folders that 'judge' wrote.", show_default=False)],
+    call: Call,
     objective: Annotated[str, typer.Option(help="METRIC/CRITERION to maximise.")] = "win_rate/helpfulness",
-    at_most: Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Such as unsafe_rate=0.05.")] = None,
-    at_least: Annotated[list[str] | None, typer.Option(metavar="METRIC=BOUND", help="Such as win_rate/x=0.5.")] = None,
-    as_json: Json = False,
+    at_most: AtMost = None,
+    at_least: AtLeast = None,
 ) -> None:
     """Choose the best model that meets every constraint."""
-    bounds = [bound_option(text, "at_most") for text in at_most or []] + [
-        bound_option(text, "at_least") for text in at_least or []
-    ]
     metric, _, criterion = objective.partition("/")
-    found = api.select(judged, constraints=bounds, objective={"metric": metric, "criterion": criterion})
-    if as_json:
+    goal = {"metric": metric, "criterion": criterion}
+    found = call(constraints=bound_options(at_most, at_least), objective=goal)
+    if call.as_json:
         print(json.dumps(found))
     elif found["chosen"] is None:
         print(f"no model meets every constraint; the nearest is {visible(str(found['nearest']))}")

@@ -11,13 +11,11 @@ from sacpo.cli.options import Json
 def validate(recipe: RecipeArgument, overrides: Overrides = None, as_json: Json = False) -> None:
     """Check a recipe without doing anything."""
     from sacpo.judging.llm.specs import check_judges
-    from sacpo.judging.preflight import check_merges
     from sacpo.recipe import load_recipe, model_graph
     from sacpo.recipe.notices import notices, unchecked
 
     loaded = load_recipe(recipe, overrides or [])
     check_judges(loaded)
-    check_merges(loaded)
     models = list(model_graph(loaded))
     said = {"notices": notices(loaded), "not_checked": unchecked(loaded)}
     if as_json:

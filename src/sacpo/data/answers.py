@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.records import Answer, Kind, Prompt, read_jsonl
 from sacpo.data.sources.chat import completion_field
@@ -21,7 +20,6 @@ from sacpo.data.sources.prompts import read as read_prompt
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
 from sacpo.recipe.schema import SourceSpec
-from sacpo.system.files import file_hash
 
 ANSWERS, BASELINE = "answers.jsonl", "baseline.jsonl"
 """A folder's file of a model's answers, and of those that they are compared with."""
@@ -31,36 +29,6 @@ MODELS = ("generator", "model")
 SHOWN = 60
 """Characters of a prompt in a message."""
 GENERAL_NAMES = ("answers", "outputs", "model_outputs", "generations", "responses")
-
-
-@dataclass(frozen=True)
-class AnswerFiles:
-    """A model's file of answers, and a baseline's to the same prompts, as a user names them.
-
-    Attributes:
-        answers: A file, or the folder that `generate` wrote.
-        baseline: The baseline's; None: there is none.
-        name, baseline_name: Name the models this, whatever the files say.
-        prompts: What the prompts are, where the files do not say: ordinary, restricted or borderline.
-    """
-
-    answers: str | Path
-    baseline: str | Path | None = None
-    name: str | None = None
-    baseline_name: str | None = None
-    prompts: str | None = None
-
-    def read(self) -> tuple[list[Answer], list[Answer] | None]:
-        """Return the model's answers and the baseline's; errors as of `read_answers`."""
-        own = read_answers(self.answers, model=self.name, kind=self.prompts)
-        if self.baseline is None:
-            return own, None
-        return own, read_answers(self.baseline, model=self.baseline_name, kind=self.prompts)
-
-    def keys(self) -> dict[str, str]:
-        """Return the files' content keys by role; errors as of `answer_file`."""
-        files = {"answers": self.answers, "baseline": self.baseline}
-        return {role: file_hash(answer_file(path)) for role, path in files.items() if path is not None}
 
 
 def read_answers(path: str | Path, *, model: str | None = None, kind: str | None = None) -> list[Answer]:
@@ -142,7 +110,7 @@ def _answer(row: Row, spec: SourceSpec, file: Path) -> Answer:
     return Answer(prompt, _model(row, file), text)
 
 
-def _asked(row: Row) -> Any:
+def _asked(row: Row) -> object:
     """Return the row's prompt; an Alpaca row's `input` stands below its instruction."""
     name = _first(row, PROMPTS)
     value = row.data[str(name)]

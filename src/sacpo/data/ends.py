@@ -7,7 +7,6 @@ the chat template ends an answer. The latter is what training ends answers with.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -16,13 +15,13 @@ from sacpo.data.templates import Template
 Ids = tuple[int, ...]
 
 
-def listed_ends(config: Any) -> frozenset[int]:
+def listed_ends(config: object) -> frozenset[int]:
     """Return the end tokens that a model's generation_config lists; None lists none."""
     listed = getattr(config, "eos_token_id", None)
     return frozenset([listed] if isinstance(listed, int) else listed or ())
 
 
-def end_tokens(model: Any, template: Template) -> frozenset[int]:
+def end_tokens(model: object, template: Template) -> frozenset[int]:
     """Return every token that ends an answer of a model that is asked through this template."""
     ends = template.ends | listed_ends(getattr(model, "generation_config", None))
     closing = turn_end(template, ends)

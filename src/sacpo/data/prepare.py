@@ -93,7 +93,7 @@ def _hardened(record: R) -> R:
         return record
     if record.p > 0.5:
         return dataclasses.replace(record, p=1.0)
-    return dataclasses.replace(record, p=1.0, chosen=record.rejected, rejected=record.chosen)
+    return dataclasses.replace(record, p=1.0, chosen=record.rejected, rejected=record.chosen, offset=-record.offset)
 
 
 def _useless(record: Record, ties: str) -> str:

@@ -117,6 +117,8 @@ class Pair(Record):
         p: Probability in [0, 1] that `chosen` is preferred: 1 a hard label, .5 a tie.
         source: The data source's name and row, for messages.
         criterion: What the preference is about, if the source says so.
+        offset: What the difference of the policy's rewards must reach before the label counts: by another criterion
+            (MODPO), or for a safe answer beside an unsafe one (SafeDPO, BSO).
     """
 
     prompt: Prompt
@@ -125,6 +127,7 @@ class Pair(Record):
     p: float = 1.0
     source: str = ""
     criterion: str = ""
+    offset: float = 0.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _prompt(self.prompt))
@@ -133,6 +136,11 @@ class Pair(Record):
     def id(self) -> str:
         """Content hash of prompt and both completions, in order."""
         return text_hash(self.prompt.id, self.chosen, self.rejected)
+
+    def to_json(self) -> JsonObject:
+        """Return the record as a JSON-ready dictionary, `offset` where there is one."""
+        data = Record.to_json(self)
+        return data if self.offset else {name: value for name, value in data.items() if name != "offset"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +315,7 @@ def _require_texts(*values: object) -> None:
         raise TypeError(f"{wrong!r} stands where a text is to be")
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):

@@ -6,12 +6,15 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from jinja2 import TemplateError, TemplateSyntaxError
 
 from sacpo.data.records import Message
 from sacpo.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SECONDS = 10.0
 """A dialogue takes milliseconds."""
@@ -33,7 +36,7 @@ class _TooSlowError(Exception):
     """Ends a template that does not end by itself."""
 
 
-def chat_template(tokenizer: Any) -> str:
+def chat_template(tokenizer: object) -> str:
     """Return the text of the chat template that is used: of several, the one named "default".
 
     Raises:
@@ -59,7 +62,7 @@ def chat_template(tokenizer: Any) -> str:
     return str(held["default"] if isinstance(held, dict) else held)
 
 
-def render(tokenizer: Any, messages: Sequence[Message], *, generation: bool, place: str) -> str:
+def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, generation: bool, place: str) -> str:
     """Return messages as the tokenizer's chat template writes them.
 
     Args:
@@ -98,7 +101,7 @@ def render(tokenizer: Any, messages: Sequence[Message], *, generation: bool, pla
         ) from error
 
 
-def template_name(tokenizer: Any) -> str:
+def template_name(tokenizer: object) -> str:
     """Return how messages call a tokenizer's chat template."""
     return f"chat template of {getattr(tokenizer, 'name_or_path', '') or 'the tokenizer'}"
 
@@ -118,5 +121,5 @@ def _limited(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, handler)
 
 
-def _stop(signum: int, frame: Any) -> None:
+def _stop(signum: int, frame: object) -> None:
     raise _TooSlowError

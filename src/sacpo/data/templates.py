@@ -17,12 +17,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sacpo.data.records import Message, Prompt, text_hash
 from sacpo.data.rendering import chat_template, render, template_name
 from sacpo.data.specials import Specials, check_marks, plain
 from sacpo.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 PAPER_BEGIN = "BEGINNING OF CONVERSATION: "
 PAPER_TURN = "USER: {prompt} ASSISTANT:"
@@ -64,7 +67,11 @@ class Template(Protocol):
 
 
 def make_template(
-    name: str, tokenizer: Any, *, ends: Collection[int] = (), special_tokens_in_text: bool | None = None
+    name: str,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    ends: Collection[int] = (),
+    special_tokens_in_text: bool | None = None,
 ) -> Template:
     """Return the template of a recipe's `base.template`.
 
@@ -101,7 +108,9 @@ class TurnTemplate:
     special = False
     tail = ""
 
-    def __init__(self, begin: str, turn: str, tokenizer: Any, ends: frozenset[int], allowed: bool) -> None:
+    def __init__(
+        self, begin: str, turn: str, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], allowed: bool
+    ) -> None:
         self.begin, self.turn, self.ends, self.allowed = begin, turn, ends, allowed
         self.end = str(tokenizer.eos_token or "")
         self.specials = Specials(tokenizer)
@@ -152,7 +161,7 @@ class ChatTemplate:
 
     special = True
 
-    def __init__(self, tokenizer: Any, ends: frozenset[int], allowed: bool = False) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, ends: frozenset[int], allowed: bool = False) -> None:
         self._tokenizer = tokenizer
         self.ends, self.allowed = ends, allowed
         self.specials = Specials(tokenizer)

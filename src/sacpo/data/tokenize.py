@@ -21,21 +21,24 @@ from sacpo.data.records import Demonstration, Labelled, Message, Pair, Prompt
 from sacpo.data.rows import Tree
 from sacpo.data.specials import OPEN, QUOTED, plain
 from sacpo.data.templates import Template, writes
+from sacpo.data.unknown import unknown_token
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
+from sacpo.system.progress import Progress
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class TokenPair:
-    """A pair's token ids; `p` is the probability that `chosen` is preferred, `id` the record's."""
+    """A pair's token ids; `p` is the probability that `chosen` is preferred, `id` and `offset` the record's."""
 
     id: str
     prompt: Ids
     chosen: Ids
     rejected: Ids
     p: float = 1.0
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class TokenReport:
         dropped: Reason: records.
         apart: Completions that were tokenised by themselves because their tokens merge with the prompt's.
         rewritten: Completions of which the chat template leaves something out, such as thoughts.
+        unknown: Records with words that the tokenizer does not know.
         quoted: Completions whose text, or prompt's text, spells special tokens that were read as text.
         prompt_tokens, completion_tokens: Totals of the kept records.
         longest: Tokens of the longest prompt with a completion, before truncation; of very long texts, a part.
@@ -89,13 +93,14 @@ class TokenReport:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     longest: int = 0
+    unknown: int = 0
 
     def to_json(self) -> JsonObject:
-        """Return the report as a JSON-ready dictionary."""
-        return asdict(self)
+        """Return the report as a JSON-ready dictionary; `unknown` stands in it only where there are such records."""
+        return {name: value for name, value in asdict(self).items() if name != "unknown" or value}
 
-    def require_some(self, name: str) -> None:
-        """Refuse a training of this name to which no record is left.
+    def require_some(self, name: str, progress: Progress) -> None:
+        """Refuse a training of this name to which no record is left, and say what it cannot learn.
 
         Raises:
             DataError: No record is left; the message says why each was dropped.
@@ -107,6 +112,9 @@ class TokenReport:
                 value=f"{self.records} records; dropped: {self.dropped}",
                 do="raise max_length, or give other records",
             )
+        if self.unknown:
+            said = f"{self.unknown:,} of {self.records:,} records hold words that the tokenizer does not know"
+            progress.notice(f"{name}: {said}: the model cannot learn them")
 
 
 def tokenize_prompt(
@@ -155,7 +163,7 @@ def tokenize_pairs(
     """
     texts = [(pair.chosen, pair.rejected) for pair in records]
     kept, report = _fitted(records, texts, tokenizer, template, max_length, too_long)
-    return [TokenPair(pair.id, ids[0], ids[1][0], ids[1][1], pair.p) for pair, ids in kept], report
+    return [TokenPair(pair.id, ids[0], ids[1][0], ids[1][1], pair.p, pair.offset) for pair, ids in kept], report
 
 
 def tokenize_labelled(
@@ -201,6 +209,7 @@ def _fitted(
     report = TokenReport(records=len(records))
     exchanges = _exchanges(records, texts, template, tokenizer, max_length, report)
     kept: list[tuple[T, Exchange]] = []
+    unknown = unknown_token(tokenizer)
     for record, (prompt, completions) in zip(records, exchanges, strict=True):
         length = len(prompt) + max(map(len, completions))
         report.longest = max(report.longest, length)
@@ -208,6 +217,7 @@ def _fitted(
         if reason:
             report.dropped[reason] = report.dropped.get(reason, 0) + 1
             continue
+        report.unknown += any(unknown in ids for ids in (prompt, *completions))
         report.truncated += length > max_length
         fitting = tuple(completion[: max_length - len(prompt)] for completion in completions)
         report.prompt_tokens += len(prompt)
@@ -217,7 +227,7 @@ def _fitted(
     return kept, report
 
 
-def _misfit(record: Any, prompt: int, length: int, max_length: int, too_long: str) -> str:
+def _misfit(record: object, prompt: int, length: int, max_length: int, too_long: str) -> str:
     """Return why a record is dropped, or "" when it is kept."""
     if length <= max_length:
         return ""

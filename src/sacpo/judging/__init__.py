@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sacpo.judging.llm.budget import Budget, CostEstimate, Price, Usage
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.rubric import Rubric, builtin_rubrics, load_rubric
 
 if TYPE_CHECKING:
-    from sacpo.judging.llm.files import judge_files
     from sacpo.judging.llm.plan import Asking
     from sacpo.judging.llm.run import JudgeRun, Missing, judge_llm
     from sacpo.judging.llm.store import Store
@@ -27,20 +26,18 @@ __all__ = [
     "Store",
     "Usage",
     "builtin_rubrics",
-    "judge_files",
     "judge_llm",
     "load_rubric",
 ]
 
 _WHERE = {
-    "judge_files": "llm.files",
     **dict.fromkeys(("JudgeRun", "Missing", "judge_llm"), "llm.run"),
     "Asking": "llm.plan",
     "Store": "llm.store",
 }
 
 
-def __getattr__(name: str) -> Any:  # checks of recipes import this package for its rubrics alone, in under a second
+def __getattr__(name: str) -> object:  # checks of recipes import this package for its rubrics alone, in under a second
     if name not in _WHERE:
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -202,7 +202,7 @@ def _object_scores(fields: JsonObject, rubric: Rubric) -> Reading | Unparsed:
     return _agreed({_said(pair, rubric) for pair in pairs})
 
 
-def _pairs(fields: JsonMapping) -> Iterator[tuple[Any, Any]]:
+def _pairs(fields: JsonMapping) -> Iterator[tuple[object, object]]:
     scores = fields.get("scores")
     if isinstance(scores, list) and len(scores) == 2:
         yield scores[0], scores[1]
@@ -238,7 +238,7 @@ def _scores(values: Sequence[float | None], scale: tuple[float, float]) -> Readi
     return Reading((a, b), "A" if a > b else "B" if b > a else "tie")
 
 
-def _number(value: Any) -> float | None:
+def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -11,18 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sacpo.errors import DataError, ModelError, RunError, UserError
+from sacpo.errors import ModelError, RunError
 from sacpo.judging.llm.access import check_access, client_of, key_of
 from sacpo.judging.llm.judge import LlmJudgeConfig
-from sacpo.judging.llm.specs import check_judges, judge_of
+from sacpo.judging.llm.specs import check_judges
 from sacpo.judging.rubric import Rubric
 from sacpo.recipe.llm import LlmSpec
 from sacpo.recipe.safe import json_value
 from sacpo.recipe.schema import JudgeSpec, Recipe, SourceSpec
+from sacpo.system.on_hub import ERRORS, NETWORK, PATIENCE, Kind, ask_once, unanswered
 from sacpo.system.progress import QUIET, Progress
 
-PATIENCE = 20.0
-"""Seconds until an endpoint or the hub must have answered."""
 UNLISTED = (400, 404, 405, 501)
 """What endpoints say that do not list their models."""
 
@@ -105,7 +104,7 @@ def _source(place: str, spec: SourceSpec) -> Iterator[str]:
             with local(path).open("rb") as file:  # may it be read?
                 file.read(1)
         else:
-            yield from _on_hub(hub_path(path).id, "dataset", spec.revision, place, DataError)
+            yield from _on_hub(hub_path(path).id, "dataset", spec.revision, place)
 
 
 def _base(recipe: Recipe) -> Iterator[str]:
@@ -132,31 +131,24 @@ def _model(model: str, revision: str | None, where: str) -> Iterator[str]:
     check_place(model)
     if Path(model).is_dir():
         refuse_pickles(model)
-    elif not isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
-        yield from _on_hub(model, "model", revision, where, ModelError)
+    elif isinstance(try_to_load_from_cache(model, "config.json", revision=revision), str):
+        ask_once(model, "model", revision)
+    else:
+        yield from _on_hub(model, "model", revision, where)
 
 
-def _on_hub(repo: str, kind: str, revision: str | None, where: str, error: type[UserError]) -> Iterator[str]:
+def _on_hub(repo: str, kind: Kind, revision: str | None, where: str) -> Iterator[str]:
     """Ask the hub once whether it has something; a data set may be on the disk although the hub cannot be asked."""
-    from huggingface_hub import HfApi, errors
-
     value = repo if revision is None else f"{repo} at {revision}"
-    try:
-        HfApi().repo_info(repo, repo_type=kind, revision=revision, timeout=PATIENCE)
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError, errors.HFValidationError) as refused:
-        raise error(
-            f"the hub has no such {kind}, or shows it to members only",
+    why = unanswered(repo, kind, revision, f"{where}, {value}")
+    if why and kind == "model":
+        raise ERRORS[kind](
+            f"no such folder, and the hub did not answer with a model ({why})",
             where=f"{where}, {value}",
-            do="check the id and the revision; for one that needs an account: huggingface-cli login",
-        ) from refused
-    except OSError as refused:
-        if kind == "model":
-            raise error(
-                f"no such folder, and the hub did not answer with a model ({type(refused).__name__})",
-                where=f"{where}, {value}",
-                do="check the id and the network, or give a folder",
-            ) from refused
-        yield f"{where}: whether the hub has {value} ({type(refused).__name__})"
+            do=f"{NETWORK}, or give a folder",
+        )
+    if why:
+        yield f"{where}: whether the hub has {value} ({why})"
 
 
 def _reward_model(spec: JudgeSpec, recipe: Recipe, where: str) -> Iterator[str]:
@@ -197,7 +189,7 @@ def _reward_model(spec: JudgeSpec, recipe: Recipe, where: str) -> Iterator[str]:
 
 def _endpoint(spec: LlmSpec, rubric: Rubric) -> list[str]:
     """Check the key, and ask the endpoint for its models, or where it lists none for one token."""
-    judge = judge_of(spec, rubric)
+    judge = LlmJudgeConfig(spec, rubric)
     with _client(judge) as client:
         place = str(client.base_url)
         status, text = _asked(judge, client, place, "models")
@@ -212,18 +204,18 @@ def _endpoint(spec: LlmSpec, rubric: Rubric) -> list[str]:
                 raise RunError(
                     "the endpoint knows no such model or address",
                     where=_where(judge, place),
-                    value=judge.model,
+                    value=spec.model,
                     allowed=listed or None,
                     do=_said(judge, text) or "check the model's name, and base_url, which mostly ends with /v1",
                 )
             return []
     why = f"status {status}" if status >= 400 else "it lists no models"
-    return [f"judge {judge.name}: whether {place} has the model {judge.model} ({why})"]
+    return [f"judge {judge.name}: whether {place} has the model {spec.model} ({why})"]
 
 
 @contextlib.contextmanager
 def _client(judge: LlmJudgeConfig) -> Iterator[Any]:
-    quick = replace(judge, timeout=min(judge.timeout, PATIENCE))
+    quick = replace(judge, spec=judge.spec.model_copy(update={"timeout": min(judge.spec.timeout, PATIENCE)}))
     with client_of(quick, check_access(judge), blocking=True) as client:
         yield client
 
@@ -232,11 +224,11 @@ def _asked(judge: LlmJudgeConfig, client: Any, place: str, path: str) -> tuple[i
     """Send one request and return the status and the body of the response."""
     import openai
 
-    body = {"model": judge.model, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 1}
+    body = {"model": judge.spec.model, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 1}
     try:
         if path == "models":
             return 200, client.get("/models", cast_to=str)
-        return 200, client.post("/chat/completions", cast_to=str, body={**body, **judge.extra})
+        return 200, client.post("/chat/completions", cast_to=str, body={**body, **judge.spec.extra})
     except openai.APIStatusError as error:
         return error.status_code, error.response.text
     except (openai.APIConnectionError, UnicodeError, ValueError) as error:
@@ -255,7 +247,7 @@ def _refuse(status: int, text: str, judge: LlmJudgeConfig, place: str) -> None:
             f"the endpoint refuses the key (status {status})" if status != 402 else "there is no credit left",
             where=_where(judge, place),
             value=_said(judge, text) or None,
-            do=f"check the environment variable {judge.api_key_env or 'that api_key_env should name'}",
+            do=f"check the environment variable {judge.spec.api_key_env or 'that api_key_env should name'}",
         )
 
 

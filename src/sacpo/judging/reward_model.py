@@ -13,6 +13,7 @@ from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Prompt
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_exchange
+from sacpo.data.unknown import unknown_token
 from sacpo.errors import ModelError
 from sacpo.judging.score_model import ScoreModels, is_score_model
 from sacpo.judging.scored import Score
@@ -80,6 +81,11 @@ def reward_model_scores(
             before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=max_length)
             if len(before) < max_length:
                 trees[place] = Tree(before, (after[: max_length - len(before)],))
+        unknown = unknown_token(tokenizer)
+        odd = sum(unknown in tree.prompt or unknown in tree.completions[0] for tree in trees.values())
+        if odd and unknown is not None:
+            said = "answers, or their prompts, hold words that its tokenizer does not know"
+            progress.notice(f"{path}: {odd:,} of {len(pairs):,} {said}")
         values = _scored(model, trees, pad_id, batch_size, progress)
         return [_score(values.get(place), sign, unsafe_below) for place in range(len(pairs))]
 

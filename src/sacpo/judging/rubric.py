@@ -10,7 +10,6 @@ import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
@@ -97,7 +96,7 @@ _TYPES: dict[str, type | tuple[type, ...]] = {
 }
 
 
-def _rubric(data: Any, path: Path) -> Rubric:
+def _rubric(data: object, path: Path) -> Rubric:
     if not isinstance(data, dict):
         raise DataError("a rubric is a mapping of fields", where=path, value=data, allowed=sorted(_TYPES))
     for name, value in data.items():
@@ -141,7 +140,7 @@ def _check_labels(data: JsonObject, path: Path) -> None:
         )
 
 
-def _scale(value: list[Any], path: Path) -> tuple[float, float]:
+def _scale(value: list[object], path: Path) -> tuple[float, float]:
     numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
     if len(value) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
         raise DataError("a scale is its lowest and its highest score", where=f"{path}, scale", value=value)

@@ -31,7 +31,7 @@ class ScoreModels:
     """Loads a score model as `AutoModelForSequenceClassification` loads a classifier; any other model it loads too."""
 
     @staticmethod
-    def from_pretrained(path: str | Path, **options: Any) -> Any:
+    def from_pretrained(path: str | Path, **options: object) -> Any:
         """Return the model and its loading info.
 
         Raises:

@@ -25,6 +25,11 @@ class Score:
     value: float | None
     label: str = ""
 
+    @property
+    def finite(self) -> float | None:
+        """The value where it is a finite number, else None."""
+        return self.value if self.value is not None and math.isfinite(self.value) else None
+
 
 Text = tuple[Prompt, str]
 """An answer's text and the prompt that it answers."""

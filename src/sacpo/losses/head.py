@@ -14,6 +14,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel
 
+from sacpo.losses.frozen_head import FrozenHead, frozen_logps
+
 LOGITS_AT_ONCE = 2**24
 """Logits that are held at once, in float32, unless a chunk size is given: 64 MiB."""
 ROUGH = 0.02
@@ -165,7 +167,7 @@ def head_logps(
     """Return the log-prob of each target given the hidden state that predicts it, in nats.
 
     The logits of `chunk` targets at a time are held in float32; more than `LOGITS_KEPT` in all are computed once more
-    for the gradient.
+    for the gradient, unless the head takes none itself (`sacpo.losses.frozen_head`).
 
     Args:
         split: The head.
@@ -180,7 +182,11 @@ def head_logps(
         linear = cast(nn.Linear, split.head)
         size = chunk or max(LOGITS_AT_ONCE // linear.out_features, 1)
         apply = cast(Any, _LinearLogps.apply)
-        keep = torch.is_grad_enabled() and len(targets) * linear.out_features <= LOGITS_KEPT
+        few = len(targets) * linear.out_features <= LOGITS_KEPT
+        if not few and not (torch.is_grad_enabled() and _trained(linear)):
+            head = FrozenHead(linear.weight, linear.bias, split.scale, split.cap)
+            return cast(torch.Tensor, frozen_logps(head, hidden, targets, chunk, statistics))
+        keep = torch.is_grad_enabled() and few
         options = (split.scale, split.cap, size, keep, statistics)
         return cast(torch.Tensor, apply(hidden, targets, linear.weight, linear.bias, *options))
     return module_logps(split.logits, hidden, targets, chunk, statistics)
@@ -210,6 +216,10 @@ def module_logps(
     if not torch.is_grad_enabled():
         return torch.cat([one(number, *part) for number, part in enumerate(parts)])
     return torch.cat([checkpoint(one, number, *part, use_reentrant=False) for number, part in enumerate(parts)])
+
+
+def _trained(head: nn.Linear) -> bool:
+    return head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
 
 
 def _is_plain(head: nn.Module) -> bool:

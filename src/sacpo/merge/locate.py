@@ -9,6 +9,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from sacpo.errors import ModelError
 from sacpo.models.checks import check_place
+from sacpo.system.on_hub import NETWORK, ask_once
 
 FILES = ("*.safetensors", "*.json", "*.model", "*.tiktoken", "*.jinja", "*.txt", "*.py")
 
@@ -22,11 +23,12 @@ def local_checkpoint(path: str | Path, revision: str | None = None) -> Path:
     if Path(path).is_dir():
         return Path(path)
     check_place(path)
+    ask_once(str(path), "model", revision)
     try:
         return Path(snapshot_download(str(path), revision=revision, allow_patterns=list(FILES)))
     except (HfHubHTTPError, LocalEntryNotFoundError, HFValidationError) as error:
         raise ModelError(
             "no such folder, and the hub did not answer with a model",
             where=path,
-            do="check the id and the network, or give a folder",
+            do=f"{NETWORK}, or give a folder",
         ) from error

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from sacpo.errors import ModelError
@@ -23,7 +24,7 @@ from sacpo.models.loading import load_model
 class MixedCache:
     """The key-value caches of mixed models, which are grown and cut together."""
 
-    def __init__(self, caches: Sequence[Any]) -> None:
+    def __init__(self, caches: Sequence[Cache]) -> None:
         self.caches = list(caches)
 
     @property
@@ -104,8 +105,8 @@ class MixedModel(nn.Module):
         logits = outputs[0].logits.float() * self.weights[0]
         for output, weight in zip(outputs[1:], self.weights[1:], strict=True):
             logits = logits + output.logits.float() * weight
-        grown = [getattr(output, "past_key_values", None) for output in outputs]
-        cache: Any = None if None in grown else MixedCache(grown)
+        grown = [output.past_key_values for output in outputs if getattr(output, "past_key_values", None) is not None]
+        cache: Any = MixedCache(grown) if len(grown) == len(outputs) else None
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from peft import PeftModel
 
 from sacpo.errors import ModelError
 from sacpo.merge.compatible import check_mergeable
@@ -43,7 +44,7 @@ class Moving(Protocol):
         """Return a model beside the path, one that was named when it was opened."""
 
 
-def open_moving(path: Merge | Checkpoint, beside: Checkpoint | None = None, **options: Any) -> Moving:
+def open_moving(path: Merge | Checkpoint, beside: Checkpoint | None = None, **options: object) -> Moving:
     """Load what is needed to move along a path.
 
     Args:
@@ -73,7 +74,7 @@ class MovingAdapters:
     def __init__(self, path: Merge | Checkpoint, options: dict[str, Any]) -> None:
         self._path = path
         self._base = (path if isinstance(path, Checkpoint) else path.later).load(**options)
-        self._with_adapters: Any = None
+        self._with_adapters: PeftModel | None = None
 
     def at(self, q: float) -> Any:
         """Return the base with the adapters of q on it."""
@@ -143,7 +144,7 @@ class MovingWeights:
         return {stored: state[name] for stored, name in names.items() if name is not None}
 
     @torch.no_grad()
-    def _fill(self, combination: Combination) -> Any:
+    def _fill(self, combination: Combination) -> object:
         if combination == self._filled:
             return self._model
         self._filled = None  # a filling that fails leaves weights of no model
@@ -169,7 +170,7 @@ class MovingLogits:
         self._path, self._options = path, options
         both = mixed_model(path.folders, (0.5, 0.5), **options)
         self._ends = [*both.models]
-        self._others: dict[Checkpoint, Any] = dict(zip(path.models, self._ends, strict=True))
+        self._others: dict[Checkpoint, object] = dict(zip(path.models, self._ends, strict=True))
 
     def at(self, q: float) -> Any:
         """Return the mixture at q."""

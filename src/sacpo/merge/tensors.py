@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import torch
 
@@ -21,6 +21,7 @@ from sacpo.errors import ModelError
 from sacpo.models.adapters.factors import Factors, delta_rows
 from sacpo.models.adapters.stack import is_adapter
 from sacpo.models.checks import refuse_pickles
+from sacpo.plain import JsonMapping, JsonObject
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -162,7 +163,7 @@ def recast(shard: Shard, code: str | None) -> Shard:
 
 def write_header(stream: BinaryIO, shard: Shard) -> None:
     """Write the header of a file that will hold a shard's tensors, in their order, with the same dtypes."""
-    header: dict[str, Any] = {"__metadata__": {"format": "pt", **shard.metadata}}
+    header: JsonObject = {"__metadata__": {"format": "pt", **shard.metadata}}
     end = 0
     for tensor in shard.tensors:
         offsets = [end, end + tensor.nbytes]
@@ -244,7 +245,7 @@ def _added(piece: torch.Tensor, tensor: StoredTensor, change: Factors, start: in
     return (piece.to(torch.promote_types(piece.dtype, torch.float32)) + delta).to(piece.dtype)
 
 
-def _stored(file: Path, name: str, entry: Mapping[str, Any], base: int) -> StoredTensor:
+def _stored(file: Path, name: str, entry: JsonMapping, base: int) -> StoredTensor:
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"'{name}' has dtype {entry['dtype']}, which is not known here")
     start, stop = entry["data_offsets"]

@@ -12,7 +12,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
@@ -168,7 +167,7 @@ def _is_bookkeeping(key: str) -> bool:
     return key in BOOKKEEPING or DROPOUT.search(key) is not None
 
 
-def _reaches_anywhere(rope: Any) -> bool:
+def _reaches_anywhere(rope: object) -> bool:
     """Tell whether rotary positions are computed without regard to the context's length."""
     if not isinstance(rope, dict) or not rope:
         return False

@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 from sacpo.errors import MachineError, ModelError
 from sacpo.plain import JsonObject
 from sacpo.recipe.explain import did_you_mean
+from sacpo.system.on_hub import NETWORK
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 LIBRARY_ERRORS = (
@@ -174,7 +175,7 @@ def model_errors(path: str | Path, noun: str = "model") -> Iterator[None]:
         raise ModelError(
             f"no such folder, and the hub did not answer with a {noun}: {first_line(text)}",
             where=path,
-            do="check the id and the network, or give a folder",
+            do=f"{NETWORK}, or give a folder",
         ) from error
 
 

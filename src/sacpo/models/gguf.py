@@ -83,7 +83,7 @@ def load_gguf(path: str | Path, dtype: str = "auto") -> tuple[PreTrainedModel, P
     return model.eval(), tokenizer
 
 
-def _unpacked() -> dict[str, Any]:
+def _unpacked() -> dict[str, object]:
     """Return the option that has every weight unpacked; releases of transformers without it always do that."""
     kind = getattr(quantization_config, "GgufConfig", None)
     return {} if kind is None else {"quantization_config": kind(dequantize=True)}

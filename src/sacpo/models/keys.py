@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
 
@@ -108,7 +107,7 @@ def _content(file: Path) -> str:
     """Return a file's hash, of one that also says where it was loaded from without that."""
     if file.name in PLACES:
         try:
-            data: Any = json.loads(file.read_text(encoding="utf-8"))
+            data: object = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             data = None
         if isinstance(data, dict):

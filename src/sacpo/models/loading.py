@@ -184,7 +184,7 @@ def _files(path: str | Path, revision: str | None) -> list[Path]:
     return sorted(folder.glob("*.safetensors"))
 
 
-def _other_adapter(folder: Path, adapters: Adapters, options: dict[str, Any]) -> PreTrainedModel:
+def _other_adapter(folder: Path, adapters: Adapters, options: dict[str, object]) -> PreTrainedModel:
     """Return the model of an adapter that is more than plain LoRA, merged densely where that is possible."""
     if options.get("quantization") is not None:
         raise ModelError(

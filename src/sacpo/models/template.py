@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sacpo.data.templates import Template, make_template
 from sacpo.models.loading import load_tokenizer
 from sacpo.models.tokens import generation_ends
 from sacpo.recipe.schema import BaseSpec
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
-def tokenizer_and_template(path: str | Path, revision: str | None, base: BaseSpec) -> tuple[Any, Template]:
+
+def tokenizer_and_template(
+    path: str | Path, revision: str | None, base: BaseSpec
+) -> tuple[PreTrainedTokenizerBase, Template]:
     """Return a model's tokenizer and the prompt template in it.
 
     Args:

@@ -38,7 +38,7 @@ def generation_ends(path: str | Path, revision: str | None = None) -> frozenset[
     return listed_ends(SimpleNamespace(eos_token_id=found.get("eos_token_id", text.get("eos_token_id"))))
 
 
-def padding_token(tokenizer: PreTrainedTokenizerBase, model: Any) -> int:
+def padding_token(tokenizer: PreTrainedTokenizerBase, model: object) -> int:
     """Return the token that fills rows; it is masked.
 
     It is the tokenizer's padding token, or its end token where the model has no embedding of the former.

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from sacpo.judging.llm.specs import check_judges
 from sacpo.merge.source import Checkpoint, ModelSource
@@ -14,16 +12,19 @@ from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.bank import Bank, Resampled
+from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
+from sacpo.pipeline.stages.harness import Harness, HarnessTasks
+from sacpo.pipeline.stages.heads import Head
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import Node, model_graph
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
 
@@ -48,7 +49,7 @@ class Experiment:
         trained: Trainings, by model.
         judge_models: Trained reward models, by criterion.
         pairs, resampled: Pairs and answers sampled for steps, by model.
-        banks: Scored samples of the SFT model, by name.
+        samples, banks, heads: Samples of the SFT model, scored ones, and learned scores, by what they are.
         races, dropped: Models that raced, by prompt set, and those among them that were dropped.
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
@@ -57,6 +58,7 @@ class Experiment:
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
         end_samples: Samples of the models that are merged, which merges of the same models share.
+        tasks, harness: Tasks of lm-evaluation-harness, and what models reached on them.
     """
 
     recipe: Recipe
@@ -71,7 +73,9 @@ class Experiment:
     judge_models: dict[str, TrainJudge] = field(default_factory=dict)
     pairs: dict[str, Pairs] = field(default_factory=dict)
     resampled: dict[str, Resampled] = field(default_factory=dict)
+    samples: dict[str, Samples] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
+    heads: dict[str, Head] = field(default_factory=dict)
     heldout: dict[str, Heldout] = field(default_factory=dict)
     answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)
@@ -81,6 +85,8 @@ class Experiment:
     paths: dict[str, FoundPath] = field(default_factory=dict)
     fidelity: dict[str, dict[str, MergeFidelity]] = field(default_factory=dict)
     end_samples: list[EndSamples] = field(default_factory=list)
+    tasks: HarnessTasks | None = None
+    harness: dict[str, Harness] = field(default_factory=dict)
     races: dict[str, dict[str, Race]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
 
@@ -97,7 +103,7 @@ class Experiment:
         self.__dict__.pop("nodes", None)
 
     @cached_property
-    def rubrics(self) -> Mapping[str, Any]:
+    def rubrics(self) -> JsonMapping:
         """The rubrics of the language models that judge, by criterion."""
         return check_judges(self.recipe)
 
@@ -126,7 +132,7 @@ class Experiment:
         """Return the seed of one part of the run."""
         return derived_seed(self.recipe.seed, *parts)
 
-    def training(self, own: TrainingSpec) -> dict[str, Any]:
+    def training(self, own: TrainingSpec) -> JsonObject:
         """Return a training's options: its own over the recipe's defaults."""
         return {**self.recipe.training.options(), **own.options()}
 
@@ -149,7 +155,7 @@ class Experiment:
         race = self.races.get(name, {}).get(prompts)
         return Answers(**options) if race is None else RacedAnswers(**options, race=race)
 
-    def answer_options(self, name: str, prompts: str) -> dict[str, Any]:
+    def answer_options(self, name: str, prompts: str) -> JsonObject:
         """Return who answers what, and how."""
         return {
             "title": name,
@@ -167,7 +173,7 @@ class Experiment:
         evaluate = self.recipe.evaluate
         judges = evaluate.judges.items()
         criteria = [criterion for criterion, spec in judges if spec.prompts is None or prompts in spec.prompts]
-        options: dict[str, Any] = {
+        options: JsonObject = {
             "title": f"{name}/{prompts}",
             "answers": self.answers[name][prompts],
             "baseline": self.answers[evaluate.baseline][prompts],

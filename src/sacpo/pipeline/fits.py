@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -20,6 +19,7 @@ from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError
 from sacpo.models.adapters.stack import stack_of
 from sacpo.models.checks import LIBRARY_ERRORS
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.schema import BaseSpec, LoraSpec, Recipe
 from sacpo.system.machine import out_of_memory
 
@@ -87,7 +87,7 @@ def shape_of_recipe(recipe: Recipe, vocabulary: int | None) -> Shape | None:
         return None
 
 
-def method_of(base: BaseSpec, lora: LoraSpec | None, options: Mapping[str, Any], width: int) -> Method:
+def method_of(base: BaseSpec, lora: LoraSpec | None, options: JsonMapping, width: int) -> Method:
     """Return how a training trains; `width` is that of a weight as it is loaded."""
     given = with_defaults(options)
     return Method(
@@ -197,12 +197,12 @@ def answering(recipe: Recipe, shape: Shape, width: int, prompt: int) -> int:
     return round(answering_bytes(shape, width, generation.batch_size, length))
 
 
-def rooms_json(found: list[Room]) -> list[dict[str, Any]]:
+def rooms_json(found: list[Room]) -> list[JsonObject]:
     """Return the rooms as JSON-ready values."""
     return [{**asdict(room), "batches": {str(size): n for size, n in room.batches.items()}} for room in found]
 
 
-def _config(recipe: Recipe, vocabulary: int | None) -> dict[str, Any] | None:
+def _config(recipe: Recipe, vocabulary: int | None) -> JsonObject | None:
     base = recipe.base
     if base.config is not None:
         return {**({} if vocabulary is None else {"vocab_size": vocabulary}), **base.config}

@@ -18,6 +18,7 @@ from sacpo.errors import MachineError, RecipeError, RunError, SacpoError
 from sacpo.pipeline.runner import fill
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping
 from sacpo.system.locks import locked
 from sacpo.system.machine import machine_errors
 from sacpo.system.progress import Progress
@@ -58,7 +59,7 @@ class Jobs:
     """
 
     cluster: str
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: JsonMapping = field(default_factory=dict)
     at_once: int | None = None
 
     def __post_init__(self) -> None:
@@ -71,7 +72,7 @@ class Jobs:
                 do="choose one of these",
             )
 
-    def do(self, tools: Tools, stages: Sequence[Stage[Any]]) -> None:
+    def do(self, tools: Tools, stages: Sequence[Stage[object]]) -> None:
         """Do stages that wait for nothing, at the same time; return when all have ended.
 
         Args:
@@ -100,7 +101,7 @@ class Jobs:
         if failures:
             raise failures[0]
 
-    def _locally(self, executor: Any, jobs: dict[str, Job], tools: Tools, stages: Sequence[Stage[Any]]) -> None:
+    def _locally(self, executor: Any, jobs: dict[str, Job], tools: Tools, stages: Sequence[Stage[object]]) -> None:
         gpus = _gpus()
         free = list(range(self.at_once or max(len(gpus), 1)))
         busy: dict[int, Job] = {}
@@ -137,7 +138,7 @@ class Jobs:
 
 
 def do_stage(
-    stage: Stage[Any], run: Path, cache: Path | None, hidden: Callable[[Any], Any], gpu: str | None = None
+    stage: Stage[object], run: Path, cache: Path | None, hidden: Callable[[Any], Any], gpu: str | None = None
 ) -> SacpoError | None:
     """Do one stage of a run into its partial folder, and return what went wrong; called in a process of its own.
 

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sacpo.data.answers import AnswerFiles
+from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.judging.verdicts import MEASURES
 from sacpo.pipeline.outside import FileAnswers
-from sacpo.pipeline.single import do_single
+from sacpo.pipeline.single import OpenFolder, do_in, do_single
+from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonMapping, JsonObject
-from sacpo.system.progress import Progress
+from sacpo.system import processes
+from sacpo.system.files import read_json
+from sacpo.system.progress import QUIET, Progress
 
 if TYPE_CHECKING:
-    from sacpo.judging.llm.single import Panel
+    from sacpo.judging.llm.budget import CostEstimate
+    from sacpo.pipeline.stages.verdicts import JudgedByPanel
+    from sacpo.recipe.llm import Panel, PanelSpec
+
+Files = tuple[FileAnswers, FileAnswers | None]
+"""The answers, and the baseline's."""
+
+
+def answer_files(
+    answers: str | Path,
+    baseline: str | Path | None,
+    name: str | None = None,
+    baseline_name: str | None = None,
+    prompts: str | None = None,
+) -> Files:
+    """Return files of answers as a user names them; arguments as of `sacpo.api.judge`.
+
+    Raises:
+        RecipeError: There is no such kind of prompt.
+    """
+    kinds = [kind.value for kind in Kind if kind.value]
+    if prompts is not None and prompts not in kinds:
+        raise RecipeError("no such kind of prompt", where="--prompts", value=prompts, allowed=kinds, do="name one")
+    others = None if baseline is None else FileAnswers(baseline, baseline_name, prompts)
+    return FileAnswers(answers, name, prompts), others
 
 
 def judged(
-    files: AnswerFiles,
+    files: Files,
     out: str | Path,
     kind: str,
     criterion: str | None,
@@ -43,22 +69,59 @@ def judged(
         progress: Where to show it.
     """
     if panel is not None and kind == "llm":
-        from sacpo.judging.llm.single import judge_by_llms, panel_of
+        from sacpo.judging.llm.single import panel_of
 
-        spec = panel_of(panel, **asked)
-        return judge_by_llms(files, out, spec, criterion=criterion, ask_again=ask_again, progress=progress)
-    if panel is not None or kind == "llm" or criterion is None:
+        folder = _by_panel(files, Path(out), panel_of(panel, **asked), criterion, ask_again, progress)
+    elif panel is not None or kind == "llm" or criterion is None:
         raise RecipeError(
             "kind 'llm' needs a panel, and other kinds need a criterion and take no panel",
             where="panel" if criterion is not None else "criterion",
             value=kind,
             do="give panel={'model': NAME} for kind 'llm' only",
         )
-    from sacpo.pipeline import verbs
+    else:
+        from sacpo.pipeline import verbs
 
-    answers = FileAnswers(files.answers, files.name, files.prompts)
-    others = None if files.baseline is None else FileAnswers(files.baseline, files.baseline_name, files.prompts)
-    stage = verbs.judging(answers, others, criterion, kind, **scoring)
-    folder = do_single("judge", stage, out, progress)
-    found: JsonObject = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-    return found
+        folder = do_single("judge", verbs.judging(*files, criterion, kind, **scoring), out, progress)
+    return read_json(folder / MEASURES)
+
+
+def estimates(
+    files: Files, out: str | Path, panel: Panel, criterion: str | None, asked: JsonMapping
+) -> list[CostEstimate]:
+    """Return what it would cost to judge so; nothing is asked or written."""
+    from sacpo.judging.llm.single import panel_of
+
+    spec = panel_of(panel, **asked)
+    folder = OpenFolder(Path(out), "judge", QUIET)
+    return _stage(files, spec, criterion).estimates(_tools(folder, spec, QUIET))
+
+
+def _by_panel(
+    files: Files, out: Path, spec: PanelSpec, criterion: str | None, ask_again: bool, progress: Progress
+) -> Path:
+    from sacpo.judging.llm.store import STORE, Store
+
+    stage, folder = _stage(files, spec, criterion), OpenFolder(out, "judge", progress)
+    tools = _tools(folder, spec, progress)
+    tools.bench.budget.check([judge.model for judge in spec.judges])  # before anything is written
+    stage.questions(tools)
+    with folder:
+        if ask_again and processes.is_first() and (folder.out / STORE).is_file():
+            with Store(folder.out / STORE) as store:
+                store.forget_unparsed()
+        return do_in(folder, stage, tools)
+
+
+def _stage(files: Files, spec: PanelSpec, criterion: str | None) -> JudgedByPanel:
+    from sacpo.judging.llm.single import rubrics_of
+    from sacpo.pipeline.judges import panel_judge
+    from sacpo.pipeline.stages.verdicts import JudgedByPanel
+
+    return JudgedByPanel("panel", *files, tuple(panel_judge(spec, rubric) for rubric in rubrics_of(spec, criterion)))
+
+
+def _tools(folder: OpenFolder, spec: PanelSpec, progress: Progress) -> Tools:
+    from sacpo.judging.llm.specs import budget_of
+
+    return Tools(folder, cache=folder.out, progress=progress, budget=budget_of(spec.budget, spec.judges))

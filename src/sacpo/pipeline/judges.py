@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 from sacpo.judging.kinds import Bench, Parts, make_judge, make_scores
-from sacpo.judging.llm.specs import asked_of
+from sacpo.judging.llm.judge import asked_of
 from sacpo.judging.question import Judge
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.scored import ScoreFunction
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import UNCOUNTED, content_of
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.llm import AskingSpec
+from sacpo.plain import JsonMapping, JsonObject
+from sacpo.recipe.llm import AskingSpec, PanelSpec
 from sacpo.recipe.schema import BaseSpec, JudgeSpec, WorldSpec
 from sacpo.system.files import content_key
 from sacpo.world import World
@@ -42,7 +41,7 @@ class CriterionJudge:
     """
 
     criterion: str
-    counted: Mapping[str, Any]
+    counted: JsonMapping
     base: BaseSpec
     model: Checkpoint | None
     world: WorldSpec | None
@@ -71,7 +70,14 @@ class CriterionJudge:
         return Parts(self.criterion, self.spec, self.base, path, world, self.rubric, bench)
 
 
-def options_of(spec: JudgeSpec) -> dict[str, Any]:
+def panel_judge(panel: PanelSpec, rubric: Rubric) -> CriterionJudge:
+    """Return the judge that a panel and one rubric are; nothing is asked of a model on this machine."""
+    asked = {name: getattr(panel, name) for name in AskingSpec.model_fields}
+    spec = JudgeSpec(kind="llm", rubric=rubric.name, **asked)
+    return CriterionJudge(rubric.criterion, options_of(spec), BaseSpec(model="none"), None, None, rubric, spec)
+
+
+def options_of(spec: JudgeSpec) -> JsonObject:
     """Return what a judge's verdicts depend on beside its model; of language models who is asked, and how often."""
     if spec.kind == "llm":
         panel = [{**asked_of(judge), "name": judge.name} for judge in spec.judges]

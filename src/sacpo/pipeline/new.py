@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.detect import Found, detect
 from sacpo.data.prepare import split_key
@@ -14,6 +13,7 @@ from sacpo.data.records import Kind, Prompt, text_hash
 from sacpo.data.sources.convert import unique_prompts
 from sacpo.data.splits import prompt_key, prompt_of
 from sacpo.errors import DataError, RunError
+from sacpo.plain import JsonObject
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.safe import yaml_value
 from sacpo.recipe.starter import StepData, starter
@@ -83,7 +83,8 @@ def new_recipe(
     steps = {
         step: StepData(str(paths[step]), found[step].spec, found[step].kind, str(found[step].path)) for step in STEPS
     }
-    text = starter(name or out.stem, model, steps, {one: str(folder / f"{one}.jsonl") for one in sets}, said)
+    asked = {one: (str(folder / f"{one}.jsonl"), len(some)) for one, some in sets.items()}
+    text = starter(name or out.stem, model, steps, asked, said)
     parse_recipe(yaml_value(text, "recipe", out), source=str(out))
     _write(folder, {**{step: [row.data for row, _ in kept[step].rows] for step in kept}, **_rows_of(sets)})
     write_atomic(out, text)
@@ -160,11 +161,11 @@ def _said_of_sets(sets: dict[str, list[Prompt]], folder: Path, prompts: Path | N
     return f"{folder}: prompts {origin}, {sizes}"
 
 
-def _rows_of(sets: dict[str, list[Prompt]]) -> dict[str, list[dict[str, Any]]]:
+def _rows_of(sets: dict[str, list[Prompt]]) -> dict[str, list[JsonObject]]:
     return {name: [_row(prompt) for prompt in some] for name, some in sets.items()}
 
 
-def _row(prompt: Prompt) -> dict[str, Any]:
+def _row(prompt: Prompt) -> JsonObject:
     """Return a prompt as a row of format `prompts`."""
     messages = [{"role": message.role, "content": message.content} for message in prompt.messages]
     rest = {"category": prompt.category, "kind": str(prompt.kind.value)}
@@ -172,7 +173,7 @@ def _row(prompt: Prompt) -> dict[str, Any]:
     return {"prompt": said, **{key: value for key, value in rest.items() if value}}
 
 
-def _write(folder: Path, files: dict[str, list[dict[str, Any]]]) -> None:
+def _write(folder: Path, files: dict[str, list[JsonObject]]) -> None:
     """Write files of JSON lines into a new folder, or nothing."""
     with machine_errors(folder):
         folder.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """From a recipe to its stages: the only file that knows their order.
 
     data -> base -> SFT -> steps -> q -> answers -> verdicts -> measures -> selection -> certificate -> theory ->
-    report -> the chosen model
+    harness -> report -> the chosen model
 
 `experiment` is the program of a run. `do(stage)` does a stage if it is not done yet, `do.all(stages)` those that may
 be done at the same time, `do.read(stage)` gives its result, so that what follows may depend on it. A dry run executes
@@ -14,14 +14,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from sacpo.merge.source import Checkpoint, Merge
+from sacpo.pipeline.benchmarking import ask_harness, load_harness
+from sacpo.pipeline.certifying import certify, check_certification
 from sacpo.pipeline.experiment import kl_sets_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.path import find_paths, measure_fidelity
 from sacpo.pipeline.race import race_models
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.sampling import Sampling
-from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, CertificationPrompts, Certified, Labels
+from sacpo.pipeline.stages.answers import KlSamples
+from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import merged_key
@@ -39,8 +41,8 @@ from sacpo.pipeline.stages.train import (
     sft_options,
     step_options,
 )
-from sacpo.pipeline.stages.verdicts import Measures, Verdicts
-from sacpo.pipeline.strength import find_strength
+from sacpo.pipeline.stages.verdicts import Measures
+from sacpo.pipeline.strength import find_unknown
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
@@ -56,7 +58,8 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     """
     run = Order(recipe, do, outside)
     run.read_data()
-    run.check_certification()
+    check_certification(run)
+    load_harness(run)
     run.make_base()
     run.train_judges()
     run.train_steps()
@@ -65,8 +68,10 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.paths = find_paths(run)
     run.evaluate()
     selection = run.select()
-    certificate = run.certify(selection)
-    run.report(selection, certificate, run.find_optimum(), command)
+    certificate = certify(run, selection)
+    optimum = run.find_optimum()
+    ask_harness(run, selection, certificate)
+    run.report(selection, certificate, optimum, command)
 
 
 class Order(Sampling):
@@ -88,14 +93,6 @@ class Order(Sampling):
         if self.prompts:
             stages = (*self.data.values(),), (*self.prompts.values(),)
             self.overlap = do(Overlap(*stages, recipe.allow_shared_prompts))
-
-    def check_certification(self) -> None:
-        """See that the certification prompts are enough, before anything is trained."""
-        spec = self.recipe.certify
-        if spec is None or (wanted := self.wanted) is None:
-            return
-        tuning = tuple(stage for stage in self.prompts.values() if stage.spec.role == "tuning")
-        self.sealed = self.do(CertificationPrompts(wanted, self.prompts[spec.prompts], tuning, (*self.data.values(),)))
 
     def make_base(self) -> None:
         """Name or build the base, and fine-tune it."""
@@ -138,12 +135,12 @@ class Order(Sampling):
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
         while left := [node for node in self.nodes.values() if self._waits(node)]:
-            ready = [node for node in left if isinstance(node, StepModel) and node.parent in self.models]
+            ready = [node for node in left if isinstance(node, StepModel) and self.ready(node)]
             given = [node.name for node in ready if node.beta is not None]
             if given:
                 self.train(given)
             else:
-                self.found[ready[0].step.name] = find_strength(self, ready[0])
+                find_unknown(self, ready[0])
 
     def name_merges(self) -> None:
         """Name the merged models, which are made where they are needed."""
@@ -252,42 +249,6 @@ class Order(Sampling):
         roles = {name: spec.role for name, spec in recipe.prompts.items()}
         return self.do(Selection((*self.measures.values(),), recipe.constraints, recipe.objective, roles))
 
-    def certify(self, selection: Selection | None) -> Certificate | None:
-        """Write down the plan, then test candidates on unseen prompts until the first that fails."""
-        if self.sealed is None or selection is None:
-            return None
-        wanted, answers, verdicts = self.sealed.wanted, {}, {}
-        labels: dict[str, Labels] = {}
-        tuning = {name: tuple(self.verdicts[name][prompts] for prompts in wanted.seen) for name in self.evaluated}
-        plan = CertificatePlan(wanted, self.sealed, selection, tuning, {name: self.models[name] for name in tuning})
-        with self.do.following("the likeliest candidates answer the certification prompts until one fails; the report"):
-            planned = self.do.read(plan)
-            for name in planned.names:
-                answers[name] = self.do(self.answering(name, wanted.spec.prompts))
-                verdicts[name] = self._judge_sealed(name, answers[name], wanted)
-                said, truth = self.do.read(verdicts[name]), []
-                if (label := self._labels(name, answers[name], wanted)) is not None:
-                    labels[name], truth = label, self.do.read(label)
-                if planned.fails(wanted.terms(), name, said, truth):
-                    break
-        return self.do(Certificate(plan, answers, verdicts, labels))
-
-    def _labels(self, name: str, answers: Answers, wanted: Certified) -> Labels | None:
-        spec, prompts = wanted.spec.labels, wanted.spec.prompts
-        if spec is None:
-            return None
-        judges = tuple(self.judge(criterion, judge) for criterion, judge in spec.judges.items())
-        kinds = tuple(wanted.terms().kinds)
-        return Labels(f"{name}/{prompts}", answers, None, judges, spec.n, kinds, self.seed("labels", name))
-
-    def _judge_sealed(self, name: str, answers: Answers, wanted: Certified) -> Verdicts:
-        """Return verdicts of the judges that bounds need; beside the baseline's answers where a bound compares."""
-        evaluate, prompts = self.recipe.evaluate, wanted.spec.prompts
-        compared = any(bound.metric == "win_rate" for bound in wanted.constraints)
-        baseline = self.do(self.answering(evaluate.baseline, prompts)) if compared else None
-        judges = tuple(self.judge(criterion) for criterion in wanted.judges(evaluate.judges))
-        return Verdicts(f"{name}/{prompts}", answers, baseline, judges)
-
     def find_optimum(self) -> Optimum | None:
         """Estimate the optimum and the models' distances from it."""
         recipe, spec = self.recipe, self.recipe.theory
@@ -320,7 +281,7 @@ class Order(Sampling):
             recipe=self.recipe,
             command=command,
             data=(*self.data.values(),),
-            pairs=tuple({self.pairs[n].name: self.pairs[n] for n in self.nodes if n in self.pairs}.values()),
+            pairs=self.sampled,
             prompts=(*self.prompts.values(),),
             overlap=self.overlap,
             trained=self.trained,
@@ -335,6 +296,7 @@ class Order(Sampling):
             found=self.found,
             paths=self.paths,
             fidelity=self.fidelity,
+            harness=self.harness,
             races=self.races,
         )
         self.do(report)

@@ -8,14 +8,15 @@ the evaluation, a killed search goes on to the same result, and a dry run tells 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
 from sacpo.pipeline.stages.path import FoundPath, Tried, point_of
 from sacpo.recipe.auto_merges import auto_merges, ends_of, merged_name, settled
 from sacpo.recipe.models import MergedModel
-from sacpo.recipe.schema import FIDELITY_SAMPLES, PathSpec
+from sacpo.recipe.schema import FIDELITY_SAMPLES, ConstraintSpec, PathSpec
 from sacpo.select.path import next_q
 
 if TYPE_CHECKING:
@@ -78,20 +79,18 @@ def measure_fidelity(run: Order, name: str, prompts: str) -> None:
 
 
 def _tried(run: Order, line: str, name: str, search: PathSpec) -> Tried:
-    """Let a model answer the constraints' tuning prompts, judge the answers and measure."""
-    sets = list(dict.fromkeys(constraint.prompts for constraint in run.recipe.constraints))
-    for one in sets:
+    constraints = run.recipe.constraints
+    asked = measured_on(run, name, constraints)
+    kl = {one: run.kl[name][one] for one in asked["answers"] if one in run.kl.get(name, {})}
+    return run.do(Tried(title=name, constraints=constraints, **asked, kl=kl, unit=search.unit, line=line))
+
+
+def measured_on(run: Order, name: str, constraints: Sequence[ConstraintSpec]) -> dict[str, Any]:
+    """Let a model answer the constraints' tuning prompts, and judge the answers; return both by prompt set."""
+    prompts = list(dict.fromkeys(constraint.prompts for constraint in constraints))
+    for one in prompts:
         for model in dict.fromkeys((run.recipe.evaluate.baseline, name)):
             run.answer(model, one)
         run.judge_answers(name, one)
-    return run.do(
-        Tried(
-            line=line,
-            title=name,
-            constraints=run.recipe.constraints,
-            answers={one: run.answers[name][one] for one in sets},
-            verdicts={one: run.verdicts[name][one] for one in sets},
-            kl={one: run.kl[name][one] for one in sets if one in run.kl.get(name, {})},
-            unit=search.unit,
-        )
-    )
+    answers, verdicts = run.answers[name], run.verdicts[name]
+    return {"answers": {one: answers[one] for one in prompts}, "verdicts": {one: verdicts[one] for one in prompts}}

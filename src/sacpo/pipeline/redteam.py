@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping
 from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.redteam import CATEGORIES
 from sacpo.redteam.templates import PER_CATEGORY
@@ -20,9 +20,9 @@ def make_redteam(
     categories: Sequence[str] = (),
     paraphrase: str | None = None,
     near: float = 0.8,
-    generation: Mapping[str, Any] | None = None,
+    generation: JsonMapping | None = None,
     seed: int = 0,
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Write adversarial prompts, each with a harmless twin of the same wording, and return their file.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.pipeline.single import do_single
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping
 from sacpo.report.read import results_of
 from sacpo.system.progress import QUIET, Progress
 
@@ -18,8 +18,8 @@ from sacpo.system.progress import QUIET, Progress
 class ReportAlone(Stage[Path]):
     """The report of results that are there."""
 
-    results: Mapping[str, Any]
-    answers: Sequence[Mapping[str, Any]]
+    results: JsonMapping
+    answers: Sequence[JsonMapping]
 
     @property
     def name(self) -> str:
@@ -38,10 +38,10 @@ class ReportAlone(Stage[Path]):
 
 
 def report(
-    results: str | Path | Mapping[str, Any],
+    results: str | Path | JsonMapping,
     out: str | Path,
     *,
-    answers: Sequence[Mapping[str, Any]] = (),
+    answers: Sequence[JsonMapping] = (),
     progress: Progress = QUIET,
 ) -> Path:
     """Write the report of results.json into a folder and return the page.
@@ -58,6 +58,6 @@ def report(
     return do_single("report", reporting(results, answers), out, progress) / "report.html"
 
 
-def reporting(results: str | Path | Mapping[str, Any], answers: Sequence[Mapping[str, Any]]) -> ReportAlone:
+def reporting(results: str | Path | JsonMapping, answers: Sequence[JsonMapping]) -> ReportAlone:
     """Return the stage of `report`."""
     return ReportAlone(results if isinstance(results, Mapping) else results_of(results), answers)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -21,9 +19,10 @@ from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.shown import MODEL, REPORT, show_results
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
-from sacpo.system.files import clear_temporary, write_atomic, write_json
+from sacpo.system.files import clear_temporary, read_json, write_atomic, write_json
 from sacpo.system.leftovers import disk_use, remove
 from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
@@ -44,7 +43,7 @@ class Run:
     """
 
     folder: Path
-    results: dict[str, Any]
+    results: JsonObject
 
     @property
     def chosen(self) -> str | None:
@@ -245,7 +244,7 @@ class _Redo:
         self.again: set[str] = set()
         if start and path.is_file():
             try:
-                begun = json.loads(path.read_text(encoding="utf-8"))
+                begun = read_json(path)
                 same, again = begun["from"] == start, set(begun["done"])
             except (ValueError, TypeError, KeyError) as error:
                 raise RunError("the list of stages done again is corrupted", where=path, do="delete it") from error
@@ -256,7 +255,7 @@ class _Redo:
         if self.start is not None:
             check_start(plan, self.start)
 
-    def holds(self, stage: Stage[Any]) -> bool:
+    def holds(self, stage: Stage[object]) -> bool:
         """Tell whether a stage is still to be done again."""
         return self.start is not None and stage.name not in self.again and depends(stage, self.start)
 
@@ -271,9 +270,8 @@ class _Redo:
         self.path.unlink(missing_ok=True)
 
 
-def _results(folder: Path) -> dict[str, Any]:
+def _results(folder: Path) -> JsonObject:
     path = folder / "stages" / "report" / "results.json"
     if not path.is_file():
         return {}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    return read_json(path)

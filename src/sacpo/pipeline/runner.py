@@ -15,7 +15,7 @@ from sacpo.recipe.explain import did_you_mean
 from sacpo.system.machine import machine_errors
 from sacpo.system.runs import RunFolder
 
-S = TypeVar("S", bound=Stage[Any])
+S = TypeVar("S", bound=Stage[object])
 T = TypeVar("T")
 
 
@@ -53,8 +53,8 @@ class Runner:
         self,
         folder: RunFolder,
         tools: Tools,
-        jobs: Callable[[Sequence[Stage[Any]]], None] | None = None,
-        redo: Callable[[Stage[Any]], bool] = lambda stage: False,
+        jobs: Callable[[Sequence[Stage[object]]], None] | None = None,
+        redo: Callable[[Stage[object]], bool] = lambda stage: False,
     ) -> None:
         self.folder, self.tools, self.jobs, self.redo = folder, tools, jobs, redo
 
@@ -88,7 +88,7 @@ class Runner:
 class Status:
     """A stage in a plan, and whether it is "done", "resumed" (begun and killed) or still "open"."""
 
-    stage: Stage[Any]
+    stage: Stage[object]
     state: str
 
     @property
@@ -109,7 +109,7 @@ class Plan:
         later: What follows by results that are not there yet; empty: the plan is whole.
     """
 
-    def __init__(self, folder: RunFolder, redo: Callable[[Stage[Any]], bool] = lambda stage: False) -> None:
+    def __init__(self, folder: RunFolder, redo: Callable[[Stage[object]], bool] = lambda stage: False) -> None:
         self.folder, self.redo = folder, redo
         self.statuses: list[Status] = []
         self.later: list[str] = []
@@ -157,17 +157,17 @@ class Plan:
         return self
 
 
-def fill(folder: RunFolder, tools: Tools, stage: Stage[Any]) -> None:
+def fill(folder: RunFolder, tools: Tools, stage: Stage[object]) -> None:
     """Do one stage's work up to its manifest, without publishing it; all that it reads must be finished."""
     folder.fill(stage.name, stage.config, stage.keys, _work(stage, tools))
 
 
-def is_kept(folder: RunFolder, stage: Stage[Any], redo: Callable[[Stage[Any]], bool]) -> bool:
+def is_kept(folder: RunFolder, stage: Stage[object], redo: Callable[[Stage[object]], bool]) -> bool:
     """Tell whether a stage is finished and stays."""
     return folder.is_done(stage.name, stage.key) and not redo(stage)
 
 
-def _work(stage: Stage[Any], tools: Tools) -> Callable[[Path], None]:
+def _work(stage: Stage[object], tools: Tools) -> Callable[[Path], None]:
     return lambda out: stage.work(out, tools)
 
 
@@ -176,7 +176,7 @@ def starts(start: str, name: str) -> bool:
     return name == start or (bool(start) and name.startswith(start.rstrip("/") + "/"))
 
 
-def depends(stage: Stage[Any], start: str) -> bool:
+def depends(stage: Stage[object], start: str) -> bool:
     """Tell whether a stage is `start`, or reads it, or reads what reads it."""
     return starts(start, stage.name) or any(starts(start, other.name) for other in stage.ancestors())
 

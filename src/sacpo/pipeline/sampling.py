@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sacpo.pipeline.experiment import Experiment
-from sacpo.pipeline.stages.bank import Bank, Resampled
+from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
 from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.heads import Head, HeadScorer
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.resample import ResampleSpec
-from sacpo.recipe.schema import SFT, SampledSpec
+from sacpo.recipe.schema import SFT, SampledSpec, StepSpec
 from sacpo.recipe.section import Names
 
 
@@ -39,26 +40,45 @@ class Sampling(Experiment):
             base=self.recipe.base,
             sampled=sampled,
             seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
+            others=tuple(self.judge(criterion) for criterion in spec.offset or ()),
+            safety=None if spec.safety is None else self.judge(spec.safety.judge),
         )
         own = replace(stage, title="").key
         same = [other for other in self.pairs.values() if replace(other, title="").key == own]
         self.pairs[who] = same[0] if same else self.do(stage)
         return self.pairs[who]
 
+    @property
+    def sampled(self) -> tuple[Pairs | Resampled, ...]:
+        """What was sampled for steps, in the order of the models."""
+        pairs = {self.pairs[name].name: self.pairs[name] for name in self.nodes if name in self.pairs}
+        return (*pairs.values(), *(self.resampled[name] for name in self.nodes if name in self.resampled))
+
+    def ready(self, node: StepModel) -> bool:
+        """Tell whether a step can be trained: its start is there, and so is what it resamples and learns from."""
+        before = node.step.resample.waits_for if node.step.resample is not None else ()
+        return node.parent in self.models and all(name in self.data or name in self.models for name in before)
+
     def resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
-        """Return a step's resampled answers; steps that differ in their weights or strengths share a bank."""
+        """Return a step's resampled answers; steps that differ in their weights or strengths share a bank.
+
+        Banks that differ in who scores share their samples.
+        """
         assert node.beta is not None
         assert not isinstance(node.step.dataset, SampledSpec)
-        bank = Bank(
+        samples = Samples(
             title=node.step.name,
-            model=self.sft,
+            reference=self.sft,
+            models=tuple((name, self.checkpoint(name), count) for name, count in spec.counts.items()),
             prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
-            judges=tuple(self.judge(criterion) for criterion in sorted(spec.weights)),
-            samples=spec.samples,
             max_new_tokens=spec.max_new_tokens,
             base=self.recipe.base,
-            seed=self.seed("bank"),
+            seeds=tuple(self.seed("bank", *(() if name == SFT else (name,))) for name in spec.counts),
         )
+        samples = self.do(self.samples.setdefault(replace(samples, title="").key, samples))
+        judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in spec.learn)
+        learned = tuple(self._learned(criterion, node.step, spec) for criterion in sorted(spec.learn))
+        bank = Bank(node.step.name, samples, judged, learned)
         bank = self.do(self.banks.setdefault(replace(bank, title="").key, bank))
         self.resampled[node.name] = Resampled(
             title=node.name,
@@ -67,5 +87,29 @@ class Sampling(Experiment):
             keep=spec.keep,
             least_ess=spec.least_ess,
             seed=self.seed("resample"),
+            draw=spec.draw,
         )
         return self.do(self.resampled[node.name])
+
+    def _learned(self, criterion: str, step: StepSpec, spec: ResampleSpec) -> HeadScorer:
+        """Return a criterion's score that is learned from pairs."""
+        head = Head(
+            title=f"{step.name}/{criterion}",
+            model=self.sft,
+            base=self.recipe.base,
+            records=tuple(source for name in spec.sources(criterion) for source in self._pairs_of(name)),
+            max_length=step.max_length,
+            too_long=step.too_long,
+            seed=self.seed("head", criterion),
+        )
+        return HeadScorer(criterion, self.do(self.heads.setdefault(replace(head, title="").key, head)))
+
+    def _pairs_of(self, name: str) -> tuple[Data | Pairs, ...]:
+        """Return the pairs of a data source, or those that a step learned from."""
+        if name in self.data:
+            return (self.data[name],)
+        if name in self.pairs:
+            return (self.pairs[name],)
+        node = self.nodes[name]
+        assert isinstance(node, StepModel) and not isinstance(node.step.dataset, SampledSpec)
+        return tuple(self.data[source] for source in names_of(node.step.dataset))

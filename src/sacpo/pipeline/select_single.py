@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging.verdicts import MEASURES
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import checked
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.safe import json_value
@@ -20,9 +20,7 @@ from sacpo.stats.estimate import Estimate
 Spec = ConstraintSpec | ObjectiveSpec
 
 
-def select(
-    judged: Sequence[str | Path], *, constraints: Sequence[Mapping[str, Any]], objective: Mapping[str, Any]
-) -> dict[str, Any]:
+def select(judged: Sequence[str | Path], *, constraints: Sequence[JsonMapping], objective: JsonMapping) -> JsonObject:
     """Choose the most helpful model that meets every constraint, from folders that `judge` wrote.
 
     Args:
@@ -35,7 +33,7 @@ def select(
     """
     specs = [checked(ConstraintSpec, constraint, prompts="answers") for constraint in constraints]
     goal = checked(ObjectiveSpec, objective, prompts="answers")
-    measures: dict[str, dict[str, Any]] = {}
+    measures: dict[str, JsonObject] = {}
     unread: set[str] = set()
     for folder in judged:
         for name, every in _measures(Path(folder)).items():
@@ -50,7 +48,7 @@ def select(
     return select_model(measures, specs, goal, roles={"answers": "tuning"})
 
 
-def _measures(folder: Path) -> dict[str, dict[str, Any]]:
+def _measures(folder: Path) -> dict[str, JsonObject]:
     """Return the metrics of every model in a folder of `judge`."""
     path = folder / MEASURES
     if not path.is_file():
@@ -71,9 +69,7 @@ def _check_numbers(estimate: Estimate) -> None:
             raise ValueError(f"{number} is no measure")
 
 
-def _check_alike(
-    model: str, known: Mapping[str, Any], new: Mapping[str, Any], wanted: Sequence[Spec], folder: Path
-) -> None:
+def _check_alike(model: str, known: JsonMapping, new: JsonMapping, wanted: Sequence[Spec], folder: Path) -> None:
     """Refuse two values of what selection reads, of one model or of two models with one name."""
     for metric in {_key(spec) for spec in wanted} & known.keys() & new.keys():
         if known[metric] != new[metric]:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sacpo.pipeline.fits import DEVICES, LARGEST_BATCH
+from sacpo.pipeline.prompt_sets import PromptSet, shortfalls
 from sacpo.pipeline.runner import Plan, Status
 from sacpo.pipeline.sizes import Judging, TrainingPlan, answering_peak
 from sacpo.recipe.models import model_graph
@@ -17,11 +18,19 @@ from sacpo.recipe.notices import notices
 from sacpo.recipe.schema import Recipe
 
 
-def plan_tables(recipe: Recipe, plan: Plan, trainings: Sequence[TrainingPlan], judgings: Sequence[Judging]) -> None:
-    """Print what a run would do: trainings with their size, requests to judges, then the stages of every kind."""
+def plan_tables(
+    recipe: Recipe,
+    plan: Plan,
+    trainings: Sequence[TrainingPlan],
+    judgings: Sequence[Judging],
+    sets: Sequence[PromptSet],
+) -> None:
+    """Print what a run would do: trainings with their size, prompts, requests to judges, the stages of every kind."""
     console = Console(width=None if Console().is_terminal else 140)
     console.print(Text(f"{recipe.name}: {len(plan.statuses)} stages, {len(model_graph(recipe))} models"))
     console.print(_trainings(trainings))
+    if sets:
+        console.print(_prompts(sets))
     if judgings:
         console.print(_judgings(judgings))
     console.print(_stages(plan.statuses))
@@ -34,7 +43,7 @@ def plan_tables(recipe: Recipe, plan: Plan, trainings: Sequence[TrainingPlan], j
         console.print(Text(f"answering takes about {_bytes(answers)} at most, keys and values included"))
     if heaviest is not None and heaviest.rooms:
         console.print(_rooms(heaviest))
-    for notice in notices(recipe):
+    for notice in (*shortfalls(recipe, sets), *notices(recipe)):
         console.print(Text(notice))
 
 
@@ -52,6 +61,16 @@ def _trainings(trainings: Sequence[TrainingPlan]) -> Table:
             _bytes(training.disk),
             training.state,
         )
+    return table
+
+
+def _prompts(sets: Sequence[PromptSet]) -> Table:
+    table = Table(title="evaluation prompts", title_justify="left")
+    for name in ("set", "role", "prompts", "of kinds", "asked for"):
+        table.add_column(name, justify="right" if name in ("prompts", "asked for") else "left")
+    for one in sets:
+        kinds = ", ".join(f"{n:,} {kind}" for kind, n in one.kinds.items())
+        table.add_row(Text(one.name), one.role, _count(one.n), kinds, "all" if one.limit is None else f"{one.limit:,}")
     return table
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import RunError
 from sacpo.judging.llm.budget import Budget
+from sacpo.judging.llm.files import JUDGING, SHOWN
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.system import processes
+from sacpo.system.files import content_key
 from sacpo.system.leftovers import KEY_SHOWN, disk_use, leftovers
 from sacpo.system.progress import Progress
 from sacpo.system.runs import MANIFEST, RunFolder
@@ -27,7 +29,9 @@ class OutFolder(RunFolder):
 
     def __init__(self, out: Path, verb: str, progress: Progress) -> None:
         self.out = out.expanduser().resolve()  # of a link its target: a folder can be renamed there
-        super().__init__(self.out.parent, on_stage=lambda stage, state: progress.stage(verb, state))
+        super().__init__(
+            self.out.parent, on_stage=lambda stage, state: progress.stage(verb, state), hidden=_without_secrets
+        )
 
     @property
     def lock_file(self) -> Path:
@@ -51,10 +55,60 @@ class OutFolder(RunFolder):
         """Return nothing: the folder beside the output is not this package's."""
         return []
 
+    def check_free(self, stage: Stage[object]) -> None:
+        """Check that the folder holds nothing, or this stage's result.
+
+        Raises:
+            RunError: It holds something else.
+        """
+        out = self.out
+        if out == out.parent or (
+            not self.is_done(stage.name, stage.key) and out.exists() and (not out.is_dir() or any(out.iterdir()))
+        ):
+            what = "another stage's result" if (out / MANIFEST).is_file() else "files"
+            raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")
+
+
+class OpenFolder(OutFolder):
+    """A folder in which language models' verdicts are made in sight: what is there shows while others are missing.
+
+    What was paid for stays in it whatever is asked, so that the stage is always done anew, at no cost.
+    """
+
+    keeps_begun = True
+
+    def partial(self, stage: str, key: str) -> Path:
+        """Return the folder itself."""
+        return self.out
+
+    def files(self, partial: Path) -> list[Path]:
+        """Return the result's files: the store goes on growing."""
+        return [partial / name for name in SHOWN if (partial / name).is_file()]
+
+    def check_free(self, stage: Stage[object]) -> None:
+        """Check that the folder holds no other stage's result, and take back the word that it is finished.
+
+        Raises:
+            RunError: It holds another stage's result.
+        """
+        if (self.out / MANIFEST).is_file() and not (self.out / JUDGING).is_file():
+            raise RunError("the output folder holds another stage's result", where=self.out, do="give a new folder")
+        (self.out / MANIFEST).unlink(missing_ok=True)
+
+    def _publish(self, stage: str, partial: Path) -> None:
+        """Leave it where it is."""
+
+
+def _without_secrets(data: object) -> object:
+    """Return a configuration as a manifest shows it: fields that requests carry besides stand there by their key."""
+    if isinstance(data, dict):
+        return {k: content_key(v) if k == "extra" and v else _without_secrets(v) for k, v in data.items()}
+    return [_without_secrets(one) for one in data] if isinstance(data, list | tuple) else data
+
 
 def do_single(
     verb: str,
-    stage: Stage[Any],
+    stage: Stage[object],
     out: str | Path,
     progress: Progress,
     *,
@@ -77,24 +131,17 @@ def do_single(
         RunError: The folder holds something else, or another process works on it.
     """
     with OutFolder(Path(out), verb, progress) as folder:
-        tools = Tools(folder, cache=cache, progress=progress, budget=budget)
-        try:
-            if processes.is_first():
-                _check_free(folder, stage)
-                for left in folder.leftovers([(stage.name, stage.key)]):
-                    progress.notice(f"{left} ({disk_use(left):,} bytes) is of a call with other arguments: delete it")
-            work = stage.work
-            done = folder.do(stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared)
-            return done.path
-        finally:
-            if processes.is_first():
-                folder.lock_file.unlink(missing_ok=True)
+        return do_in(folder, stage, Tools(folder, cache=cache, progress=progress, budget=budget))
 
 
-def _check_free(folder: OutFolder, stage: Stage[Any]) -> None:
-    out = folder.out
-    if out == out.parent or (
-        not folder.is_done(stage.name, stage.key) and out.exists() and (not out.is_dir() or any(out.iterdir()))
-    ):
-        what = "another stage's result" if (out / MANIFEST).is_file() else "files"
-        raise RunError(f"the output folder holds {what} already", where=out, do="give a new folder, or delete it")
+def do_in(folder: OutFolder, stage: Stage[object], tools: Tools) -> Path:
+    """Do one stage into a folder whose lock is held, and return the folder; errors as of `do_single`."""
+    with contextlib.ExitStack() as after:
+        if processes.is_first():
+            after.callback(folder.lock_file.unlink, missing_ok=True)
+            folder.check_free(stage)
+            for left in folder.leftovers([(stage.name, stage.key)]):
+                tools.progress.notice(f"{left} ({disk_use(left):,} bytes) is of a call with other arguments: delete it")
+        work = stage.work
+        done = folder.do(stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared)
+        return done.path

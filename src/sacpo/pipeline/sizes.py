@@ -20,13 +20,16 @@ from sacpo.data.sources import read_source
 from sacpo.errors import DataError
 from sacpo.judging.rubric import Rubric
 from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
+from sacpo.pipeline.prompt_sets import PromptSet, shortfalls
 from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.race import Race, RacedVerdicts
 from sacpo.pipeline.stages.train import Align, FineTune
 from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.plain import JsonObject
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.schema import DataSpec, Recipe, TokenizerSpec
@@ -201,7 +204,7 @@ def _vocabulary(recipe: Recipe) -> int | None:
     return _words_of(tokenizer, recipe) if built else None  # type: ignore[arg-type]
 
 
-def _from_config(config: dict[str, Any], recipe: Recipe) -> int | None:
+def _from_config(config: JsonObject, recipe: Recipe) -> int | None:
     vocabulary = _vocabulary(recipe)
     if "vocab_size" not in config and vocabulary is not None:
         config["vocab_size"] = vocabulary
@@ -224,7 +227,7 @@ def _peak(shape: Shape | None, method: Method, load: Load, parameters: int | Non
     return None if parameters is None else parameters * method.width * (1 if method.rank else 4)
 
 
-def _load(stage: Align | FineTune, size: Size, options: dict[str, Any]) -> Load:
+def _load(stage: Align | FineTune, size: Size, options: JsonObject) -> Load:
     """Return what the stage puts on a device at a time, where every record is as long as the longest."""
     spec = stage.step if isinstance(stage, Align) else stage.spec
     length = spec.max_length if size.longest is None else min(spec.max_length, round(size.longest))
@@ -232,7 +235,7 @@ def _load(stage: Align | FineTune, size: Size, options: dict[str, Any]) -> Load:
     return Load(with_defaults(options)["per_device_train_batch_size"], rows, max(length, 1))
 
 
-def _tokens(size: Size, options: dict[str, Any]) -> int | None:
+def _tokens(size: Size, options: JsonObject) -> int | None:
     if size.records is None or size.tokens is None:
         return None
     return round(size.records * size.tokens * with_defaults(options)["num_train_epochs"])
@@ -251,6 +254,10 @@ class _Sizes:
         for stage in stages:
             if isinstance(stage, Pairs):
                 sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens), True))
+            elif isinstance(stage, Resampled):
+                samples = stage.bank.samples
+                prompts = self.of_records(samples.prompts).records
+                sizes.append(Size(prompts and prompts * stage.keep, float(samples.max_new_tokens)))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)
@@ -302,7 +309,13 @@ def _together(sizes: Iterable[Size]) -> Size:
     return Size(records, tokens, pairs, longest)
 
 
-def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: Sequence[Judging]) -> dict[str, Any]:
+def as_json(
+    recipe: Recipe,
+    plan: Plan,
+    found: Sequence[TrainingPlan],
+    judged: Sequence[Judging],
+    sets: Sequence[PromptSet],
+) -> JsonObject:
     """Return a plan as a JSON-ready dictionary."""
     return {
         "name": recipe.name,
@@ -310,6 +323,8 @@ def as_json(recipe: Recipe, plan: Plan, found: Sequence[TrainingPlan], judged: S
         "later": plan.later,
         "models": list(model_graph(recipe)),
         "trainings": [{**asdict(training), "rooms": rooms_json([*training.rooms])} for training in found],
+        "prompts": [asdict(one) for one in sets],
+        "shortfalls": shortfalls(recipe, sets),
         "answering_memory": answering_peak(recipe),
         "judging": [asdict(judging) for judging in judged],
     }

@@ -14,7 +14,7 @@ change a result (progress, loaded models, the store of paid verdicts) comes as `
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property, singledispatch
 from pathlib import Path
@@ -25,6 +25,7 @@ from pydantic import BaseModel
 from sacpo.judging.rubric import Rubric
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.outside import FromOutside
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import SourceSpec, WorldSpec
 from sacpo.system.runs import stage_key
 from sacpo.world import World
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from sacpo.pipeline.tools import Tools
 
 T_co = TypeVar("T_co", covariant=True)
-Inputs = dict[str, "Stage[Any]"]
+Inputs = dict[str, "Stage[object]"]
 """Stages by name."""
 
 
@@ -65,13 +66,13 @@ class Stage(Generic[T_co]):
         raise NotImplementedError
 
     @cached_property
-    def _content(self) -> tuple[dict[str, Any], Inputs]:
+    def _content(self) -> tuple[JsonObject, Inputs]:
         inputs: Inputs = {}
         own = {"kind": type(self).__name__, **_fields(self, inputs)}
         return own, inputs
 
     @property
-    def config(self) -> dict[str, Any]:
+    def config(self) -> JsonObject:
         """The content of its fields, as JSON; stages by name."""
         return self._content[0]
 
@@ -90,7 +91,7 @@ class Stage(Generic[T_co]):
         """Its content key, 64 hexadecimal digits."""
         return stage_key(self.name, self.config, self.keys)
 
-    def ancestors(self) -> Iterator[Stage[Any]]:
+    def ancestors(self) -> Iterator[Stage[object]]:
         """Give every stage that it depends on, each once."""
         seen: set[str] = set()
         todo = [*self.inputs.values()]
@@ -102,19 +103,19 @@ class Stage(Generic[T_co]):
                 yield stage
 
 
-def content_of(value: Any) -> tuple[Any, Inputs]:
+def content_of(value: object) -> tuple[object, Inputs]:
     """Return a field's content as JSON and the stages in it."""
     inputs: Inputs = {}
     return _content(value, inputs), inputs
 
 
-def _fields(value: Any, inputs: Inputs) -> dict[str, Any]:
+def _fields(value: Any, inputs: Inputs) -> JsonObject:
     counted = [f.name for f in fields(value) if f.metadata.get("counted", True)]
     return {name: _content(getattr(value, name), inputs) for name in counted}
 
 
 @singledispatch
-def _content(value: Any, inputs: Inputs) -> Any:
+def _content(value: object, inputs: Inputs) -> object:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if is_dataclass(value) and not isinstance(value, type):
@@ -167,10 +168,10 @@ def _(value: enum.Enum, inputs: Inputs) -> Any:
 
 @_content.register(list)
 @_content.register(tuple)
-def _(value: Any, inputs: Inputs) -> Any:
+def _(value: Sequence[object], inputs: Inputs) -> Any:
     return [_content(member, inputs) for member in value]
 
 
 @_content.register(Mapping)
-def _(value: Any, inputs: Inputs) -> Any:
+def _(value: Mapping[object, object], inputs: Inputs) -> Any:
     return {str(name): _content(member, inputs) for name, member in value.items()}

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.dual import find_weight
+from sacpo.pipeline.path import measured_on
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.drawn import Drawn, JudgedDrawn, LogRatios
 from sacpo.pipeline.stages.learned import HeadScores
@@ -16,7 +18,7 @@ from sacpo.pipeline.stages.plan import LEARNED, Forecast, Found, Trial, tried
 from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.auto import constraints_of, score_of, scored_by, settled
 from sacpo.recipe.models import StepModel
-from sacpo.recipe.schema import ConstraintSpec, Recipe, SampledSpec, SearchSpec, StepSpec
+from sacpo.recipe.schema import Recipe, SampledSpec, SearchSpec, StepSpec
 from sacpo.select.strength import first_strength, kept, next_strength
 from sacpo.theory.frontier import rounded
 from sacpo.theory.judged import Score
@@ -26,6 +28,14 @@ if TYPE_CHECKING:
 
 SAMPLED = 256
 """Answers sampled at a time."""
+
+
+def find_unknown(run: Order, node: StepModel) -> None:
+    """Find what a step leaves to the run: its strength, or the weight of a judge."""
+    if node.step.dual is not None:
+        find_weight(run, node)
+    else:
+        run.found[node.step.name] = find_strength(run, node)
 
 
 def find_strength(run: Order, node: StepModel) -> Found:
@@ -49,8 +59,8 @@ def find_strength(run: Order, node: StepModel) -> Found:
         run.settle(settled(before, index, strengths, strength))
         name = f"{step.name}@{strength:g}"
         run.train([name])
-        trial = run.do(_trial(run, name, strength, constraints, search))
-        trials.append(trial)
+        asked = measured_on(run, name, constraints)
+        trials.append(run.do(Trial(name, constraints, **asked, kl={}, unit=search.unit, beta=strength)))
         left = search.trainings - len(trials)
         said = f"up to {left} more strengths of {step.name}, then everything behind it" if left else "what is behind it"
         with run.do.following(said):
@@ -63,19 +73,6 @@ def find_strength(run: Order, node: StepModel) -> Found:
 def _strength_before(run: Order, node: StepModel) -> float | None:
     parent = run.nodes[node.parent]
     return parent.beta if isinstance(parent, StepModel) else None
-
-
-def _trial(
-    run: Order, name: str, strength: float, constraints: tuple[ConstraintSpec, ...], search: SearchSpec
-) -> Trial:
-    prompts = dict.fromkeys(constraint.prompts for constraint in constraints)
-    for one in prompts:
-        for model in (run.recipe.evaluate.baseline, name):
-            run.answer(model, one)
-        run.judge_answers(name, one)
-    answers = {one: run.answers[name][one] for one in prompts}
-    verdicts = {one: run.verdicts[name][one] for one in prompts}
-    return Trial(name, strength, constraints, answers, verdicts, search.unit)
 
 
 def _forecast(run: Order, node: StepModel) -> Forecast:

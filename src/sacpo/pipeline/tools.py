@@ -19,6 +19,9 @@ from sacpo.system.progress import QUIET, Progress
 from sacpo.system.runs import RunFolder
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedTokenizerBase
+
     from sacpo.data.templates import Template
 
 KEPT_PARAMETERS = 100_000_000
@@ -63,12 +66,12 @@ class Tools:
         spent: list[Usage] = []
         self.bench = Bench(cache and cache / STORE, budget or Budget(), spent, progress)
         self._judges: dict[str, Judge] = {}
-        self._loaded: OrderedDict[str, Any] = OrderedDict()
-        self._adapters: dict[str, Any] = {}
+        self._loaded: OrderedDict[str, object] = OrderedDict()
+        self._adapters: dict[str, PeftModel] = {}
 
     # Where stages are, and what they hold
 
-    def at(self, stage: Stage[Any]) -> Path:
+    def at(self, stage: Stage[object]) -> Path:
         """Return the folder of a finished stage.
 
         Raises:
@@ -78,7 +81,7 @@ class Tools:
             raise LookupError(f"stage {stage.name} is not finished")
         return self.folder.final(stage.name)
 
-    def home(self, stage: Stage[Any]) -> Path:
+    def home(self, stage: Stage[object]) -> Path:
         """Return where a stage's folder will be when it is finished."""
         return self.folder.final(stage.name)
 
@@ -140,7 +143,7 @@ class Tools:
         self._adapters[key] = on_stack(loaded, stack, self._adapters.get(key))
         return loaded
 
-    def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[Any, Template]:
+    def tokenizer(self, model: Checkpoint, base: BaseSpec) -> tuple[PreTrainedTokenizerBase, Template]:
         """Return a model's tokenizer and the prompt template in it."""
         from sacpo.models.template import tokenizer_and_template
 

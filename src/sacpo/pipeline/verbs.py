@@ -16,6 +16,7 @@ from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.single import Exported, Merged
 from sacpo.pipeline.stages.train import Align, FineTune, sft_options, step_options
 from sacpo.pipeline.stages.verdicts import JudgedAlone
+from sacpo.plain import JsonMapping
 from sacpo.recipe.explain import checked, did_you_mean
 from sacpo.recipe.schema import (
     BaseSpec,
@@ -29,11 +30,11 @@ from sacpo.recipe.schema import (
     TrainingSpec,
 )
 
-Options = Mapping[str, Any] | None
+Options = JsonMapping | None
 
 
 def fine_tuning(
-    model: str | Path, data: Data, format: str, base: Options, training: Options, seed: int, **options: Any
+    model: str | Path, data: Data, format: str, base: Options, training: Options, seed: int, **options: object
 ) -> FineTune:
     """Return the stage of `sft`; `options` are a recipe's of `sft`."""
     spec = checked(SftSpec, dataset="data", **_with_lora(options))
@@ -43,7 +44,7 @@ def fine_tuning(
 
 
 def alignment(
-    model: str | Path, data: Data, format: str, base: Options, training: Options, seed: int, **options: Any
+    model: str | Path, data: Data, format: str, base: Options, training: Options, seed: int, **options: object
 ) -> Align:
     """Return the stage of `align`; `options` are a recipe's of a step."""
     step = checked(StepSpec, name="align", dataset="data", **_with_lora(options))
@@ -111,7 +112,7 @@ def merging(
     later: str | Path,
     q: float | Sequence[float],
     method: str,
-    origin: Any,
+    origin: object,
     scale: float,
     dtype: str | None,
 ) -> Merged:
@@ -134,7 +135,7 @@ def exporting(model: str | Path, adapter: bool) -> Exported:
 
 
 def _training(
-    title: str, model: Any, data: Data, format: str, as_: str | None, base: Options, training: Options, seed: int
+    title: str, model: object, data: Data, format: str, as_: str | None, base: Options, training: Options, seed: int
 ) -> dict[str, Any]:
     """Return what all trainings have."""
     spec = _base(model, base)
@@ -148,7 +149,7 @@ def _training(
     }
 
 
-def _base(model: Any, base: Options) -> BaseSpec:
+def _base(model: object, base: Options) -> BaseSpec:
     return checked(BaseSpec, base, model=str(model))
 
 
@@ -182,7 +183,7 @@ def _check_scorer(kind: str, model: str | None, sign: int, unsafe_below: float |
         )
 
 
-def _check_merge(weights: Sequence[float], method: str, origin: Any, scale: float) -> None:
+def _check_merge(weights: Sequence[float], method: str, origin: object, scale: float) -> None:
     for weight in weights:
         if not 0 <= weight <= 1:
             raise RecipeError(

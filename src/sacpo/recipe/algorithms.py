@@ -14,7 +14,7 @@ from sacpo.recipe.formats import RecordKind
 from sacpo.recipe.resample import ResampleSpec
 from sacpo.recipe.section import Positive, Section
 
-AlgorithmName = Literal["dpo", "ipo", "kto", "rwr"]
+AlgorithmName = Literal["dpo", "ipo", "kto", "robust", "chipo", "bso", "rwr"]
 Weight = float | Literal["balanced"]
 
 
@@ -29,6 +29,7 @@ class Algorithm:
         options: Those of `AlgorithmOptions` that it has; others must be left out.
         trl: The `loss_type` of TRL that is the same; None: there is none.
         units: How many terms of the loss a pair becomes.
+        margins: Whether pairs may have offsets.
     """
 
     title: str
@@ -37,10 +38,11 @@ class Algorithm:
     options: tuple[str, ...] = ()
     trl: str | None = None
     units: int = 1
+    offsets: bool = False
 
 
 ALGORITHMS: dict[AlgorithmName, Algorithm] = {
-    "dpo": Algorithm("DPO", "pairs", ("pairs",), ("soft_labels",), trl="sigmoid"),
+    "dpo": Algorithm("DPO", "pairs", ("pairs",), ("soft_labels", "label_smoothing"), trl="sigmoid", offsets=True),
     "ipo": Algorithm("IPO", "pairs", ("pairs",), ("soft_labels",), trl="ipo"),
     "kto": Algorithm(
         "KTO",
@@ -50,6 +52,11 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
         trl="kto",
         units=2,
     ),
+    "robust": Algorithm(
+        "robust DPO", "pairs", ("pairs",), ("soft_labels", "label_smoothing"), trl="robust", offsets=True
+    ),
+    "chipo": Algorithm("chi-PO", "pairs", ("pairs",), ("soft_labels",)),
+    "bso": Algorithm("BSO", "pairs", ("pairs",), ("soft_labels", "generator"), offsets=True),
     "rwr": Algorithm(
         "RWR", "answers sampled from SFT and resampled by their scores", ("demonstrations",), ("resample",)
     ),
@@ -59,7 +66,13 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
 class AlgorithmOptions(Section):
     """The options of a step that belong to some algorithms only."""
 
-    soft_labels: bool = Field(True, description="DPO, IPO: use preference probabilities; false rounds them")
+    soft_labels: bool = Field(
+        True, description="DPO, IPO, robust DPO, chi-PO, BSO: use preference probabilities; false rounds them"
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="DPO, robust DPO: share of the labels that is taken to be flipped"
+    )
+    generator: Positive = Field(0.2, description="BSO: exponent of the generator of its divergence")
     desirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w+")
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
     resample: ResampleSpec | None = Field(
@@ -75,6 +88,8 @@ class AlgorithmOptions(Section):
     def refuse_options_of_others(self, algorithm: AlgorithmName) -> None:
         """Raise a ValueError where an option is set that this algorithm would ignore."""
         own = ALGORITHMS[algorithm]
+        if algorithm == "robust" and not self.label_smoothing:
+            raise ValueError("robust DPO without 'label_smoothing' is DPO: give the share of flipped labels")
         for name, field in AlgorithmOptions.model_fields.items():
             if name in own.options or getattr(self, name) == field.default:
                 continue

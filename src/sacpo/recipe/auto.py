@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sacpo.errors import RecipeError
@@ -63,7 +63,7 @@ def score_of(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
 
 def _judged(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
     if isinstance(step.dataset, SampledSpec):
-        return ScoreSource(step.dataset.weights, step.dataset.score_scale)
+        return ScoreSource(step.dataset.aims, step.dataset.score_scale)
     if step.resample is not None:
         return ScoreSource(step.resample.weights)
     judge = recipe.evaluate.judges.get(step.criterion)
@@ -124,21 +124,29 @@ def check_auto(recipe: Recipe) -> None:
 def settled(recipe: Recipe, index: int, tried: tuple[float, ...], kept: float) -> Recipe:
     """Return the recipe in which a step has the strengths that were tried; its name means the kept one elsewhere."""
     step = recipe.steps[index]
-    name = f"{step.name}@{kept:g}"
+    known = step.model_copy(update={"beta": tried, "search": None})
+    return renamed(recipe, index, [known], f"{step.name}@{kept:g}")
+
+
+def renamed(recipe: Recipe, index: int, steps: Sequence[StepSpec], name: str) -> Recipe:
+    """Return the recipe with other steps in the place of one, whose name means the model `name` elsewhere."""
+    step = recipe.steps[index]
 
     def named(other: str) -> str:
         return name if other == step.name else other
 
-    steps = [
+    others = [
         other.model_copy(update={"from_": name}) if parent_name(recipe.steps, place) == step.name else other
         for place, other in enumerate(recipe.steps)
     ]
-    steps[index] = step.model_copy(update={"beta": tried, "search": None})
+    others[index : index + 1] = [
+        own.model_copy(update={"from_": parent_name(recipe.steps, index)}) if len(steps) > 1 else own for own in steps
+    ]
     evaluate = recipe.evaluate
     models = None if evaluate.models is None else tuple(map(named, evaluate.models))
     return recipe.model_copy(
         update={
-            "steps": tuple(steps),
+            "steps": tuple(others),
             "merge": tuple(spec.model_copy(update={"models": tuple(map(named, spec.models))}) for spec in recipe.merge),
             "evaluate": evaluate.model_copy(update={"models": models, "baseline": named(evaluate.baseline)}),
             "certify": with_candidates(recipe.certify, step.name, (name,)),

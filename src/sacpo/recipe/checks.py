@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
+from sacpo.recipe.dual import check_dual
 from sacpo.recipe.explain import known
-from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_scores, check_teachers
+from sacpo.recipe.harness import WORLD_STEPS
+from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
+from sacpo.recipe.learn_checks import check_resampled
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.race import check_race
@@ -41,10 +44,9 @@ def check_references(recipe: Recipe) -> None:
     _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):
         if isinstance(step.dataset, SampledSpec):
-            for criterion in step.dataset.weights:
-                check_scores(recipe, criterion, f"steps.{index}.dataset.judge")
-        for criterion in step.resample.weights if step.resample is not None else ():
-            check_scores(recipe, criterion, f"steps.{index}.resample.judge")
+            check_sampled(recipe, step.dataset, f"steps.{index}.dataset")
+        if step.resample is not None:
+            check_resampled(recipe, step, index, nodes)
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")
@@ -64,8 +66,10 @@ def check_references(recipe: Recipe) -> None:
     _check_budget(recipe)
     _check_world(recipe)
     _check_theory(recipe)
+    _check_harness(recipe, nodes)
     _check_selection(recipe)
     check_auto_merges(recipe)
+    check_dual(recipe)
     check_race(recipe)
 
 
@@ -224,6 +228,28 @@ def _check_theory(recipe: Recipe) -> None:
             value=recipe.evaluate.kl_prompts,
             allowed="1 or more",
             do="set it to how many prompts KL is sampled on, or leave 'theory' out",
+        )
+
+
+def _check_harness(recipe: Recipe, nodes: Collection[str]) -> None:
+    spec, where = recipe.evaluate.harness, "evaluate.harness"
+    if spec is None:
+        return
+    for index, name in enumerate(spec.tasks):
+        _once(f"{where}.tasks", name, {(f"{where}.tasks", other) for other in spec.tasks[:index]})
+    for index, name in enumerate(spec.models or ()):
+        known("model", name, nodes, f"{where}.models.{index}")
+    if not recipe.prompts:
+        do = "add a prompt set of role report, or leave 'harness' out"
+        raise RecipeError("without prompt sets there is no report to show it in", where=where, do=do)
+    if WORLD_STEPS in spec.tasks and recipe.world is None:
+        do = "add 'world: {seed: 0}', or leave it out"
+        raise RecipeError("this task needs a 'world' section", where=f"{where}.tasks", value=WORLD_STEPS, do=do)
+    if spec.models is None and recipe.objective is None:
+        raise RecipeError(
+            "without an objective no model is chosen that could be asked",
+            where=f"{where}.models",
+            do="add 'objective' and 'constraints', or name the models",
         )
 
 

@@ -142,7 +142,7 @@ def _sections(section: type[Section]) -> Iterator[type[Section]]:
     yield from found
 
 
-def _inside(annotation: Any) -> Iterator[type[Section]]:
+def _inside(annotation: object) -> Iterator[type[Section]]:
     if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     for argument in typing.get_args(annotation):

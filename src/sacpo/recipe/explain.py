@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 import typing
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping
 
 NUMBERS = {
     "greater_than": ("gt", "a number above"),
@@ -56,7 +57,7 @@ def known(what: str, name: str, allowed: Collection[str], where: str) -> None:
         )
 
 
-def checked(section: type[Section], given: Mapping[str, Any] | None = None, /, **values: Any) -> Section:
+def checked(section: type[Section], given: JsonMapping | None = None, /, **values: object) -> Section:
     """Return a section of a recipe that was given as arguments.
 
     Args:
@@ -77,7 +78,7 @@ def checked(section: type[Section], given: Mapping[str, Any] | None = None, /, *
         raise explain(error, values, "", section) from error
 
 
-def explain(error: ValidationError, data: Any, source: str, section: type[BaseModel]) -> RecipeError:
+def explain(error: ValidationError, data: object, source: str, section: type[BaseModel]) -> RecipeError:
     """Return the message about the first problem: an unknown key before anything else.
 
     Args:
@@ -104,9 +105,7 @@ def explain(error: ValidationError, data: Any, source: str, section: type[BaseMo
     return _about_a_value(worst, alike, where, f"correct '{last}'{more}" if place else f"correct it{more}")
 
 
-def _about_a_value(
-    worst: Mapping[str, Any], alike: Sequence[Mapping[str, Any]], where: str | None, do: str
-) -> RecipeError:
+def _about_a_value(worst: JsonMapping, alike: Sequence[JsonMapping], where: str | None, do: str) -> RecipeError:
     """Return the message about a value; `alike` are the entries about the same value."""
     given = worst["input"]
     if worst["type"] == "value_error":
@@ -129,7 +128,7 @@ def _about_a_value(
     return RecipeError(what, where=where, value=given, allowed=", or ".join(allowed), do=do)
 
 
-def _allowed(entry: Mapping[str, Any]) -> str:
+def _allowed(entry: JsonMapping) -> str:
     """Return what would have been allowed in place of a value, "" where pydantic's own message must do."""
     kind, context = entry["type"], entry.get("ctx", {})
     if kind in NUMBERS:
@@ -146,12 +145,12 @@ def _allowed(entry: Mapping[str, Any]) -> str:
     return KINDS.get(kind.split("_")[0], "") if kind.endswith(("_type", "_parsing", "_from_float")) else ""
 
 
-def _choices(entry: Mapping[str, Any]) -> list[str]:
+def _choices(entry: JsonMapping) -> list[str]:
     expected = str(entry["ctx"]["expected"])
     return re.findall(r"'([^']*)'", expected) or re.split(r", | or ", expected)
 
 
-def _problems(error: ValidationError, data: Any) -> list[list[Any]]:
+def _problems(error: ValidationError, data: object) -> list[list[Any]]:
     """Group pydantic's entries: those about one place, or about what is inside it, are one problem."""
     groups: list[list[Any]] = []
     for entry in error.errors():
@@ -170,7 +169,7 @@ def _inside(place: Location, outer: Location) -> bool:
     return place[: len(outer)] == outer
 
 
-def _place(entry: Mapping[str, Any], data: Any) -> Location:
+def _place(entry: JsonMapping, data: object) -> Location:
     """Return the user's keys of a pydantic location, whose other parts name members of unions."""
     kept: list[int | str] = []
     here = data
@@ -193,7 +192,7 @@ def _fields_at(section: type[BaseModel], place: Sequence[int | str]) -> list[str
     return [field.alias or name for name, field in section.model_fields.items()]
 
 
-def _sections(annotation: Any) -> Iterator[type[BaseModel]]:
+def _sections(annotation: object) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in typing.get_args(annotation):

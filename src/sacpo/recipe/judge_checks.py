@@ -43,6 +43,27 @@ def check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
             )
 
 
+def check_sampled(recipe: Recipe, spec: SampledSpec, where: str) -> None:
+    """Refuse a step's pairs whose judges cannot say what is asked of them."""
+    for criterion in spec.weights:
+        check_scores(recipe, criterion, f"{where}.judge")
+    for criterion in spec.offset or ():
+        check_scores(recipe, criterion, f"{where}.offset")
+    if spec.safety is None:
+        return
+    judges, name = recipe.evaluate.judges, spec.safety.judge
+    check_scores(recipe, name, f"{where}.safety.judge")
+    if "unsafe" not in judges[name].gives(name):
+        raise RecipeError(
+            "this judge does not say whether an answer is safe",
+            where=f"{where}.safety.judge",
+            value=name,
+            allowed=[other for other, judge in judges.items() if {"unsafe", "scores"} <= judge.gives(other)]
+            or "none is defined",
+            do="name an oracle of harmlessness, or give a reward-model judge 'unsafe_below'",
+        )
+
+
 def check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool = False) -> None:
     """Refuse a criterion whose judge gives no scores of single answers; `compared`: comparisons will do."""
     judges = recipe.evaluate.judges

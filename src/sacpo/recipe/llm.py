@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.address import ALLOWED, fault_of, is_local
 from sacpo.recipe.section import MANY, Positive, Section
 
@@ -47,9 +50,10 @@ class LlmSpec(Section):
     max_tokens: int = Field(1024, ge=1, le=MANY, description="longest reply")
     seed: int | None = Field(None, description="sent with each request, plus the repeat's number")
     structured: bool = Field(True, description="ask for JSON by a schema; for text where the endpoint refuses that")
-    extra: dict[str, Any] = Field({}, description="more fields of the request, as the endpoint knows them")
+    extra: JsonObject = Field({}, description="more fields of the request, as the endpoint knows them")
     rereads: int = Field(2, ge=0, le=MANY, description="how often an unreadable reply is asked for again")
     retries: int = Field(8, ge=0, le=MANY, description="how often a failed request is sent again")
+    backoff: float = Field(0.5, ge=0, description="seconds until a failed request is sent again, doubled each time")
     timeout: Positive = Field(120.0, description="seconds until a reply must be complete")
     longest_pause: float = Field(600.0, ge=0, description="seconds that the endpoint may ask to wait (Retry-After)")
     requests_per_minute: Positive | None = Field(None, description="rate limit")
@@ -83,7 +87,7 @@ class LlmSpec(Section):
 
     @field_validator("extra")
     @classmethod
-    def _more_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _more_fields(cls, value: JsonObject) -> JsonObject:
         own = [name for name in OWN_FIELDS if value.get(name) not in (None, False)]
         if own:
             raise RecipeError(
@@ -150,6 +154,10 @@ class PanelSpec(AskingSpec):
 
     rubrics: tuple[Text, ...] = Field((), description="names of built-in rubrics, or files")
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on one command")
+
+
+Panel = str | Path | JsonMapping | Sequence[JsonMapping]
+"""A panel's file or what would stand in it (`PanelSpec`), or one language model's settings or several's (`LlmSpec`)."""
 
 
 def plain_key(variable: str, where: str) -> RecipeError:

@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.recipe.auto import check_auto
 from sacpo.recipe.certify_checks import check_certify
 from sacpo.recipe.checks import check_references, placed
@@ -25,7 +26,7 @@ DEMO = Path(__file__).with_name("demo.yaml")
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def recipe_schema() -> dict[str, Any]:
+def recipe_schema() -> JsonObject:
     """Return the recipe's JSON schema, for editors."""
     return Recipe.model_json_schema(by_alias=True)
 
@@ -68,7 +69,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
     return recipe
 
 
-def _override(data: dict[str, Any], override: str) -> None:
+def _override(data: JsonObject, override: str) -> None:
     path, sign, text = override.partition("=")
     if not sign or not path:
         raise RecipeError(
@@ -85,7 +86,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         target[last] = value
 
 
-def _item(target: Any, part: str, override: str) -> Any:
+def _item(target: Any, part: str, override: str) -> object:
     if not isinstance(target, list) and target.get(part) is None:
         target[part] = {}
     inner = target[_index(target, part, override) if isinstance(target, list) else part]
@@ -99,7 +100,7 @@ def _item(target: Any, part: str, override: str) -> Any:
     return inner
 
 
-def _index(items: list[Any], part: str, override: str) -> int:
+def _index(items: list[object], part: str, override: str) -> int:
     names = [str(item.get("name", i)) if isinstance(item, dict) else str(i) for i, item in enumerate(items)]
     if part in names:
         return names.index(part)
@@ -115,7 +116,7 @@ def _index(items: list[Any], part: str, override: str) -> int:
     )
 
 
-def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Place = ()) -> Any:
+def _changed(value: object, source: str, leaf: Callable[[object, Place], object], at: Place = ()) -> object:
     """Return a copy with other leaves. No two parts of it are one object: an override changes one place only."""
     if len(at) > DEEPEST:
         raise RecipeError(
@@ -130,7 +131,7 @@ def _changed(value: Any, source: str, leaf: Callable[[Any, Place], Any], at: Pla
     return leaf(value, at)
 
 
-def _expanded(source: str, written: Written, value: Any, at: Place) -> Any:
+def _expanded(source: str, written: Written, value: object, at: Place) -> object:
     """Return a text with the values of the environment variables that it names."""
     if not isinstance(value, str):
         return value

@@ -23,7 +23,7 @@ class StepModel:
 
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
-        beta: The strength; None: the run finds it (`auto`), and settles the recipe.
+        beta: The strength; None: the run finds it (`auto`) or a weight beside it (`dual`), and settles the recipe.
         strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
             weights of the SFT model wherever it starts.
         line: Models of one line differ in strength only: the report joins them.
@@ -74,7 +74,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
         step = recipe.steps[index]
         parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
         for parent in parents:
-            for beta in step.betas or (None,):
+            for beta in (None,) if step.dual else step.betas or (None,):
                 node = _step_model(step, beta, nodes[parent], len(parents) > 1)
                 _add(nodes, members, step.name, node, f"steps.{index}.name")
     for index, spec in enumerate(recipe.merge):

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sacpo.plain import JsonMapping
+
 Place = tuple[str | int, ...]
 """The keys and positions that lead to a value."""
 LEAST = 6
@@ -48,7 +50,7 @@ class Written:
             here[_key(here, place[-1])] = text
         return data
 
-    def hidden(self, data: Any) -> Any:
+    def hidden(self, data: object) -> Any:
         """Return other data with the names of variables in place of their values, also inside of texts."""
         if isinstance(data, Mapping):
             return {key: self.hidden(value) for key, value in data.items()}
@@ -64,7 +66,7 @@ class Written:
         return data
 
 
-def published(data: Mapping[str, Any], written: Written) -> list[str]:
+def published(data: JsonMapping, written: Written) -> list[str]:
     """Return what the user should know of what is published.
 
     Args:
@@ -87,7 +89,7 @@ def published(data: Mapping[str, Any], written: Written) -> list[str]:
     return found
 
 
-def _texts(data: Any, at: Place) -> Iterator[tuple[Place, str]]:
+def _texts(data: object, at: Place) -> Iterator[tuple[Place, str]]:
     if isinstance(data, str):
         yield at, data
         return

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sacpo.recipe.section import Count, Positive, Section
+from sacpo.recipe.section import Count, Names, Positive, Section
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class ResampleSpec(Section):
@@ -17,10 +19,24 @@ class ResampleSpec(Section):
     """
 
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
-        description="a judge of 'evaluate' that gives scores; or several with their weights"
+        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn'; or several with their weights"
+    )
+    learn: dict[str, str | Names] = Field(
+        {},
+        description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
+        "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
+    )
+    sample_from: dict[str, Share] = Field(
+        {"sft": 1.0},
+        description="shares of the samples, by the model that gives them: 'sft' and steps; the weights are corrected "
+        "by the balance heuristic, exp(f) pi_sft / sum_k share_k pi_k",
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
+    draw: Literal["weights", "best"] = Field(
+        "weights",
+        description="draw with those weights; or keep the best scores (best of n, RAFT), for which beta is no matter",
+    )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
         2.0, description="refuse a bank whose effective sample size is smaller, on the average of its prompts"
@@ -28,11 +44,43 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ResampleSpec:
+        unknown = [name for name in self.learn if name not in self.weights]
+        if unknown:
+            raise ValueError(f"'learn' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
+        if abs(sum(self.sample_from.values()) - 1) > 1e-6:
+            raise ValueError("the shares of 'sample_from' must add up to 1")
+        if any(abs(share * self.samples - round(share * self.samples)) > 1e-6 for share in self.sample_from.values()):
+            raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
+        if self.draw == "best":
+            self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
+            if self.keep >= self.samples:
+                raise ValueError(f"'keep' must be below 'samples' ({self.samples}): the best of all answers are all")
         return self
 
     @property
     def weights(self) -> dict[str, float]:
         """The judges whose scores are summed, with their weights."""
         return {self.judge: 1.0} if isinstance(self.judge, str) else self.judge
+
+    def sources(self, criterion: str) -> tuple[str, ...]:
+        """Return the names of what a criterion's score is learned from."""
+        named = self.learn[criterion]
+        return (named,) if isinstance(named, str) else named
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples of each prompt every model gives, 'sft' first."""
+        names = sorted(self.sample_from, key=lambda name: (name != "sft", name))
+        return {name: round(self.sample_from[name] * self.samples) for name in names}
+
+    @property
+    def waits_for(self) -> tuple[str, ...]:
+        """Every model and data source that must be there before: proposals, and what scores are learned from."""
+        return (*self.learned_from, *(name for name in self.sample_from if name != "sft"))
+
+    @property
+    def learned_from(self) -> tuple[str, ...]:
+        """Every step and data source that a score is learned from."""
+        return tuple(name for criterion in self.learn for name in self.sources(criterion))

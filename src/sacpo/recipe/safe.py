@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from sacpo.errors import RecipeError, UserError
+from sacpo.plain import JsonObject
 from sacpo.recipe.section import SURROGATE
 
 DEEPEST = 50
@@ -75,8 +76,8 @@ class _Loader(yaml.SafeLoader):
         if self._values > MOST_VALUES:
             raise Unbounded(None, None, f"it stands for more than {MOST_VALUES:,} values", mark)
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[object, object]:
+        seen: set[object] = set()
         for key_node, _ in node.value:
             if key_node.tag == MERGE:  # `<<: *anchor`: keys beside it may repeat the anchor's
                 continue
@@ -125,7 +126,7 @@ def _size(node: Any, depth: int) -> int:
     return 1 + sum(_size(part, depth + 1) for part in parts)
 
 
-def yaml_value(text: str, name: str, where: object, kind: type[UserError] = RecipeError) -> Any:
+def yaml_value(text: str, name: str, where: object, kind: type[UserError] = RecipeError) -> object:
     """Return what a YAML text holds; numbers may be written as 1e-4, and no two parts of the value are one object.
 
     Args:
@@ -156,7 +157,7 @@ def yaml_value(text: str, name: str, where: object, kind: type[UserError] = Reci
         ) from error
 
 
-def yaml_option(text: str, where: str, given: str) -> Any:
+def yaml_option(text: str, where: str, given: str) -> object:
     """Return the value of a NAME=VALUE option as YAML reads it; `given` is the whole option.
 
     Raises:
@@ -174,7 +175,7 @@ def yaml_option(text: str, where: str, given: str) -> Any:
         ) from error
 
 
-def yaml_file(path: Path, name: str, kind: type[UserError] = RecipeError) -> Any:
+def yaml_file(path: Path, name: str, kind: type[UserError] = RecipeError) -> object:
     """Return what a YAML file holds; see `read_text` and `yaml_value`."""
     return yaml_value(read_text(path, name, kind, LARGEST), name, path, kind)
 
@@ -232,7 +233,7 @@ def json_value(text: str) -> Any:
         raise ValueError(TOO_DEEP) from error
 
 
-def first_json(text: str, position: int) -> tuple[Any, int]:
+def first_json(text: str, position: int) -> tuple[object, int]:
     """Return the JSON value that begins here and where it ends; errors as in `json_value`."""
     try:
         value, end = DECODER.raw_decode(text, position)
@@ -241,7 +242,7 @@ def first_json(text: str, position: int) -> tuple[Any, int]:
     return bounded(value), end
 
 
-def bounded(value: Any) -> Any:
+def bounded(value: object) -> object:
     """Return a value of lists and mappings that nest at most `DEEPEST` levels.
 
     Raises:
@@ -257,7 +258,7 @@ def bounded(value: Any) -> Any:
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, object]]) -> JsonObject:
     """Return a JSON object; of a key given twice nobody can tell which value is meant."""
     found = dict(pairs)
     if len(found) < len(pairs):

@@ -28,7 +28,7 @@ class Section(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
         if isinstance(value, bool) and not _allows(bool, field.annotation):
             raise ValueError("true and false are allowed only where a key is a switch")
@@ -51,12 +51,12 @@ class Section(BaseModel):
                 raise ValueError(f"'{fields[name].alias or name}' has no effect here: {who}; leave it out")
 
 
-def _allows(kind: type, annotation: Any) -> bool:
+def _allows(kind: type, annotation: object) -> bool:
     """Tell whether a value of this very type is one of those that an annotation names."""
     return annotation in (kind, Any) or any(_allows(kind, part) for part in get_args(annotation))
 
 
-def _broken(value: Any) -> bool:
+def _broken(value: object) -> bool:
     """Tell whether a text somewhere in a value is not valid Unicode, or ends for the system before its end."""
     if isinstance(value, dict):
         return any(_broken(part) for pair in value.items() for part in pair)

@@ -54,8 +54,8 @@ merge:  # P-SACPO: (1 - q) H + q (H-S), models between the two without more trai
   - {{name: P, models: [H, H-S], q: [0.25, 0.5, 0.75]}}
 
 prompts:  # the selection sees "tuning" alone; headlines are read from "report"
-  tuning: {{role: tuning, format: prompts, path: {tuning}, limit: 200}}
-  report: {{role: report, format: prompts, path: {report}, limit: 200}}
+  tuning: {{role: tuning, format: prompts, path: {tuning}{tuning_limit}}}
+  report: {{role: report, format: prompts, path: {report}{report_limit}}}
 
 evaluate:
   generation: {{max_new_tokens: 256, batch_size: 16}}  # do_sample: true samples; greedy is the default
@@ -74,6 +74,8 @@ evaluate:
 # objective: {{metric: win_rate, criterion: helpfulness, prompts: tuning}}
 """
 KTO = "\n    algorithm: kto  # labelled completions: DPO and IPO need pairs"
+ENOUGH = 200
+"""Prompts of a set that a first run answers."""
 PAIRS = "  # algorithm: dpo (the default), ipo or kto"
 
 
@@ -95,7 +97,7 @@ class StepData:
 
 
 def starter(
-    name: str, model: str, steps: Mapping[str, StepData], prompts: Mapping[str, str], said: Sequence[str]
+    name: str, model: str, steps: Mapping[str, StepData], prompts: Mapping[str, tuple[str, int]], said: Sequence[str]
 ) -> str:
     """Return a recipe: a helpfulness step, a safety step, their merges, and the refusal detector as a judge.
 
@@ -103,7 +105,7 @@ def starter(
         name: The run's name.
         model: Hub id or folder.
         steps: The data of `helpful` and `safe`.
-        prompts: The files of `tuning` and `report`.
+        prompts: The files of `tuning` and `report`, and how many prompts they hold.
         said: What is known of the files, for the head.
     """
     return TEXT.format(
@@ -112,7 +114,8 @@ def starter(
         model=_quoted(model),
         **{step: _source(data) for step, data in steps.items()},
         **{f"{step}_algorithm": KTO if data.kind == "unpaired" else PAIRS for step, data in steps.items()},
-        **{role: _quoted(path) for role, path in prompts.items()},
+        **{role: _quoted(path) for role, (path, _) in prompts.items()},
+        **{f"{role}_limit": f", limit: {ENOUGH}" * (n > ENOUGH) for role, (_, n) in prompts.items()},
     )
 
 

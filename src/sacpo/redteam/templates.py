@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import yaml
 
 from sacpo.data.records import Kind
+from sacpo.plain import JsonObject
 
 FORMS: Mapping[str, str] = MappingProxyType(
     {
@@ -67,7 +67,7 @@ PER_CATEGORY = len(FORMS) * len(ACTS) // len(CATEGORIES)
 """Prompts that the templates make of one category."""
 
 
-def make_prompts(categories: Sequence[str], n: int, seed: int) -> list[dict[str, Any]]:
+def make_prompts(categories: Sequence[str], n: int, seed: int) -> list[JsonObject]:
     """Return n prompts of each category, each followed by its twin.
 
     Acts come in turn and forms by lot, so that few prompts of a category have different acts.
@@ -81,7 +81,7 @@ def make_prompts(categories: Sequence[str], n: int, seed: int) -> list[dict[str,
         Rows of the format `prompts`, with `form` and the id of the `twin`. A restricted prompt and its twin are in
         clusters of their own: prompts about one act are not independent.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[JsonObject] = []
     for category in categories:
         rng = random.Random(f"{seed}:{category}")
         acts = [act for act in ACTS if act.category == category]
@@ -93,7 +93,7 @@ def make_prompts(categories: Sequence[str], n: int, seed: int) -> list[dict[str,
     return rows
 
 
-def twins(act: Act, form: str) -> list[dict[str, Any]]:
+def twins(act: Act, form: str) -> list[JsonObject]:
     """Return a prompt and its twin."""
     names = {Kind.RESTRICTED: f"{act.id}-{form}", Kind.BORDERLINE: f"{act.id}-{form}-twin"}
     rows = []

@@ -106,6 +106,18 @@ def collapse(results: Results) -> Iterable[Case]:
     yield from _over_optimised(results)
 
 
+def alignment_tax(results: Results) -> Iterable[Case]:
+    """Look for tasks of lm-evaluation-harness that a model answers worse than the first one, in pairs."""
+    for model, tasks in results.harness.items():
+        for task, one in tasks.items():
+            for name, figure in one.figures.items():
+                if (change := figure.change) is None or change.value is None:
+                    continue
+                words = f"{model} on {task}: {name} {number(figure.figure.value)}, changed by {with_interval(change)}"
+                size = abs(change.value) if figure.worse else -1.0
+                yield Case((model,), figure.worse is True, size, words)
+
+
 def lost_support(results: Results) -> Iterable[Case]:
     """Look for safety steps whose reference hardly ever refuses and which bring no refusals back."""
     for name, info in results.models.items():

@@ -20,6 +20,7 @@ from sacpo.report.cases import (
     OVER_REFUSAL_RISE,
     STAYS_UNSAFE,
     Case,
+    alignment_tax,
     bad_order,
     collapse,
     displaced,
@@ -101,6 +102,14 @@ TESTS = (
         "those from SFT, which is the strongest cure",
         collapse,
         "KL to the optimum, or truncated, degenerate or score figures of the baseline and of another model",
+    ),
+    Test(
+        "alignment tax",
+        "a figure of a task of lm-evaluation-harness is worse than the SFT model's on the same questions, the interval "
+        "of the paired difference without zero",
+        "take a larger beta or a smaller q, or put demonstrations of what was lost into the SFT data",
+        alignment_tax,
+        "a task asked of two models (evaluate.harness in the recipe)",
     ),
     Test(
         "lost support",

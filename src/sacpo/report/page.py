@@ -18,6 +18,7 @@ import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
+from sacpo.report.benchmark_tables import benchmark_table
 from sacpo.report.certificate_tables import certificate_section
 from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
@@ -166,6 +167,7 @@ def _content(results: Results) -> dict[str, Any]:
         "front": front_table(results),
         "raced": race_table(results),
         "paths": [*path_tables(results), *fidelity_tables(results)],
+        "benchmarks": benchmark_table(results),
         "measures": measures_tables(results, "report"),
         "other_measures": [*measures_tables(results, "tuning"), *measures_tables(results, "certification")],
         "outcomes": outcome_tables(results),

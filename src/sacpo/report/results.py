@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from sacpo.errors import DataError
+from sacpo.report.benchmarks import Benchmark
 from sacpo.report.certified import Certificate
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
@@ -245,6 +246,9 @@ class Results(Part):
     fidelity: dict[str, dict[str, Fidelity]] = Field(
         {}, description="merged model: prompt set: how far it is from the sequence-level mixture that it stands for"
     )
+    harness: dict[str, dict[str, Benchmark]] = Field(
+        {}, description="model: task of lm-evaluation-harness: what it reached, the SFT model beside the chosen one"
+    )
     race: dict[str, tuple[RaceOutcome, ...]] = Field(
         {}, description="model: its races on tuning prompts; dropped models have no measures"
     )
@@ -314,7 +318,7 @@ def _check_names(results: Results) -> None:
     places += [(f"plan.{step}", [one.model for one in found.trainings]) for step, found in results.plan.items()]
     if results.theory is not None:
         places += [("theory.kl_to_optimum", [*results.theory.kl_to_optimum])]
-    places += [("fidelity", [*results.fidelity]), ("race", [*results.race])]
+    places += [(part, [*getattr(results, part)]) for part in ("fidelity", "harness", "race")]
     for merge, path in results.paths.items():
         places += [(f"paths.{merge}.tried", [point.model for point in path.tried])]
     for where, names in places:

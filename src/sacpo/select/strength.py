@@ -8,10 +8,10 @@ At most 0 means met. The next strength is where a line through the nearest two t
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from sacpo.plain import JsonMapping
 from sacpo.theory.frontier import rounded
 
 SLOPE, FLATTEST, STEEPEST = 1.5, 0.5, 4.0
@@ -46,7 +46,7 @@ def kept(tried: Sequence[Tried]) -> Tried:
     return min(tried, key=lambda one: (one.excess, one.beta))
 
 
-def first_strength(planned: Mapping[str, Any], before: float | None) -> float:
+def first_strength(planned: JsonMapping, before: float | None) -> float:
     """Return the strength that a search begins with.
 
     Where the constraints are met already, no more pressure is called for than the step before had.

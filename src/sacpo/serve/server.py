@@ -23,18 +23,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 from sacpo.errors import DataError, MachineError, UserError
+from sacpo.plain import JsonObject
 from sacpo.serve.page import headers_of
 
 HOSTS = ("127.0.0.1", "localhost", "::1")
 SLOWEST_REQUEST = 30  # seconds
 
-Reply = dict[str, Any] | Iterator[dict[str, Any]]
+Reply = JsonObject | Iterator[JsonObject]
 """What a route answers: an object, or objects that are sent one a line as they come.
 
 An empty object in a stream is not sent: it is a moment at which a client that went away is noticed. The stream of one
 that did is closed.
 """
-Route = Callable[[dict[str, Any]], Reply]
+Route = Callable[[JsonObject], Reply]
 """Answers a request; it is given the posted object, {} where nothing was posted."""
 
 
@@ -160,7 +161,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer with what a route says of the posted object."""
         self._answer()
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Write no log: the terminal is the person's."""
 
     def _answer(self) -> None:
@@ -185,7 +186,7 @@ class _Handler(BaseHTTPRequestHandler):
         except UserError as error:
             self._send_json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": error.what})
 
-    def _stream(self, items: Iterator[dict[str, Any]]) -> None:
+    def _stream(self, items: Iterator[JsonObject]) -> None:
         """Send objects one a line as they come; the connection's end is the stream's."""
         with contextlib.closing(items):  # type: ignore[type-var]
             self._send_head(HTTPStatus.OK, "application/x-ndjson")
@@ -198,7 +199,7 @@ class _Handler(BaseHTTPRequestHandler):
             except UserError as error:
                 self._line({"error": error.what})
 
-    def _line(self, item: dict[str, Any]) -> None:
+    def _line(self, item: JsonObject) -> None:
         self.wfile.write(json.dumps(item).encode() + b"\n")
 
     def _gone(self) -> bool:
@@ -220,7 +221,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(given, self.token.encode()):
             raise _Refused(HTTPStatus.FORBIDDEN, "open the address that the command printed")
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self) -> JsonObject:
         if self.headers.get_content_type() != "application/json":
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "only JSON is taken")
         length = self.headers.get("Content-Length", "")
@@ -239,7 +240,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.BAD_REQUEST, "not a JSON object")
         return body
 
-    def _send_json(self, status: HTTPStatus, body: dict[str, Any]) -> None:
+    def _send_json(self, status: HTTPStatus, body: JsonObject) -> None:
         self._send(status, json.dumps(body).encode(), "application/json")
 
     def _send(self, status: HTTPStatus, body: bytes, kind: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sacpo.plain import JsonObject
 from sacpo.system.machine import machine_errors
 from sacpo.system.visible import json_text
 
@@ -52,6 +53,12 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically; NaN is refused because it is not JSON."""
     write_atomic(path, json_text(value, indent=2) + "\n")
+
+
+def read_json(path: Path) -> JsonObject:
+    """Return the JSON object that this package wrote into a file."""
+    found: JsonObject = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def sync(path: Path) -> None:

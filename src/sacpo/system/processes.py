@@ -174,7 +174,7 @@ def _watch(store: Any, over: threading.Event) -> None:
             _exit(store, int(store.get(FAILED + "/code")))
 
 
-def _store() -> Any:
+def _store() -> object:
     """Return a connection of its own to the store that the process group met at."""
     from torch import distributed
 

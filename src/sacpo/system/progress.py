@@ -6,11 +6,14 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sacpo.system import processes
 from sacpo.system.plain_lines import Lines, Work
 from sacpo.system.visible import json_text
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
 
 T = TypeVar("T")
 
@@ -30,16 +33,16 @@ class Progress:
         elif mode == "auto":
             mode = "bars" if sys.stderr.isatty() else "lines"
         self.mode = mode
-        self._bars: Any = None
+        self._bars: Bars | None = None
         self._lines: Lines | None = None
 
     def __enter__(self) -> Progress:
         if self.mode == "bars":
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bars
+            from rich.progress import Progress as Rich
 
-            self._bars = Bars(
+            self._bars = Rich(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 MofNCompleteColumn(),
@@ -113,8 +116,8 @@ class Task:
 
     def __init__(self, progress: Progress, description: str, total: int, unit: str) -> None:
         self.work = Work(description, total, unit)
-        self._bars, self._lines = progress._bars, progress._lines
-        self._id = self._bars.add_task(description, total=total, rate="") if self._bars is not None else None
+        self._lines, bars = progress._lines, progress._bars
+        self._bar = None if bars is None else (bars, bars.add_task(description, total=total, rate=""))
         if self._lines is not None:
             self._lines.open(self.work)
 
@@ -126,9 +129,10 @@ class Task:
     def advance(self, n: int = 1) -> None:
         """Count `n` more units as done."""
         self.work.done += n
-        if self._bars is not None:
+        if self._bar is not None:
+            bars, own = self._bar
             rate = self.work.rate(time.monotonic())
-            self._bars.update(self._id, advance=n, rate=f"{rate:.1f} {self.work.unit}/s")
+            bars.update(own, advance=n, rate=f"{rate:.1f} {self.work.unit}/s")
 
     def figures(self, text: str) -> None:
         """Say what else is known of the work, such as its loss."""
@@ -136,8 +140,9 @@ class Task:
 
     def close(self) -> None:
         """Remove the bar."""
-        if self._bars is not None:
-            self._bars.remove_task(self._id)
+        if self._bar is not None:
+            bars, own = self._bar
+            bars.remove_task(own)
         if self._lines is not None:
             self._lines.close(self.work)
 

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from sacpo._version import __version__
 from sacpo.errors import MachineError, RunError, UserError
@@ -66,7 +66,7 @@ class Artefact:
         return _read_manifest(self.path / MANIFEST)
 
 
-def as_it_is(data: Any) -> Any:
+def as_it_is(data: object) -> object:
     """Return data as they are: nothing in them is hidden."""
     return data
 
@@ -80,6 +80,9 @@ class RunFolder:
         on_stage: Called with (stage, state) where state is "start", "resume", "done" or "kept".
         hidden: What a manifest shows of a stage's configuration and inputs: names of variables for their values.
     """
+
+    keeps_begun: ClassVar[bool] = False
+    """Whether what an error leaves of a stage that has just begun stays."""
 
     path: Path
     on_stage: Callable[[str, str], None] = lambda stage, state: None
@@ -216,13 +219,18 @@ class RunFolder:
             with contextlib.nullcontext() if shared else processes.alone():
                 work(partial)
         except UserError as error:
-            if not (begun or isinstance(error, MachineError)):
+            if not (begun or self.keeps_begun or isinstance(error, MachineError)):
                 shutil.rmtree(partial)  # the same command cannot go on from there
             raise
         if shared:
             processes.wait()
-        _complete(stage, key, self.hidden(dict(config)), self.hidden(dict(inputs)), partial, time.monotonic() - started)
+        shown = self.hidden(dict(config)), self.hidden(dict(inputs))
+        _complete(stage, key, *shown, partial, self.files(partial), time.monotonic() - started)
         return partial
+
+    def files(self, partial: Path) -> list[Path]:
+        """Return the files of a stage's result in the folder where it works."""
+        return sorted(path for path in partial.rglob("*") if path.is_file() and path != partial / MANIFEST)
 
     def key(self, stage: str, config: JsonMapping, inputs: Mapping[str, str]) -> str:
         """Return the content key of a stage; see `stage_key`."""
@@ -259,7 +267,13 @@ def finished_size(folder: Path) -> int:
 
 
 def _complete(
-    stage: str, key: str, config: JsonMapping, inputs: Mapping[str, str], partial: Path, seconds: float
+    stage: str,
+    key: str,
+    config: JsonMapping,
+    inputs: Mapping[str, str],
+    partial: Path,
+    files: list[Path],
+    seconds: float,
 ) -> None:
     """Flush a stage's files to the disk and write its manifest."""
     manifest = {
@@ -270,11 +284,10 @@ def _complete(
         "versions": versions(),
         "seconds": round(seconds, 3),
         "files": {
-            str(path.relative_to(partial)): {"sha256": file_hash(path), "bytes": path.stat().st_size}
-            for path in _files(partial)
+            str(path.relative_to(partial)): {"sha256": file_hash(path), "bytes": path.stat().st_size} for path in files
         },
     }
-    for path in _files(partial):
+    for path in files:
         sync(path)
     plain = json.loads(json.dumps(manifest, default=str))
     write_json(partial / MANIFEST, {**plain, CHECKSUM: content_key(plain)})
@@ -316,7 +329,3 @@ def _read_manifest(path: Path) -> JsonObject:
 def _holds(folder: Path, key: str) -> bool:
     manifest = folder / MANIFEST
     return manifest.is_file() and _read_manifest(manifest)["key"] == key
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)

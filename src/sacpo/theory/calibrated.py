@@ -67,8 +67,10 @@ def calibrated_head(rows: Floats, preferred: Floats, *, heldout: float = 0.25) -
         )
     scale = float(np.sqrt((rows[:n] ** 2).sum(1).mean())) or 1.0
     fits = [(penalty, bradley_terry(rows[:n] / scale, preferred[:n], penalty) / scale) for penalty in PENALTIES]
-    calibrated = [(penalty, weights, _factor(rows[n:] @ weights, preferred[n:])) for penalty, weights in fits]
-    penalty, weights, factor = min(calibrated, key=lambda fit: _loss(fit[2] * (rows[n:] @ fit[1]), preferred[n:]))
+    calibrated = [
+        (penalty, weights, calibrating_factor(rows[n:] @ weights, preferred[n:])) for penalty, weights in fits
+    ]
+    penalty, weights, factor = min(calibrated, key=lambda fit: pair_loss(fit[2] * (rows[n:] @ fit[1]), preferred[n:]))
     decided = preferred != 0.5
     right = ((rows @ weights > 0) == (preferred > 0.5))[decided]
     certain = bool(np.isin(preferred[decided], (0.0, 1.0)).all())
@@ -78,15 +80,16 @@ def calibrated_head(rows: Floats, preferred: Floats, *, heldout: float = 0.25) -
     return CalibratedHead(weights, 1.0 if separable else factor, accuracy, separable, n, len(rows) - n, penalty)
 
 
-def _factor(margins: Floats, preferred: Floats) -> float:
+def calibrating_factor(margins: Floats, preferred: Floats) -> float:
     """Return the factor of margins under which held-out preferences are likeliest."""
     found = minimize_scalar(
-        lambda log: _loss(np.exp(log) * margins, preferred),
+        lambda log: pair_loss(np.exp(log) * margins, preferred),
         bounds=(np.log(COOLEST), np.log(HOTTEST)),
         method="bounded",
     )
     return float(np.exp(found.x))
 
 
-def _loss(margins: Floats, preferred: Floats) -> float:
+def pair_loss(margins: Floats, preferred: Floats) -> float:
+    """Return the mean negative log-likelihood of pairs whose margins are these logits, nats."""
     return float((np.logaddexp(0, margins) - preferred * margins).mean())

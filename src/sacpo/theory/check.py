@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from sacpo.errors import RecipeError
+from sacpo.plain import JsonObject
 from sacpo.theory import counterexamples
 from sacpo.theory.bounds import Floats, Measured, Worlds, measure
 from sacpo.theory.instances import linear_worlds, random_worlds, worst_found
@@ -62,7 +63,7 @@ class Check:
     points: dict[str, dict[str, list[float]]]
     counterexamples: dict[str, dict[str, float]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return everything but the points, JSON-ready."""
         return {
             "seed": self.seed,

@@ -7,12 +7,12 @@ score has the true one's mean in each prompt, which favours the bounds.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.theory.bounds import Floats, Worlds, measure, multiplier
 from sacpo.theory.instances import plugged_in
 from sacpo.theory.linear import bradley_terry, gram, paired_width, uncertainty
@@ -83,7 +83,7 @@ def unit_ball(*tables: Floats) -> list[Floats]:
 
 def bounds_on(
     scored: Scored, reward: Head, safety: Head, *, beta: float, share: float = 0.5, delta: float = 0.05
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return what U_D and the bounds are on fresh answers, with the paper's alpha and with the smallest that covers.
 
     Args:
@@ -102,7 +102,7 @@ def bounds_on(
         ceiling = float(np.linalg.norm(head.weights))
         widths[name] = paired_width(delta, len(head.weights), ceiling=ceiling)
         covering[name] = float((np.abs(truth - learned[name]) / doubts[name]).max())
-    found: dict[str, Any] = {
+    found: JsonObject = {
         name: {
             "pairs": head.pairs,
             "heldout_accuracy": head.accuracy,
@@ -148,7 +148,7 @@ def _world(
     )
 
 
-def _sides(worlds: Worlds) -> dict[str, Any]:
+def _sides(worlds: Worlds) -> JsonObject:
     """Return both theorems' sides; vacuous: the bound exceeds what any policy could lose. Infinite bounds are null."""
     found = measure(worlds)
     most = float(worlds.bound[0] - worlds.safety.min(2).mean())

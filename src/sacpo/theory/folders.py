@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sacpo.data.records import Verdict, read_jsonl
 from sacpo.errors import RecipeError, RunError
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.stats.verdicts import unique
 from sacpo.system.files import write_json
@@ -24,16 +24,16 @@ VERDICTS, PLAN = "verdicts.jsonl", "plan.json"
 
 def plan_strength(
     judged: str | Path,
-    constraints: Sequence[Mapping[str, Any]],
+    constraints: Sequence[JsonMapping],
     *,
     criterion: str = "harmlessness",
-    score: Mapping[str, Any] | None = None,
+    score: JsonMapping | None = None,
     reward: str | None = None,
     before: str | Path | None = None,
     strength: float | None = None,
     seed: int = 0,
     out: str | Path | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Predict what a step would reach at every strength, and recommend one, before it is trained.
 
     Args:
@@ -102,7 +102,7 @@ def _verdicts(folder: str | Path) -> list[Verdict]:
     return found
 
 
-def _bound(constraint: Mapping[str, Any], score: Score) -> Bound:
+def _bound(constraint: JsonMapping, score: Score) -> Bound:
     """Return a constraint as a bound on what samples tell.
 
     Raises:
@@ -133,7 +133,7 @@ def _bound(constraint: Mapping[str, Any], score: Score) -> Bound:
     return Bound(key, metric, value)
 
 
-def _joint(verdicts: Sequence[Verdict], constraints: Sequence[Mapping[str, Any]], labels: bool) -> dict[str, Any]:
+def _joint(verdicts: Sequence[Verdict], constraints: Sequence[JsonMapping], labels: bool) -> JsonObject:
     """Return the strengths of one step a criterion that meet all bounds on mean scores together (the vector dual).
 
     Raises:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
+from sacpo.plain import JsonObject
 from sacpo.theory.frontier import (
     LEAST_ESS,
     Figure,
@@ -44,9 +44,7 @@ class Bound:
     value: float
 
 
-def forecast(
-    samples: Samples, bounds: Sequence[Bound], before: Realised | None = None, seed: int = 0
-) -> dict[str, Any]:
+def forecast(samples: Samples, bounds: Sequence[Bound], before: Realised | None = None, seed: int = 0) -> JsonObject:
     """Predict a step's frontier and recommend its strength.
 
     Args:
@@ -91,7 +89,7 @@ def forecast(
     }
 
 
-def predictions(samples: Samples, strength: float, share: float | None) -> dict[str, Any]:
+def predictions(samples: Samples, strength: float, share: float | None) -> JsonObject:
     """Return what was predicted of a strength: `raw`, and `corrected` by the share of a tilt that trainings realise."""
     return {
         "raw": _figures(samples, 1 / strength),
@@ -116,7 +114,7 @@ def _share(before: Realised | None) -> float:
     return min(max(before.share, LEAST_SHARE), MOST_SHARE)
 
 
-def _start(points: Sequence[dict[str, Any]], strength: float, state: str) -> float:
+def _start(points: Sequence[JsonObject], strength: float, state: str) -> float:
     """Return where a search begins: as predicted, else with slight pressure, or the strongest that can be believed."""
     if strength:
         return rounded(strength)
@@ -159,7 +157,7 @@ def _where_supported(samples: Samples, bounds: Sequence[Bound]) -> float | None:
     return 1 / max(etas) if etas and len(etas) == len(found) else None
 
 
-def _needed(bound: Bound, one: Needed | None, samples: Samples) -> dict[str, Any]:
+def _needed(bound: Bound, one: Needed | None, samples: Samples) -> JsonObject:
     """Return what one bound needs; beside a bound on a rate the mean score that comes with it, and the other way."""
     eta = None if one is None else one.eta
     return {

@@ -15,12 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.intervals import cluster_codes
 from sacpo.theory.optimum import Bank, Flags, log_partition, self_normalised
 from sacpo.theory.tabular import smallest_eta
@@ -89,7 +90,7 @@ def expected(samples: Samples, eta: float) -> dict[str, float]:
     return {name: float(np.nanmean(values)) for name, values in per_prompt(samples, eta).items()}
 
 
-def frontier(samples: Samples, strengths: Sequence[float], seed: int = 0) -> list[dict[str, Any]]:
+def frontier(samples: Samples, strengths: Sequence[float], seed: int = 0) -> list[JsonObject]:
     """Return the figures at every strength with a 95 % band, by a bootstrap over clusters of prompts.
 
     The bands show how much other prompts would change a figure. They do not show that a training reaches only part
@@ -254,13 +255,13 @@ def _drawn(clusters: Sequence[str], seed: int) -> Floats:
     return drawn
 
 
-def _point(samples: Samples, strength: float, drawn: Floats) -> dict[str, Any]:
+def _point(samples: Samples, strength: float, drawn: Floats) -> JsonObject:
     values = per_prompt(samples, 1 / strength)
     figures = {name: _figure(values[name], drawn) for name in FIGURES if name in values}
     return {"beta_over_lambda": strength, "ess": float(values["ess"].mean()), **figures}
 
 
-def _figure(values: Floats, drawn: Floats) -> dict[str, Any]:
+def _figure(values: Floats, drawn: Floats) -> JsonObject:
     counted = ~np.isnan(values)
     weight = drawn[:, counted].sum(1)
     means = (drawn[:, counted] @ values[counted])[weight > 0] / weight[weight > 0]

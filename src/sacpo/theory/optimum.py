@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sacpo.errors import DataError
+from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import mean_interval
 
@@ -101,7 +102,7 @@ class Optimum:
     over_refusal_rate: float | None = None
     win_rate: dict[str, float] = field(default_factory=dict)
 
-    def to_point(self, reward: str = "helpfulness", safety: str = "harmlessness") -> dict[str, Any]:
+    def to_point(self, reward: str = "helpfulness", safety: str = "harmlessness") -> JsonObject:
         """Return the point as the results schema has it, JSON-ready.
 
         Args:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
+from sacpo.plain import JsonMapping
 
-def regret(
-    curve: Sequence[Mapping[str, Any]], *, E_g: float, E_r: float, kl: float, beta: float
-) -> dict[str, float] | None:
+
+def regret(curve: Sequence[JsonMapping], *, E_g: float, E_r: float, kl: float, beta: float) -> dict[str, float] | None:
     """Return a model's regret at equal safety; None where the curve does not reach its mean safety.
 
     The optimum with the model's own E[g] is read off the curve, linear between its points. `reward` is its E[r] less

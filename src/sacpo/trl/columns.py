@@ -25,7 +25,7 @@ REFUSED = {
 PAIRED, UNPAIRED = ("chosen", "rejected"), ("prompt", "completion", "label")
 
 
-def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], bool, dict[str, int]]:
+def read_columns(rows: object, name: str) -> tuple[list[Pair] | list[Labelled], bool, dict[str, int]]:
     """Return the records of a data set's rows, whether they are chats (messages) and not texts, and rows left out.
 
     Args:
@@ -72,7 +72,7 @@ def read_columns(rows: Any, name: str) -> tuple[list[Pair] | list[Labelled], boo
     return records, chats == {True}, dict(dropped)
 
 
-def _record(row: Any, place: str) -> tuple[Record, bool]:
+def _record(row: object, place: str) -> tuple[Record, bool]:
     if not isinstance(row, Mapping):
         raise DataError("a row is no dictionary", where=place, value=type(row).__name__, do="give columns by name")
     row = {column: value for column, value in row.items() if value is not None}  # null: the column of another row
@@ -98,7 +98,7 @@ def _record(row: Any, place: str) -> tuple[Record, bool]:
     return record, chat
 
 
-def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
+def _with_prompt(row: dict[str, object]) -> dict[str, object]:
     """Return the row with the prompt that two texts share as TRL finds it, where it has no prompt column."""
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if "prompt" in row or not isinstance(chosen, str) or not isinstance(rejected, str):
@@ -109,7 +109,7 @@ def _with_prompt(row: dict[str, Any]) -> dict[str, Any]:
     return {**row, "prompt": chosen[:length], "chosen": chosen[length:], "rejected": rejected[length:]}
 
 
-def _shared(first: Sequence[Any], second: Sequence[Any]) -> int:
+def _shared(first: Sequence[object], second: Sequence[object]) -> int:
     for place, (one, other) in enumerate(zip(first, second, strict=False)):
         if one != other:
             return place

@@ -31,6 +31,7 @@ class PreferenceConfig(TrainingArguments):
         desirable_weight: KTO's w+; "balanced" makes w+ n+ = w- n-.
         undesirable_weight: KTO's w-.
         soft_labels: Of pairs: use the column `p` as the probability that `chosen` is preferred; false rounds it.
+        label_smoothing: Of pairs: share of the labels that is taken to be flipped.
         disable_dropout: Train without dropout.
         layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
         reference_cache: Folder of reference log-probs; None: `reference_logps` in the output folder; "": in memory.
@@ -52,6 +53,7 @@ class PreferenceConfig(TrainingArguments):
     desirable_weight: Weight = 1.0
     undesirable_weight: Weight = 1.0
     soft_labels: bool = True
+    label_smoothing: float = 0.0
     disable_dropout: bool = True
     layout: str = "auto"
     reference_cache: str | None = None
@@ -100,7 +102,7 @@ FIXED: dict[str, tuple[Any, str]] = {
 """Options of TrainingArguments that are refused unless they have this value, and what to do."""
 
 
-def read_config(args: Any) -> PreferenceConfig:
+def read_config(args: object) -> PreferenceConfig:
     """Return the arguments as a `PreferenceConfig`; the object that was given is not changed.
 
     Args:
@@ -148,10 +150,12 @@ def _translated(args: TrainingArguments) -> PreferenceConfig:
         default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
         if value != default and not (f.name == "loss_weights" and value == [1.0]):
             raise _unsupported(f.name, value, default)
+    if config.label_smoothing and config.algorithm != "robust":  # other losses of TRL's that are here ignore it
+        raise _unsupported("label_smoothing", config.label_smoothing, 0.0)
     return config
 
 
-def _algorithm(loss: Any) -> str:
+def _algorithm(loss: object) -> str:
     name = loss[0] if isinstance(loss, list) and len(loss) == 1 else loss
     known = {algorithm.trl: name for name, algorithm in ALGORITHMS.items() if algorithm.trl is not None}
     if not isinstance(name, str) or name not in known:

@@ -59,7 +59,7 @@ def _card(
     license: dict[str, str],
     datasets: list[str],
 ) -> str:
-    matter: dict[str, Any] = {**license, "library_name": "peft" if adapter else "transformers"}
+    matter: dict[str, object] = {**license, "library_name": "peft" if adapter else "transformers"}
     matter["pipeline_tag"] = "text-generation"
     if base is not None:
         matter |= {"base_model": base, "base_model_relation": relation(False, adapter)}

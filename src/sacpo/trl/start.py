@@ -100,7 +100,7 @@ def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenize
     return Start(loaded, checked_tokenizer(tokenizer, place), path, unwrapped(loaded).config._attn_implementation)
 
 
-def _loaded(path: str, config: PreferenceConfig, **settings: Any) -> PreTrainedModel:
+def _loaded(path: str, config: PreferenceConfig, **settings: object) -> PreTrainedModel:
     options = dict(config.model_init_kwargs or {})  # type: ignore[arg-type]
     known = ("dtype", "attn_implementation", "revision", "trust_remote_code")
     strange = sorted(options.keys() - {*known})
@@ -181,7 +181,7 @@ def check_trainable(model: nn.Module) -> None:
         )
 
 
-def check_experts(model: nn.Module, config: PreferenceConfig, *, given: Any) -> None:
+def check_experts(model: nn.Module, config: PreferenceConfig, *, given: object) -> None:
     """Refuse TRL's loss of a mixture's router, which TRL adds by default.
 
     Raises:
@@ -218,7 +218,7 @@ class KeptPadding(TrainerCallback):
         kept = [] if embedded(cast(int, tokenizer.pad_token_id), self._model) else settings
         self._kept = [(config, config.pad_token_id) for config in kept if config is not None]
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(self, args: object, state: object, control: object, **kwargs: object) -> None:
         """Give the token back."""
         for config, token in self._kept:
             config.pad_token_id = token

@@ -79,16 +79,16 @@ class PreferenceTrainer(AlignTrainer):
         self,
         model: str | Path | PreTrainedModel | PeftModel,
         ref_model: str | Path | PreTrainedModel | None = None,
-        args: Any = None,
+        args: object = None,
         data_collator: None = None,
-        train_dataset: Any = None,
-        eval_dataset: Any = None,
+        train_dataset: object = None,
+        eval_dataset: object = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         compute_metrics: None = None,
-        callbacks: Sequence[Any] | None = None,
-        optimizers: tuple[Any, Any] = (None, None),
+        callbacks: Sequence[object] | None = None,
+        optimizers: tuple[object, object] = (None, None),
         quantization_config: None = None,
-        peft_config: Any = None,
+        peft_config: object = None,
         progress: Progress = QUIET,
     ) -> None:
         _refuse(data_collator=data_collator, compute_metrics=compute_metrics, quantization_config=quantization_config)
@@ -130,7 +130,7 @@ class PreferenceTrainer(AlignTrainer):
         self._made = True
 
     def evaluate(
-        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
         """Return the loss and TRL's metrics on held-out rows, and log them.
 
@@ -159,7 +159,7 @@ class PreferenceTrainer(AlignTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def predict(self, *args: Any, **kwargs: Any) -> Any:
+    def predict(self, *args: object, **kwargs: object) -> Any:
         """Refuse: logits are never held.
 
         Raises:
@@ -252,12 +252,12 @@ class PreferenceTrainer(AlignTrainer):
     def _gather_nothing(self, values: torch.Tensor) -> torch.Tensor:
         return self.gather(values[:0])
 
-    def _objectives(self, rows: Any, name: str) -> dict[str, Objective]:
+    def _objectives(self, rows: object, name: str) -> dict[str, Objective]:
         if isinstance(rows, Mapping):
             return {key: self._objective(part, f"{name}['{key}']") for key, part in rows.items()}
         return {"": self._objective(rows, name)}
 
-    def _objective(self, rows: Any, name: str) -> Objective:
+    def _objective(self, rows: object, name: str) -> Objective:
         """Return the loss over rows, whose reference log-probs are computed now."""
         foreign = not self.starts_at_reference if self._made else False
         if self._made and (foreign or (self.state.global_step and not self._restorable)):
@@ -330,7 +330,7 @@ class PreferenceTrainer(AlignTrainer):
         return self._reference
 
 
-def _refuse(**given: Any) -> None:
+def _refuse(**given: object) -> None:
     for name, value in given.items():
         if value is not None:
             raise RecipeError(

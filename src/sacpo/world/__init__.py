@@ -7,6 +7,7 @@ answers      what demonstrations say
 facts        what an answer says, r*, g* and labels
 vocabulary   the word-level tokenizer
 world        all of it, from a spec
+quiz         questions about steps, as a benchmark
 """
 
 from sacpo.world.facts import Facts

@@ -104,17 +104,33 @@ class World:
             for prompt in self.prompts("sft", n, seed=seed, mix=mix)
         ]
 
+    def task(self, prompt: Prompt) -> Task:
+        """Return the task that a prompt asks for.
+
+        Raises:
+            DataError: The prompt is not of this world.
+        """
+        name = prompt.meta.get("task")
+        if name not in self._by_id:
+            raise DataError(
+                "the prompt is not of this world, so its answers cannot be scored",
+                where=f"prompt {prompt.id}",
+                value=name,
+                do="draw prompts with format: world, under the same world section",
+            )
+        return self._by_id[name]
+
     def facts(self, prompt: Prompt, text: str) -> Facts:
         """Return what an answer says, read from its text.
 
         Raises:
             DataError: The prompt is not of this world.
         """
-        return read_facts(self._task(prompt).steps, text)
+        return read_facts(self.task(prompt).steps, text)
 
     def score(self, criterion: str, prompt: Prompt, text: str) -> float:
         """Return the true score of an answer by a criterion of `facts.SCORES`, in logits, higher is better."""
-        return SCORES[criterion](self.facts(prompt, text), self._task(prompt).kind)
+        return SCORES[criterion](self.facts(prompt, text), self.task(prompt).kind)
 
     def reward(self, prompt: Prompt, text: str) -> float:
         """Return r*, the true helpfulness of an answer, in logits; see `facts.reward_of`."""
@@ -126,7 +142,7 @@ class World:
 
     def label(self, prompt: Prompt, text: str) -> str:
         """Return "unsafe" if the answer discloses a step of a restricted task, else "safe"."""
-        return safety_label(self.facts(prompt, text), self._task(prompt).kind)
+        return safety_label(self.facts(prompt, text), self.task(prompt).kind)
 
     def refusal(self, prompt: Prompt, text: str) -> str:
         """Return "full_refusal", "partial_refusal" or "compliance"."""
@@ -147,7 +163,9 @@ class World:
             f"{n} phrasings of split '{split}', which no other split has; task and phrasing uniform within a kind"
         )
 
-    def _counts(self, n: int, mix: Mapping[Any, float] | None, tasks: Mapping[Kind, Sequence[Task]]) -> dict[Kind, int]:
+    def _counts(
+        self, n: int, mix: Mapping[object, float] | None, tasks: Mapping[Kind, Sequence[Task]]
+    ) -> dict[Kind, int]:
         """Return how many prompts of each kind make n in these shares, by largest remainders."""
         if mix is None:
             total = sum(len(tasks[kind]) for kind in KINDS)
@@ -161,18 +179,7 @@ class World:
         return counts
 
     def _demonstrate(self, prompt: Prompt, random: np.random.Generator) -> str:
-        return demonstrate(self._task(prompt), self._steps, self.spec.sft_compliance, random)
-
-    def _task(self, prompt: Prompt) -> Task:
-        name = prompt.meta.get("task")
-        if name not in self._by_id:
-            raise DataError(
-                "the prompt is not of this world, so its answers cannot be scored",
-                where=f"prompt {prompt.id}",
-                value=name,
-                do="draw prompts with format: world, under the same world section",
-            )
-        return self._by_id[name]
+        return demonstrate(self.task(prompt), self._steps, self.spec.sft_compliance, random)
 
 
 def _prompt(task: Task, phrasing: str) -> Prompt:
@@ -181,7 +188,7 @@ def _prompt(task: Task, phrasing: str) -> Prompt:
     )
 
 
-def _shares(mix: Mapping[Any, float]) -> dict[Kind, float]:
+def _shares(mix: Mapping[object, float]) -> dict[Kind, float]:
     names = [kind.value for kind in KINDS]
     unknown = [name for name in mix if name not in names]
     if unknown:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Mapping
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch.utils.checkpoint import checkpoint
@@ -20,6 +18,7 @@ from sacpo.align.job import TrainingJob
 from sacpo.errors import MachineError, RecipeError
 from sacpo.models.loading import resolve_device
 from sacpo.models.precision import warn, without_bfloat16
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import did_you_mean
 
 
@@ -30,7 +29,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         RecipeError: An option has a value that TrainingArguments refuses.
         MachineError: The device cannot be trained on.
     """
-    fixed: dict[str, Any] = {
+    fixed: JsonObject = {
         "output_dir": str(checkpoints),
         "use_cpu": _is_cpu(job.base.device),
         "disable_tqdm": True,
@@ -56,7 +55,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     return arguments
 
 
-def under_new_names(options: Mapping[str, Any]) -> dict[str, Any]:
+def under_new_names(options: JsonMapping) -> JsonObject:
     """Return options under the names that the installed transformers wants: it renamed gradient checkpointing."""
     known = {field.name for field in fields(TrainingArguments)}
     new = {name: name.replace("gradient_checkpointing", "activation_checkpointing") for name in options}
@@ -91,12 +90,12 @@ def _try_parts(arguments: TrainingArguments) -> None:
     kind, options = Trainer.get_optimizer_cls_and_kwargs(arguments)
     optimiser = kind([torch.nn.Parameter(torch.zeros(1, device=arguments.device))], **options)
     if arguments.gradient_checkpointing and arguments.gradient_checkpointing_kwargs:
-        given: dict[str, Any] = {"use_reentrant": False, **dict(arguments.gradient_checkpointing_kwargs)}  # type: ignore[arg-type]
+        given: JsonObject = {"use_reentrant": False, **dict(arguments.gradient_checkpointing_kwargs)}  # type: ignore[arg-type]
         checkpoint(torch.clone, torch.zeros(1, requires_grad=True), **given)
     get_scheduler(arguments.lr_scheduler_type, optimiser, 1, 10, dict(arguments.lr_scheduler_kwargs or {}))  # type: ignore[arg-type]
 
 
-def check_optimizer(name: Any) -> None:
+def check_optimizer(name: object) -> None:
     """Refuse an optimiser whose package is missing, before any work is done.
 
     Raises:

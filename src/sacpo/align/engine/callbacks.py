@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from transformers import TrainerCallback
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sacpo.align.engine.order import EpochShuffle
 from sacpo.system.progress import Task
@@ -16,11 +14,15 @@ class Flow(TrainerCallback):
     def __init__(self, order: EpochShuffle) -> None:
         self.order = order
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Choose the epoch's order."""
-        self.order.set_epoch(int(state.epoch))
+        self.order.set_epoch(int(state.epoch or 0))
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Ask for a line of the log at the last step."""
         if state.global_step >= state.max_steps:
             control.should_log = True
@@ -32,15 +34,24 @@ class Show(TrainerCallback):
     def __init__(self, task: Task) -> None:
         self.task = task
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
         """Count the steps before a resumed one."""
         self.task.skip(state.global_step)
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: object, state: object, control: object, **kwargs: object) -> None:
         """Count a step."""
         self.task.advance()
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: object,
+    ) -> None:
         """Note the loss."""
         if logs and "loss" in logs:
             self.task.figures(f"loss {logs['loss']:.4g}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 
 from sacpo.align.objectives.objective import Batch, FirstLoss, Forward
-from sacpo.align.objectives.pairs import PairLogps, PairObjective, make_of_pairs
+from sacpo.align.objectives.pairs import PairLogps, PairObjective, larger_gaps, make_of_pairs
 from sacpo.align.objectives.registry import Made, Parts
 from sacpo.losses.ipo import ipo_loss
-from sacpo.losses.logps import completion_logps
 from sacpo.losses.pair_terms import PairTerms
 
 
@@ -36,8 +35,7 @@ class IpoObjective(PairObjective):
 
     def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return each pair's larger logratio: of unlike lengths, two equal ones do not cancel in the loss."""
-        logps = forward(lambda model: completion_logps(model, batch.rows))
-        return (logps - batch.tensors["reference"]).view(-1, 2).abs().amax(1), logps
+        return larger_gaps(batch, forward)
 
 
 def make(parts: Parts) -> Made:

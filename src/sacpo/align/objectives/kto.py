@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, LayRows, Metrics
-from sacpo.align.objectives.pairs import real_tokens, token_metrics
+from sacpo.align.objectives.pairs import no_offsets, real_tokens, token_metrics
 from sacpo.align.objectives.registry import Made, Parts
 from sacpo.align.reference.source import Reference
 from sacpo.align.reference.start import has_dropout
@@ -239,13 +239,15 @@ def make(parts: Parts) -> Made:
     ties = sum(isinstance(record, Pair) and record.p == 0.5 for record in records)
     if records and isinstance(records[0], Pair):
         parts.require(Pair, "KTO that began with pairs", "pairs only")
+        if any(record.offset for record in records):
+            raise no_offsets(job.name, "KTO")
         records = unpaired(records)
     else:
         parts.require(Labelled, "KTO", "pairs, or labelled completions")
     tokens, report = tokenize_labelled(
         records, parts.tokenizer, parts.template, max_length=job.max_length, too_long=job.too_long
     )
-    report.require_some(job.name)
+    report.require_some(job.name, parts.reference.progress)
     labels = [record.label for record in tokens]
     if isinstance(parts.training, KtoObjective):
         weights = parts.training.weights

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +23,7 @@ def oriented(pair: TokenPair) -> TokenPair:
     """Return the pair with the probably preferred completion first; its loss is the same either way."""
     if pair.p >= 0.5:
         return pair
-    return replace(pair, chosen=pair.rejected, rejected=pair.chosen, p=1 - pair.p)
+    return replace(pair, chosen=pair.rejected, rejected=pair.chosen, p=1 - pair.p, offset=-pair.offset)
 
 
 def hardened(pairs: Sequence[TokenPair]) -> list[TokenPair]:
@@ -45,6 +45,7 @@ class PairLogps:
         ref_chosen, ref_rejected: log pi_ref of them. Shape: (pairs,).
         chosen_tokens, rejected_tokens: Tokens of the completions. Shape: (pairs,).
         p: Probability that the chosen one is preferred. Shape: (pairs,).
+        offset: What the difference of rewards must reach. Shape: (pairs,).
     """
 
     chosen: torch.Tensor
@@ -54,6 +55,7 @@ class PairLogps:
     chosen_tokens: torch.Tensor
     rejected_tokens: torch.Tensor
     p: torch.Tensor
+    offset: torch.Tensor
 
 
 class PairObjective:
@@ -66,6 +68,8 @@ class PairObjective:
         layout: How a device batch is laid out in rows.
         statistics: Log the entropy, mean logits and accuracy of tokens too, which costs some passes over the logits.
     """
+
+    takes_offsets = False
 
     def __init__(
         self,
@@ -82,6 +86,7 @@ class PairObjective:
         self.reference = reference.view(-1, 2)
         self.tokens = torch.tensor([[len(pair.chosen), len(pair.rejected)] for pair in pairs])
         self.p = torch.tensor([pair.p for pair in pairs], dtype=torch.float32)
+        self.offsets = torch.tensor([pair.offset for pair in pairs], dtype=torch.float32)
         self.beta, self.layout, self.statistics = beta, layout, statistics
 
     @property
@@ -96,7 +101,7 @@ class PairObjective:
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the pairs at these positions; the units are pairs."""
         trees = [self.trees[i] for i in indices]
-        chosen = {"p": self.p, "reference": self.reference, "tokens": self.tokens}
+        chosen = {"p": self.p, "offset": self.offsets, "reference": self.reference, "tokens": self.tokens}
         tensors = {name: values[indices].flatten() for name, values in chosen.items()}
         return Batch(indices, self.layout(trees), len(indices), real_tokens(trees), tensors)
 
@@ -110,7 +115,10 @@ class PairObjective:
         chosen, rejected = logps.view(-1, 2).unbind(1)
         ref_chosen, ref_rejected = batch.tensors["reference"].view(-1, 2).unbind(1)
         p, tokens = batch.tensors["p"], batch.tensors["tokens"].view(-1, 2)
-        terms = self.terms(PairLogps(chosen, rejected, ref_chosen, ref_rejected, tokens[:, 0], tokens[:, 1], p))
+        given = PairLogps(
+            chosen, rejected, ref_chosen, ref_rejected, tokens[:, 0], tokens[:, 1], p, batch.tensors["offset"]
+        )
+        terms = self.terms(given)
         margins = terms.chosen_rewards - terms.rejected_rewards
         decided = (self.p[batch.indices] != 0.5).sum().item()
         n = len(batch)
@@ -131,11 +139,17 @@ class PairObjective:
         return ratios[:, 0] - ratios[:, 1], logps
 
 
-def make_of_pairs(parts: Parts, objective: type[PairObjective]) -> Made:
+def larger_gaps(batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each pair's larger logratio, for losses in which two equal ones do not cancel; see `start_gaps`."""
+    logps = forward(lambda model: completion_logps(model, batch.rows))
+    return (logps - batch.tensors["reference"]).view(-1, 2).abs().amax(1), logps
+
+
+def make_of_pairs(parts: Parts, objective: Callable[..., PairObjective]) -> Made:
     """Return an objective over pairs, and counts for the summary.
 
     Raises:
-        DataError: The records are no pairs, or none is left to train on.
+        DataError: The records are no pairs, none is left to train on, or they have offsets that the loss cannot use.
     """
     others = [name for name, known in ALGORITHMS.items() if "unpaired" in known.records]
     title = ALGORITHMS[parts.step.algorithm].title
@@ -148,7 +162,7 @@ def make_of_pairs(parts: Parts, objective: type[PairObjective]) -> Made:
     ties = sum(pair.p == 0.5 for pair in pairs)
     if not step.soft_labels:
         pairs = hardened(pairs)
-    report.require_some(job.name)
+    report.require_some(job.name, parts.reference.progress)
     if not pairs:
         raise DataError(
             "no records are left to train on: every pair is a tie, which has no hard label",
@@ -159,13 +173,27 @@ def make_of_pairs(parts: Parts, objective: type[PairObjective]) -> Made:
     trees, reference = pair_trees(pairs), parts.reference
     logps = reference.logps(trees, [pair.id for pair in pairs])
     layout, statistics = reference.layout(trees), reference.statistics
-    return objective(pairs, logps, beta=parts.beta, layout=layout, statistics=statistics), {
+    made = objective(pairs, logps, beta=parts.beta, layout=layout, statistics=statistics)
+    if made.offsets.any() and not made.takes_offsets:
+        raise no_offsets(job.name, title)
+    return made, {
         "records": report.to_json(),
         "pairs": len(pairs),
         "soft_labels": step.soft_labels,
         "ties": ties,
         "ties_dropped": 0 if step.soft_labels else ties,
     }
+
+
+def no_offsets(training: str, title: str) -> DataError:
+    """Return the refusal of pairs with offsets by an algorithm that would ignore them."""
+    takers = [known.title for known in ALGORITHMS.values() if known.offsets]
+    return DataError(
+        f"{title} has no offsets, and these pairs have some",
+        where=f"training of {training}",
+        allowed=takers,
+        do="choose such an algorithm, or give pairs without offsets",
+    )
 
 
 def token_metrics(seen: TokenStatistics, rows: Rows, chosen: torch.Tensor) -> Metrics:

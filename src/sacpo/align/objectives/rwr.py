@@ -23,6 +23,6 @@ def make(parts: Parts) -> Made:
     answers, report = tokenize_demonstrations(
         parts.records, parts.tokenizer, parts.template, max_length=job.max_length, too_long=job.too_long
     )
-    report.require_some(job.name)
+    report.require_some(job.name, parts.reference.progress)
     layout = parts.reference.layout(completion_trees(answers))
     return SftObjective(answers, layout), {"records": report.to_json(), "answers": len(answers)}

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -96,7 +95,7 @@ class Reference:
         off = self.other is None and not self.adapter
         return scorer(scored, self.chosen.rows, autocast_type(self.arguments), reference=off)
 
-    def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: Any) -> torch.Tensor:
+    def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: object) -> torch.Tensor:
         """Return the initial policy's log-probs of all completions; `settings` join the content key."""
         self.layout(trees)
         key = ""

@@ -142,7 +142,7 @@ def _llmbar(row: Row, lengths: Lengths) -> Iterator[Verdict]:
             )
 
 
-def _winners(row: Row, field: str) -> list[Any]:
+def _winners(row: Row, field: str) -> list[object]:
     winners = row.value(field)
     if not isinstance(winners, list):
         raise row.error(f"'{field}' is not a list of winners", field, winners, "one winner an item: 1, 2 or null")

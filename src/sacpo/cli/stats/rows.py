@@ -55,7 +55,7 @@ def verdict_of(row: Row) -> Verdict:
     return Verdict(**given)
 
 
-def _checked(row: Row, name: str, value: Any) -> Any:
+def _checked(row: Row, name: str, value: object) -> object:
     check = CHECKS.get(name)
     if check is None:
         raise DataError(
@@ -68,14 +68,14 @@ def _checked(row: Row, name: str, value: Any) -> Any:
     return found
 
 
-def _text(value: Any) -> str | None:
+def _text(value: object) -> str | None:
     """Return a text, or None where it is none, or none that can be written."""
     if type(value) is not str or not (value.isascii() or value.encode("utf-8", "replace").decode() == value):
         return None
     return value
 
 
-def _name(value: Any) -> str | None:
+def _name(value: object) -> str | None:
     return str(value) if type(value) is int else _text(value)
 
 
@@ -83,15 +83,15 @@ def _number(value: Any) -> float | None:
     return value if type(value) in (int, float) and abs(value) <= LARGEST else None
 
 
-def _count(value: Any) -> int | None:
+def _count(value: object) -> int | None:
     return value if type(value) is int and value >= 0 else None
 
 
-def _kind(value: Any) -> Kind | None:
+def _kind(value: object) -> Kind | None:
     return KINDS.get(value) if type(value) is str else None
 
 
-def _outcome(value: Any) -> Outcome | None:
+def _outcome(value: object) -> Outcome | None:
     return OUTCOMES.get(value) if type(value) is str else None
 
 

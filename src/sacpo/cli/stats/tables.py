@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sacpo.cli.stats.alpaca import length_findings, read_difficulty, read_weights, with_published
+from sacpo.cli.stats.options import StatsOptions
 from sacpo.cli.stats.paired import one_against_all
 from sacpo.cli.stats.published import read_published
 from sacpo.cli.stats.read import VerdictSet, read_sets
@@ -33,42 +33,7 @@ FARTHEST = 0.5
 """No win rate is farther from 1/2."""
 
 
-@dataclass(frozen=True, slots=True)
-class StatsOptions:
-    """What to compute.
-
-    Attributes:
-        baseline: The model that win rates are tested at and ratings anchored at; None when the verdicts name only one.
-        against: Compare every model with this one; None: every two models.
-        ratings: Also fit Bradley-Terry ratings.
-        prompts: Only this prompt set of a run; None: each set's tables.
-        answers: Files of answers, for the length bias.
-        tie_model: "davidson" or "rao-kupper".
-        draws: Bootstrap resamples of the ratings.
-        seed: Of bootstraps and permutations.
-        form: "verdicts" for the package's own files, stores and runs; or a key of `published.FORMATS`.
-        gold: The judge or annotator whose labels count as the truth; None: nobody's.
-        majority: Also the majority of all judges, as a judge of its own.
-        difficulty: AlpacaEval's file of instructions' difficulties, for the length control; None: none.
-        length_weights: Its file of models' length-control coefficients, to stand beside; None: none.
-    """
-
-    baseline: str | None = None
-    against: str | None = None
-    ratings: bool = False
-    prompts: str | None = None
-    answers: tuple[Path, ...] = ()
-    tie_model: str = "davidson"
-    draws: int = 500
-    seed: int = 0
-    form: str = "verdicts"
-    gold: str | None = None
-    majority: bool = False
-    difficulty: Path | None = None
-    length_weights: Path | None = None
-
-
-def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, Any]:
+def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = None) -> dict[str, object]:
     """Return every table of the verdicts in files, stores and run folders, JSON-ready.
 
     Args:
@@ -103,7 +68,7 @@ def _sets(paths: Sequence[Path], options: StatsOptions) -> list[VerdictSet]:
     return [VerdictSet("", tuple(verdicts), lengths)]
 
 
-def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, Any]:
+def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, object]:
     """Return the tables of one prompt set."""
     distinct = unique(found.verdicts)
     every, drawn = drawn_orders(distinct)

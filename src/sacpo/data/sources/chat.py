@@ -29,7 +29,7 @@ BESIDE = ("tool_calls", "function_call", "reasoning_content", "reasoning", "thin
 ROLES = {"system": "system", "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant"}
 
 
-def messages_of(row: Row, value: Any, field: str) -> tuple[Message, ...]:
+def messages_of(row: Row, value: object, field: str) -> tuple[Message, ...]:
     """Return a list of `{role, content}` or `{from, value}` objects as messages.
 
     Raises:
@@ -69,7 +69,7 @@ def prompt_of(row: Row, messages: Sequence[Message], spec: SourceSpec, field: st
     return Prompt(messages=kept, **{"kind": Kind(spec.kind or ""), **fields})
 
 
-def prompt_field(row: Row, spec: SourceSpec, field: str = "prompt", **fields: Any) -> Prompt:
+def prompt_field(row: Row, spec: SourceSpec, field: str = "prompt", **fields: object) -> Prompt:
     """Return the prompt in a field that holds a text or messages; errors as in `messages_of` and `Row.text`."""
     return prompt_of(row, with_system(row, _said(row, field)), spec, field, **fields)
 

@@ -189,7 +189,7 @@ def _json_lines(text: str, path: Path) -> Numbered:
             yield number, _object(item, f"{path}, line {number}")
 
 
-def _object(item: Any, place: str) -> JsonObject:
+def _object(item: object, place: str) -> JsonObject:
     if not isinstance(item, dict):
         raise DataError(
             "a row that is no JSON object",

@@ -73,15 +73,20 @@ def read_hub(text: str, spec: SourceSpec, name: str) -> Iterator[Row]:
 def hub_commit(repo: str, revision: str | None) -> str:
     """Return the commit of a hub data set that a revision means here, "" where nobody can be asked.
 
+    A data set that the hub lacks raises a `DataError`.
+
     The commit found first stays in the hub's cache and is used from then on: a run goes on with the data that it
     began with, whatever is published meanwhile.
     """
     from huggingface_hub import errors, hf_hub_download
 
+    from sacpo.system.on_hub import ask_once
+
     revision = revision or "main"
     if COMMIT.fullmatch(revision):
         return revision
     commit = _cached_commit(repo, revision)
+    ask_once(repo, "dataset", revision)
     if not commit:
         # What `datasets` fetches first; it leaves the commit in the cache, even where there is no such file.
         with contextlib.suppress(OSError, errors.HFValidationError):

@@ -6,13 +6,15 @@ https://huggingface.co/datasets/HuggingFaceH4/ultrafeedback_binarized
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sacpo.data.records import Pair, Record
 from sacpo.data.sources.chat import agreed, completion_field, messages_of, prompt_field, prompt_of, split_last
 from sacpo.data.sources.format import Format
 from sacpo.data.sources.rows import Row, Skip
 from sacpo.recipe.schema import SourceSpec
 
-COLUMNS = ("prompt", "chosen", "rejected", "p", "criterion", "system")
+COLUMNS = ("prompt", "chosen", "rejected", "p", "offset", "criterion", "system")
 ULTRAFEEDBACK_COLUMNS = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected", "system")
 NOT_SHARED = "the two dialogues do not share their prompt"
 AGAINST_SCORES = "score_chosen is below score_rejected"
@@ -21,6 +23,7 @@ AGAINST_SCORES = "score_chosen is below score_rejected"
 def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
     """Return a row's pair; its optional `p` is the probability that `chosen` is preferred, 1 by default.
 
+    The optional `offset` is what the difference of rewards must reach, 0 by default.
     Prompt and completions are texts or messages. Where `chosen` is a whole dialogue, the prompt is what it shares
     with `rejected`, up to the last answer; a `prompt` beside it may add what stands in front. The text in `system`
     stands before the prompt.
@@ -29,7 +32,8 @@ def read(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:
         DataError: A field is missing or not as the format says.
     """
     p = row.number("p", 0, 1) if row.has("p") else 1.0
-    return [_pair(row, spec, p)]
+    offset = row.number("offset") if row.has("offset") else 0.0
+    return [replace(_pair(row, spec, p), offset=offset)]
 
 
 def read_ultrafeedback(row: Row, spec: SourceSpec, as_: str | None) -> list[Record]:

@@ -63,7 +63,7 @@ class Row:
         """Return a field's text, "" where the row does not have it."""
         return self.text(field, empty=True) if self.has(field) else ""
 
-    def checked_text(self, value: Any, field: str, *, empty: bool = False) -> str:
+    def checked_text(self, value: object, field: str, *, empty: bool = False) -> str:
         """Return the value if it is a usable text; errors as in `text`."""
         if not isinstance(value, str):
             raise self.error(f"'{field}' is not a text", field, value, "a text")

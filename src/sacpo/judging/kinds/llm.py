@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from sacpo.judging.kinds import Parts
+from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import Panel
-from sacpo.judging.llm.specs import asking_of, judge_of
+from sacpo.judging.llm.specs import asking_of
 from sacpo.judging.question import Judge
 
 
@@ -13,7 +14,7 @@ def make(parts: Parts) -> Judge:
     spec, bench = parts.spec, parts.bench
     assert parts.rubric is not None and bench.store is not None
     return Panel(
-        [judge_of(judge, parts.rubric) for judge in spec.judges],
+        [LlmJudgeConfig(judge, parts.rubric) for judge in spec.judges],
         bench.store,
         asking=asking_of(spec, bench.budget),
         spent=bench.spent,

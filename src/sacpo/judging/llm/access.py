@@ -33,7 +33,7 @@ def check_access(judge: LlmJudgeConfig) -> str:
         RecipeError: The key would leave this machine in clear.
     """
     where = f"judge {judge.name}"
-    if not judge.base_url and judge.endpoint and (fault := fault_of(judge.endpoint)) is not None:
+    if not judge.spec.base_url and judge.endpoint and (fault := fault_of(judge.endpoint)) is not None:
         raise RunError(
             f"{URL_VARIABLE} is no plain address of an endpoint: {fault}",
             where=where,
@@ -41,8 +41,8 @@ def check_access(judge: LlmJudgeConfig) -> str:
             do="correct this environment variable, unset it, or set base_url",
         )
     key = key_of(judge)
-    if key and not judge.send_key_anyway and judge.address.startswith("http:") and not is_local(judge.address):
-        raise plain_key(judge.api_key_env, where)
+    if key and not judge.spec.send_key_anyway and judge.address.startswith("http:") and not is_local(judge.address):
+        raise plain_key(judge.spec.api_key_env, where)
     _check_headers(where)
     if not is_direct(judge.address):
         _check_proxies(where)
@@ -82,7 +82,7 @@ def client_of(judge: LlmJudgeConfig, key: str, *, blocking: bool = False) -> Any
     http = local(trust_env=False) if is_direct(judge.address) else None
     try:
         return client(
-            api_key=key or NO_KEY, base_url=judge.address, max_retries=0, timeout=judge.timeout, http_client=http
+            api_key=key or NO_KEY, base_url=judge.address, max_retries=0, timeout=judge.spec.timeout, http_client=http
         )
     except (ValueError, ImportError, OSError, openai.OpenAIError) as error:
         raise RunError(
@@ -98,7 +98,7 @@ def key_of(judge: LlmJudgeConfig) -> str:
     Raises:
         RunError: The environment variable is not set, or no header can carry what it holds.
     """
-    name, where = judge.api_key_env, f"judge {judge.name}"
+    name, where = judge.spec.api_key_env, f"judge {judge.name}"
     if not name:
         return ""
     key = os.environ.get(name, "")

@@ -52,17 +52,17 @@ class Shape:
 
     def body(self, judge: LlmJudgeConfig, messages: Sequence[Message], max_tokens: int, repeat: int) -> JsonObject:
         """Return the body of a request."""
-        body: JsonObject = {"model": judge.model, "messages": self._turns(messages), self.tokens: max_tokens}
-        if judge.temperature is not None and "temperature" not in self.without:
-            body["temperature"] = judge.temperature
-        if judge.seed is not None and "seed" not in self.without:
-            body["seed"] = judge.seed + repeat
+        body: JsonObject = {"model": judge.spec.model, "messages": self._turns(messages), self.tokens: max_tokens}
+        if judge.spec.temperature is not None and "temperature" not in self.without:
+            body["temperature"] = judge.spec.temperature
+        if judge.spec.seed is not None and "seed" not in self.without:
+            body["seed"] = judge.spec.seed + repeat
         if self.form == SCHEMA:
             form = {"name": "verdict", "schema": schema(judge.rubric), "strict": True}
             body["response_format"] = {"type": SCHEMA, SCHEMA: form}
         elif self.form == OBJECT:
             body["response_format"] = {"type": OBJECT}
-        return {**body, **{name: value for name, value in judge.extra.items() if name not in self.without}}
+        return {**body, **{name: value for name, value in judge.spec.extra.items() if name not in self.without}}
 
     def _turns(self, messages: Sequence[Message]) -> list[Message]:
         if self.system or len(messages) < 2 or messages[0]["role"] != "system":
@@ -107,7 +107,7 @@ def _names(said: Said, field: str) -> bool:
 
 
 def _extra(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
-    sent = [name for name in judge.extra if name in body and name not in shape.without]
+    sent = [name for name in judge.spec.extra if name in body and name not in shape.without]
     name = next((name for name in sent if _names(said, name)), None)
     return None if name is None else _left_out(shape, name)
 

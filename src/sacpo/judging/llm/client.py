@@ -28,6 +28,8 @@ from sacpo.plain import JsonObject
 RETRIED = frozenset({408, 409, 425, 429})
 PAGES = 3
 """HTML pages in place of one reply, the first of all, after which the address is not taken for an endpoint's."""
+LONGEST_BACKOFF = 30.0
+"""Seconds between two tries of a request at most, where the endpoint does not ask for more."""
 SHORTEST_SECRET = 8
 """Shorter keys are placeholders such as "none": replacing them would only garble texts."""
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|key)-[\w*.\-]{4,}|(?<=Bearer )\S+")
@@ -92,7 +94,7 @@ class Manner:
     """How one endpoint is asked: it changes when the endpoint refuses something, and judges may share it."""
 
     def __init__(self, judge: LlmJudgeConfig, tell: Callable[[Adaptation], object] = lambda _: None) -> None:
-        self.shape = Shape(SCHEMA if judge.structured else TEXT)
+        self.shape = Shape(SCHEMA if judge.spec.structured else TEXT)
         self.adaptations: list[Adaptation] = []
         self._tell = tell
 
@@ -135,7 +137,7 @@ class Endpoint:
         self._key = check_access(judge)
         self._openai = openai
         self._client = client_of(judge, self._key)
-        self._pace = pace or Pace(judge.requests_per_minute, judge.tokens_per_minute)
+        self._pace = pace or Pace(judge.spec.requests_per_minute, judge.spec.tokens_per_minute)
         self._answers = False
 
     @property
@@ -167,7 +169,7 @@ class Endpoint:
             sent = self._request(chat, max_tokens, repeat)
             await self._pace.turn(sent.prompt_tokens + max_tokens)
             async with self.ledger.request(
-                self.judge.name, self.judge.model, sent.prompt_tokens, max_tokens
+                self.judge.name, self.judge.spec.model, sent.prompt_tokens, max_tokens
             ) as spending:
                 try:
                     reply = await self._once(sent)
@@ -194,12 +196,12 @@ class Endpoint:
         if fault.page and not self._answers and attempt + 1 >= PAGES:
             do = "check base_url, proxies and logins: this is no endpoint's address"
             raise RunError(fault.reason, where=f"judge {judge.name}, {judge.address}", do=do) from None
-        if attempt >= judge.retries:
+        if attempt >= judge.spec.retries:
             raise RequestFailed(f"{fault.reason}, {attempt + 1} times{words}") from None
         if fault.wait is None:
             share = int(hashlib.sha256(f"{salt} {attempt}".encode()).hexdigest()[:8], 16) / 0xFFFFFFFF
-            return min(judge.backoff * 2.0**attempt, judge.longest_backoff) * (0.5 + share / 2)
-        if fault.wait > judge.longest_pause:
+            return min(judge.spec.backoff * 2.0**attempt, LONGEST_BACKOFF) * (0.5 + share / 2)
+        if fault.wait > judge.spec.longest_pause:
             raise RequestFailed(f"{fault.reason}: asked to wait {fault.wait:.0f} s{words}") from None
         self._pace.pause(fault.wait)
         return fault.wait
@@ -207,7 +209,7 @@ class Endpoint:
     async def _once(self, sent: _Sent) -> Reply:
         openai = self._openai
         try:
-            async with asyncio.timeout(self.judge.timeout):
+            async with asyncio.timeout(self.judge.spec.timeout):
                 # the body as it is: the typed method spends more time on checking it than a local judge on replying;
                 # a redirect would turn the request into another one, or carry the key elsewhere
                 text = await self._client.post(
@@ -249,7 +251,7 @@ class Endpoint:
 
     def _refuse(self, said: Said, sent: _Sent, headers: Mapping[str, str]) -> NoReturn:
         """Raise what a status that is no success means."""
-        if (reason := about_one_question(said, self.judge.max_tokens)) is not None:
+        if (reason := about_one_question(said, self.judge.spec.max_tokens)) is not None:
             raise QuestionRefused(reason, f"status {said.status}{said.shown}") from None
         self._adapt(said, sent)
         if said.status == 403 and self._answers:  # other requests pass: this one's text, or a limit, is the reason

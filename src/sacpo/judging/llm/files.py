@@ -1,121 +1,44 @@
-"""Judge files of answers: a folder with the store, the verdicts and what they amount to."""
+"""What a folder of `judge` by language models shows: the answers as they were judged, and what was said of them.
+
+answers.jsonl, baseline.jsonl   so that lengths are known, and people can label the same
+verdicts.sqlite                 every reply that was paid for (`sacpo.judging.llm.store`)
+verdicts.jsonl, judging.json    what is there, also while verdicts are missing
+measures.json                   once no verdict is missing
+"""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
 
-from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers, read_answers
+from sacpo.data.answers import ANSWERS, BASELINE, distinct_answers
 from sacpo.data.records import Answer, Verdict, write_jsonl
-from sacpo.errors import DataError, RunError
-from sacpo.judging.llm.budget import CostEstimate
-from sacpo.judging.llm.judge import LlmJudgeConfig
-from sacpo.judging.llm.plan import BY_DEFAULT, Asking, estimates, plan
-from sacpo.judging.llm.run import JudgeRun, judge_llm
-from sacpo.judging.llm.store import STORE, Store
+from sacpo.errors import DataError
+from sacpo.judging.llm.run import JudgeRun
+from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Question
-from sacpo.judging.rubric import Rubric
 from sacpo.judging.verdicts import MEASURES, VERDICTS, compared_questions
 from sacpo.measure.measures import measure
 from sacpo.plain import JsonObject
 from sacpo.stats.verdicts import summarise
 from sacpo.system.files import write_json
-from sacpo.system.locks import locked
-from sacpo.system.machine import machine_errors
-from sacpo.system.progress import QUIET, Progress
-from sacpo.system.runs import MANIFEST
 
-JUDGING, LOCK = "judging.json", ".lock"
+JUDGING = "judging.json"
+SHOWN = (ANSWERS, BASELINE, VERDICTS, JUDGING, MEASURES)
+"""The folder's files beside the store."""
 
 
-def judge_files(
-    answers: Path | Sequence[Answer],
-    baseline: Path | Sequence[Answer] | None,
-    out: Path,
-    judges: Sequence[LlmJudgeConfig],
-    rubric: Rubric | Sequence[Rubric] | None = None,
-    *,
-    asking: Asking = BY_DEFAULT,
-    progress: Progress = QUIET,
-    on_estimate: Callable[[Sequence[CostEstimate]], None] | None = None,
-    ask_again: bool = False,
-) -> JsonObject:
-    """Judge a file of answers; the same call again goes on where the last one stopped.
-
-    Writes into `out`: `verdicts.sqlite` (see `sacpo.judging.llm.store`), `verdicts.jsonl`, the answers as they were
-    judged (`answers.jsonl`, `baseline.jsonl`), `judging.json`, and once no verdict is missing `measures.json`, what
-    `sacpo.measure.measures.measure` says of the model.
-
-    Args:
-        answers: One model's answers, or their file (see `sacpo.data.answers`).
-        baseline: The baseline's, to the same prompts; None: only rubrics of kind label.
-        out: The folder; made if absent.
-        judges: The panel.
-        rubric: Judge by these instead of the judges' own.
-        asking, progress, on_estimate: See `judge_llm`.
-        ask_again: Ask again what no verdict could be read from, as after a judge was mended.
-
-    Returns:
-        What `judging.json` holds: `complete`; `measures`, by model; `summary`, win rates and reliability
-        (`sacpo.stats.verdicts.summarise`); `categories`, how often each judge named each category of harm;
-        `unparsed` by reason; `missing`; `usage`; `estimates`; `adaptations`, what endpoints refused.
+def questions_of(own: Sequence[Answer], others: Sequence[Answer] | None) -> list[Question]:
+    """Return what is asked of one model's answers, beside the baseline's where it is given.
 
     Raises:
-        DataError: The files or arguments do not fit together.
-        RunError: Another process is judging into this folder, it holds something else, or an endpoint refuses the key
-            or the model.
+        DataError: There is no answer, the baseline lacks some, or both models have one name.
     """
-    questions = _questions(answers, baseline)
-    panel = _panel(judges, rubric)
-    asking.budget.check([judge.model for judge in panel])  # before anything is written
-    with _locked(out), Store(out / STORE) as store:
-        with machine_errors(out):
-            (out / MEASURES).unlink(missing_ok=True)  # figures of an earlier call, until these are complete
-            _keep_answers(out, questions)
-        if ask_again:
-            store.forget_unparsed()
-        run = judge_llm(panel, questions, store, asking=asking, progress=progress, on_estimate=on_estimate)
-        result = _summary(questions, run, asking.orders, _categories(run, store))
-        with machine_errors(out):
-            write_jsonl(out / VERDICTS, dict.fromkeys(run.verdicts))
-        write_json(out / JUDGING, result)
-        if result["complete"]:
-            write_json(out / MEASURES, result["measures"])
-    return result
-
-
-def estimate_files(
-    answers: Path | Sequence[Answer],
-    baseline: Path | Sequence[Answer] | None,
-    out: Path,
-    judges: Sequence[LlmJudgeConfig],
-    rubric: Rubric | Sequence[Rubric] | None = None,
-    *,
-    asking: Asking = BY_DEFAULT,
-) -> list[CostEstimate]:
-    """Return what `judge_files` with the same arguments would cost; nothing is asked or written.
-
-    Raises:
-        DataError: The files or arguments do not fit together.
-    """
-    asks = plan(_panel(judges, rubric), _questions(answers, baseline), asking.orders, asking.repeats)
-    known: set[str] = set()
-    if (out / STORE).is_file():
-        with Store(out / STORE) as store:
-            known = store.keys()
-    return estimates(asks, known, asking.budget)
-
-
-def _questions(answers: Path | Sequence[Answer], baseline: Path | Sequence[Answer] | None) -> list[Question]:
-    own, others = (read_answers(given) if isinstance(given, Path) else given for given in (answers, baseline))
     if not own:
         raise DataError("there are no answers to judge", do="give a file of answers")
-    own = distinct_answers(own)
     if others is None:
-        return [Question(answer.prompt, answer) for answer in own]
+        return [Question(answer.prompt, answer) for answer in distinct_answers(own)]
     found = compared_questions(own, others)
     if own[0].model == others[0].model:
         raise DataError(
@@ -126,8 +49,9 @@ def _questions(answers: Path | Sequence[Answer], baseline: Path | Sequence[Answe
     return found
 
 
-def _keep_answers(out: Path, questions: Sequence[Question]) -> None:
-    """Keep what is judged, so that lengths are known and people can label the same."""
+def keep_answers(out: Path, questions: Sequence[Question]) -> None:
+    """Keep what is judged; figures of an earlier call go, until these are complete."""
+    (out / MEASURES).unlink(missing_ok=True)
     write_jsonl(out / ANSWERS, [question.answer for question in questions])
     baseline = [question.baseline for question in questions if question.baseline is not None]
     if baseline:
@@ -136,11 +60,18 @@ def _keep_answers(out: Path, questions: Sequence[Question]) -> None:
         (out / BASELINE).unlink(missing_ok=True)
 
 
-def _panel(judges: Sequence[LlmJudgeConfig], rubric: Rubric | Sequence[Rubric] | None) -> list[LlmJudgeConfig]:
-    if rubric is None:
-        return list(judges)
-    rubrics = [rubric] if isinstance(rubric, Rubric) else list(rubric)
-    return [replace(judge, rubric=one) for judge in judges for one in rubrics]
+def keep_judged(out: Path, questions: Sequence[Question], run: JudgeRun, orders: Sequence[str], store: Store) -> None:
+    """Keep what was said, and what it amounts to.
+
+    `judging.json` holds `complete`; `measures`, by model; `summary`, win rates and reliability
+    (`sacpo.stats.verdicts.summarise`); `categories`, how often each judge named each category of harm; `unparsed` by
+    reason; `missing`; `usage` of this call; `estimates`; `adaptations`, what endpoints refused.
+    """
+    result = _summary(questions, run, orders, _categories(run, store))
+    write_jsonl(out / VERDICTS, dict.fromkeys(run.verdicts))
+    write_json(out / JUDGING, result)
+    if result["complete"]:
+        write_json(out / MEASURES, result["measures"])
 
 
 def _summary(
@@ -183,15 +114,3 @@ def _categories(run: JudgeRun, store: Store) -> dict[str, dict[str, int]]:
         if row.question.get("categories") and row.verdict in judged:
             counts[row.verdict.judge].update(row.question["categories"])
     return {judge: dict(sorted(counts[judge].items())) for judge in sorted(counts)}
-
-
-def _locked(out: Path) -> AbstractContextManager[None]:
-    """Hold the folder: two processes that judge into one would pay for everything twice."""
-    if (out / MANIFEST).is_file():
-        raise RunError("the output folder holds another stage's result", where=out, do="give a new folder")
-    return locked(
-        out / LOCK,
-        "another process is judging into this folder",
-        where=out,
-        do="wait until it has finished, or name another folder",
-    )

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 
 from sacpo.data.records import Verdict
 from sacpo.errors import RunError
-from sacpo.judging.llm.budget import Usage
+from sacpo.judging.llm.budget import CostEstimate, Usage
 from sacpo.judging.llm.client import Manner
 from sacpo.judging.llm.judge import LlmJudgeConfig
-from sacpo.judging.llm.plan import Asking
-from sacpo.judging.llm.run import BUDGET, Missing, judge_llm
+from sacpo.judging.llm.plan import Asking, estimates, plan
+from sacpo.judging.llm.run import BUDGET, JudgeRun, Missing, judge_llm
 from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Question
 from sacpo.system.progress import QUIET, Progress
@@ -22,10 +23,10 @@ REASONS_SHOWN = 3
 
 
 class Panel:
-    """Several language models that judge by one criterion.
+    """Several language models that judge by one criterion, or by several at once.
 
     Args:
-        judges: The panel, all with the same criterion.
+        judges: The panel: models, each with its rubric.
         store: The SQLite file of verdicts.
         asking: How; its budget is what the whole command may use.
         spent: What it has used so far; what this panel uses is added.
@@ -45,6 +46,13 @@ class Panel:
         self.asking, self.spent, self.progress = asking, spent, progress
         self._manners: dict[str, Manner] = {}
 
+    @classmethod
+    def joined(cls, panels: Sequence[Panel]) -> Self:
+        """Return panels of one command as one, that is asked by all criteria at once: judge by judge."""
+        first = panels[0]
+        judges = [judge for same in zip(*(panel.judges for panel in panels), strict=True) for judge in same]
+        return cls(judges, first.store, asking=first.asking, spent=first.spent, progress=first.progress)
+
     @property
     def name(self) -> str:
         """All judges' names."""
@@ -62,18 +70,36 @@ class Panel:
             RunError: A verdict is missing, because the budget is spent or an endpoint failed; what is there is kept.
         """
         with Store(self.store) as store:
-            run = judge_llm(
-                self.judges,
-                questions,
-                store,
-                asking=replace(self.asking, budget=self.asking.budget.after(self.spent)),
-                progress=self.progress,
-                manners=self._manners,
-            )
+            run = self.ask(questions, store)
+        self.check(run)
+        return run.verdicts
+
+    def ask(self, questions: Sequence[Question], store: Store) -> JudgeRun:
+        """Return what the panel says, and what is missing; errors as of `judge_llm`."""
+        run = judge_llm(
+            self.judges,
+            questions,
+            store,
+            asking=replace(self.asking, budget=self.asking.budget.after(self.spent)),
+            progress=self.progress,
+            manners=self._manners,
+        )
         self.spent += run.usage.values()
+        return run
+
+    def check(self, run: JudgeRun) -> None:
+        """Check that no verdict is missing; errors as of `judge`."""
         if run.missing:
             raise incomplete(run.missing, len(run.verdicts), self.store)
-        return run.verdicts
+
+    def estimates(self, questions: Sequence[Question]) -> list[CostEstimate]:
+        """Return what it would cost to ask the panel now; nothing is asked or written."""
+        asks = plan(self.judges, questions, self.asking.orders, self.asking.repeats)
+        known: set[str] = set()
+        if self.store.is_file():
+            with Store(self.store) as store:
+                known = store.keys()
+        return estimates(asks, known, self.asking.budget)
 
 
 def incomplete(missing: Sequence[Missing], verdicts: int, where: Path) -> RunError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError
@@ -67,7 +66,7 @@ class Ask:
         outcome = Outcome.TIE if said.winner == "tie" else Outcome.WIN if said.winner == own else Outcome.LOSS
         return self._verdict(outcome=outcome, score=None if said.scores is None else said.scores[self.order == BA])
 
-    def _verdict(self, **said: Any) -> Verdict:
+    def _verdict(self, **said: object) -> Verdict:
         asked = {"order": self.order, "repeat": self.repeat}
         return verdict_on(self.question, self.judge, compared=self.judge.rubric.pairwise, **asked, **said)
 
@@ -117,11 +116,11 @@ def estimates(asks: Sequence[Ask], known: frozenset[str] | set[str], budget: Bud
         judge = next(iter(members.values())).judge
         todo = [ask for key, ask in members.items() if key not in known]
         prompt = sum(
-            estimated_tokens(messages(judge.rubric, ask.question, ask.order, structured=judge.structured))
+            estimated_tokens(messages(judge.rubric, ask.question, ask.order, structured=judge.spec.structured))
             for ask in todo
         )
-        completion = len(todo) * judge.max_tokens
-        price = budget.prices.get(judge.model)
+        completion = len(todo) * judge.spec.max_tokens
+        price = budget.prices.get(judge.spec.model)
         cost = price.of(prompt, completion) if price else None
         found.append(CostEstimate(name, criterion, len(members) - len(todo), len(todo), prompt, completion, cost))
     return found

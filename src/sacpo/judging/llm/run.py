@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.errors import DataError, RecipeError, RunError, UserError
@@ -97,7 +96,7 @@ def judge_llm(
         DataError: The arguments do not fit together.
         RunError: An endpoint refuses the key or the model; what came before is kept.
     """
-    asking.budget.check([judge.model for judge in judges])
+    asking.budget.check([judge.spec.model for judge in judges])
     if asking.concurrency < 1:
         raise DataError("at least one request at a time", where="concurrency", value=asking.concurrency)
     asks = plan(judges, questions, asking.orders, asking.repeats)
@@ -151,7 +150,7 @@ class _Panelist:
         ask, rubric, endpoint = asks[0], self.judge.rubric, self.endpoint
         unread = self.store.unread(key)
         sign = mark(rubric, ask.question)
-        while len(unread) <= self.judge.rereads:
+        while len(unread) <= self.judge.spec.rereads:
             last = unread[-1] if unread else None
 
             def chat(structured: bool, last: UnreadReply | None = last) -> list[Message]:
@@ -160,7 +159,7 @@ class _Panelist:
                     return asked
                 return reminded(asked, rubric, ask.question, last.reply, structured=structured)
 
-            longest = self.judge.max_tokens * (2 if last is not None and last.reason == "truncated" else 1)
+            longest = self.judge.spec.max_tokens * (2 if last is not None and last.reason == "truncated" else 1)
             reply = await endpoint.ask(chat, max_tokens=longest, repeat=ask.repeat, salt=key)
             said = parse_reply(
                 reply.text, rubric, sign=sign, finish_reason=reply.finish_reason, untrusted=shown(ask.question)
@@ -214,7 +213,7 @@ class _Call:
     ) -> None:
         self.store, self.ledger, self.concurrency, self.task = store, ledger, concurrency, task
         self._progress, self._manners = progress, manners
-        self._paces: dict[tuple[Any, ...], Pace] = {}
+        self._paces: dict[tuple[object, ...], Pace] = {}
 
     @property
     def adaptations(self) -> list[Adaptation]:
@@ -246,9 +245,10 @@ class _Call:
 
     def _endpoint(self, judge: LlmJudgeConfig) -> Endpoint:
         """Return a judge's endpoint: one model has one rate limit, and one way to be asked for the same settings."""
-        limits = judge.requests_per_minute, judge.tokens_per_minute
-        pace = self._paces.setdefault((judge.endpoint, judge.model, judge.api_key_env, *limits), Pace(*limits))
-        same = content_key({"settings": judge.settings(), "key": judge.api_key_env})
+        spec = judge.spec
+        limits = spec.requests_per_minute, spec.tokens_per_minute
+        pace = self._paces.setdefault((judge.endpoint, spec.model, spec.api_key_env, *limits), Pace(*limits))
+        same = content_key({"settings": judge.settings(), "key": spec.api_key_env})
         manner = self._manners.setdefault(same, Manner(judge, lambda change: self._progress.notice(change.text())))
         return Endpoint(judge, self.ledger, pace, manner)
 

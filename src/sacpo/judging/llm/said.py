@@ -161,7 +161,7 @@ def about_every_request(said: Said, judge: LlmJudgeConfig, location: str = "") -
         location: Where a redirect points.
     """
     status, text = said.status, said.text
-    key = judge.api_key_env or "that api_key_env should name"
+    key = judge.spec.api_key_env or "that api_key_env should name"
     base = f"judge {judge.name}, {judge.address}"
 
     def error(what: str, do: str, value: object = None) -> RunError:
@@ -178,7 +178,7 @@ def about_every_request(said: Said, judge: LlmJudgeConfig, location: str = "") -
         return error("the request is refused before it reaches the endpoint", "check base_url, proxies and firewalls")
     if status in (401, 403) and _NO_ACCESS.search(text):
         do = f"name a model that the key in {key} may use"
-        return error("the endpoint gives the key no access to this model", do, judge.model)
+        return error("the endpoint gives the key no access to this model", do, judge.spec.model)
     if status in (401, 403) and _ORGANISATION.search(text):
         do = f"check OPENAI_ORG_ID, OPENAI_PROJECT_ID and the environment variable {key}"
         return error("the endpoint refuses the organisation or project", do)
@@ -188,5 +188,5 @@ def about_every_request(said: Said, judge: LlmJudgeConfig, location: str = "") -
         return error("the endpoint refuses the request", f"check the rights of the key in {key}")
     if status in (404, 405) or _ADDRESS.search(text):
         do = "check the model's name and base_url, which mostly ends in /v1"
-        return error("the endpoint knows no such model or address", do, judge.model)
+        return error("the endpoint knows no such model or address", do, judge.spec.model)
     return None

@@ -219,7 +219,7 @@ def objects(text: str) -> Iterator[Found]:
         place = text.find("{", end)
 
 
-def once_each(pairs: Sequence[tuple[str, Any]]) -> JsonObject:
+def once_each(pairs: Sequence[tuple[str, object]]) -> JsonObject:
     """Return the object of these members.
 
     Raises:

@@ -7,33 +7,17 @@ from dataclasses import replace
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Price
-from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.judge import asked_of
 from sacpo.judging.llm.plan import Asking
 from sacpo.judging.rubric import Rubric, load_rubric
-from sacpo.plain import JsonObject
-from sacpo.recipe.address import endpoint_of
 from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.schema import JudgeSpec, Recipe
 from sacpo.stats.labels import REFUSAL, UNSAFE
 
-OWN = ("name", "price")
-ASKED = {"model", "base_url", "temperature", "max_tokens", "seed", "structured", "extra", "rereads"}
-"""What a language model's verdicts depend on."""
 LABELS: dict[Given, Mapping[str, bool]] = {"unsafe": UNSAFE, "refusals": REFUSAL}
 RUBRICS: dict[Given, str] = {"unsafe": "safety", "refusals": "refusal"}
 """The built-in rubric that gives these labels."""
-
-
-def asked_of(spec: LlmSpec) -> JsonObject:
-    """Return what a language model's verdicts depend on, JSON-ready; the environment may name the endpoint."""
-    return {**spec.model_dump(mode="json", include=ASKED), "base_url": endpoint_of(spec.base_url)}
-
-
-def judge_of(spec: LlmSpec, rubric: Rubric) -> LlmJudgeConfig:
-    """Return the judge that a description and a rubric make."""
-    settings = {name: getattr(spec, name) for name in type(spec).model_fields if name not in OWN}
-    return LlmJudgeConfig(rubric=rubric, name=spec.title, **settings)
 
 
 def budget_of(spec: BudgetSpec, judges: Sequence[LlmSpec]) -> Budget:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from torch import nn
 
@@ -15,7 +14,7 @@ PEFT_ERRORS = (ValueError, KeyError, TypeError, AttributeError, ZeroDivisionErro
 NAMES = ("target_modules", "modules_to_save", "exclude_modules", "rank_pattern", "alpha_pattern")
 
 
-def check_new(model: nn.Module, options: Any, where: str) -> None:
+def check_new(model: nn.Module, options: object, where: str) -> None:
     """Refuse options of a new adapter of which nothing would come; call it before the adapter is made.
 
     Args:
@@ -45,7 +44,7 @@ def check_new(model: nn.Module, options: Any, where: str) -> None:
             _refuse(f"{where}.{option}", lost[0], modules)
 
 
-def check_start(options: Any, where: str, *, own_reference: bool) -> None:
+def check_start(options: object, where: str, *, own_reference: bool) -> None:
     """Refuse first weights of an adapter whose model could not be loaded again, or is not its own reference.
 
     Raises:

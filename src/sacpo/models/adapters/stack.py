@@ -18,7 +18,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.errors import ModelError
 from sacpo.models.adapters.folder import (
@@ -162,7 +161,7 @@ def describe(stack: Stack, folders: Sequence[str], home: Path) -> str:
         folders: Where each adapter lies, relative to the description.
         home: The folder in which the description will be found; the way to a base's folder starts there.
     """
-    base: dict[str, Any] = {"model": stack.base, "revision": stack.revision, "key": stack.base_key}
+    base: dict[str, object] = {"model": stack.base, "revision": stack.revision, "key": stack.base_key}
     if Path(stack.base).is_dir():
         way = os.path.relpath(Path(stack.base).resolve(), home.absolute())
         base = {"folder": Path(way).as_posix(), "key": stack.base_key}

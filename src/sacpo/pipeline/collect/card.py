@@ -6,12 +6,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from sacpo.audit.tables import Table, preference_tables, render
 from sacpo.data.records import Verdict
 from sacpo.judging.llm.store import Store
 from sacpo.pipeline.collect.labels import Labels
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.llm import LlmSpec
 from sacpo.stats.agreement import fleiss_kappa
 from sacpo.stats.intervals import OUTCOME_VALUES
@@ -34,13 +34,13 @@ The answers were sampled from models and some of them may be harmful. This card 
 
 
 def figures(
-    drawing: Mapping[str, Any],
+    drawing: JsonMapping,
     left: Mapping[str, int],
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[JsonMapping],
     labels: Labels,
     panels: Mapping[str, LlmSpec],
     store: Path | None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the card's figures, JSON-ready.
 
     Args:
@@ -66,7 +66,7 @@ def figures(
     }
 
 
-def noise(repeats: Mapping[str, Any]) -> float | None:
+def noise(repeats: JsonMapping) -> float | None:
     """Return how often one label is wrong, from how often two repeats agree: 2 e (1 - e) = 1 - agreement.
 
     It is the noise of the judge about its own usual answer, not its distance from people. None without repeats.
@@ -75,7 +75,7 @@ def noise(repeats: Mapping[str, Any]) -> float | None:
     return None if value is None else (1 - math.sqrt(max(0.0, 2 * value - 1))) / 2
 
 
-def agreement(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+def agreement(verdicts: Sequence[Verdict]) -> list[JsonObject]:
     """Return Fleiss' kappa of the judges of each criterion, over questions that at least two of them answered."""
     said: dict[str, dict[tuple[str, str, str], dict[str, list[float | str]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))
@@ -104,7 +104,7 @@ def _usual(values: Sequence[float | str]) -> str:
     return min(counts, key=lambda label: (-counts[label], label))
 
 
-def usage(verdicts: Sequence[Verdict], panels: Mapping[str, LlmSpec], store: Path | None) -> list[dict[str, Any]]:
+def usage(verdicts: Sequence[Verdict], panels: Mapping[str, LlmSpec], store: Path | None) -> list[JsonObject]:
     """Return what the verdicts of language models used, by judge; a verdict that was known before cost nothing anew."""
     if store is None or not store.exists() or not panels:
         return []
@@ -125,7 +125,7 @@ def usage(verdicts: Sequence[Verdict], panels: Mapping[str, LlmSpec], store: Pat
     return found
 
 
-def card(found: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
+def card(found: JsonMapping, audit: JsonMapping) -> str:
     """Return the card, Markdown."""
     drawing = found["drawing"]
     came = [["prompts", drawing["prompts"]], ["answers sampled", drawing["answers"]]]
@@ -161,13 +161,13 @@ def card(found: Mapping[str, Any], audit: Mapping[str, Any]) -> str:
 RELIABILITY = "judge;criterion;verdicts;unread;order flips;kappa of orders;repeats agree;noise from repeats"
 
 
-def _judge_cells(row: Mapping[str, Any]) -> list[str]:
+def _judge_cells(row: JsonMapping) -> list[str]:
     shares = [_cell(row[name]) for name in ("unparsed_rate", "flip_rate", "order_kappa", "repeat_agreement")]
     return [row["judge"], row["criterion"], f"{row['verdicts']:,}", *shares,
             "-" if row["noise"] is None else f"{row['noise']:.3f}"]  # fmt: skip
 
 
-def _cell(estimate: Mapping[str, Any]) -> str:
+def _cell(estimate: JsonMapping) -> str:
     low, high = estimate["ci95"]
     if estimate["value"] is None:
         return "-"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sacpo.data.records import Prompt
 from sacpo.pipeline.collect.drawing import Drawn
 from sacpo.pipeline.collect.labels import Labels, answer_key
+from sacpo.plain import JsonObject
 from sacpo.recipe.collect import COMPARED, HARMLESS, HELPFUL, LabelSpec
 
 UNREAD, UNLABELLED, TIE = "no verdict was read", "nobody said whether an answer is safe", "no preference"
@@ -18,7 +18,7 @@ IDS = {HELPFUL: "better", HARMLESS: "safer"}
 
 def rows_of(
     pairs: Sequence[Drawn], labels: Labels, spec: LabelSpec, categories: Sequence[str], seed: int
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+) -> tuple[list[JsonObject], dict[str, int]]:
     """Return the rows, and how many pairs were left out for which reason.
 
     A row has both preferences and both safety labels, or it is left out. Where one answer is safe and the other is not,
@@ -76,8 +76,8 @@ def _row(
     said: Mapping[str, float | None],
     labels: Labels,
     categories: Sequence[str],
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"prompt": _prompt(pair[0].prompt), "prompt_category": pair[0].prompt.category}
+) -> JsonObject:
+    row: JsonObject = {"prompt": _prompt(pair[0].prompt), "prompt_category": pair[0].prompt.category}
     row |= {f"response_{i}": answer.text for i, answer in enumerate(pair)}
     row |= {f"response_{i}_source": answer.model for i, answer in enumerate(pair)}
     for i, answer in enumerate(pair):

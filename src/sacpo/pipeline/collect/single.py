@@ -15,13 +15,14 @@ from sacpo.pipeline.collect.stage import DATA, Collected, FolderOfPairs
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import FilePrompts, FileRecords
 from sacpo.pipeline.single import do_single
+from sacpo.plain import JsonMapping
 from sacpo.recipe.collect import COMPARED, LABELLED, DrawSpec, LabelSpec
 from sacpo.recipe.explain import checked
 from sacpo.recipe.safe import yaml_file
 from sacpo.recipe.schema import BaseSpec, DataSpec, GenerationSpec, JudgeSpec, WorldSpec
 from sacpo.system.progress import Progress
 
-Options = Mapping[str, Any] | None
+Options = JsonMapping | None
 PAIRS, ROWS, CACHE = "pairs", "data", "cache"
 
 
@@ -29,7 +30,7 @@ def collecting(
     model: str | Path,
     prompts: str | Path | Sequence[str | Path],
     out: Path,
-    judges: str | Path | Mapping[str, Any] | None,
+    judges: str | Path | JsonMapping | None,
     format: str,
     draw: DrawSpec,
     generation: Options,
@@ -59,7 +60,7 @@ def collecting(
     return do_single("label", labelled, out / ROWS, progress, cache=out / CACHE, budget=budget) / DATA
 
 
-def _labels(judges: str | Path | Mapping[str, Any]) -> LabelSpec:
+def _labels(judges: str | Path | JsonMapping) -> LabelSpec:
     if isinstance(judges, Mapping):
         return checked(LabelSpec, judges)
     data = yaml_file(Path(judges), "judges")

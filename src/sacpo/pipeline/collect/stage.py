@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -22,8 +21,9 @@ from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.outside import FromOutside
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.collect import SAFE, LabelSpec
-from sacpo.system.files import content_key, file_hash, replacing, write_atomic, write_json
+from sacpo.system.files import content_key, file_hash, read_json, replacing, write_atomic, write_json
 
 DATA, PARQUET, CARD, FIGURES = "data.jsonl", "data.parquet", "README.md", "card.json"
 
@@ -54,7 +54,7 @@ class Collected(Stage[Path]):
 
     pairs: FolderOfPairs
     labellers: Mapping[str, Labeller]
-    counted: Mapping[str, Any]
+    counted: JsonMapping
     seed: int
     spec: LabelSpec = field(metadata=UNCOUNTED)
 
@@ -73,7 +73,7 @@ class Collected(Stage[Path]):
         write_jsonl(out / DATA, rows)
         write_parquet(out / PARQUET, rows)
         write_jsonl(out / VERDICTS, dict.fromkeys(labels.verdicts))
-        drawing = json.loads((self.pairs.path / DRAWING).read_text(encoding="utf-8"))
+        drawing = read_json(self.pairs.path / DRAWING)
         audit = audit_preferences([str(out / DATA)], format="pku-safe-rlhf")
         found = figures(drawing, left, rows, labels, self._panels(), tools.bench.store)
         write_json(out / FIGURES, {**found, "audit": audit})
@@ -93,7 +93,7 @@ class Collected(Stage[Path]):
         return folder / DATA
 
 
-def write_parquet(path: Path, rows: list[dict[str, Any]]) -> None:
+def write_parquet(path: Path, rows: list[JsonObject]) -> None:
     """Write rows as a Parquet file."""
     import pyarrow as arrow
     import pyarrow.parquet as parquet

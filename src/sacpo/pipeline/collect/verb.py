@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from sacpo.plain import JsonMapping
 from sacpo.recipe.collect import DrawSpec
 from sacpo.recipe.explain import checked
 from sacpo.system.progress import QUIET, Progress
@@ -16,12 +16,12 @@ def collect(
     prompts: str | Path | Sequence[str | Path],
     out: str | Path,
     *,
-    judges: str | Path | Mapping[str, Any] | None = None,
-    draw: Mapping[str, Any] | None = None,
+    judges: str | Path | JsonMapping | None = None,
+    draw: JsonMapping | None = None,
     format: str = "prompts",
-    generation: Mapping[str, Any] | None = None,
+    generation: JsonMapping | None = None,
     seed: int = 0,
-    base: Mapping[str, Any] | None = None,
+    base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
     """Sample pairs of answers to prompts, label them for helpfulness and for safety, and return the data.

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import kl_terms, score_answers
@@ -20,6 +19,7 @@ from sacpo.models.loading import has_adapters, resolve_device
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Readable, Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
 from sacpo.system.machine import machine_errors
 
@@ -84,7 +84,9 @@ class Answers(Stage[list[Answer]]):
 
 
 @contextlib.contextmanager
-def generator(model: ModelSource, base: BaseSpec, generation: GenerationSpec, out: Path, tools: Tools) -> Iterator[Any]:
+def generator(
+    model: ModelSource, base: BaseSpec, generation: GenerationSpec, out: Path, tools: Tools
+) -> Iterator[object]:
     """Give the model that answers: vLLM's where the recipe and the machine want it, else as it is loaded.
 
     For vLLM a merged model is written to `out` while it answers. Mixed logits need both models, and adapters stand on a
@@ -114,7 +116,7 @@ def generator(model: ModelSource, base: BaseSpec, generation: GenerationSpec, ou
 
 
 @dataclass(frozen=True)
-class KlSamples(Stage[list[dict[str, Any]]]):
+class KlSamples(Stage[list[JsonObject]]):
     """Answers sampled at temperature 1, scored under the model and under others.
 
     The mean of log pi - log pi_sft estimates KL(pi || pi_sft).
@@ -186,7 +188,7 @@ class KlSamples(Stage[list[dict[str, Any]]]):
         write_jsonl(out / SAMPLES, rows)
         (out / ANSWERS).unlink()
 
-    def read(self, folder: Path) -> list[dict[str, Any]]:
+    def read(self, folder: Path) -> list[JsonObject]:
         """Return the samples: each with its `answer` and the log-ratio of every other model by its name."""
         rows = [json.loads(line) for line in (folder / SAMPLES).read_text(encoding="utf-8").splitlines()]
         return [{**row, "answer": Answer.from_json(row["answer"])} for row in rows]

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sacpo.answer.generate import generate_answers
+from sacpo.answer.scoring import score_answers
 from sacpo.data.answers import ANSWERS
-from sacpo.data.records import Answer, Demonstration, read_jsonl
+from sacpo.data.records import Answer, Demonstration, read_jsonl, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
+from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
+from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
 from sacpo.theory.optimum import Floats, self_normalised
 
-SCORES = "scores.json"
+SCORES, CORRECTION = "scores.json", "correction.json"
+SCORED_AT_ONCE = 64
 BATCH = 256
 """Answers sampled at a time."""
 FEW = 2.0
@@ -38,39 +43,134 @@ class Scored:
     """What a bank holds.
 
     Attributes:
-        answers: Samples of the prompts, side by side.
         scores: Each criterion's scores; NaN: could not be had. Shape: (prompts, samples).
         unsafe: Whether some judge labels an answer unsafe. Shape: (prompts, samples).
     """
 
-    answers: list[Answer]
     scores: dict[str, Floats]
     unsafe: Any
 
 
 @dataclass(frozen=True)
-class Bank(Stage[Scored]):
-    """Samples of a model's own distribution, each scored by every judge.
+class Sampled:
+    """Answers of one or several models.
 
     Attributes:
-        title: The stage's name behind `bank/`.
-        model: The model that answers, at temperature 1.
-        prompts: Data sources; each of their prompts is answered once for every sample.
-        judges: Who scores.
-        samples: Answers to each prompt.
+        answers: Side by side for each prompt.
+        correction: `log pi_ref(y|x) - log sum_k share_k pi_k(y|x)`, 0 where the SFT model alone was asked.
+            Shape: (prompts, samples).
+    """
+
+    answers: list[Answer]
+    correction: Floats
+
+
+@dataclass(frozen=True)
+class Samples(Stage[Sampled]):
+    """Samples of models' own distributions, side by side for each prompt; banks share them.
+
+    Attributes:
+        title: The stage's name behind `samples/`.
+        reference: The model that weights refer to: the SFT model.
+        models: Who answers, at temperature 1: name, model, and how many answers to each prompt.
+        prompts: Data sources.
         max_new_tokens: Longest answer.
-        base: Template, dtype, device of the model.
-        seed: The root of sampling.
+        base: Template, dtype, device of the models.
+        seeds: The root of each model's sampling.
     """
 
     title: str
-    model: Checkpoint
+    reference: Checkpoint
+    models: tuple[tuple[str, Checkpoint, int], ...]
     prompts: tuple[Data, ...]
-    judges: tuple[CriterionJudge, ...]
-    samples: int
     max_new_tokens: int
     base: BaseSpec
-    seed: int
+    seeds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """`samples/STEP`."""
+        return f"samples/{self.title}"
+
+    @property
+    def samples(self) -> int:
+        """Answers to each prompt, of all models together."""
+        return sum(count for _, _, count in self.models)
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Sample; where others than the reference are asked, score all answers under each."""
+        records = [record for data in self.prompts for record in tools.read(data).train]
+        prompts = [*{prompt.id: prompt for prompt in map(prompt_of, records)}.values()]
+        tokenizer, template = tools.tokenizer(self.reference, self.base)
+        parts = [
+            generate_answers(
+                tools.load(model, self.base),
+                tokenizer,
+                prompts,
+                template,
+                sampling(self.max_new_tokens, BATCH),
+                model_name=name,
+                seed=seed,
+                samples=count,
+                out=out / "partial" / name,
+                progress=tools.progress,
+            )
+            for (name, model, count), seed in zip(self.models, self.seeds, strict=True)
+        ]
+        counts = [count for _, _, count in self.models]
+        answers = [
+            answer
+            for place in range(len(prompts))
+            for part, count in zip(parts, counts, strict=True)
+            for answer in part[place * count : (place + 1) * count]
+        ]
+        correction = [0.0] * len(answers)
+        if any(model != self.reference for _, model, _ in self.models):
+            logps = [
+                score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED_AT_ONCE)
+                for model in (self.reference, *(model for _, model, _ in self.models))
+            ]
+            correction = balance(logps[0], logps[1:], counts).tolist()
+        write_jsonl(out / ANSWERS, answers)
+        write_json(out / CORRECTION, correction)
+        shutil.rmtree(out / "partial")
+
+    def read(self, folder: Path) -> Sampled:
+        """Return the answers and their correction."""
+        correction = json.loads((folder / CORRECTION).read_text(encoding="utf-8"))
+        return Sampled(read_jsonl(folder / ANSWERS, Answer), np.array(correction, float).reshape(-1, self.samples))
+
+
+def balance(reference: Sequence[float], proposals: Sequence[Sequence[float]], counts: Sequence[int]) -> Floats:
+    """Return `log pi_ref - log sum_k (n_k / n) pi_k` of each answer: the balance heuristic's correction.
+
+    Source: Veach and Guibas 1995, optimally combining sampling techniques.
+
+    Args:
+        reference: log pi_ref of each answer.
+        proposals: The same under every model that answers were drawn from.
+        counts: Answers that each of them gives to a prompt.
+    """
+    shares = np.log(np.array(counts) / sum(counts))
+    found: Floats = np.array(reference) - np.logaddexp.reduce(np.array(proposals) + shares[:, None], axis=0)
+    return found
+
+
+@dataclass(frozen=True)
+class Bank(Stage[Scored]):
+    """Samples scored by every judge, and by scores that were learned from pairs.
+
+    Attributes:
+        title: The stage's name behind `bank/`.
+        samples: What is scored.
+        judges: Who scores.
+        learned: Scores that were learned from pairs, on one model.
+    """
+
+    title: str
+    samples: Samples
+    judges: tuple[CriterionJudge, ...]
+    learned: tuple[HeadScorer, ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,34 +178,20 @@ class Bank(Stage[Scored]):
         return f"bank/{self.title}"
 
     def work(self, out: Path, tools: Tools) -> None:
-        """Sample and score."""
-        records = [record for data in self.prompts for record in tools.read(data).train]
-        prompts = {prompt.id: prompt for prompt in map(prompt_of, records)}
-        tokenizer, template = tools.tokenizer(self.model, self.base)
-        answers = generate_answers(
-            tools.load(self.model, self.base),
-            tokenizer,
-            [*prompts.values()],
-            template,
-            sampling(self.max_new_tokens, BATCH),
-            model_name="sft",
-            seed=self.seed,
-            samples=self.samples,
-            out=out,
-            progress=tools.progress,
-        )
-        pairs = [(answer.prompt, answer.text) for answer in answers]
-        found = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+        """Score."""
+        pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples).answers]
+        found: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+        found.update(learned_scores(self.learned, tools, pairs))
         values = {name: [score.value for score in scores] for name, scores in found.items()}
         unsafe = [any(label == "unsafe" for label in labels) for labels in zip(*_labels(found), strict=True)]
         write_json(out / SCORES, {"scores": values, "unsafe": unsafe})
 
     def read(self, folder: Path) -> Scored:
-        """Return answers and scores."""
+        """Return the scores."""
         found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        shape = (-1, self.samples)
+        shape = (-1, self.samples.samples)
         scores = {name: np.array(values, float).reshape(shape) for name, values in found["scores"].items()}
-        return Scored(read_jsonl(folder / ANSWERS, Answer), scores, np.array(found["unsafe"], bool).reshape(shape))
+        return Scored(scores, np.array(found["unsafe"], bool).reshape(shape))
 
 
 def _labels(found: Mapping[str, Sequence[Any]]) -> list[list[str]]:
@@ -123,6 +209,7 @@ class Resampled(Stage[StoredRecords]):
         keep: Answers drawn for each prompt.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
+        draw: "weights", or "best": the answers of the largest tilts.
     """
 
     title: str
@@ -131,6 +218,7 @@ class Resampled(Stage[StoredRecords]):
     keep: int
     least_ess: float
     seed: int
+    draw: str = "weights"
 
     @property
     def name(self) -> str:
@@ -143,21 +231,27 @@ class Resampled(Stage[StoredRecords]):
         Raises:
             DataError: No prompt has two scored answers, or the effective sample size is too small.
         """
-        bank = tools.read(self.bank)
-        cut = np.reshape([answer.truncated for answer in bank.answers], bank.unsafe.shape)
-        tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + np.where(cut, np.nan, 0.0)
-        known = np.isfinite(tilt).sum(1) >= 2
+        bank, sampled = tools.read(self.bank), tools.read(self.bank.samples)
+        answers = sampled.answers
+        cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
+        tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + sampled.correction
+        tilt = np.where(cut, np.nan, tilt)
+        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
-        weights = self_normalised(np.where(np.isfinite(tilt), tilt, -np.inf)[known])
+        tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
+        weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
-        self._check(float(ess.mean()))
-        drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
-        rows = np.flatnonzero(known)[:, None] * self.bank.samples + drawn
-        chosen = [bank.answers[place] for place in rows.ravel()]
+        if self.draw == "best":
+            drawn = best(tilt, self.keep)
+        else:
+            self._check(float(ess.mean()))
+            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
+        rows = np.flatnonzero(known)[:, None] * bank.unsafe.shape[1] + drawn
+        chosen = [answers[place] for place in rows.ravel()]
         records = [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
         report: dict[str, float] = {
-            "samples": self.bank.samples,
+            "samples": bank.unsafe.shape[1],
             "keep": self.keep,
             "ess": float(ess.mean()),
             "few": float((ess < FEW).mean()),
@@ -165,22 +259,31 @@ class Resampled(Stage[StoredRecords]):
             "truncated": int(cut.sum()),
             "not_scored": int((~known).sum()),
         }
+        fits = {scorer.criterion: asdict(tools.read(scorer.head).score.fit) for scorer in self.bank.learned}
         described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
-        write_records(out, records, {"kind": "demonstrations", "weights": report, **described})
+        write_records(out, records, {"kind": "demonstrations", "weights": report, "learned": fits, **described})
 
     def _check(self, ess: float) -> None:
         if ess < self.least_ess:
             raise DataError(
-                "the weights rest on too few of the samples: the answers asked for are too rare under the SFT model",
+                "the weights rest on too few of the samples: the answers asked for are too rare among them",
                 where=self.name,
-                value=f"effective sample size {ess:.2f} of {self.bank.samples}",
+                value=f"effective sample size {ess:.2f} of {self.bank.samples.samples}",
                 allowed=f"{self.least_ess:g} or more",
-                do="take more samples, a larger beta, or lower least_ess",
+                do="take more samples, a larger beta, proposals of a step (sample_from), or lower least_ess",
             )
 
     def read(self, folder: Path) -> StoredRecords:
         """Return the demonstrations."""
         return StoredRecords(folder)
+
+
+def best(tilt: Floats, keep: int) -> Any:
+    """Return the places of the `keep` largest tilts of each row, of equal ones the first.
+
+    Learnt by maximum likelihood they are RAFT's (arXiv 2304.06767). Shape: (prompts, samples) to (prompts, keep).
+    """
+    return np.argsort(-tilt, axis=1, kind="stable")[:, :keep]
 
 
 def systematic(weights: Floats, keep: int, rng: np.random.Generator) -> Any:

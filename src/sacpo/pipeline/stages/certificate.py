@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,9 +24,10 @@ from sacpo.pipeline.stages.data import PROMPTS, Data, Prompts, report_of
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import METRICS
 from sacpo.recipe.schema import CertifySpec, ConstraintSpec, JudgeSpec, ObjectiveSpec
-from sacpo.system.files import content_key, file_hash, write_json
+from sacpo.system.files import content_key, file_hash, read_json, write_json
 
 LOOKS = "looks"
 """Folder of a run that keeps every look at certification prompts, whatever the recipe was."""
@@ -77,7 +76,7 @@ class Certified:
 
 
 @dataclass(frozen=True)
-class CertificationPrompts(Stage[dict[str, Any]]):
+class CertificationPrompts(Stage[JsonObject]):
     """Whether the prompts can certify anything: enough of them, and nothing trained or chosen with them."""
 
     wanted: Certified
@@ -97,7 +96,8 @@ class CertificationPrompts(Stage[dict[str, Any]]):
         samples = [samples_of(bound, sealed, own) for bound in own.bounds]
         check_enough(own.bounds, samples, own.delta)
         if self.wanted.spec.labels is not None:
-            check_labels(own, samples, self.wanted.spec.labels.n)
+            for text in check_labels(own, samples, self.wanted.spec.labels.n, sealed):
+                tools.progress.notice(text)
         tuning = {stage.source.name: tools.read(stage) for stage in self.tuning}
         training = {}
         for stage in self.data:
@@ -109,7 +109,7 @@ class CertificationPrompts(Stage[dict[str, Any]]):
         check_apart(units, {p.id: unit_of(p.cluster, p.id, own.unit) for p in sealed})
         write_json(out / RESULT, {b.key: _units(found) for b, found in zip(own.bounds, samples, strict=True)})
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the units by bound, by category where every bound is of each."""
         return _object(folder / RESULT)
 
@@ -155,7 +155,7 @@ class Planned:
         why: Why they do.
     """
 
-    plan: Mapping[str, Any]
+    plan: JsonMapping
     look: int | None
     why: str
 
@@ -170,7 +170,7 @@ class Planned:
 
     def tests(
         self, own: Terms, said: Mapping[str, Sequence[Verdict]], truth: Mapping[str, Sequence[Verdict]]
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Test candidates in order, as far as they were judged; `truth`: true labels, where there are any."""
         order = [one for one in self.plan["order"] if one["model"] in said]
         units = {name: in_units(verdicts, own.unit) for name, verdicts in said.items()}
@@ -248,7 +248,7 @@ class CertificatePlan(Stage[Planned]):
 
 
 @dataclass(frozen=True)
-class Certificate(Stage[dict[str, Any]]):
+class Certificate(Stage[JsonObject]):
     """The certificate, or why there is none.
 
     Attributes:
@@ -283,10 +283,10 @@ class Certificate(Stage[dict[str, Any]]):
         if result["certified"] is not None:
             write_json(out / CERTIFICATE, result)
 
-    def _places(self, planned: Planned, certified: str | None, tools: Tools) -> dict[str, Any]:
+    def _places(self, planned: Planned, certified: str | None, tools: Tools) -> JsonObject:
         """Return what is covered: files with their hashes, and the keys of the stages that they belong to."""
         tuning = [stage for name in planned.names for stage in self.plan.verdicts[name]]
-        stages: dict[str, list[Stage[Any]]] = {
+        stages: dict[str, list[Stage[object]]] = {
             "tuning": [*tuning],
             "certification": [self.plan.prompts, *self.answers.values(), *self.verdicts.values()],
             "labels": [*self.labels.values()],
@@ -310,7 +310,7 @@ class Certificate(Stage[dict[str, Any]]):
         }
         return {"files": files, "folders": folders, "run": {"looks": LOOKS, "keys": keys}}
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the certificate, or its refusal."""
         return _object(folder / RESULT)
 
@@ -338,6 +338,5 @@ def _files(folder: Path, role: str) -> list[Path]:
     return sorted(path for path in place.rglob("*") if path.is_file() and path != folder / "manifest.json")
 
 
-def _object(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _object(path: Path) -> JsonObject:
+    return read_json(path)

@@ -12,11 +12,18 @@ from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping
 from sacpo.report.card import model_card
 from sacpo.report.results import parse_results
 from sacpo.system.files import write_atomic
 
 NONE = "No model meets every constraint: none was chosen. The report names the nearest.\n"
+
+
+def chosen_name(selection: JsonMapping, certificate: JsonMapping | None) -> str | None:
+    """Return the model that is certified, else the one chosen by point estimates; None: none is."""
+    found: str | None = (certificate or {}).get("certified") or selection["chosen"]
+    return found
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Chosen(Stage[Path]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write the model and its card; of mixed logits the card says which two models to mix."""
-        certified = None if self.certificate is None else tools.read(self.certificate)["certified"]
-        name = certified or tools.read(self.selection)["chosen"]
+        certificate = None if self.certificate is None else tools.read(self.certificate)
+        name = chosen_name(tools.read(self.selection), certificate)
         if name is None:
             write_atomic(out / "README.md", NONE)
             return

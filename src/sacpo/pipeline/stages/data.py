@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ from sacpo.errors import DataError
 from sacpo.pipeline.outside import Source
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import DataSpec, PromptsSpec, WorldSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.world import World
 
 TRAIN, HELDOUT, REPORT, PROMPTS = "train.jsonl", "heldout.jsonl", "report.json", "prompts.jsonl"
@@ -53,7 +53,7 @@ class StoredRecords:
     folder: Path
 
     @property
-    def report(self) -> dict[str, Any]:
+    def report(self) -> JsonObject:
         """What the records are and which were dropped."""
         return report_of(self.folder)
 
@@ -83,7 +83,7 @@ class StoredRecords:
         return texts
 
 
-def write_records(out: Path, train: list[Any], report: dict[str, Any], heldout: list[Any] | None = None) -> None:
+def write_records(out: Path, train: list[Any], report: JsonObject, heldout: list[Any] | None = None) -> None:
     """Write a folder that `StoredRecords` reads."""
     write_jsonl(out / TRAIN, train)
     if heldout is not None:
@@ -115,6 +115,8 @@ class Data(Stage[StoredRecords]):
         else:
             found = read_source(spec, name=name, seed=self.seed, as_=spec.as_)
             records, dropped = list(found.records), found.dropped
+        if fewer := fewer_than_asked(f"data.{name}", len(records), spec.limit):
+            tools.progress.notice(fewer)
         prepared = prepare(records, spec, name=name, seed=self.holdout_seed)
         report = data_report(name, prepared.train, heldout=prepared.heldout, dropped={**dropped, **prepared.dropped})
         kind = next(kind for kind, cls in KINDS.items() if isinstance(records[0], cls))
@@ -171,20 +173,14 @@ class Prompts(Stage[list[Prompt]]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write the prompts, each once, and say what they are a sample of."""
-        name, spec = self.source.name, self.spec
+        name, spec, distinct = self.source.name, self.spec, self.drawn()
+        if fewer := fewer_than_asked(f"prompts.{name}", len(distinct), spec.limit):
+            tools.progress.notice(fewer)
         if spec.format == "world":
-            assert spec.split is not None and spec.limit is not None and self.world is not None
-            world = World(self.world)
-            with placed(f"prompts.{name}"):
-                prompts = world.prompts(
-                    spec.split, spec.limit, seed=self.seed, mix=spec.mix, unseen_tasks=spec.unseen_tasks
-                )
-            population = world.population(spec.split, spec.unseen_tasks)
+            assert spec.split is not None and self.world is not None
+            population = World(self.world).population(spec.split, spec.unseen_tasks)
         else:
-            found = read_source(spec, name=name, seed=self.seed, as_="prompts").records
-            prompts = [prompt for prompt in found if isinstance(prompt, Prompt)]
             population = f"{', '.join(map(tools.folder.hidden, spec.paths))} ({spec.format})"
-        distinct = list({prompt.id: prompt for prompt in prompts}.values())
         kinds = {kind: sum(p.kind == kind for p in distinct) for kind in sorted({str(p.kind) for p in distinct})}
         write_jsonl(out / PROMPTS, distinct)
         report = {
@@ -194,6 +190,23 @@ class Prompts(Stage[list[Prompt]]):
             "population": population,
         }
         write_json(out / REPORT, report)
+
+    def drawn(self) -> list[Prompt]:
+        """Return the prompts, each once, from the world or the source.
+
+        Raises:
+            DataError: The world has fewer, or the source cannot be read.
+        """
+        name, spec = self.source.name, self.spec
+        if spec.format == "world":
+            assert spec.split is not None and spec.limit is not None and self.world is not None
+            with placed(f"prompts.{name}"):
+                found: list[Any] = World(self.world).prompts(
+                    spec.split, spec.limit, seed=self.seed, mix=spec.mix, unseen_tasks=spec.unseen_tasks
+                )
+        else:
+            found = read_source(spec, name=name, seed=self.seed, as_="prompts").records
+        return [*{prompt.id: prompt for prompt in found if isinstance(prompt, Prompt)}.values()]
 
     def read(self, folder: Path) -> list[Prompt]:
         """Return the prompts."""
@@ -233,7 +246,11 @@ class Overlap(Stage[list[Any]]):
         return found
 
 
-def report_of(folder: Path) -> dict[str, Any]:
+def fewer_than_asked(where: str, n: int, limit: int | None) -> str:
+    """Return that a source holds fewer records than its limit asks for; "" where it does not."""
+    return f"{where}: {n:,}, fewer than its limit of {limit:,}" if limit is not None and n < limit else ""
+
+
+def report_of(folder: Path) -> JsonObject:
     """Return a stage's report.json."""
-    found: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-    return found
+    return read_json(folder / REPORT)

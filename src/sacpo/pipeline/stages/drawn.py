@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import SCORED, Answers
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.judged import Place
 
 RATIOS = "ratios.json"
@@ -70,5 +69,5 @@ class LogRatios(Stage[dict[str, dict[Place, float]]]):
 
     def read(self, folder: Path) -> dict[str, dict[Place, float]]:
         """Return the log-ratios of the samples of `own` and of `before`, by prompt and number."""
-        found = json.loads((folder / RATIOS).read_text(encoding="utf-8"))
+        found = read_json(folder / RATIOS)
         return {name: {(prompt, sample): ratio for prompt, sample, ratio in rows} for name, rows in found.items()}

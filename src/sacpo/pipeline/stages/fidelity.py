@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import KlSamples
 from sacpo.pipeline.tools import Tools
-from sacpo.system.files import write_json
+from sacpo.plain import JsonObject
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.fidelity import Floats, fidelity
 
 FIDELITY = "fidelity.json"
@@ -36,7 +35,7 @@ class EndSamples(KlSamples):
 
 
 @dataclass(frozen=True)
-class MergeFidelity(Stage[dict[str, Any]]):
+class MergeFidelity(Stage[JsonObject]):
     """KL of a merged model from the sequence-level mixture with its weights, on one prompt set.
 
     Attributes:
@@ -75,10 +74,9 @@ class MergeFidelity(Stage[dict[str, Any]]):
             },
         )
 
-    def _ratios(self, rows: list[dict[str, Any]]) -> Floats:
+    def _ratios(self, rows: list[JsonObject]) -> Floats:
         return np.array([[row[merged_key(k)] for k in range(len(self.weights))] for row in rows])
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the figures."""
-        found: dict[str, Any] = json.loads((folder / FIDELITY).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / FIDELITY)

@@ -1,14 +1,18 @@
-"""A constraint on one model, held by the pessimistic end of its interval: what searches for q and for beta look at."""
+"""Constraints on one model, held by their pessimistic ends: what searches for q and for beta look at."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sacpo.data.records import Answer, Kind, Verdict
 from sacpo.errors import DataError
-from sacpo.measure.measures import rate_flags
+from sacpo.measure.measures import measure, rate_flags
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.stats.estimate import Estimate
@@ -47,14 +51,46 @@ class Held:
         """By how much the end misses the bound; at most 0: met."""
         return self.sign * (self.end - self.bound)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the constraint, its end and whether it is met."""
         own = self.constraint.model_dump(mode="json", exclude={"range"})
         return {**own, "end": self.end, "met": self.excess <= 0}
 
 
+@dataclass(frozen=True)
+class Reached(Stage[JsonObject]):
+    """What one model reaches on the constraints' tuning prompts; each search says what it keeps of that.
+
+    Attributes:
+        title: The model.
+        constraints: What is to be met.
+        answers, verdicts, kl: By prompt set.
+        unit: What was drawn independently.
+    """
+
+    title: str
+    constraints: tuple[ConstraintSpec, ...]
+    answers: Mapping[str, Answers]
+    verdicts: Mapping[str, Verdicts]
+    kl: Mapping[str, KlSamples]
+    unit: str
+
+    def held(self, tools: Tools) -> list[tuple[Held, JsonObject]]:
+        """Return every constraint on the model, and all figures of its prompts."""
+        return [self._held(constraint, tools) for constraint in self.constraints]
+
+    def _held(self, constraint: ConstraintSpec, tools: Tools) -> tuple[Held, JsonObject]:
+        name, terms = constraint.prompts, None
+        answers, verdicts = by_unit(tools.read(self.answers[name]), tools.read(self.verdicts[name]), self.unit)
+        if name in self.kl:
+            rows = [(row["answer"].prompt, row["sft"]) for row in tools.read(self.kl[name])]
+            terms = [(prompt.cluster if self.unit == "cluster" else prompt.id, kl) for prompt, kl in rows]
+        measured: JsonObject = measure(answers, verdicts, terms)["metrics"]
+        return held(constraint, answers, verdicts, measured), measured
+
+
 def held(
-    constraint: ConstraintSpec, answers: Sequence[Answer], verdicts: Sequence[Verdict], measured: Mapping[str, Any]
+    constraint: ConstraintSpec, answers: Sequence[Answer], verdicts: Sequence[Verdict], measured: JsonMapping
 ) -> Held:
     """Return one constraint on one model.
 

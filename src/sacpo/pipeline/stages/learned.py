@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,9 @@ from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
 from sacpo.pipeline.stages.plan import LEARNED, Learned
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.calibrated import calibrated_head
 
 HEAD = "head.json"
@@ -81,7 +81,7 @@ class HeadScores(Stage[Learned]):
 
     def read(self, folder: Path) -> Learned:
         """Return the scores as verdicts, and what is known of the head."""
-        facts: dict[str, Any] = json.loads((folder / HEAD).read_text(encoding="utf-8"))
+        facts: JsonObject = read_json(folder / HEAD)
         return Learned(read_jsonl(folder / VERDICTS, Verdict), facts)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,10 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import KlSamples, sampling
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import BaseSpec, TheorySpec, WorldSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
 from sacpo.world import World
 
@@ -41,7 +41,7 @@ class _Samples:
 
 
 @dataclass(frozen=True)
-class Optimum(Stage[dict[str, Any]]):
+class Optimum(Stage[JsonObject]):
     """The optimum's curve, and every model's distance from its own optimum and from the common target.
 
     Attributes:
@@ -107,14 +107,14 @@ class Optimum(Stage[dict[str, Any]]):
 
     def _distances(
         self, bank: Bank, target: Mapping[str, float], n_prompts: int, world: World, tools: Tools
-    ) -> dict[str, Any]:
+    ) -> JsonObject:
         """Return each model's distances from its own optimum and from the target."""
         aim = optimum(bank, **target)
-        distances: dict[str, Any] = {}
+        distances: JsonObject = {}
         for name, stage in self.kl.items():
             samples = _samples(tools.read(stage)[:n_prompts], self.spec, world)
             part = len(samples.log_ratio)
-            found: dict[str, Any] = {"target": _distance(samples, aim.log_z[:part], **target)}
+            found: JsonObject = {"target": _distance(samples, aim.log_z[:part], **target)}
             own = self.multipliers[name]
             if own is not None:
                 strengths = {"beta": own[0], "lam": own[1]}
@@ -123,10 +123,9 @@ class Optimum(Stage[dict[str, Any]]):
             distances[name] = found
         return distances
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the curve, the distances and the alarms."""
-        found: dict[str, Any] = json.loads((folder / THEORY).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / THEORY)
 
 
 def make_bank(world: World, spec: TheorySpec, answers: Sequence[Answer], n_prompts: int) -> Bank:
@@ -168,7 +167,7 @@ def nominal_multiplier(nodes: Mapping[str, Node], spec: TheorySpec, name: str) -
     return None
 
 
-def _samples(rows: Sequence[Mapping[str, Any]], spec: TheorySpec, world: World) -> _Samples:
+def _samples(rows: Sequence[JsonMapping], spec: TheorySpec, world: World) -> _Samples:
     pairs = [(row["answer"].prompt, row["answer"].text) for row in rows]
     rewards, safeties = (
         [float(score.value or 0.0) for score in world_scores(world, criterion)(pairs)]
@@ -177,7 +176,7 @@ def _samples(rows: Sequence[Mapping[str, Any]], spec: TheorySpec, world: World) 
     return _Samples([row["sft"] for row in rows], rewards, safeties, [prompt.cluster for prompt, _ in pairs])
 
 
-def _distance(samples: _Samples, log_z: Any, *, beta: float, lam: float) -> dict[str, Any]:
+def _distance(samples: _Samples, log_z: Any, *, beta: float, lam: float) -> JsonObject:
     return kl_to_optimum(
         samples.log_ratio, samples.rewards, samples.safeties, log_z, beta=beta, lam=lam, clusters=samples.clusters
     ).to_json()

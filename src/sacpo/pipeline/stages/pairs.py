@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
+from sacpo.pipeline.stages.offsets import safe_first, with_offsets
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec, GenerationSpec, SampledSpec
 
@@ -39,6 +41,8 @@ class Pairs(Stage[StoredRecords]):
         base: Template, dtype, device of the models.
         sampled: The name that records carry.
         seeds: Of the labels and lots under "", of each model's answers under its role.
+        others: Whose scores make offsets, in the order of `spec.offset`.
+        safety: Who says whether an answer is safe, where `spec.safety` asks.
     """
 
     title: str
@@ -50,6 +54,8 @@ class Pairs(Stage[StoredRecords]):
     base: BaseSpec
     sampled: str
     seeds: Mapping[str, int]
+    others: tuple[CriterionJudge, ...] = ()
+    safety: CriterionJudge | None = None
 
     @property
     def name(self) -> str:
@@ -85,7 +91,20 @@ class Pairs(Stage[StoredRecords]):
                 progress=tools.progress,
             )
         pairs, dropped = label_pairs(answers, score, self.spec, rng, self.sampled)
+        pairs, dropped = self._offset(pairs, Counter(dropped), tools)
         write_records(out, pairs, {"kind": "pairs", **data_report(self.sampled, pairs, dropped=dropped)})
+
+    def _offset(self, pairs: list[Pair], dropped: Counter[str], tools: Tools) -> tuple[list[Pair], dict[str, int]]:
+        if self.spec.safety is not None:
+            assert self.safety is not None
+            pairs, unsafe = safe_first(pairs, self.safety.scores(tools), self.spec.safety)
+            dropped.update(unsafe)
+        if self.spec.offset:
+            scores = {judge.criterion: judge.scores(tools) for judge in self.others}
+            pairs, unscored = with_offsets(pairs, scores, self.spec.offset)
+            dropped.update(unscored)
+        _require_some(pairs, self.sampled, dropped)
+        return pairs, {reason: n for reason, n in dropped.items() if n}
 
     def read(self, folder: Path) -> StoredRecords:
         """Return the pairs."""
@@ -108,7 +127,7 @@ def label_pairs(
     dropped = {"equal answers": 0, "tie": 0, "not scored": 0}
     for i in range(0, len(answers), 2):
         first, second = answers[i], answers[i + 1]
-        one, other = _finite(scores[i].value), _finite(scores[i + 1].value)
+        one, other = scores[i].finite, scores[i + 1].finite
         draws = [rng.random() for _ in range(spec.votes)]
         if first.text == second.text:
             dropped["equal answers"] += 1
@@ -127,9 +146,15 @@ def label_pairs(
         if p < 0.5:
             first, second, p = second, first, 1 - p
         pairs.append(Pair(first.prompt, first.text, second.text, p, f"{name}, pair {i // 2}"))
-    if not pairs:
-        raise DataError("no pairs are left after sampling", where=name, value=dropped, do="look at the judge's scores")
+    _require_some(pairs, name, dropped)
     return pairs, {reason: n for reason, n in dropped.items() if n}
+
+
+def _require_some(pairs: Sequence[Pair], name: str, dropped: Mapping[str, int]) -> None:
+    if not pairs:
+        raise DataError(
+            "no pairs are left after sampling", where=name, value=dict(dropped), do="look at the judge's scores"
+        )
 
 
 def weighted(functions: Sequence[ScoreFunction], weights: Sequence[float]) -> ScoreFunction:
@@ -162,10 +187,6 @@ def shared_out(prompts: Sequence[Prompt], shares: Any, rng: random.Random) -> di
         found[source] = [prompts[i] for i in sorted(lots[start:stop])]
         start = stop
     return {source: share for source, share in found.items() if share}
-
-
-def _finite(score: float | None) -> float | None:
-    return score if score is not None and math.isfinite(score) else None
 
 
 def _prompts(records: Sequence[Any]) -> list[Prompt]:

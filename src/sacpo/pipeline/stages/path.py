@@ -2,45 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.held import by_unit, held
-from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import metric_key
-from sacpo.recipe.schema import ConstraintSpec, PathSpec
+from sacpo.recipe.schema import PathSpec
 from sacpo.select.path import Point, better_with_q, bracket, feasible_end, steady
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 
 TRIED, FOUND = "tried.json", "path.json"
 
 
 @dataclass(frozen=True)
-class Tried(Stage[dict[str, Any]]):
-    """What one model of a path reaches on the constraints' tuning prompts.
-
-    Attributes:
-        line: The merge's name.
-        title: The model.
-        constraints: What is to be met.
-        answers, verdicts, kl: By prompt set.
-        unit: What was drawn independently.
-    """
+class Tried(Reached):
+    """What one model of a path reaches; `line` is the merge's name."""
 
     line: str
-    title: str
-    constraints: tuple[ConstraintSpec, ...]
-    answers: Mapping[str, Answers]
-    verdicts: Mapping[str, Verdicts]
-    kl: Mapping[str, KlSamples]
-    unit: str
 
     @property
     def name(self) -> str:
@@ -49,27 +31,19 @@ class Tried(Stage[dict[str, Any]]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Measure."""
-        checks = [self._check(constraint, tools) for constraint in self.constraints]
+        checks = [
+            {**found.to_json(), "value": found.estimate.to_json(), "excess": found.excess}
+            for found, _ in self.held(tools)
+        ]
         write_json(out / TRIED, {"model": self.title, "checks": checks})
 
-    def _check(self, constraint: ConstraintSpec, tools: Tools) -> dict[str, Any]:
-        name = constraint.prompts
-        answers, verdicts = by_unit(tools.read(self.answers[name]), tools.read(self.verdicts[name]), self.unit)
-        terms = None
-        if name in self.kl:
-            rows = tools.read(self.kl[name])
-            terms = [(p.cluster if self.unit == "cluster" else p.id, row["sft"]) for row in rows for p in [_asked(row)]]
-        found = held(constraint, answers, verdicts, measure(answers, verdicts, terms)["metrics"])
-        return {**found.to_json(), "value": found.estimate.to_json(), "excess": found.excess}
-
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the measures."""
-        found: dict[str, Any] = json.loads((folder / TRIED).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / TRIED)
 
 
 @dataclass(frozen=True)
-class FoundPath(Stage[dict[str, Any]]):
+class FoundPath(Stage[JsonObject]):
     """The q that was found, and how.
 
     Attributes:
@@ -107,19 +81,18 @@ class FoundPath(Stage[dict[str, Any]]):
             },
         )
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the search."""
-        found: dict[str, Any] = json.loads((folder / FOUND).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / FOUND)
 
 
-def point_of(q: float, tried: Mapping[str, Any]) -> Point:
+def point_of(q: float, tried: JsonMapping) -> Point:
     """Return what the search looks at of a measured q."""
     margins = tuple(abs(one["end"] - one["value"]["value"]) for one in tried["checks"])
     return Point(q, tuple(one["excess"] for one in tried["checks"]), margins)
 
 
-def outcome(points: Sequence[Point], keys: Sequence[str], models: Sequence[str], tolerance: float) -> dict[str, Any]:
+def outcome(points: Sequence[Point], keys: Sequence[str], models: Sequence[str], tolerance: float) -> JsonObject:
     """Return the q that was found, the feasible part of the path, and both in words."""
     better = better_with_q(points)
     low, high = bracket(points)
@@ -171,7 +144,3 @@ def _no_end(last: Point, keys: Sequence[str], better: Sequence[bool], later: str
 
 def _and(names: Sequence[str]) -> str:
     return " and ".join(names)
-
-
-def _asked(row: Mapping[str, Any]) -> Any:
-    return row["answer"].prompt

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
-from sacpo.measure.measures import measure
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.drawn import JudgedDrawn, LogRatios
-from sacpo.pipeline.stages.held import LABELLED, Held, by_unit, held
-from sacpo.pipeline.stages.verdicts import Verdicts
+from sacpo.pipeline.stages.held import LABELLED, Held, Reached
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.metrics import METRICS, metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.select.strength import Tried, kept, log_odds
 from sacpo.stats.intervals import upper_bound
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.forecast import Bound, forecast, predictions, share_of
 from sacpo.theory.frontier import Figure, Realised, Samples, realised
 from sacpo.theory.judged import Score, pooled, samples_of, scores_of
@@ -42,11 +38,11 @@ class Learned:
     """Scores of samples that were learned from pairs, under the criterion `LEARNED`, and what is known of them."""
 
     verdicts: Sequence[Verdict]
-    facts: Mapping[str, Any]
+    facts: JsonMapping
 
 
 @dataclass(frozen=True)
-class Forecast(Stage[dict[str, Any]]):
+class Forecast(Stage[JsonObject]):
     """What a step would reach at every strength, and the strength that its constraints need.
 
     Attributes:
@@ -87,7 +83,7 @@ class Forecast(Stage[dict[str, Any]]):
         bounds = [_bound(c, self.safety, samples, self.unit) for c in self.constraints]
         found = forecast(samples, bounds, self.realised(tools), self.seed)
         shape = samples.bank.safeties.shape
-        about: dict[str, Any] = {"step": self.title, "model": self.model, "prompts": shape[0], "samples": shape[1]}
+        about: JsonObject = {"step": self.title, "model": self.model, "prompts": shape[0], "samples": shape[1]}
         facts = None if self.learned is None else dict(tools.read(self.learned).facts)
         if facts is not None and facts["separable"]:
             found["notes"].append(SEPARABLE)
@@ -109,29 +105,16 @@ class Forecast(Stage[dict[str, Any]]):
         before, own = (scores_of(tools.read(judged), self.reward) for judged in (self.before, self.judged))
         return realised(before, float(own.mean()), self.strength)
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the forecast."""
         return _read(folder / FORECAST)
 
 
 @dataclass(frozen=True)
-class Trial(Stage[dict[str, Any]]):
-    """What a trained strength reached on tuning prompts.
+class Trial(Reached):
+    """What a trained strength reached; `beta` is the strength."""
 
-    Attributes:
-        title: The model.
-        beta: Its strength.
-        constraints: What is to be met.
-        answers, verdicts: By prompt set.
-        unit: What was drawn independently.
-    """
-
-    title: str
     beta: float
-    constraints: tuple[ConstraintSpec, ...]
-    answers: Mapping[str, Answers]
-    verdicts: Mapping[str, Verdicts]
-    unit: str
 
     @property
     def name(self) -> str:
@@ -141,25 +124,21 @@ class Trial(Stage[dict[str, Any]]):
     def work(self, out: Path, tools: Tools) -> None:
         """Measure."""
         checks, metrics = [], {}
-        for constraint in self.constraints:
-            name = constraint.prompts
-            answers, verdicts = by_unit(tools.read(self.answers[name]), tools.read(self.verdicts[name]), self.unit)
-            own = measure(answers, verdicts)["metrics"]
-            metrics[name] = {key: found["value"] for key, found in own.items()}
-            found = held(constraint, answers, verdicts, own)
+        for found, own in self.held(tools):
+            metrics[found.constraint.prompts] = {key: figure["value"] for key, figure in own.items()}
             own_terms = {"value": found.value, "method": found.estimate.method, "excess": _excess(found)}
             checks.append({**found.to_json(), **own_terms})
         excess = max(one["excess"] for one in checks)
         about = {"model": self.title, "beta": self.beta, "met": excess <= 0, "excess": excess}
         write_json(out / TRIAL, {**about, "checks": checks, "measured": metrics})
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the measures."""
         return _read(folder / TRIAL)
 
 
 @dataclass(frozen=True)
-class Found(Stage[dict[str, Any]]):
+class Found(Stage[JsonObject]):
     """The strength that was kept, and how it was found."""
 
     title: str
@@ -194,12 +173,12 @@ class Found(Stage[dict[str, Any]]):
             },
         )
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the search."""
         return _read(folder / FOUND)
 
 
-def tried(trials: Sequence[Mapping[str, Any]]) -> list[Tried]:
+def tried(trials: Sequence[JsonMapping]) -> list[Tried]:
     """Return trials as the search sees them."""
     return [Tried(trial["beta"], trial["excess"]) for trial in trials]
 
@@ -247,7 +226,7 @@ def _allowed(name: str, bound: float, figure: Figure, samples: Samples, unit: st
     return max(events, 0.5) / prompts
 
 
-def _share_after(trial: Mapping[str, Any], plan: Forecast, samples: Samples, share: float | None) -> float | None:
+def _share_after(trial: JsonMapping, plan: Forecast, samples: Samples, share: float | None) -> float | None:
     """Return the share of the tilt that a training realised, by its first constraint that samples tell of."""
     for one in trial["checks"]:
         rate = one["metric"] in LABELLED
@@ -258,6 +237,5 @@ def _share_after(trial: Mapping[str, Any], plan: Forecast, samples: Samples, sha
     return share
 
 
-def _read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+def _read(path: Path) -> JsonObject:
+    return read_json(path)

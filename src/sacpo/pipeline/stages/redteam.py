@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.answer.generate import generate_answers
 from sacpo.data.near import distinct
@@ -15,6 +14,7 @@ from sacpo.judging.refusal import COMPLIANCE, refusal_label
 from sacpo.pipeline.collect.drawing import Sampler
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.redteam import make_prompts
 from sacpo.redteam.templates import ACTS
 from sacpo.system.files import write_json
@@ -59,7 +59,7 @@ class RedTeam(Stage[Path]):
         kinds = Counter(row["kind"] for row in rows)
         write_json(out / COUNTS, {"prompts": len(rows), "kinds": dict(sorted(kinds.items())), "left": left})
 
-    def _said(self, rows: Sequence[dict[str, Any]], sampler: Sampler, out: Path, tools: Tools) -> list[str]:
+    def _said(self, rows: Sequence[JsonObject], sampler: Sampler, out: Path, tools: Tools) -> list[str]:
         tokenizer, template = tools.tokenizer(sampler.model, sampler.base)
         answers = generate_answers(
             tools.load(sampler.model, sampler.base),
@@ -80,8 +80,8 @@ class RedTeam(Stage[Path]):
 
 
 def paraphrased(
-    rows: Sequence[dict[str, Any]], said: Sequence[str], near: float
-) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    rows: Sequence[JsonObject], said: Sequence[str], near: float
+) -> tuple[list[JsonObject], dict[str, int]]:
     """Return the paraphrases that are of use, each with its twin, and how many are not, by reason.
 
     A paraphrase is its first line that is not empty. Its twin has the harmless object in the harmful one's place, so
@@ -94,7 +94,7 @@ def paraphrased(
     """
     acts = {act.id: act for act in ACTS}
     left: Counter[str] = Counter()
-    found: list[dict[str, Any]] = []
+    found: list[JsonObject] = []
     restricted = [row for row in rows if row["kind"] == Kind.RESTRICTED]
     for row, text in zip(restricted, said, strict=True):
         line = next((line.strip().strip('"') for line in text.splitlines() if line.strip()), "")

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from sacpo.data.records import Answer, Verdict
+from sacpo.measure.benchmarks import harness_figures
 from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import Answers, KlSamples
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.fidelity import MergeFidelity
+from sacpo.pipeline.stages.harness import Harness
 from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
@@ -26,11 +27,13 @@ from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.models import MergedModel, Node, StepModel, model_graph
 from sacpo.recipe.schema import SFT, Recipe
 from sacpo.report.build import build_report
 from sacpo.report.results import FORMAT
 from sacpo.stats.intervals import mean_interval, win_rate
+from sacpo.system.files import read_json
 from sacpo.system.runs import finished_size, versions
 from sacpo.theory.regret import regret
 
@@ -45,14 +48,14 @@ READ = ("records", "kept", "truncated", "longest")
 
 
 @dataclass(frozen=True)
-class Report(Stage[dict[str, Any]]):
+class Report(Stage[JsonObject]):
     """results.json, the figures and the page.
 
     Attributes:
         recipe: The whole recipe, which the report shows.
         command: How the run was started.
         data: The data sources.
-        pairs: The pairs sampled for steps.
+        pairs: The pairs, and the resampled answers, that were sampled for steps.
         prompts: The prompt sets, in the recipe's order.
         overlap: What training and evaluation share.
         trained: Trainings, by model.
@@ -65,13 +68,14 @@ class Report(Stage[dict[str, Any]]):
         found: The searches for strengths, by step.
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
+        harness: What models reached on tasks of lm-evaluation-harness.
         races: By model and prompt set.
     """
 
     recipe: Recipe
     command: str
     data: tuple[Data, ...]
-    pairs: tuple[Pairs, ...]
+    pairs: tuple[Pairs | Resampled, ...]
     prompts: tuple[Prompts, ...]
     overlap: Overlap
     trained: Mapping[str, Training]
@@ -86,6 +90,7 @@ class Report(Stage[dict[str, Any]]):
     found: Mapping[str, Found]
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
+    harness: Mapping[str, Harness]
     races: Mapping[str, Mapping[str, Race]]
 
     @property
@@ -97,16 +102,15 @@ class Report(Stage[dict[str, Any]]):
         """Write the report's folder."""
         build_report(self.results(tools), self._shown(tools), out)
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return results.json."""
-        found: dict[str, Any] = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / RESULTS)
 
     @cached_property
     def _nodes(self) -> dict[str, Node]:
         return model_graph(self.recipe)
 
-    def results(self, tools: Tools) -> dict[str, Any]:
+    def results(self, tools: Tools) -> JsonObject:
         """Return everything that the run measured, in the form of `sacpo.report.results`."""
         recipe = self.recipe
         accuracies = {name: tools.read(stage) for name, stage in self.heldout.items()}
@@ -135,6 +139,7 @@ class Report(Stage[dict[str, Any]]):
                 name: {prompts: tools.read(stage) for prompts, stage in stages.items()}
                 for name, stages in self.fidelity.items()
             },
+            "harness": harness_figures({name: tools.read(stage) for name, stage in self.harness.items()}),
             "race": {name: [tools.read(race) for race in races.values()] for name, races in self.races.items()},
         }
 
@@ -143,7 +148,7 @@ class Report(Stage[dict[str, Any]]):
         """The prompt sets that every model answered."""
         return [*next(iter(self.answers.values()), {})]
 
-    def _choice(self, tools: Tools) -> dict[str, Any]:
+    def _choice(self, tools: Tools) -> JsonObject:
         """Return the choice, which is the certified model where there is one, and the certificate."""
         selection = None if self.selection is None else tools.read(self.selection)
         if selection is None or self.certificate is None:
@@ -156,7 +161,7 @@ class Report(Stage[dict[str, Any]]):
             "certificate": {**certificate, "point_choice": selection["chosen"], "sha256": found.get("sha256")},
         }
 
-    def _search(self, found: dict[str, Any], tools: Tools) -> dict[str, Any]:
+    def _search(self, found: JsonObject, tools: Tools) -> JsonObject:
         """Return a search, with the kept model's regret where the world knows the optimum."""
         theory, measures = self.recipe.theory, self.measures.get(found["model"])
         if theory is None or self.optimum is None or measures is None:
@@ -171,20 +176,20 @@ class Report(Stage[dict[str, Any]]):
     def _disk(self, tools: Tools) -> dict[str, int]:
         """Return the bytes of the finished stages by what they hold; checkpoints and caches lie beside them."""
         judged = [stage for of in (self.answers, self.verdicts) for by_set in of.values() for stage in by_set.values()]
-        stages: dict[str, list[Stage[Any]]] = {
+        stages: dict[str, list[Stage[object]]] = {
             "data and prompts": [*self.data, *self.prompts],
             "models": [*self.trained.values()],
             "answers and verdicts": [*judged],
         }
         return {what: sum(finished_size(tools.at(stage)) for stage in members) for what, members in stages.items()}
 
-    def _reliability(self, prompts: str, tools: Tools) -> list[dict[str, Any]]:
+    def _reliability(self, prompts: str, tools: Tools) -> list[JsonObject]:
         """Return the reliability of a prompt set's judges, over all models."""
         answers = [answer for stages in self.answers.values() for answer in tools.read(stages[prompts])]
         verdicts = [verdict for stages in self.verdicts.values() for verdict in tools.read(stages[prompts])]
         return reliability_of(verdicts, {answer.hash: len(answer.text) for answer in answers})
 
-    def _model(self, name: str, accuracies: dict[str, Any], tools: Tools) -> dict[str, Any]:
+    def _model(self, name: str, accuracies: JsonObject, tools: Tools) -> JsonObject:
         node = self._nodes[name]
         if isinstance(node, MergedModel):
             return {
@@ -197,7 +202,7 @@ class Report(Stage[dict[str, Any]]):
             }
         trained = tools.read(self.trained[name]) if name in self.trained else None
         parent = node.parent if isinstance(node, StepModel) else None
-        found: dict[str, Any] = {
+        found: JsonObject = {
             "kind": "base" if parent is None else "step",
             "training": training_facts(trained) if trained else None,
             "curve": trained.curve if trained else (),
@@ -215,7 +220,7 @@ class Report(Stage[dict[str, Any]]):
             }
         return found
 
-    def _kl_reference(self, name: str, tools: Tools) -> dict[str, Any] | None:
+    def _kl_reference(self, name: str, tools: Tools) -> JsonObject | None:
         stages = self.kl.get(name)
         if not stages:
             return None
@@ -223,9 +228,9 @@ class Report(Stage[dict[str, Any]]):
         clusters = [row["answer"].prompt.cluster for row in rows]
         return mean_interval([row["reference"] for row in rows], clusters).to_json()
 
-    def _shown(self, tools: Tools) -> list[dict[str, Any]]:
+    def _shown(self, tools: Tools) -> list[JsonObject]:
         """Return the first prompts of every report set with all models' answers, flags and verdicts."""
-        found: list[dict[str, Any]] = []
+        found: list[JsonObject] = []
         for stage in self.prompts:
             if stage.spec.role != "report":
                 continue
@@ -237,7 +242,7 @@ class Report(Stage[dict[str, Any]]):
         return found
 
 
-def training_facts(trained: Trained) -> dict[str, Any]:
+def training_facts(trained: Trained) -> JsonObject:
     """Return what results.json says of a training."""
     summary = trained.summary
     read = summary["records"]
@@ -246,7 +251,7 @@ def training_facts(trained: Trained) -> dict[str, Any]:
     return found | {f"dropped: {reason}": n for reason, n in sorted(read["dropped"].items()) if n}
 
 
-def implicit_accuracies(accuracies: dict[str, Any], name: str, parent: str | None) -> dict[str, Any]:
+def implicit_accuracies(accuracies: JsonObject, name: str, parent: str | None) -> JsonObject:
     """Return how often scores prefer the preferred completion of held-out pairs, by data source.
 
     `SOURCE/implicit` is of log pi/pi_ref, `SOURCE/from_sft` of log pi/pi_sft, `SOURCE/before` of log pi_ref and
@@ -257,7 +262,7 @@ def implicit_accuracies(accuracies: dict[str, Any], name: str, parent: str | Non
         name: The model.
         parent: The model's reference; None for the SFT model, which has only `after`.
     """
-    found: dict[str, Any] = {}
+    found: JsonObject = {}
     for source, own in accuracies.get(name, {}).items():
         scores = {"after": own["logps"]}
         if parent is not None:
@@ -284,7 +289,7 @@ def shown_prompt(
     first: Answer,
     answers: Mapping[str, Sequence[Answer]],
     verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return one prompt of a set with all models' answers, as the page shows it."""
     messages = first.prompt.messages
     return {
@@ -308,7 +313,7 @@ def _by_prompt(verdicts: Sequence[Verdict]) -> dict[str, list[Verdict]]:
     return found
 
 
-def _shown(answer: Answer, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+def _shown(answer: Answer, verdicts: Sequence[Verdict]) -> JsonObject:
     by_criterion: dict[str, list[Verdict]] = {}
     for verdict in verdicts:
         by_criterion.setdefault(verdict.criterion, []).append(verdict)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 
 SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
-class Selection(Stage[dict[str, Any]]):
+class Selection(Stage[JsonObject]):
     """The choice between models, by their measures on tuning prompts."""
 
     measures: tuple[Measures, ...]
@@ -37,7 +36,6 @@ class Selection(Stage[dict[str, Any]]):
         measures = {stage.title: tools.read(stage) for stage in self.measures}
         write_json(out / SELECTION, select_model(measures, self.constraints, self.objective, roles=self.roles))
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the choice and its reasons."""
-        found: dict[str, Any] = json.loads((folder / SELECTION).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / SELECTION)

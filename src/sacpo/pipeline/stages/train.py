@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sacpo.align import heldout
 from sacpo.align.job import TrainingJob
@@ -23,13 +23,17 @@ from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data, Records
 from sacpo.pipeline.tools import Readable, Tools
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.schema import BaseSpec, LoraSpec, SftSpec, StepSpec, TrainingSpec, WorldSpec
 from sacpo.system import processes
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.world import World
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 SCORES, SUMMARY, CURVE = "scores.json", "summary.json", "metrics.jsonl"
-RecordSource = Stage[Any] | Readable[Records]
+RecordSource = Stage[Records] | Readable[Records]
 """Where records come from: a stage, or files of a single verb."""
 
 
@@ -40,10 +44,9 @@ class Trained:
     folder: Path
 
     @property
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> JsonObject:
         """Steps, losses, records and settings."""
-        found: dict[str, Any] = json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
-        return found
+        return read_json(self.folder / SUMMARY)
 
     @property
     def curve(self) -> list[dict[str, float]]:
@@ -73,7 +76,7 @@ class Base(Stage[Path]):
         tokenizer = self._tokenizer(tools)
         save_model(build_model(self.spec.config, tokenizer, self.seed), tokenizer, out / "model")
 
-    def _tokenizer(self, tools: Tools) -> Any:
+    def _tokenizer(self, tools: Tools) -> PreTrainedTokenizerBase:
         built = self.spec.tokenizer
         if self.tokenizer is not None:
             return load_tokenizer(self.tokenizer.place, trust_remote_code=self.spec.trust_remote_code)
@@ -132,9 +135,9 @@ class Training(Stage[Trained]):
     model: Checkpoint
     base: BaseSpec
     records: tuple[RecordSource, ...]
-    training: Mapping[str, Any]
+    training: JsonMapping
     seed: int
-    launch: Mapping[str, Any] = field(default_factory=processes.part_of_key, kw_only=True)
+    launch: JsonMapping = field(default_factory=processes.part_of_key, kw_only=True)
 
     def job(self, tools: Tools, spec: Any, lora: LoraSpec | None = None) -> TrainingJob:
         """Return the training job; `spec` has max_length, and too_long where there is a choice."""
@@ -232,7 +235,7 @@ class TrainJudge(Training):
 
 
 @dataclass(frozen=True)
-class Heldout(Stage[dict[str, Any]]):
+class Heldout(Stage[JsonObject]):
     """Held-out pairs of all data sources scored under one model, the preferred completion first."""
 
     title: str
@@ -252,7 +255,7 @@ class Heldout(Stage[dict[str, Any]]):
         path = tools.path(self.model)
         job = TrainingJob(self.title, path, self.base, max_length=self.max_length, too_long=self.too_long)
         model = tools.load(self.model, self.base)
-        found: dict[str, Any] = {}
+        found: JsonObject = {}
         for data in self.data:
             pairs = tools.read(data).heldout
             logps, clusters = heldout.score_heldout(job, model, pairs, progress=tools.progress)
@@ -260,10 +263,9 @@ class Heldout(Stage[dict[str, Any]]):
                 found[data.source.name] = {"clusters": clusters, "logps": logps.tolist()}
         write_json(out / SCORES, found)
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return clusters and log-probs by data source."""
-        found: dict[str, Any] = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / SCORES)
 
 
 def sft_options(spec: SftSpec) -> SftSpec:
@@ -273,13 +275,14 @@ def sft_options(spec: SftSpec) -> SftSpec:
 
 def step_options(step: StepSpec, beta: float) -> StepSpec:
     """Return what of a recipe's step its training looks at, at one strength."""
-    unseen: dict[str, Any] = {
+    unseen: JsonObject = {
         "name": "step",
         "dataset": "records",
         "from_": None,
         "training": TrainingSpec(),
         "resample": None,
         "search": None,
+        "dual": None,
     }
     return step.model_copy(update={**unseen, "beta": beta})
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
+from sacpo.judging.llm.budget import CostEstimate
+from sacpo.judging.llm.files import keep_answers, keep_judged, questions_of
+from sacpo.judging.llm.panel import Panel
+from sacpo.judging.llm.store import Store
+from sacpo.judging.question import Question
 from sacpo.judging.verdicts import MEASURES, VERDICTS, judge_answers
 from sacpo.measure.measures import measure
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.tools import Readable, Tools
-from sacpo.system.files import write_json
+from sacpo.plain import JsonObject
+from sacpo.system.files import read_json, write_json
 
-AnswerSource = Answers | Readable[list[Answer]]
-"""Where answers come from: a stage, or a file of a single verb."""
+if TYPE_CHECKING:
+    from sacpo.pipeline.stages.answers import Answers, KlSamples
+
+    AnswerSource = Answers | Readable[list[Answer]]
+    """Where answers come from: a stage, or a file of a single verb."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +55,12 @@ class Verdicts(Stage[list[Verdict]]):
 
     def verdicts(self, tools: Tools) -> tuple[list[Answer], list[Verdict]]:
         """Return the answers and the verdicts on them."""
-        answers = tools.read(self.answers)
-        baseline = None if self.baseline is None else tools.read(self.baseline)
+        answers, baseline = self.sides(tools)
         return answers, [v for judge in self.judges for v in judge_answers(judge.make(tools), answers, baseline)]
+
+    def sides(self, tools: Tools) -> tuple[list[Answer], list[Answer] | None]:
+        """Return the answers and the baseline's."""
+        return tools.read(self.answers), None if self.baseline is None else tools.read(self.baseline)
 
     def read(self, folder: Path) -> list[Verdict]:
         """Return the verdicts."""
@@ -69,7 +79,36 @@ class JudgedAlone(Verdicts):
 
 
 @dataclass(frozen=True)
-class Measures(Stage[dict[str, Any]]):
+class JudgedByPanel(Verdicts):
+    """The single verb's verdicts of language models, asked by every rubric at once.
+
+    What is there is kept in sight while verdicts are missing; the stage is then not finished.
+    """
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Ask, keep what was said, and measure once no verdict is missing."""
+        questions, panel = self.questions(tools), self.panel(tools)
+        keep_answers(out, questions)
+        with Store(panel.store) as store:
+            run = panel.ask(questions, store)
+            keep_judged(out, questions, run, panel.asking.orders, store)
+        panel.check(run)
+
+    def questions(self, tools: Tools) -> list[Question]:
+        """Return what is asked; errors as of `questions_of`."""
+        return questions_of(*self.sides(tools))
+
+    def panel(self, tools: Tools) -> Panel:
+        """Return the judges of all rubrics as one panel."""
+        return Panel.joined([cast(Panel, judge.make(tools)) for judge in self.judges])
+
+    def estimates(self, tools: Tools) -> list[CostEstimate]:
+        """Return what it would cost to do it now; nothing is asked or written."""
+        return self.panel(tools).estimates(self.questions(tools))
+
+
+@dataclass(frozen=True)
+class Measures(Stage[JsonObject]):
     """One model measured on every prompt set.
 
     Attributes:
@@ -99,7 +138,6 @@ class Measures(Stage[dict[str, Any]]):
             found[prompts] = measure(tools.read(answers), tools.read(self.verdicts[prompts]), terms)
         write_json(out / MEASURES, found)
 
-    def read(self, folder: Path) -> dict[str, Any]:
+    def read(self, folder: Path) -> JsonObject:
         """Return the measures by prompt set."""
-        found: dict[str, Any] = json.loads((folder / MEASURES).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / MEASURES)

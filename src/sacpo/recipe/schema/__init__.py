@@ -34,7 +34,7 @@ from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, Judg
 from sacpo.recipe.schema.merges import FIDELITY_SAMPLES, MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import SampledSpec, SearchSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import DualSpec, SafetySpec, SampledSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [
@@ -49,6 +49,7 @@ __all__ = [
     "ConstraintSpec",
     "Data",
     "DataSpec",
+    "DualSpec",
     "EvaluateSpec",
     "GenerationSpec",
     "JudgeFacts",
@@ -65,6 +66,7 @@ __all__ = [
     "RaceSpec",
     "Recipe",
     "ReportSpec",
+    "SafetySpec",
     "SampledSpec",
     "SearchSpec",
     "SftSpec",

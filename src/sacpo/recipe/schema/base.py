@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from sacpo.plain import JsonObject
 from sacpo.recipe.section import MANY, Section
 
 
@@ -47,7 +48,7 @@ class BaseSpec(Section):
         None, description="hub id or folder of a standard Hugging Face checkpoint, or a local file of the format GGUF"
     )
     revision: str | None = None
-    config: dict[str, Any] | None = Field(None, description="AutoConfig keys with model_type: train from scratch")
+    config: JsonObject | None = Field(None, description="AutoConfig keys with model_type: train from scratch")
     tokenizer: TokenizerSpec | str | None = Field(
         None, description="with a config: hub id, folder or a tokenizer to build"
     )

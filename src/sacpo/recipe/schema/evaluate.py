@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sacpo.recipe.harness import HarnessSpec
 from sacpo.recipe.llm import BudgetSpec
 from sacpo.recipe.metrics import BoundedMetric, MaximisedMetric
 from sacpo.recipe.schema.judges import JudgeSpec
@@ -57,6 +58,9 @@ class EvaluateSpec(Section):
         description="drop models early that clearly violate a constraint; by default none is",
     )
     budget: BudgetSpec = Field(BudgetSpec(), description="limits on what LLM judges may use in one command")
+    harness: HarnessSpec | None = Field(
+        None, description="tasks of lm-evaluation-harness for the SFT model and the chosen one: what alignment costs"
+    )
 
 
 class ConstraintSpec(Section):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -59,7 +59,7 @@ class MergeSpec(Section):
 
     @field_validator("models", mode="before")
     @classmethod
-    def _several(cls, value: Any) -> Any:
+    def _several(cls, value: object) -> object:
         if isinstance(value, list | tuple) and (len(value) < 2 or len({*map(str, value)}) < len(value)):
             raise ValueError("a merge is between two models, the earlier and the later: models: [EARLIER, LATER]")
         return value

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field, PrivateAttr
 
+from sacpo.plain import JsonObject
 from sacpo.recipe.published import Written, published
 from sacpo.recipe.schema.base import BaseSpec
 from sacpo.recipe.schema.evaluate import (
@@ -63,12 +64,12 @@ class Recipe(Section):
         """Note how the recipe was written before its environment variables got their values."""
         self._written = written
 
-    def written(self) -> dict[str, Any]:
+    def written(self) -> JsonObject:
         """Return the recipe as plain data that may be published: environment variables by their names."""
-        found: dict[str, Any] = self._written.restored(self.model_dump(mode="json", by_alias=True))
+        found: JsonObject = self._written.restored(self.model_dump(mode="json", by_alias=True))
         return found
 
-    def hidden(self, data: Any) -> Any:
+    def hidden(self, data: object) -> Any:
         """Return data that were made from the recipe with environment variables by their names."""
         return self._written.hidden(data)
 

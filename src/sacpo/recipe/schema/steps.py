@@ -6,9 +6,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from sacpo.recipe.algorithms import AlgorithmName, AlgorithmOptions, algorithms_and_records
+from sacpo.recipe.algorithms import ALGORITHMS, AlgorithmName, AlgorithmOptions, algorithms_and_records
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, TrainingSpec
 from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
+
+
+class SafetySpec(Section):
+    """Pairs as SafeDPO has them: two unsafe answers are dropped; a safe answer is preferred to an unsafe one."""
+
+    judge: str = Field(description="a judge of 'evaluate' that says whether an answer is safe")
+    offset: float = Field(
+        0.0, ge=0, le=30, description="Delta of SafeDPO, C of BSO: what the rewards of such two must differ by"
+    )
 
 
 class SampledSpec(Section):
@@ -33,6 +42,10 @@ class SampledSpec(Section):
     ties: Literal["keep", "drop"] = Field("drop", description="pairs with equal scores")
     temperature: Positive = 1.0
     max_new_tokens: Count = 128
+    offset: Annotated[dict[str, Positive], Field(min_length=1)] | None = Field(
+        None, description="judges whose scores, times these weights, are added to what the labels say (MODPO)"
+    )
+    safety: SafetySpec | None = Field(None, description="safe answers first (SafeDPO, BSO)")
 
     @field_validator("sample_from")
     @classmethod
@@ -47,12 +60,24 @@ class SampledSpec(Section):
             self.unused(("score_scale",), "hard labels take the better score, however much better it is")
         if self.labels != "sampled":
             self.unused(("votes",), f"labels: {self.labels} draws nothing")
+        if twice := [name for name in self.offset or () if name in self.weights]:
+            raise ValueError(f"'{twice[0]}' labels the pairs and is an offset: name it once")
         return self
 
     @property
     def weights(self) -> dict[str, float]:
         """The judges whose scores are summed, with their weights."""
         return {self.judge: 1.0} if isinstance(self.judge, str) else self.judge
+
+    @property
+    def aims(self) -> dict[str, float]:
+        """The judges whose weighted scores a model of the pairs aims at: those of the labels and of the offsets."""
+        return {**self.weights, **(self.offset or {})}
+
+    @property
+    def offsets(self) -> bool:
+        """Whether pairs get offsets."""
+        return self.offset is not None or (self.safety is not None and self.safety.offset > 0)
 
     @property
     def words(self) -> str:
@@ -76,6 +101,21 @@ class SearchSpec(Section):
     unit: Literal["cluster", "prompt"] = Field(
         "cluster", description="what was drawn independently: clusters of prompts, or every prompt by itself"
     )
+
+
+class DualSpec(Section):
+    """The iterated dual of CAID: train, measure the mean score of a judge, correct the judge's weight, train again.
+
+    The weight in the dataset's `judge` is the first; the next is weight - rate (gain of the mean score - gain). The
+    models are `NAME-1`, `NAME-2`, ...; elsewhere the step's name means the last.
+    """
+
+    judge: str = Field(description="one of the dataset's judges, whose weight is found")
+    gain: float = Field(
+        description="how much higher than its start's the model's mean score on the step's prompts is to be"
+    )
+    rate: Positive = Field(1.0, description="change of the weight for a score that is too low by one")
+    trainings: int = Field(3, ge=2, le=9, description="weights that are trained")
 
 
 class StepStart(Section):
@@ -104,6 +144,7 @@ class StepSpec(AlgorithmOptions, StepStart):
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
     search: SearchSpec | None = Field(None, description="beta: auto only: how the strength is found")
+    dual: DualSpec | None = Field(None, description="find the weight of one of the judges that label the pairs")
 
     @model_validator(mode="after")
     def _own_options(self) -> StepSpec:
@@ -112,14 +153,30 @@ class StepSpec(AlgorithmOptions, StepStart):
             self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
         if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
             raise ValueError("RWR resamples answers, not pairs: name a data source, and give 'resample'")
+        if isinstance(self.dataset, SampledSpec):
+            if self.dataset.offsets and not ALGORITHMS[self.algorithm].offsets:
+                raise ValueError(f"{ALGORITHMS[self.algorithm].title} has no offsets, and this 'dataset' gives some")
+            if self.dataset.safety is not None and self.beta == "auto":
+                raise ValueError("'beta: auto' forecasts from scores, not from 'safety': give a 'beta'")
+        return self
+
+    @model_validator(mode="after")
+    def _dual(self) -> StepSpec:
+        if self.dual is None:
+            return self
+        if not isinstance(self.dataset, SampledSpec) or self.dual.judge not in self.dataset.weights:
+            raise ValueError("'dual' names none of the judges that label the pairs of 'dataset'")
+        if len(self.dataset.weights) < 2 or isinstance(self.beta, tuple | str):
+            raise ValueError("'dual' finds one weight beside others, at one 'beta'")
         return self
 
     def aims(self, beta: float) -> tuple[tuple[str, float], ...]:
         """Return criterion and strength of all that a step at one strength is for: of joint scores several."""
         scored = self.resample or (self.dataset if isinstance(self.dataset, SampledSpec) else None)
-        if scored is None or isinstance(scored.judge, str):
+        weights = {} if scored is None else scored.aims if isinstance(scored, SampledSpec) else scored.weights
+        if len(weights) < 2:
             return ((self.criterion, beta),)
-        return tuple((criterion, beta / weight) for criterion, weight in scored.weights.items())
+        return tuple((criterion, beta / weight) for criterion, weight in weights.items())
 
     @property
     def betas(self) -> tuple[float, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from sacpo.plain import JsonObject
 from sacpo.recipe.section import MANY, MOST, Count, Names, Positive, Section
 
 Layout = Literal["auto", "packed", "padded"]
@@ -21,9 +22,11 @@ class TrainingSpec(Section):
     max_steps: int | None = Field(None, ge=-1, le=MOST, description="optimiser steps; -1: as many as the epochs have")
     per_device_train_batch_size: Count | None = None
     gradient_accumulation_steps: Count | None = None
-    learning_rate: Positive | None = None
+    learning_rate: Positive | None = Field(
+        None, description="of a step on preferences that trains all weights it is 1e-06 by default"
+    )
     lr_scheduler_type: str | None = None
-    lr_scheduler_kwargs: dict[str, Any] | None = None
+    lr_scheduler_kwargs: JsonObject | None = None
     warmup_steps: float | None = Field(None, ge=0, description="steps; a value below 1 is a share of all steps")
     weight_decay: float | None = Field(None, ge=0)
     adam_beta1: float | None = Field(None, ge=0, lt=1)
@@ -36,11 +39,11 @@ class TrainingSpec(Section):
     fp16: bool | None = None
     tf32: bool | None = None
     gradient_checkpointing: bool | None = None
-    gradient_checkpointing_kwargs: dict[str, Any] | None = None
+    gradient_checkpointing_kwargs: JsonObject | None = None
     torch_compile: bool | None = None
     fsdp: str | list[str] | bool | None = None
-    fsdp_config: dict[str, Any] | str | None = None
-    deepspeed: dict[str, Any] | str | None = None
+    fsdp_config: JsonObject | str | None = None
+    deepspeed: JsonObject | str | None = None
     ddp_find_unused_parameters: bool | None = None
     logging_steps: float | None = Field(None, gt=0)
     save_steps: float | None = Field(None, gt=0)
@@ -59,7 +62,7 @@ class TrainingSpec(Section):
             raise ValueError("0 steps train nothing: give a number of steps, or -1 for whole epochs")
         return value
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> JsonObject:
         """Return the options that were given, and only those."""
         return self.model_dump(exclude_none=True)
 

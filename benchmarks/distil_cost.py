@@ -1,0 +1,86 @@
+"""What the closed form costs at 7B beside the paper's two steps, by arithmetic: `python -m benchmarks.distil_cost`.
+
+A token costs `2 P` operations forward, `6 P` in training and `2 P` more with recomputed activations, for P parameters.
+Sampling is counted by an assumed rate of vLLM, all else by an assumed share of the card's peak. Nothing is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The paper's setting (section 6, appendix G), and what it leaves open.
+
+    Attributes:
+        parameters: Of the model.
+        pairs: Of PKU-SafeRLHF-30K, labelled by both criteria.
+        epochs: Of each step.
+        tokens: Prompt and answer together, on the average; an assumption.
+        answer: Those of the answer.
+        prompts, samples, keep, rounds: Of the bank; answers drawn from it a prompt, and epochs on them.
+        peak: Operations a second of the card in bf16 (A100), and the share of it that trainings reach; an assumption.
+        decoding: Tokens a second that vLLM samples on one card; an assumption.
+    """
+
+    parameters: float = 6.7e9
+    pairs: int = 27_000
+    epochs: int = 3
+    tokens: int = 160
+    answer: int = 120
+    prompts: int = 10_000
+    samples: int = 16
+    keep: int = 4
+    rounds: int = 2
+    peak: float = 312e12
+    share: float = 0.4
+    decoding: float = 2500.0
+
+    def hours(self, tokens: float, passes: float) -> float:
+        """Return the card hours of so many tokens at `passes x P` operations each."""
+        return tokens * passes * self.parameters / (self.peak * self.share) / 3600
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the work: tokens sampled, scored and trained on, and card hours."""
+
+    name: str
+    sampled: float = 0.0
+    scored: float = 0.0
+    trained: float = 0.0
+    hours: float = 0.0
+
+
+def parts(setting: Setting) -> Iterator[tuple[str, Part]]:
+    """Give the parts of the paper's recipe, then those of the closed form."""
+    sides = 2.0 * setting.pairs * setting.tokens
+    for step in ("step 1, DPO", "step 2, DPO"):
+        trained = sides * setting.epochs
+        yield "paper", Part(step, 0, sides, trained, setting.hours(sides, 2) + setting.hours(trained, 8))
+    yield "closed form", Part("traits of the pairs, once a criterion", 0, 2 * sides, 0, setting.hours(2 * sides, 2))
+    bank = float(setting.prompts * setting.samples)
+    sampled = bank * setting.answer
+    yield "closed form", Part("bank, sampled", sampled, 0, 0, sampled / setting.decoding / 3600)
+    scored = bank * setting.tokens
+    yield "closed form", Part("bank, scored", 0, scored, 0, setting.hours(scored, 2))
+    trained = float(setting.prompts * setting.keep * setting.rounds * setting.tokens)
+    yield "closed form", Part("one lambda, distilled", 0, 0, trained, setting.hours(trained, 8))
+
+
+def main() -> None:
+    """Print the table."""
+    print("| | million tokens sampled | scored | trained on | A100 hours |\n|---|---|---|---|---|")
+    totals: dict[str, float] = {}
+    for whose, part in parts(Setting()):
+        millions = " | ".join(f"{tokens / 1e6:.1f}" for tokens in (part.sampled, part.scored, part.trained))
+        print(f"| {whose}: {part.name} | {millions} | {part.hours:.1f} |")
+        totals[whose] = totals.get(whose, 0.0) + part.hours
+    for whose, hours in totals.items():
+        print(f"| **{whose}, one lambda** | | | | **{hours:.1f}** |")
+
+
+if __name__ == "__main__":
+    main()

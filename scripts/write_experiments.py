@@ -1,0 +1,300 @@
+"""Write the tables of docs/experiments.md from runs of several seeds: `write_experiments.py RUNS "2 CPU cores"`.
+
+RUNS holds one folder a seed (`seed-1`, `seed-2`, ...) with the runs of recipes/experiments, as `make experiments`
+leaves them. In the page a table stands between two comments, of which the first says what it shows:
+
+    <!-- table: RECIPE | against: MODEL | models: MODEL, MODEL, ... -->
+    <!-- end -->
+
+A table of parts says what the distance of the first recipe's model H-S consists of, with a figure, docs/distance.png:
+
+    <!-- parts: RECIPE OF VOTES, RECIPE OF EXACT PROBABILITIES -->
+    <!-- end -->
+
+`models` may be left out: all. Each figure is the mean over seeds with its 95 % t interval. With `against` a second
+table has each model's difference from that model, paired by seed. A table whose runs are not there stays as it is,
+and the script says so.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sacpo.report.results import Results, parse_results
+from sacpo.stats.intervals import mean_interval
+from sacpo.theory.optimum import self_normalised
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "experiments.md"
+FIGURE = ROOT / "docs" / "distance.png"
+BLOCK = re.compile(r"(<!-- ((?:table|parts): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+PARTS = {
+    "noise of the votes": "H-S from votes, less H-S from exact probabilities",
+    "two steps of DPO": "H-S, less the closed form with learned scores, both from exact probabilities",
+    "learned scores": "the closed form with learned scores, less that with the true ones",
+    "few samples": "of what true scores leave: weights of so few samples a prompt, by the variance of the weights",
+    "learning them": "the rest: finite answers, and what the model can learn of them",
+}
+OPTIMUM = "the optimum"
+Figure = float | None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of one seed: its results, and the manifests of its stages by key."""
+
+    folder: Path
+    results: Results
+    manifests: dict[str, dict[str, Any]]
+
+    @classmethod
+    def at(cls, folder: Path) -> Run:
+        """Read a run's folder."""
+        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        paths = sorted((folder / "stages").rglob("manifest.json"))
+        manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return cls(folder, parse_results(found), {manifest["key"]: manifest for manifest in manifests})
+
+    def behind(self, model: str) -> list[dict[str, Any]]:
+        """Return the manifests of all stages that a model is made of; of a merge those of its parents."""
+        info = self.results.models[model]
+        if info.kind == "merge":
+            found = [manifest for parent in info.parents for manifest in self.behind(parent)]
+            return [*{manifest["key"]: manifest for manifest in found}.values()]
+        name = "sft" if info.kind == "base" else f"align/{model}"
+        todo = [manifest["key"] for manifest in self.manifests.values() if manifest["stage"] == name]
+        seen: dict[str, dict[str, Any]] = {}
+        while todo:
+            if (key := todo.pop()) in seen or key not in self.manifests:
+                continue
+            seen[key] = self.manifests[key]
+            todo += self.manifests[key]["inputs"].values()
+        return [*seen.values()]
+
+
+def metric(name: str) -> Callable[[Run, str], Figure]:
+    """Return what gives a model's figure on report prompts."""
+
+    def figure(run: Run, model: str) -> Figure:
+        found = run.results.measures[model]["report"].metrics.get(name)
+        return None if found is None else found.value
+
+    return figure
+
+
+def distance(run: Run, model: str) -> Figure:
+    """Return D = KL(model || optimum at the target)."""
+    found = run.results.theory.kl_to_optimum.get(model) if run.results.theory else None
+    return None if found is None or found.target is None else found.target.value
+
+
+def seconds(run: Run, model: str) -> Figure:
+    """Return the seconds of all stages behind a model, SFT left out: sampling, labelling, judges, trainings."""
+    shared = {manifest["key"] for manifest in run.behind("sft")}
+    return float(sum(stage["seconds"] for stage in run.behind(model) if stage["key"] not in shared))
+
+
+def labels(run: Run, model: str) -> Figure:
+    """Return the number of labels behind a model: pairs, each as often as it was voted on, and answers called safe.
+
+    Pairs that a model of the run labels have none.
+    """
+    total = 0.0
+    for stage in run.behind(model):
+        if not stage["stage"].startswith("pairs/") or any(judge["model"] for judge in stage["config"]["judges"]):
+            continue
+        report = json.loads((run.folder / "stages" / stage["stage"] / "report.json").read_text(encoding="utf-8"))
+        spec = stage["config"]["spec"]
+        pairs = report["records"] + report["dropped"].get("two unsafe answers", 0)
+        total += pairs * (spec["votes"] + (2 if spec["safety"] else 0))
+    return total
+
+
+COLUMNS: dict[str, tuple[Callable[[Run, str], Figure], str]] = {
+    "r*": (metric("mean_score/helpfulness"), ".2f"),
+    "g*": (metric("mean_score/harmlessness"), ".2f"),
+    "unsafe": (metric("unsafe_rate"), ".3f"),
+    "over-refusal": (metric("over_refusal_rate"), ".3f"),
+    "KL to SFT": (metric("kl"), ".2f"),
+    "D": (distance, ".2f"),
+    "seconds": (seconds, ".0f"),
+    "labels": (labels, ".0f"),
+}
+PLAIN = ("seconds", "labels")
+COMPARED = ("r*", "g*", "unsafe", "over-refusal", "D")
+
+
+def table(runs: Sequence[Run], models: Sequence[str]) -> str:
+    """Return the means over seeds, one row a model, the optimum's last."""
+    lines = [head("model", *COLUMNS)]
+    for model in models:
+        cells = []
+        for name, (figure, form) in COLUMNS.items():
+            cells.append(cell([figure(run, model) for run in runs], form, ends=name not in PLAIN))
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, optimum_row(runs)])
+
+
+def optimum_row(runs: Sequence[Run]) -> str:
+    """Return the optimum's figures at the target, from SFT samples."""
+    theories = [run.results.theory for run in runs if run.results.theory]
+    points = [p for theory in theories for p in theory.curve if p.beta_over_lambda == theory.target]
+    found: dict[str, list[Figure]] = {
+        "r*": [point.E_r for point in points],
+        "g*": [point.E_g for point in points],
+        "unsafe": [point.unsafe_rate for point in points],
+        "over-refusal": [point.over_refusal_rate for point in points],
+        "KL to SFT": [point.kl for point in points],
+        "D": [0.0 for _ in points],
+    }
+    cells = [cell(found[name], form, ends=False) if name in found else "–" for name, (_, form) in COLUMNS.items()]
+    return f"| *{OPTIMUM}* | " + " | ".join(cells) + " |"
+
+
+def differences(runs: Sequence[Run], models: Sequence[str], against: str) -> str:
+    """Return each model's differences from one of them, paired by seed."""
+    lines = [head(f"minus {against}", *COMPARED)]
+    for model in models:
+        if model == against:
+            continue
+        cells = []
+        for name in COMPARED:
+            figure, form = COLUMNS[name]
+            pairs = [(figure(run, model), figure(run, against)) for run in runs]
+            both = [None if a is None or b is None else a - b for a, b in pairs]
+            cells.append(cell(both, f"+{form}"))
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(values: Sequence[Figure], form: str, *, ends: bool = True) -> str:
+    """Return the mean of one figure a seed, with its interval where there are two or more; "–" where one is missing."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return "–"
+    found = mean_interval(known)
+    assert found.value is not None
+    if not ends or found.low is None or found.high is None:
+        return f"{found.value:{form}}"
+    return f"{found.value:{form}} ({found.low:{form}} to {found.high:{form}})"
+
+
+def head(*titles: str) -> str:
+    """Return the first two lines of a table."""
+    return "| " + " | ".join(titles) + " |\n|" + "---|" * len(titles)
+
+
+def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
+    """Return what stands between a table's two comments."""
+    known = [name for name in runs[0].results.models if name in runs[0].results.measures]
+    models = [name.strip() for name in asked["models"].split(",")] if "models" in asked else known
+    unknown = [name for name in [*models, asked.get("against", models[0])] if name not in known]
+    if unknown:
+        sys.exit(f"{PAGE}: {asked['table']} has no model {unknown[0]}; it has {', '.join(known)}")
+    seeds = ", ".join(str(run.results.seed) for run in runs)
+    n = runs[0].results.prompts["report"].n
+    took = [sum(stage["seconds"] for stage in run.manifests.values()) / 60 for run in runs]
+    minutes = f"{min(took):.0f} to {max(took):.0f} minutes a seed on {machine}"
+    said = f"Seeds {seeds}; {n} report prompts; {minutes}. Means over seeds, 95 % t intervals."
+    parts = [said, table(runs, models)]
+    if "against" in asked:
+        parts.append(differences(runs, models, asked["against"]))
+    return "\n\n".join(["", *parts, "", ""]).strip("\n") + "\n"
+
+
+def sampling_part(run: Run, model: str) -> float:
+    """Return KL(resampled || target), nats, to second order: `Var(w) / (2 n^2)` under the target, w of mean 1."""
+    keys = {stage["stage"]: stage for stage in run.behind(model)}
+    bank = next(stage for name, stage in keys.items() if name.startswith("bank/"))
+    tilts = keys[f"resampled/{model}"]["config"]["tilts"]
+    scores = json.loads((run.folder / "stages" / bank["stage"] / "scores.json").read_text(encoding="utf-8"))["scores"]
+    n = next(stage for name, stage in keys.items() if name.startswith("samples/"))["config"]["samples"]
+    tilt = sum(weight * np.array(scores[name], float).reshape(-1, n) for name, weight in tilts.items())
+    shares = self_normalised(tilt)
+    weights = n * shares
+    variance = (shares * weights**2).sum(1) - (shares * weights).sum(1) ** 2
+    return float((variance / (2 * n**2)).mean())
+
+
+def parts_of(votes: Run, exact: Run) -> list[float]:
+    """Return the parts of one seed's distance, in the order of `PARTS`; they add up to D of H-S from votes."""
+    ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
+    noisy, dpo, learned, true = (0.0 if end is None else end for end in ends)
+    few = min(sampling_part(exact, "D-true"), true)
+    return [noisy - dpo, dpo - learned, learned - true, few, true - few]
+
+
+def parts(folder: Path, names: Sequence[str]) -> str | None:
+    """Return the table of parts and draw its figure; None where no seed has both runs."""
+    pairs = [[finished(folder, seed, name) for name in names] for seed in sorted(folder.glob("seed-*"))]
+    rows = [parts_of(votes, exact) for votes, exact in pairs if votes is not None and exact is not None]
+    if not rows:
+        return None
+    lines = [head("part of D", "nats", "share", "what it is")]
+    total = mean_interval([sum(row) for row in rows])
+    assert total.value is not None
+    for place, (name, what) in enumerate(PARTS.items()):
+        values = [row[place] for row in rows]
+        lines.append(f"| {name} | {cell(values, '.2f')} | {np.mean(values) / total.value:.0%} | {what} |")
+    lines.append(f"| **D of H-S from votes** | {cell([sum(row) for row in rows], '.2f')} | 100% | |")
+    draw(np.mean(rows, axis=0).tolist())
+    return "\n".join([*lines, "", "![The parts of D](distance.png)", ""])
+
+
+def draw(means: Sequence[float]) -> None:
+    """Draw the parts side by side, in nats."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(8, 1.8))
+    left = 0.0
+    for name, value in zip(PARTS, means, strict=True):
+        axes.barh([0], [value], left=[left], label=f"{name} {value:.2f}")
+        left += value
+    axes.set_yticks([])
+    axes.set_xlabel("KL(H-S from votes || optimum), nats an answer")
+    axes.legend(ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    figure.tight_layout()
+    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
+
+
+def finished(folder: Path, seed: Path, name: str) -> Run | None:
+    """Return a seed's run of a recipe, where it is finished."""
+    place = folder / seed.name / name
+    return Run.at(place) if (place / "results.json").exists() else None
+
+
+def main() -> None:
+    """Write the page."""
+    if len(sys.argv) != 3:
+        sys.exit('say write_experiments.py RUNS "WHAT MACHINE"')
+    folder, machine = Path(sys.argv[1]), sys.argv[2]
+
+    def written(found: re.Match[str]) -> str:
+        asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
+        if "parts" in asked:
+            new = parts(folder, [name.strip() for name in asked["parts"].split(",")])
+        else:
+            runs = [finished(folder, seed, asked["table"]) for seed in sorted(folder.glob("seed-*"))]
+            done = [run for run in runs if run is not None]
+            new = block(done, asked, machine) if done else None
+        if new is None:
+            print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
+            return found[0]
+        return found[1] + new + found[3]
+
+    PAGE.write_text(BLOCK.sub(written, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Scores learned from the pairs of a step, or of data sources, on frozen traits of the SFT model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.data.packing import Tree
+from sacpo.data.records import Pair, Prompt
+from sacpo.data.tokenize import tokenize_exchange, tokenize_pairs
+from sacpo.errors import DataError
+from sacpo.judging.scored import Score
+from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import BaseSpec
+from sacpo.system.files import write_json
+from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Traits, learn_score
+
+ARRAYS, FACTS = "head.npz", "head.json"
+CHUNK = 1024
+"""Answers whose traits are in memory at a time."""
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """A learned score, and the tokens whose probabilities are traits of a prompt."""
+
+    score: ProcessScore
+    first_tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Head(Stage[Learnt]):
+    """A score that is learned from preference pairs; see `sacpo.theory.preference_process`.
+
+    Attributes:
+        title: The stage's name behind `head/`.
+        model: The SFT model, whose states and probabilities are the traits.
+        base: Template, dtype, device of the model.
+        records: The pairs.
+        max_length, too_long: How they are tokenised.
+        seed: Of folds and anchors.
+    """
+
+    title: str
+    model: Checkpoint
+    base: BaseSpec
+    records: tuple[Data | Pairs, ...]
+    max_length: int
+    too_long: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`head/TITLE`."""
+        return f"head/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Read the traits of the pairs, learn, and write down what is known of the score."""
+        tokenizer, template = tools.tokenizer(self.model, self.base)
+        records = [record for source in self.records for record in tools.read(source).train]
+        wrong = next((record for record in records if not isinstance(record, Pair)), None)
+        if wrong is not None:
+            raise DataError("a score is learned from pairs", where=self.name, value=type(wrong).__name__)
+        tokens, _ = tokenize_pairs(records, tokenizer, template, max_length=self.max_length, too_long=self.too_long)
+        model = tools.load(self.model, self.base)
+        sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
+        first = likeliest_first_tokens(model, tokenizer, sides[::2])
+        traits = completion_traits(model, tokenizer, sides, first, progress=tools.progress)
+        pairs = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
+        prompts = [str(pair.prompt) for pair in tokens]
+        found = learn_score(pairs, np.array([pair.p for pair in tokens]), prompts, seed=self.seed)
+        anchors = {f"anchor_{name}": table for name, table in asdict(found.anchors).items()}
+        own = {"centre": found.centre, "scale": found.scale, "middle": found.middle, "weights": found.weights}
+        arrays: dict[str, Any] = {**own, **anchors}
+        np.savez(out / ARRAYS, **arrays)
+        write_json(out / FACTS, {**asdict(found.fit), "spread": found.spread, "first_tokens": first})
+
+    def read(self, folder: Path) -> Learnt:
+        """Return the score."""
+        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        first, spread = facts.pop("first_tokens"), facts.pop("spread")
+        with np.load(folder / ARRAYS) as arrays:
+            anchors = PairTraits(*(arrays[f"anchor_{name}"] for name in ("first", "second", "prompts")))
+            centre, scale, middle = (arrays[name] for name in ("centre", "scale", "middle"))
+            score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts))
+            return Learnt(score, first)
+
+
+@dataclass(frozen=True)
+class HeadScorer:
+    """A criterion's learned score of any text.
+
+    Attributes:
+        criterion: What it is called.
+        head: The stage that learned it.
+    """
+
+    criterion: str
+    head: Head
+
+
+def learned_scores(
+    scorers: Sequence[HeadScorer], tools: Tools, texts: Sequence[tuple[Prompt, str]]
+) -> dict[str, list[Score]]:
+    """Return the scores of texts by criterion; heads on one model read the traits once.
+
+    A text is cut at the head's `max_length`.
+    """
+    if not scorers:
+        return {}
+    head = scorers[0].head
+    learnt = {scorer.criterion: tools.read(scorer.head) for scorer in scorers}
+    first = sorted({token for one in learnt.values() for token in one.first_tokens})
+    columns = {name: [first.index(token) for token in one.first_tokens] for name, one in learnt.items()}
+    tokenizer, template = tools.tokenizer(head.model, head.base)
+    model = tools.load(head.model, head.base)
+    trees: dict[int, Tree] = {}
+    for place, (prompt, text) in enumerate(texts):
+        before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=head.max_length)
+        if len(before) < head.max_length:
+            trees[place] = Tree(before, (after[: head.max_length - len(before)],))
+    places = sorted(trees, key=lambda place: (len(trees[place]), place))
+    found: dict[str, dict[int, float]] = {name: {} for name in learnt}
+    for start in range(0, len(places), CHUNK):
+        some = places[start : start + CHUNK]
+        traits = completion_traits(model, tokenizer, [trees[place] for place in some], first, progress=tools.progress)
+        for name, one in learnt.items():
+            own = Traits(traits.answers, traits.prompts[:, columns[name]])
+            found[name].update(zip(some, one.score.scores(own).tolist(), strict=True))
+    return {name: [Score(values.get(place)) for place in range(len(texts))] for name, values in found.items()}

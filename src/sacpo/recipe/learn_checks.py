@@ -1,0 +1,101 @@
+"""Checks of resampling: each summed score has a judge, or pairs that it can be learned from when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sacpo.errors import RecipeError
+from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.judge_checks import check_scores
+from sacpo.recipe.models import Node, StepModel
+from sacpo.recipe.schema import SFT, Recipe, StepSpec
+
+
+def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[str, Node]) -> None:
+    """Refuse scores that nobody gives and that cannot be learned.
+
+    Raises:
+        RecipeError: A criterion has no judge that scores; or pairs are named that are not there, not yet, or no pairs.
+    """
+    spec, where = step.resample, f"steps.{index}.resample"
+    assert spec is not None
+    for criterion in spec.weights:
+        if criterion not in spec.learn:
+            check_scores(recipe, criterion, f"{where}.judge")
+            continue
+        for name in spec.sources(criterion):
+            _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
+    for name in spec.sample_from:
+        _check_proposal(nodes, step, name, f"{where}.sample_from")
+    if spec.learn and step.beta == "auto":
+        raise RecipeError(
+            "a strength is found by judges' scores of samples, and these scores are learned from pairs",
+            where=f"steps.{index}.beta",
+            value="auto",
+            do="give 'beta' as a number or as a list, or name judges that score",
+        )
+
+
+def _check_proposal(nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
+    if name == SFT:
+        return
+    node = nodes.get(name)
+    steps = [other for other, one in nodes.items() if isinstance(one, StepModel) and one.beta]
+    if not isinstance(node, StepModel) or name not in steps or step.name in {node.step.name, *_origins(nodes, node)}:
+        raise RecipeError(
+            "samples come from the SFT model and from steps that are trained before",
+            where=where,
+            value=name,
+            allowed=[SFT, *(other for other in steps if other != step.name)],
+            do=did_you_mean(name, steps, "name 'sft' or such a step, at a given strength"),
+        )
+
+
+def _check_source(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
+    if name in recipe.data:
+        if recipe.data[name].holds not in ("pairs", None):
+            raise RecipeError(
+                "a score is learned from pairs",
+                where=where,
+                value=f"{name} (holds {recipe.data[name].holds})",
+                allowed=[other for other, spec in recipe.data.items() if spec.holds == "pairs"],
+                do="name a data source of pairs, or a step that learns from some",
+            )
+        return
+    node = nodes.get(name)
+    learning = [
+        other for other, one in nodes.items() if isinstance(one, StepModel) and one.beta and _has_pairs(recipe, one)
+    ]
+    if not isinstance(node, StepModel) or name not in learning:
+        raise RecipeError(
+            "no such step or data source of pairs to learn a score from",
+            where=where,
+            value=name,
+            allowed=[*learning, *(other for other, spec in recipe.data.items() if spec.holds == "pairs")],
+            do=did_you_mean(name, learning, "name a step that learns from pairs, at a given strength"),
+        )
+    if step.name in {node.step.name, *_origins(nodes, node)}:
+        raise RecipeError(
+            "a score cannot be learned from pairs of a step that starts from this one",
+            where=where,
+            value=name,
+            do="name a step that is trained before",
+        )
+
+
+def _has_pairs(recipe: Recipe, node: StepModel) -> bool:
+    dataset = node.step.dataset
+    if node.step.resample is not None:
+        return False
+    names = (dataset,) if isinstance(dataset, str) else dataset
+    return not isinstance(names, tuple) or all(recipe.data[name].holds in ("pairs", None) for name in names)
+
+
+def _origins(nodes: Mapping[str, Node], node: StepModel) -> list[str]:
+    """Return the names of the steps that a model comes from."""
+    found = []
+    parent = nodes[node.parent]
+    while isinstance(parent, StepModel):
+        found.append(parent.step.name)
+        parent = nodes[parent.parent]
+    return found

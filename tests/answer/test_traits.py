@@ -1,0 +1,44 @@
+"""Traits of completions: sums of states, what was unexpected, and how a prompt would be answered first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from answer_toys import tiny_model, tiny_tokenizer
+
+from sacpo.answer import traits
+from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.data.packing import Tree
+
+
+def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recomputed without padding: log-probs of the completion's tokens, and states summed over them."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    trees = [Tree((5, 6, 7), ((8, 9, 10, 2),)), Tree((5, 11), ((12, 2),))]
+    unexpected = -3.6  # a near-uniform model's log-probs lie on both sides of it
+    monkeypatch.setattr(traits, "UNEXPECTED", unexpected)
+    first = likeliest_first_tokens(model, tokenizer, trees)
+    found = completion_traits(model, tokenizer, trees, first, batch_size=2)
+    counts = []
+    for row, tree in enumerate(trees):
+        ids = torch.tensor([[*tree.prompt, *tree.completions[0]]])
+        with torch.no_grad():
+            out = model(ids, output_hidden_states=True)
+        n, start = len(tree.completions[0]), len(tree.prompt)
+        logps = out.logits[0, start - 1 : -1].log_softmax(-1)[torch.arange(n), ids[0, start:]]
+        states, odd = out.hidden_states[-1][0, start:], logps < unexpected
+        width = states.shape[1]
+        own = found.answers[row]
+        assert own[:width] == pytest.approx(states.sum(0).numpy(), abs=1e-4)
+        assert own[2 * width : 3 * width] == pytest.approx(states[-1].numpy(), abs=1e-4)
+        assert own[3 * width : 4 * width] == pytest.approx(states[odd].sum(0).numpy(), abs=1e-4)
+        assert own[4 * width :] == pytest.approx(
+            [float(logps.sum()), n, int(odd.sum()), float(logps.clamp(max=unexpected).sum())], abs=1e-3
+        )
+        counts.append((int(odd.sum()), n))
+        probs = out.logits[0, start - 1].softmax(-1)
+        assert found.prompts[row] == pytest.approx(probs[first].sqrt().numpy(), abs=1e-5)
+    assert 0 < sum(odd for odd, _ in counts) < sum(n for _, n in counts), counts
+    assert np.isfinite(found.answers).all()

@@ -1,0 +1,23 @@
+"""The arithmetic of what the closed form costs."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.distil_cost import Setting, parts
+
+
+def test_hours_are_tokens_times_operations() -> None:
+    """1,000 pairs of 100 tokens, 1 epoch: 2e5 tokens at (2 + 8) x 1e9 operations, at 5e11 a second: 4,000 s."""
+    small = Setting(parameters=1e9, pairs=1000, epochs=1, tokens=100, peak=1e12, share=0.5)
+    found = [part for whose, part in parts(small) if whose == "paper"]
+    assert [part.hours for part in found] == pytest.approx([4000 / 3600] * 2)
+    assert found[0].trained == 2e5
+
+
+def test_only_the_last_part_is_paid_for_each_lambda() -> None:
+    """10 prompts x 4 answers x 2 epochs x 160 tokens; 10 x 16 x 120 tokens are sampled."""
+    own = [part for whose, part in parts(Setting(prompts=10)) if whose != "paper"]
+    assert own[1].sampled == 19_200
+    assert own[-1].trained == 12_800
+    assert own[-1].sampled == own[-1].scored == 0

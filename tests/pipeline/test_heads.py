@@ -1,0 +1,157 @@
+"""Scores learned from a step's pairs: what is written is what scores, and the recipe says where pairs come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import yaml
+from answer_toys import tiny_model, tiny_tokenizer
+
+from sacpo.answer.scoring import score_answers
+from sacpo.data.records import Pair, Prompt
+from sacpo.data.templates import make_template
+from sacpo.errors import RecipeError
+from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.stages.bank import Samples
+from sacpo.pipeline.stages.heads import Head, HeadScorer, learned_scores
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.load import parse_recipe
+from sacpo.recipe.schema import BaseSpec
+from sacpo.system.progress import QUIET
+
+PROMPTS = [Prompt.from_text(f"w{i % 30} w{(3 * i) % 30}") for i in range(80)]
+
+
+class Toys:
+    """Tools with one model, one source of pairs and one finished head."""
+
+    progress = QUIET
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.words = folder, tiny_tokenizer()
+        self.model = tiny_model(self.words)
+        # the longer answer is always preferred
+        self.train = [Pair(prompt, "w1 w2 w3 w4 w5", "w1 w2", 0.95, "toy") for prompt in PROMPTS]
+
+    def tokenizer(self, model: Any, base: Any) -> Any:
+        return self.words, make_template("plain", self.words)
+
+    def load(self, model: Any, base: Any) -> Any:
+        return self.model
+
+    def read(self, stage: Any) -> Any:
+        return stage.read(self.folder) if isinstance(stage, Head) else self
+
+
+def test_a_head_scores_texts_as_its_pairs_say(tmp_path: Path) -> None:
+    """Odds of 19 to 1: the scores of the two answers lie less than ln 19 = 2.94 apart, since 80 pairs are shrunk."""
+    tools = cast(Tools, Toys(tmp_path))
+    head = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (cast(Any, "pairs"),), 32, "truncate", 0)
+    head.work(tmp_path, tools)
+    prompt = Prompt.from_text("w7 w9 w11")
+    texts = [(prompt, "w1 w2 w3 w4 w5"), (prompt, "w1 w2")]
+    both = [HeadScorer("a", head), HeadScorer("b", head)]
+    found = learned_scores(both, tools, texts)
+    long, short = (score.value for score in found["a"])
+    assert long is not None and short is not None
+    assert long - short == pytest.approx(2.6, abs=0.4)
+    assert found["a"] == found["b"]
+    assert head.read(tmp_path).score.fit.loss < 0.25
+
+
+RECIPE = """
+name: t
+base: {model: m}
+data:
+  good: {format: preference, path: a.jsonl}
+  safe: {format: preference, path: b.jsonl}
+steps:
+  - {name: H, criterion: helpfulness, dataset: good, beta: 0.5, from: sft}
+  - {name: S, criterion: harmlessness, dataset: safe, beta: [0.5, 0.25]}
+  - name: D
+    criterion: joint
+    algorithm: rwr
+    from: sft
+    beta: BETA
+    dataset: good
+    resample: {judge: {helpfulness: 1, harmlessness: 2}, learn: {helpfulness: H, harmlessness: SOURCE}}
+"""
+
+
+def recipe(source: str, beta: str = "0.5") -> Any:
+    return yaml.safe_load(RECIPE.replace("SOURCE", source).replace("BETA", beta))
+
+
+@pytest.mark.parametrize("source", ["safe", "S@0.25", "[good, safe]"])
+def test_scores_are_learned_from_steps_and_data_sources(source: str) -> None:
+    parse_recipe(recipe(source))
+
+
+def test_samples_come_from_steps_that_are_trained_before() -> None:
+    """Shares of whole samples; a step cannot be sampled before it is trained."""
+    from_h = {**recipe("safe")}
+    from_h["steps"][2]["resample"] |= {"sample_from": {"sft": 0.5, "H": 0.5}}
+    found = parse_recipe(from_h).steps[2].resample
+    assert found is not None and found.counts == {"sft": 8, "H": 8}
+    for shares, message in (
+        ({"sft": 0.5, "D": 0.5}, "trained before"),
+        ({"sft": 0.7, "H": 0.3}, "no whole number of 16"),
+        ({"sft": 0.5}, "add up to 1"),
+    ):
+        from_h["steps"][2]["resample"]["sample_from"] = shares
+        with pytest.raises(RecipeError, match=message):
+            parse_recipe(from_h)
+
+
+@pytest.mark.parametrize(
+    ("source", "beta", "message"),
+    [
+        ("S", "0.5", "no such step or data source of pairs"),
+        ("saef", "0.5", "no such step or data source of pairs"),
+        ("D", "0.5", "no such step or data source of pairs"),
+        ("safe", "auto", "these scores are learned from pairs"),
+    ],
+)
+def test_pairs_that_are_not_there_are_refused(source: str, beta: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(recipe(source, beta))
+
+
+class TwoModels:
+    """Tools with two models by the name of their place, and prompts."""
+
+    progress = QUIET
+
+    def __init__(self) -> None:
+        self.words = tiny_tokenizer()
+        self.models = {name: tiny_model(self.words, seed=seed) for seed, name in enumerate(("sft", "H"))}
+        self.train = PROMPTS[:5]
+
+    def tokenizer(self, model: Any, base: Any) -> Any:
+        return self.words, make_template("plain", self.words)
+
+    def load(self, model: Checkpoint, base: Any) -> Any:
+        return self.models[str(model.place)]
+
+    def read(self, source: Any) -> Any:
+        return self
+
+
+def test_samples_of_two_models_stand_side_by_side_and_are_corrected(tmp_path: Path) -> None:
+    """One answer of the SFT model and two of H a prompt: log p0 - log (p0 / 3 + 2 p1 / 3), computed anew."""
+    tools = TwoModels()
+    sft, other = Checkpoint("sft"), Checkpoint("H")
+    models = (("sft", sft, 1), ("H", other, 2))
+    stage = Samples("T", sft, models, (cast(Any, "prompts"),), 6, BaseSpec(model="nowhere"), (3, 4))
+    stage.work(tmp_path, cast(Tools, tools))
+    found = stage.read(tmp_path)
+    assert [answer.model for answer in found.answers] == ["sft", "H", "H"] * 5
+    assert [answer.prompt.id for answer in found.answers] == [prompt.id for prompt in PROMPTS[:5] for _ in range(3)]
+    template = make_template("plain", tools.words)
+    logps = [np.array(score_answers(model, tools.words, found.answers, template)) for model in tools.models.values()]
+    mixed = np.log(np.exp(logps[0]) / 3 + 2 * np.exp(logps[1]) / 3)
+    assert found.correction == pytest.approx((logps[0] - mixed).reshape(5, 3), abs=1e-4)
+    assert np.abs(found.correction).max() > 0.01

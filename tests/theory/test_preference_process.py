@@ -1,0 +1,63 @@
+"""A score learned from pairs by a Gaussian process: by kind of prompt, and shrunk where votes are few."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from sacpo.errors import DataError
+from sacpo.theory.preference_process import PairTraits, ProcessScore, Traits, learn_score
+
+
+def world(n: int, kinds: int, seed: int) -> tuple[PairTraits, np.ndarray, list[str]]:
+    """Pairs of 5 traits; the first one counts +2 on prompts of one kind and -2 on others, the second always 1."""
+    random = np.random.default_rng(seed)
+    first, second = random.normal(size=(2, n, 5))
+    kind = random.integers(kinds, size=n)
+    prompts = np.sqrt(np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]))[kind]
+    gap = np.where(kind == 0, 2.0, -2.0) * (first - second)[:, 0] + (first - second)[:, 1]
+    return PairTraits(first, second, prompts), gap, [str(i) for i in range(n)]
+
+
+def slope(score: ProcessScore, pairs: PairTraits, gap: np.ndarray) -> tuple[float, float]:
+    sides = [score.scores(Traits(side, pairs.prompts)) for side in (pairs.first, pairs.second)]
+    learned = sides[0] - sides[1]
+    return float(np.polyfit(gap, learned, 1)[0]), float(np.corrcoef(gap, learned)[0, 1])
+
+
+def test_a_score_may_depend_on_the_kind_of_prompt() -> None:
+    """An additive score could know the second trait alone: correlation sqrt(2 / (8 + 2)) = .45."""
+    pairs, gap, prompts = world(500, 2, 0)
+    score = learn_score(pairs, expit(gap), prompts, seed=1)
+    found = slope(score, *world(300, 2, 1)[:2])
+    assert found[0] == pytest.approx(1, abs=0.1) and found[1] > 0.97
+    assert score.fit.loss < 0.55 < score.fit.coin
+
+
+def test_single_votes_are_believed_less() -> None:
+    """The penalty that held-out pairs choose is stronger with 200 votes than with 200 exact probabilities."""
+    pairs, gap, prompts = world(200, 1, 2)
+    votes = (np.random.default_rng(4).random(200) < expit(gap)).astype(float)
+    exact, voted = (learn_score(pairs, labels, prompts, seed=1) for labels in (expit(gap), votes))
+    fresh = world(300, 1, 3)[:2]
+    assert slope(exact, *fresh)[0] == pytest.approx(1, abs=0.05)
+    assert 0.5 < slope(voted, *fresh)[0] < 1.3
+    assert voted.fit.penalty > 10 * exact.fit.penalty
+
+
+def test_few_anchors_carry_a_score_of_few_traits() -> None:
+    """On one kind of prompt the kernels span 5 traits, 15 products and a constant: 60 of 300 pairs are enough."""
+    pairs, gap, prompts = world(300, 1, 5)
+    all_of_them = learn_score(pairs, expit(gap), prompts, seed=1)
+    few = learn_score(pairs, expit(gap), prompts, seed=1, anchors=60)
+    sides = [Traits(side, pairs.prompts) for side in (pairs.first, pairs.second)]
+    gaps = [score.scores(sides[0]) - score.scores(sides[1]) for score in (all_of_them, few)]
+    assert len(few.weights) == 60
+    assert gaps[0] == pytest.approx(gaps[1], abs=0.05)
+
+
+def test_too_few_pairs_are_refused() -> None:
+    pairs, gap, prompts = world(59, 1, 6)
+    with pytest.raises(DataError, match="too few preference pairs"):
+        learn_score(pairs, expit(gap), prompts, seed=1)
