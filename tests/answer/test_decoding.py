@@ -190,3 +190,19 @@ def test_degeneration_is_named() -> None:
     assert degeneration(" \n", [4, 4]) == "empty"
     assert degeneration("no no", [7] * 20) == "repeating"
     assert degeneration("stir the soup", [1, 2, 3]) == ""
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_prompt_that_several_rows_have_is_computed_once(name: str) -> None:
+    """Five rows, three prompts: the first pass has three rows. A recurrent state cannot be copied: five follow."""
+    model, asked = lively(CONFIGS[name]), [PROMPTS[i] for i in (0, 1, 0, 2, 1)]
+    numbers = np.random.default_rng(0).random((5, 12))
+    rows = [Row(prompt, 12, numbers[i]) for i, prompt in enumerate(asked)]
+    alone = [decode(model, [row], Sampling(True), end_ids=frozenset([END]), pad_id=PAD)[0] for row in rows]
+    seen: list[int] = []
+    watched = model.register_forward_pre_hook(lambda *call: seen.append(len(call[2]["input_ids"])), with_kwargs=True)
+    found = decode(model, rows, Sampling(True), end_ids=frozenset([END]), pad_id=PAD)
+    watched.remove()
+    assert found == alone
+    assert found[0] != found[2]
+    assert seen[:2] == [3, 5]

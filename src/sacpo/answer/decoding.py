@@ -71,7 +71,8 @@ def steps(
     model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
 ) -> Iterator[list[tuple[int, int]]]:
     """Yield the next token of every row that has not ended, as (row, token), step by step; arguments as of `decode`."""
-    inputs, mask = _left_padded([row.prompt for row in rows], pad_id, model.device)
+    prompts, places = _once([row.prompt for row in rows])
+    inputs, mask = _left_padded(prompts, pad_id, model.device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     uniforms = _uniform_table(rows, sampling, model.device)
     ends = torch.tensor(sorted(end_ids), device=model.device)
@@ -84,8 +85,17 @@ def steps(
     while True:
         output = model(**_arguments(accepts, inputs, mask, positions), **{cache_name: cache})
         cache = getattr(output, cache_name)
+        logits = output.logits[:, -1]
+        if step == 0 and len(logits) < len(rows):  # each prompt was computed once for all rows that have it
+            if not _can_shrink(cache):
+                inputs, mask = _left_padded([row.prompt for row in rows], pad_id, model.device)
+                positions, cache = (mask.cumsum(-1) - 1).clamp(min=0), None
+                continue
+            index = torch.tensor(places, device=model.device)
+            cache.batch_select_indices(index)
+            logits, mask, positions = logits[index], mask[index], positions[index]
         numbers = uniforms[active, step] if uniforms is not None else None
-        chosen = choose(output.logits[:, -1], sampling, numbers)
+        chosen = choose(logits, sampling, numbers)
         yield _living(active, alive, chosen)
         step += 1
         alive = alive & ~torch.isin(chosen, ends) & (limits[active] > step)
@@ -99,6 +109,13 @@ def steps(
         inputs = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
         positions = positions[:, -1:] + alive[:, None]  # ended rows stand still: they may be at the context's end
+
+
+def _once(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
+    """Return each distinct prompt once, and which of them each row has."""
+    known: dict[tuple[int, ...], int] = {}
+    places = [known.setdefault(tuple(prompt), len(known)) for prompt in prompts]
+    return [*known], places
 
 
 def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor | None) -> torch.Tensor:
