@@ -117,6 +117,7 @@ def align(
     max_length: int = 512,
     too_long: Literal["drop", "truncate"] = "truncate",
     layout: Literal["auto", "packed", "padded"] = "auto",
+    holdout: float = 0.0,
     base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
@@ -142,6 +143,8 @@ def align(
         max_length: Tokens of prompt and completion together.
         too_long: What is done with longer records.
         layout: "packed" computes each prompt once or stops, "padded" takes one completion a row, "auto" decides.
+        holdout: Share of the pairs' prompts that is not trained on: `heldout.json` says how often the step's reward
+            beta log pi/pi_ref prefers the preferred completion there.
         base: More about the model: template, dtype, device, revision, trust_remote_code, attn_implementation,
             quantization.
         progress: Where to show it.
@@ -170,6 +173,7 @@ def align(
         max_length=max_length,
         too_long=too_long,
         layout=layout,
+        holdout=holdout,
         lora=lora,
     )
     return do_single("align", stage, out, progress) / "model"

@@ -20,6 +20,17 @@ def test_the_line_says_what_the_files_say(tmp_path: Path) -> None:
     assert closing_line(training_outcome(tmp_path)) == line
 
 
+def test_held_out_pairs_take_the_place_of_those_trained_on(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text(json.dumps({"steps": 2, "first_loss": 0.7, "last_loss": 0.5}))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in LOG))
+    held = tmp_path / "heldout.json"
+    held.write_text(json.dumps({"pairs": 40, "accuracy": {"value": 0.625, "ci95": [0.45, 0.78]}}))
+    said = closing_line(training_outcome(tmp_path))
+    assert said == "2 steps, loss 0.7000 to 0.5000, accuracy on 40 held-out pairs 62.5% (45.0% to 78.0%)"
+    held.write_text(json.dumps({"pairs": 0, "accuracy": None}))
+    assert "no held-out pair is left that is no tie" in closing_line(training_outcome(tmp_path))
+
+
 def test_nothing_learnt_is_a_loss_that_fell_by_less_than_a_thousandth() -> None:
     """0.001 of a first loss of 0.5 is 0.0005: 0.4996 is not enough below it, 0.4994 is."""
     still = outcome({"steps": 2, "first_loss": 0.5, "last_loss": 0.4996}, LOG)

@@ -18,13 +18,15 @@ def training_outcome(folder: Path) -> JsonObject:
     """Return what `summary.json` and `metrics.jsonl` of a training say; nothing is computed anew."""
     summary = read_json(folder / "summary.json")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return outcome(summary, [json.loads(line) for line in lines])
+    held = folder / "heldout.json"
+    found = outcome(summary, [json.loads(line) for line in lines])
+    return {**found, "heldout": read_json(held)} if held.is_file() else found
 
 
 def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]]) -> JsonObject:
     """Return steps, losses, the last logged training accuracy (null where none is logged) and a warning, or null.
 
-    A step by itself holds no pairs out, so its accuracy is that of the pairs that the last logged steps trained on.
+    That accuracy is of the pairs that the last logged steps trained on.
     """
     first, last = summary["first_loss"], summary["last_loss"]
     accuracy = next((entry[ACCURACY] for entry in reversed(log) if ACCURACY in entry), None)
@@ -50,5 +52,17 @@ def closing_line(found: JsonMapping) -> str:
     """Return the outcome as one line."""
     accuracy = found["training_accuracy"]
     said = "no accuracy was logged" if accuracy is None else f"last logged accuracy on training pairs {accuracy:.1%}"
-    line = f"{found['steps']:,} steps, loss {found['first_loss']:.4f} to {found['last_loss']:.4f}, {said}"
+    losses = f"loss {found['first_loss']:.4f} to {found['last_loss']:.4f}"
+    line = f"{found['steps']:,} steps, {losses}, {_held(found) or said}"
     return line if found["warning"] is None else f"{line}; warning: {found['warning']}"
+
+
+def _held(found: JsonMapping) -> str:
+    held = found.get("heldout")
+    if held is None:
+        return ""
+    if held["accuracy"] is None:
+        return "no held-out pair is left that is no tie"
+    value, (low, high) = held["accuracy"]["value"], held["accuracy"]["ci95"]
+    ends = "" if low is None else f" ({low:.1%} to {high:.1%})"
+    return f"accuracy on {held['pairs']} held-out pairs {value:.1%}{ends}"

@@ -84,12 +84,14 @@ class FileRecords(FromOutside):
 
     def load(self) -> RecordList:
         """Return the records of all files."""
-        records: list[Any] = []
+        records = RecordList([])
         for spec in self.specs:
             name = ", ".join(spec.paths)
             found = read_source(spec, name=name, seed=self.seed, as_=spec.as_)
-            records += prepare(found.records, spec, name=name, seed=self.seed).train
-        return RecordList(records)
+            prepared = prepare(found.records, spec, name=name, seed=self.seed)
+            records.train.extend(prepared.train)
+            records.heldout.extend(prepared.heldout)
+        return records
 
 
 @dataclass(frozen=True)

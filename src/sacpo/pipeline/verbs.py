@@ -13,7 +13,7 @@ from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import FileAnswers, FilePrompts, FileRecords
 from sacpo.pipeline.stages.answers import Answers
-from sacpo.pipeline.stages.single import Exported, Merged
+from sacpo.pipeline.stages.single import AlignAlone, Exported, Merged
 from sacpo.pipeline.stages.train import Align, FineTune, sft_options, step_options
 from sacpo.pipeline.stages.verdicts import JudgedAlone
 from sacpo.plain import JsonMapping
@@ -44,12 +44,22 @@ def fine_tuning(
 
 
 def alignment(
-    model: str | Path, data: Data, format: str, base: Options, training: Options, seed: int, **options: object
+    model: str | Path,
+    data: Data,
+    format: str,
+    base: Options,
+    training: Options,
+    seed: int,
+    *,
+    holdout: float = 0.0,
+    **options: object,
 ) -> Align:
-    """Return the stage of `align`; `options` are a recipe's of a step."""
+    """Return the stage of `align`; `options` are a recipe's of a step, `holdout` is one of sources given by path."""
     step = checked(StepSpec, name="align", dataset="data", **_with_lora(options))
-    common = _training("align", model, data, format, None, base, training, seed)
-    return Align(**common, step=step_options(step, step.betas[0]))
+    sources = _sources(data, format, None, holdout)
+    common = _training("align", model, sources, format, None, base, training, seed)
+    kind = AlignAlone if any(source.holdout for source in sources) else Align
+    return kind(**common, step=step_options(step, step.betas[0]))
 
 
 def answering(
@@ -158,10 +168,11 @@ def _with_lora(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**options, "lora": None if lora is None else checked(LoraSpec, lora)}
 
 
-def _sources(data: Data, format: str, as_: str | None) -> tuple[DataSpec, ...]:
+def _sources(data: Data, format: str, as_: str | None, holdout: float = 0.0) -> tuple[DataSpec, ...]:
     items = [data] if isinstance(data, str | Path | DataSpec) else list(data)
+    held = {"holdout": holdout} if holdout else {}
     return tuple(
-        item if isinstance(item, DataSpec) else checked(DataSpec, format=format, path=str(item), **{"as": as_})
+        item if isinstance(item, DataSpec) else checked(DataSpec, format=format, path=str(item), **{"as": as_}, **held)
         for item in items
     )
 

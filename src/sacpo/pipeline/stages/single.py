@@ -1,10 +1,13 @@
-"""Stages that only single verbs have: merges and exports as folders."""
+"""Stages that only single verbs have: merges and exports as folders, a step with its held-out accuracy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
+from sacpo.align.heldout import preferences, score_heldout
 from sacpo.errors import RecipeError
 from sacpo.merge import copy_companions, merge_checkpoints, tabulate, write_one_adapter
 from sacpo.merge.source import Checkpoint, Merge
@@ -12,7 +15,14 @@ from sacpo.merge.stacked import write_merged
 from sacpo.models.adapters.factors import write_stack
 from sacpo.models.adapters.stack import Stack
 from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.train import Align
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
+from sacpo.stats.intervals import win_rate
+from sacpo.system import processes
+from sacpo.system.files import write_json
+
+HELDOUT = "heldout.json"
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,28 @@ class Merged(Stage[list[Path]]):
     def read(self, folder: Path) -> list[Path]:
         """Return the merged models' folders."""
         return [folder / name for name in self.names]
+
+
+@dataclass(frozen=True)
+class AlignAlone(Align):
+    """One alignment step, then how often its reward prefers the preferred completion of held-out pairs."""
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Train on the rest, then score the held-out pairs under the new model and its reference."""
+        super().work(out, tools)
+        if processes.is_first():
+            write_json(out / HELDOUT, self._accuracy(out, tools))
+
+    def _accuracy(self, out: Path, tools: Tools) -> JsonObject:
+        pairs = [record for source in self.records for record in tools.read(source).heldout]
+        scores: list[torch.Tensor] = []
+        clusters: list[str] = []
+        for model in (self.model, Checkpoint(out / "model")):
+            job = replace(self.job(tools, self.step), model=tools.path(model))
+            logps, clusters = score_heldout(job, tools.load(model, self.base), pairs, progress=tools.progress)
+            scores.append(logps)
+        correct = preferences(scores[1] - scores[0])["correct"]
+        return {"pairs": len(correct), "accuracy": win_rate(correct, clusters).to_json() if correct else None}
 
 
 def _adapters(merge: Merge) -> Stack | None:
