@@ -40,6 +40,8 @@ So the stages of the way (align, answer, measure, merge, select, report) never i
 """
 LONGEST_FILE, LONGEST_FUNCTION, WIDEST_FUNCTION = 350, 50, 10
 HEAVY = ("torch", "transformers", "peft", "datasets", "accelerate")
+SLOW = "scipy.stats"
+"""Takes longer to import than all else behind the command line: only what counts with it does."""
 LIGHT = (
     "sacpo",
     "sacpo.api",
@@ -144,7 +146,7 @@ def test_the_walk_sees_what_it_should() -> None:
 
 def loaded(code: str) -> tuple[set[str], float]:
     """Return which heavy libraries a fresh interpreter has after some code, and the seconds that it took."""
-    report = f"\nimport json, sys; print(); print(json.dumps([m for m in {HEAVY} if m in sys.modules]))"
+    report = f"\nimport json, sys; print(); print(json.dumps([m for m in {(*HEAVY, SLOW)} if m in sys.modules]))"
     started = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
     return set(json.loads(done.stdout.splitlines()[-1])), time.monotonic() - started
@@ -182,7 +184,7 @@ def test_light_commands_do_not_import_torch(
     line = ["sacpo", *arguments.format(recipe=recipe, folder=tmp_path).split()]
     code = f"import sys; sys.argv = {line!r}\nfrom sacpo.cli import main\ntry:\n    main()\nexcept SystemExit as e:\n"
     found, seconds = loaded(code + "    assert not e.code, e.code")
-    assert found == set()
+    assert found <= {SLOW}
     record_property("seconds", round(seconds, 2))
 
 

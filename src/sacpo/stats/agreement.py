@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from sacpo.errors import DataError
 from sacpo.stats.edge import LEVEL, SAME, gaffke_ends, hardly_varies
@@ -125,7 +125,7 @@ def _jackknifed(
     left_out = _beyond_chance(*agreement(total - sums))
     left_out = np.sort(np.where(np.isnan(left_out), value, left_out))
     means = agreement(sums)[0]
-    half = float(stats.t.ppf((1 + LEVEL) / 2, m - 1)) * math.sqrt((m - 1) * float(left_out.var()))
+    half = float(scipy.stats.t.ppf((1 + LEVEL) / 2, m - 1)) * math.sqrt((m - 1) * float(left_out.var()))
     low, high, method = value - half, value + half, "cluster jackknife t"
     if hardly_varies(means) or np.ptp(left_out) < SAME:
         ends = gaffke_ends(means, np.bincount(codes).astype(float), 0.0, 1.0)

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from sacpo.errors import DataError
 from sacpo.stats.intervals import upper_bound
@@ -67,8 +67,8 @@ def binomial_p(events: Numbers, n: Numbers, bound: Numbers, side: Side = "at_mos
         events, n, bound and the result: broadcastable.
     """
     if side == "at_most":
-        return np.asarray(stats.binom.cdf(events, n, bound), dtype=float)
-    return np.asarray(stats.binom.sf(np.asarray(events) - 1, n, bound), dtype=float)
+        return np.asarray(scipy.stats.binom.cdf(events, n, bound), dtype=float)
+    return np.asarray(scipy.stats.binom.sf(np.asarray(events) - 1, n, bound), dtype=float)
 
 
 def betting_p(means: Floats, bound: float, side: Side = "at_most") -> Floats:
@@ -187,9 +187,9 @@ def _expected(clean: int, bound: float, delta: float, rate: float, power: float)
     low = clean
     while low <= MOST_PROMPTS:
         n = np.arange(low, low + max(1000, low // 2))
-        allowed = stats.binom.ppf(delta, n, bound)
+        allowed = scipy.stats.binom.ppf(delta, n, bound)
         allowed -= binomial_p(allowed, n, bound) > delta  # the most events that still pass; -1: none do
-        reached = np.flatnonzero(stats.binom.cdf(allowed, n, rate) >= power)
+        reached = np.flatnonzero(scipy.stats.binom.cdf(allowed, n, rate) >= power)
         if reached.size:
             return int(n[reached[0]])
         low = int(n[-1]) + 1

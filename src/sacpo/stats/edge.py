@@ -12,8 +12,8 @@ variable); Clopper and Pearson 1934.
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 LEVEL = 0.95
 FEW_DIFFERING = 10
@@ -54,7 +54,7 @@ def _upper(means: Floats, sizes: Floats, tail: float) -> float:
     if below.size == 0:
         return 1.0
     if np.ptp(below) < SAME and np.ptp(sizes) < SAME:  # two values: a beta distribution
-        share = float(stats.beta.ppf(1 - tail, at_end.sum() + 1, below.size))
+        share = float(scipy.stats.beta.ppf(1 - tail, at_end.sum() + 1, below.size))
         return float(below[0]) + (1 - float(below[0])) * share
     rng = np.random.default_rng([len(means), len(groups)])
     weights = rng.gamma(np.append(counts, 1.0), size=(DRAWS, len(groups) + 1))

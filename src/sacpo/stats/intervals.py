@@ -12,8 +12,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from sacpo.data.records import Outcome
 from sacpo.errors import DataError
@@ -161,8 +161,8 @@ def win_rate(
 def exact_ends(successes: float, n: float, level: float = LEVEL) -> tuple[float, float]:
     """Return the Clopper-Pearson ends; both counts may be fractional (effective sizes)."""
     tail = (1 - level) / 2
-    low = 0.0 if successes <= 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes >= n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    low = 0.0 if successes <= 0 else float(scipy.stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes >= n else float(scipy.stats.beta.ppf(1 - tail, successes + 1, n - successes))
     return low, high
 
 
@@ -298,7 +298,7 @@ def _finite(values: Iterable[float]) -> Floats:
 
 @functools.cache
 def _t(df: int) -> float:
-    return float(stats.t.ppf((1 + LEVEL) / 2, df))
+    return float(scipy.stats.t.ppf((1 + LEVEL) / 2, df))
 
 
 def _nothing(unparsed: int) -> Estimate:

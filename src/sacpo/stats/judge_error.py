@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from sacpo.errors import DataError
 
@@ -29,7 +29,7 @@ def exact_limit(events: Numbers, n: Numbers, delta: Numbers) -> Floats:
     """Return the exact upper limit of a rate at level delta (Clopper and Pearson), element by element."""
     k, total = np.broadcast_arrays(np.asarray(events, dtype=float), np.asarray(n, dtype=float))
     with np.errstate(invalid="ignore"):
-        limit = stats.beta.ppf(1 - np.asarray(delta), k + 1, total - k)
+        limit = scipy.stats.beta.ppf(1 - np.asarray(delta), k + 1, total - k)
     return np.asarray(np.where(k >= total, 1.0, limit))
 
 
@@ -88,7 +88,7 @@ def rates_p(
     b = np.asarray(bound, dtype=float)
     expected = b * true + (1 - b) * false
     z = (rate - expected) / np.sqrt(rate_var + b**2 * true_var + (1 - b) ** 2 * false_var)
-    return np.asarray(np.where(true > false, stats.norm.cdf(z), 1.0))
+    return np.asarray(np.where(true > false, scipy.stats.norm.cdf(z), 1.0))
 
 
 def _smoothed(events: Numbers, n: Numbers) -> tuple[Floats, Floats]:

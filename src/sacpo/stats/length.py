@@ -6,8 +6,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
@@ -156,7 +156,7 @@ def _fit(won: Floats, design: Floats, weights: Floats) -> Floats:
     squares = (design[:, :, None] * design[:, None, :]).reshape(len(won), -1)
     point = np.zeros((len(weights), columns))
     for _ in range(ITERATIONS):
-        chance = expit(point @ design.T)
+        chance = scipy.special.expit(point @ design.T)
         gradient = (weights * (won - chance)) @ design - ridge * point
         information = ((weights * chance * (1 - chance)) @ squares).reshape(-1, columns, columns) + np.diag(ridge)
         step = np.linalg.solve(information, gradient[..., None])[..., 0]
@@ -168,7 +168,7 @@ def _fit(won: Floats, design: Floats, weights: Floats) -> Floats:
 
 def _at_equal_length(fitted: Floats, design: Floats, weights: Floats) -> Floats:
     logits = fitted[:, :1] + fitted[:, 2:] @ design[:, 2:].T
-    return (weights * expit(logits)).sum(axis=1) / weights.sum(axis=1)
+    return (weights * scipy.special.expit(logits)).sum(axis=1) / weights.sum(axis=1)
 
 
 def _estimate(value: float, resampled: Floats, codes: NDArray[np.int64], unparsed: int) -> Estimate:

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import connected_components
 
 from sacpo.errors import DataError
 
@@ -73,7 +72,7 @@ class Table:
 
     def check_linked(self) -> None:
         """Raise if some models meet no others, even indirectly: nothing could be said of them."""
-        parts, labels = connected_components(self._graph(self.pairs), directed=False)
+        parts, labels = scipy.sparse.csgraph.connected_components(self._graph(self.pairs), directed=False)
         if parts > 1:
             apart = [name for name, label in zip(self.names, labels, strict=True) if label != labels[self.anchor]]
             raise DataError("models that no comparison links to the baseline", value=apart, do="leave them out")
@@ -106,7 +105,7 @@ class Table:
     def _apart(self, seen: Flags) -> Flags:
         forward, backward = seen[:, WIN] | seen[:, TIE], seen[:, LOSS] | seen[:, TIE]
         ends = np.concatenate([self.pairs[forward], self.pairs[backward][:, ::-1]])
-        labels = connected_components(self._graph(ends), connection="strong")[1]
+        labels = scipy.sparse.csgraph.connected_components(self._graph(ends), connection="strong")[1]
         every = seen[:, TIE].any() and not (seen[:, WIN] & seen[:, LOSS]).any() and self._ties_grow(seen)
         others = np.arange(len(self.names)) != self.anchor
         return np.asarray(others if every else labels != labels[self.anchor])
@@ -130,8 +129,8 @@ class Table:
             reach = np.minimum(reach, reach[:, [k]] + reach[[k], :])
         return bool((np.diag(reach) >= 0).all())
 
-    def _graph(self, ends: NDArray[np.int64]) -> csr_array:
-        return csr_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=2 * (len(self.names),))
+    def _graph(self, ends: NDArray[np.int64]) -> scipy.sparse.csr_array:
+        return scipy.sparse.csr_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=2 * (len(self.names),))
 
 
 def _sorted_pair(comparison: Comparison) -> Comparison:

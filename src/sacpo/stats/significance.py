@@ -9,8 +9,8 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from sacpo.errors import DataError
 from sacpo.stats.edge import LEVEL, hardly_varies
@@ -190,13 +190,13 @@ def _lattice_p(steps: NDArray[np.int64], n: int, bound: float) -> float:
 @functools.lru_cache(maxsize=512)
 def _fair(n: int) -> NDArray[np.float64]:
     """Return the probabilities of 0, ..., n heads of a fair coin."""
-    found: NDArray[np.float64] = stats.binom.pmf(np.arange(n + 1), n, 0.5)
+    found: NDArray[np.float64] = scipy.stats.binom.pmf(np.arange(n + 1), n, 0.5)
     return found
 
 
 @functools.lru_cache(maxsize=8192)
 def _even_p(better: int, worse: int) -> float:
-    return float(stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
+    return float(scipy.stats.binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def minimum_detectable_difference(
@@ -228,7 +228,7 @@ def minimum_detectable_difference(
 
 @functools.lru_cache(maxsize=512)
 def _quantiles(first: float, second: float, df: int) -> float:
-    return float(stats.t.ppf(first, df) + stats.t.ppf(second, df))
+    return float(scipy.stats.t.ppf(first, df) + scipy.stats.t.ppf(second, df))
 
 
 def difference_sd(

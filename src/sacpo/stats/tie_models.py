@@ -12,8 +12,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, logsumexp
 
 from sacpo.errors import DataError
 
@@ -45,7 +45,7 @@ def davidson(counts: Floats, d: Floats, log_nu: Floats) -> Curve:
     win, tie, loss = np.moveaxis(counts, -1, 0)
     n = win + tie + loss
     logits = np.stack([d / 2, log_nu, -d / 2], axis=-1)
-    norm = logsumexp(logits, axis=-1)
+    norm = scipy.special.logsumexp(logits, axis=-1)
     p_win, p_tie, p_loss = np.moveaxis(np.exp(logits - norm[..., None]), -1, 0)
     drift = (p_win - p_loss) / 2
     return Curve(
@@ -65,11 +65,11 @@ def rao_kupper(counts: Floats, d: Floats, c: Floats) -> Curve:
     """
     win, tie, loss = np.moveaxis(counts, -1, 0)
     safe = np.where(c > 0, c, 1.0)
-    up, down = expit(c - d), expit(c + d)
+    up, down = scipy.special.expit(c - d), scipy.special.expit(c + d)
     lost_up, lost_down = (win + tie) * up * (1 - up), (loss + tie) * down * (1 - down)
     gap = np.expm1(2 * safe)
-    between = log_expit(c - d) + log_expit(c + d) + np.log(-np.expm1(-2 * safe))
-    value = win * log_expit(d - c) + loss * log_expit(-d - c) + tie * between
+    between = scipy.special.log_expit(c - d) + scipy.special.log_expit(c + d) + np.log(-np.expm1(-2 * safe))
+    value = win * scipy.special.log_expit(d - c) + loss * scipy.special.log_expit(-d - c) + tie * between
     return Curve(
         np.where(c > 0, value, -np.inf),
         (win + tie) * up - (loss + tie) * down,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linprog
+import scipy
 
 from sacpo.errors import DataError
 from sacpo.theory.tabular import Table, log_partition, mean, objective, tilted
@@ -79,7 +79,7 @@ def slater(reference: Table, safeties: Table, bounds: npt.ArrayLike) -> tuple[Ta
     sums = np.hstack([np.kron(np.eye(prompts), np.ones(answers)), np.zeros((prompts, 1))])
     ranges = [(0.0, 1.0 if held else 0.0) for held in (reference > 0).ravel()] + [(None, None)]
     cost = np.append(np.zeros(size), -1.0)
-    found = linprog(cost, A_ub=matrix, b_ub=-goal, A_eq=sums, b_eq=np.ones(prompts), bounds=ranges)
+    found = scipy.optimize.linprog(cost, A_ub=matrix, b_ub=-goal, A_eq=sums, b_eq=np.ones(prompts), bounds=ranges)
     margin = float(found.x[-1])
     if margin <= 0:
         raise DataError(
