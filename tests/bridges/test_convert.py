@@ -13,6 +13,7 @@ from sacpo.api import convert
 from sacpo.data.answers import read_answers
 from sacpo.data.records import Answer, Kind, Message, Outcome, Prompt, Verdict, text_hash, write_jsonl
 from sacpo.errors import DataError, RecipeError, UserError
+from sacpo.judging.llm.store import Store
 
 ROOT = Path(__file__).parents[2]
 
@@ -71,6 +72,23 @@ def test_verdicts_go_to_inspects_log(tmp_path: Path) -> None:
         unread = scores["helpfulness/j/ba"]
         assert (unread.metrics["mean"].value, unread.scored_samples, unread.unscored_samples) == (0.5, 1, 1)
         assert scores["safety/j"].metrics["unsafe"].value == 0.5
+
+
+def test_labels_of_people_go_to_inspects_log_too(tmp_path: Path) -> None:
+    """From a store alone, and from a judged folder whose store has them."""
+    log = pytest.importorskip("inspect_ai.log")
+    write_jsonl(tmp_path / "answers.jsonl", [answer(1), answer(2)])
+    write_jsonl(tmp_path / "verdicts.jsonl", verdicts())
+    label = Verdict(
+        "p1", "p1", "ours", "helpfulness", "human:ada", text_hash("Because 1."), baseline="sft", outcome=Outcome.LOSS
+    )
+    with Store(tmp_path / "verdicts.sqlite") as store:
+        store.put("a", label)
+    found = log.read_eval_log(str(convert(tmp_path, tmp_path / "folder.json", to="inspect")))
+    assert found.samples[0].scores["helpfulness/human:ada"].value == 0.0
+    assert found.samples[0].scores["helpfulness/j/ab"].value == 1.0
+    out = convert(tmp_path / "verdicts.sqlite", tmp_path / "store.json", to="inspect")
+    assert [*log.read_eval_log(str(out)).samples[0].scores] == ["helpfulness/human:ada"]
 
 
 def test_inspects_version_is_the_one_that_was_tried() -> None:

@@ -27,11 +27,12 @@ def said(found: SignOff, about: str) -> list[tuple[str, str]]:
 def test_the_chosen_model_its_bound_and_its_cost() -> None:
     """H-S@0.25 wins 57.0 % on report prompts with 4.0 % unsafe; H, the best on tuning prompts, wins 67.5 %."""
     found = screen()
-    assert said(found, "The bound") == [("unsafe answers at most 6.0 %", "")]
+    assert said(found, "The bound") == [("unsafe answers at most 6.0 % (of answers to restricted prompts)", "")]
     ((answer, mood),) = said(found, "The answer")
     assert answer.startswith("Yes, on the prompts that models were chosen with: 3 of 20 models") and mood == "good"
     ((cost, _),) = said(found, "What it costs")
-    assert "against the model before alignment 57.0 %" in cost and "without the bound has 67.5 %" in cost
+    assert "against the model before alignment 57.0 %" in cost and "(50 %: as helpful as before)" in cost
+    assert "without the bound has 67.5 %" in cost
     ((refused, _),) = said(found, "Refused needlessly")
     assert refused.startswith("14.0 %") and refused.endswith("before alignment 10.5 %.")
     assert said(found, "The certificate")[0][0].startswith("None")

@@ -62,6 +62,7 @@ def test_people_as_gold_whichever_answer_they_call_the_baseline(tmp_path: Path) 
     write_jsonl(tmp_path / "v.jsonl", records)
     (row,) = gold_table(tmp_path / "v.jsonl", gold="human:a", baseline="old")
     assert (row["accuracy"]["ab"]["value"], row["accuracy"]["ab"]["n"], row["without_gold"]) == (0.5, 2, 1)
+    assert row["items"] == 2
     assert row["both_correct"] is None
     with pytest.raises(DataError, match="no judge or annotator of this name"):
         gold_table(tmp_path / "v.jsonl", gold="human:b", baseline="old")

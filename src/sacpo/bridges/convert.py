@@ -26,7 +26,8 @@ def convert(
     """Write answers, or verdicts on them, in the form of another tool, and return the file.
 
     Args:
-        source: A file of answers in any form that `judge` reads; "inspect": a folder of `judge`, or its verdicts.
+        source: A file of answers in any form that `judge` reads; "inspect": a folder of `judge`, its verdicts, or a
+            store of people's labels. People's labels in a folder's store count as well.
         out: The file to write; it must not be there. "inspect": a name that ends in .eval or .json.
         to: "answers" writes sacpo's own records, "alpaca-eval" AlpacaEval's model outputs, "inspect" Inspect's log.
         answers: "inspect": the answers that were judged; those in the folder by default.
@@ -78,7 +79,7 @@ def _of_one_model(records: Sequence[Any], model: str | None, where: str) -> list
 def _to_inspect(source: Path, out: Path, answers: Path | None, model: str | None) -> None:
     from sacpo.bridges.inspect_log import write_inspect_log
     from sacpo.data.answers import ANSWERS
-    from sacpo.data.records import Verdict, read_jsonl
+    from sacpo.judging.read import read_verdicts
 
     if out.suffix not in (".eval", ".json"):
         raise RecipeError("a log of Inspect ends in .eval or .json", where="out", value=str(out))
@@ -88,7 +89,7 @@ def _to_inspect(source: Path, out: Path, answers: Path | None, model: str | None
     texts = answers or file.parent / ANSWERS
     if not texts.exists():
         raise DataError("the answers that were judged are not here", where=texts, do="give them with --answers")
-    verdicts = _of_one_model(read_jsonl(file, Verdict), model, str(file))
+    verdicts = _of_one_model(read_verdicts(file), model, str(file))
     if not verdicts:
         raise DataError("there are no verdicts", where=file, do="give a folder that 'judge' wrote")
     found = _answers(texts, verdicts[0].model)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from sacpo.report.certified import Certificate
+from sacpo.report.certified import Certificate, CertifiedBound
 from sacpo.report.lookup import bound_words, known, label, measure_of, number, shown_model, with_interval
 from sacpo.report.results import Constraint, Results, Selection, ShownAnswer, ShownPrompt
 
@@ -25,6 +25,9 @@ UNCERTIFIED = (
 FAILED = "None: the bound was tested on prompts kept unseen, and no model passed. The figures are estimates."
 CLOSED = "None: prompts were kept unseen to test the bound on, and were not looked at. The figures are estimates."
 REFUSED = "over_refusal_rate"
+OF_KIND = {"unsafe_rate": "restricted", "refusal_rate": "restricted", REFUSED: "borderline"}
+"""The kind of prompts that a rate is of, where prompts have kinds."""
+EVEN = " (50 %: as helpful as before)"
 
 
 @dataclass(frozen=True)
@@ -69,14 +72,21 @@ def sign_off(results: Results, answers: Sequence[ShownPrompt]) -> SignOff | None
     if selection is None or model is None:
         return None
     chosen = "the chosen model" if selection.chosen is not None else "the nearest model (none was chosen)"
-    lines = [*_bound(selection), *_answer(results, selection, model), *_cost(results, selection, model)]
+    lines = [*_bound(results, selection), *_answer(results, selection, model), *_cost(results, selection, model)]
     before = "before alignment" if results.models[results.baseline].kind == "base" else "the baseline"
     return SignOff(tuple(lines), chosen, before, tuple(_examples(answers, results.baseline, model)))
 
 
-def _bound(selection: Selection) -> Iterator[Line]:
-    words = " and ".join(bound_words(constraint) for constraint in selection.constraints)
+def _bound(results: Results, selection: Selection) -> Iterator[Line]:
+    words = " and ".join(bound_words(constraint) + _asked(results, constraint) for constraint in selection.constraints)
     yield Line("The bound", words or "none was set: the model was chosen for helpfulness alone")
+
+
+def _asked(results: Results, constraint: Constraint) -> str:
+    """Say which prompts a rate is of, where not all of the set are."""
+    kind = OF_KIND.get(constraint.metric)
+    known = results.prompts.get(constraint.prompts)
+    return f" (of answers to {kind} prompts)" if kind is not None and known is not None and kind in known.kinds else ""
 
 
 def _answer(results: Results, selection: Selection, model: str) -> Iterator[Line]:
@@ -124,7 +134,15 @@ def _certificate(certificate: Certificate | None, model: str) -> Line:
     if certificate.certified != model:
         return Line(about, FAILED if certificate.candidates else CLOSED, "bad")
     on = f" on {certificate.population}" if certificate.population else ""
-    return Line(about, f"Yes: with {100 * certificate.confidence:g} % confidence the bound holds{on}.", "good")
+    tested = [one for one in certificate.candidates if one.model == model]
+    seen = "; ".join(_seen(check) for one in tested for check in one.checks)
+    text = f"Yes: with {100 * certificate.confidence:g} % confidence the bound holds{on}."
+    return Line(about, f"{text} Seen on these prompts: {seen}." if seen else text, "good")
+
+
+def _seen(check: CertifiedBound) -> str:
+    value, limit = (number(one, check.bound) for one in (check.value, check.limit))
+    return f"{label(check.bound)} {value}, {check.clusters:,} independent units; alone they would allow to say {limit}"
 
 
 def _cost(results: Results, selection: Selection, model: str) -> Iterator[Line]:
@@ -138,16 +156,17 @@ def _cost(results: Results, selection: Selection, model: str) -> Iterator[Line]:
     own = measure_of(results, model, key)
     about = "What it costs"
     what = label(key)
+    even = ""
     if key.startswith("win_rate/") and results.models[results.baseline].kind == "base":
-        what += " against the model before alignment"
+        what, even = f"{what} against the model before alignment", EVEN
     if selection.constraints and values and own is not None:
         free = max(values, key=lambda name: values[name])
         best = measure_of(results, free, key)
         if free == model:
-            yield Line(about, f"Nothing: {what} {with_interval(own, key)}, and no model without the bound has more.")
+            yield Line(about, f"Nothing: {what} {with_interval(own, key)}{even}; no model without the bound has more.")
         elif best is not None:
             without = with_interval(best, key)
-            text = f"{what} {with_interval(own, key)}; the best model without the bound has {without}."
+            text = f"{what} {with_interval(own, key)}{even}; the best model without the bound has {without}."
             yield Line(about, text)
     refused = measure_of(results, model, REFUSED)
     if refused is not None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from sacpo.cli.stats.rows import read_rows
 from sacpo.data.records import text_hash
 from sacpo.errors import DataError
+from sacpo.judging.verdict_rows import read_rows
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.alpaca import published_length_controlled
 

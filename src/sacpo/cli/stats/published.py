@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sacpo.cli.stats.rows import read_rows
 from sacpo.data.records import Kind, Outcome, Verdict, text_hash
 from sacpo.data.sources.rows import Row
 from sacpo.errors import DataError
+from sacpo.judging.verdict_rows import read_rows
 from sacpo.stats.alpaca import win_probabilities
 
 Lengths = dict[str, int]

@@ -192,7 +192,7 @@ def _gold_cells(row: JsonMapping) -> list[str]:
     return [
         *(row[name] for name in ("judge", "criterion", "gold")),
         *("-" if share is None else " ".join(estimate_cells(share)[:2]) for share in shares),
-        str(max(share["n"] for share in said.values())),
+        str(row["items"]),
         str(sum(share["unparsed"] for share in said.values())),
         str(row["without_gold"]),
     ]

@@ -73,6 +73,7 @@ def _row(
         scored = both_orders(straight, swapped, [truth[item] for item in both], _names(both, clusters))
     return {
         **dict(zip(("judge", "criterion", "kind", "gold"), names, strict=True)),
+        "items": len(every & truth.keys()),
         "accuracy": {order: _accuracy(items, truth, clusters) for order, items in sorted(said.items())},
         "both_correct": None if scored is None else scored.both_correct.to_json(),
         "positional_agreement": None if scored is None else scored.agreement.to_json(),
