@@ -161,7 +161,7 @@ KEYS = [
     Case(
         "ignored-rounding",
         {"steps.0.algorithm": "kto", "steps.0.soft_labels": False},
-        what="'soft_labels' is DPO's and IPO's: KTO would ignore it",
+        what="'soft_labels' is DPO's, IPO's, robust DPO's, chi-PO's and BSO's: KTO would ignore it",
         where="steps.0",
     ),
     Case(

@@ -23,7 +23,7 @@ DATA = {
     "judging/people/page.html",
     "chat/page.html",
     "redteam/acts.yaml",
-    "report/templates/report.html.j2",
+    *(f"report/templates/{name}.html.j2" for name in ("answers", "article", "more", "report")),
     "report/templates/report.css",
     "report/templates/report.js",
     *(f"judging/rubrics/{path.name}" for path in (ROOT / "src/sacpo/judging/rubrics").glob("*.yaml")),

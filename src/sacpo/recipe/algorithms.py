@@ -96,7 +96,8 @@ class AlgorithmOptions(Section):
             owners = _owners(name)
             alike = [f"'{other}'" for other in AlgorithmOptions.model_fields if _owners(other) == owners]
             are, them = ("is", "it") if len(alike) == 1 else ("are", "them")
-            whose = " and ".join(f"{owner}'s" for owner in owners)
+            *most, last = (f"{owner}'s" for owner in owners)
+            whose = f"{', '.join(most)} and {last}" if most else last
             raise ValueError(f"{' and '.join(alike)} {are} {whose}: {own.title} would ignore {them}")
 
 
