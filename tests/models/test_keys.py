@@ -19,6 +19,7 @@ from sacpo.errors import ModelError
 from sacpo.merge import copy_companions
 from sacpo.models.adapters import hub
 from sacpo.models.adapters.stack import read_stack
+from sacpo.models.checks import check_place
 from sacpo.models.keys import base_key
 from sacpo.models.loading import load_model, load_tokenizer, save_tokenizer, weights_key
 from sacpo.recipe.schema import LoraSpec
@@ -145,3 +146,12 @@ def test_a_hub_adapter_is_read_as_its_folder_is(base: Path, tmp_path: Path, monk
     model.save_pretrained(snapshot)
     assert load_model("an-owner/an-adapter").config.vocab_size == model.config.vocab_size
     assert load_tokenizer("an-owner/an-adapter").get_vocab() == load_tokenizer(base).get_vocab()
+
+
+def test_the_folder_of_a_training_is_told_from_that_of_its_model(tmp_path: Path) -> None:
+    (tmp_path / "H" / "model").mkdir(parents=True)
+    (tmp_path / "H" / "model" / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match="the folder of a training, not of its model") as refused:
+        check_place(tmp_path / "H")
+    assert refused.value.do == f"give {tmp_path / 'H' / 'model'}"
+    check_place(tmp_path / "H" / "model")

@@ -39,7 +39,7 @@ def test_the_folder_holds_results_page_and_figures(folder: Path) -> None:
 
 def test_results_come_back_with_their_diagnosis(folder: Path) -> None:
     written = json.loads((folder / "results.json").read_text())
-    expected = ["found", "found", "not found", "cannot tell", "not found", "cannot tell", "not found", "not found"]
+    expected = ["found", "found", "not found", "cannot tell", "not found", "cannot tell", *["not found"] * 3]
     assert [finding["verdict"] for finding in written["diagnosis"]] == expected
     assert written["measures"]["H-S@0.25"]["report"]["metrics"]["unsafe_rate"]["value"] == 0.04
     assert written["models"]["H-S@0.25"]["strengths"] == [["helpfulness", 0.5], ["harmlessness", 0.25]]

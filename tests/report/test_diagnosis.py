@@ -30,7 +30,7 @@ def only(results: dict[str, Any], *models: str) -> dict[str, Any]:
 
 def test_one_finding_a_test_in_the_tables_order() -> None:
     assert [finding.name for finding in diagnose(parse_results(made_up()))] == NAMES
-    assert len(NAMES) == len(set(NAMES)) == 8
+    assert len(NAMES) == len(set(NAMES)) == 9
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -220,6 +220,7 @@ def test_tuning_figures_never_enter_a_diagnosis() -> None:
     verdicts = {finding.name: finding.verdict for finding in diagnose(parse_results(results))}
     assert verdicts.pop("chosen answers lose probability") == "not found"
     assert verdicts.pop("collapse or over-optimisation") == "not found"  # from the distances to the optimum
+    assert verdicts.pop("nothing learnt") == "not found"  # from each step's own reference
     assert set(verdicts.values()) == {"cannot tell"}
 
 
@@ -245,3 +246,17 @@ def test_an_alignment_tax_is_a_paired_difference_on_the_worse_side(value: float,
     finding = found("alignment tax", results)
     assert finding.verdict == verdict
     assert finding.models == (("H",) if verdict == "found" else ())
+
+
+@pytest.mark.parametrize(
+    ("kl", "half", "verdict"), [(0.0001, 0.0003, "found"), (0.015, 0.01, "not found"), (0.4, 0.05, "not found")]
+)
+def test_a_step_that_stays_at_its_reference_has_learnt_nothing(kl: float, half: float, verdict: str) -> None:
+    """An upper end of .025 nats is above .02: that step may have moved."""
+    results = only(made_up(), "sft", "H")
+    results["models"]["H"]["kl_reference"] = mean(kl, half)
+    finding = found("nothing learnt", results)
+    assert finding.verdict == verdict
+    assert finding.models == (("H",) if verdict == "found" else ())
+    if verdict == "found":
+        assert finding.evidence[0].startswith("H: 0.0001 (−0.0002 to 0.0004) nats from sft")

@@ -161,7 +161,7 @@ def test_provenance_has_recipe_versions_seed_and_command(text: str, page: Page) 
 
 def test_findings_show_test_verdict_numbers_and_cure(text: str) -> None:
     assert text.count('class="finding found"') == 2
-    assert text.count('class="finding not"') == 4
+    assert text.count('class="finding not"') == 5
     assert "S-H@0.25 is worse than H-S@0.25" in text
     assert "What helps: use the other order" in text
 
@@ -225,7 +225,7 @@ def test_almost_empty_results_have_a_page() -> None:
     assert {"diagnosis", "provenance"} <= ids
     assert not {"frontier", "selection", "answers", "optimum", "training"} & ids
     assert "No model was chosen, because the recipe sets no objective; 1 model to compare." in text
-    assert text.count("cannot tell") == 8
+    assert text.count("cannot tell") == 9
 
 
 def test_answers_without_any_measures_have_a_page() -> None:

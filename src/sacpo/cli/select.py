@@ -10,6 +10,8 @@ import typer
 from sacpo import api
 from sacpo.cli.from_api import Call, command
 from sacpo.cli.options import AtLeast, AtMost, bound_options
+from sacpo.plain import JsonMapping
+from sacpo.stats.plain import estimate_cells, section
 from sacpo.system.visible import visible
 
 
@@ -24,9 +26,26 @@ def select(
     metric, _, criterion = objective.partition("/")
     goal = {"metric": metric, "criterion": criterion}
     found = call(constraints=bound_options(at_most, at_least), objective=goal)
+    if not call.as_json:
+        typer.echo(visible(table(found)), err=True)  # standard output is the model's name alone, for scripts
     if call.as_json:
         print(json.dumps(found))
     elif found["chosen"] is None:
         print(f"no model meets every constraint; the nearest is {visible(str(found['nearest']))}")
     else:
         print(visible(found["chosen"]))
+
+
+def table(found: JsonMapping) -> str:
+    """Return every candidate's objective and bounds with their intervals, as a text."""
+    names = [f"{one['metric']}{'/' + one['criterion'] if one.get('criterion') else ''}" for one in found["constraints"]]
+    rows = []
+    for model, one in found["models"].items():
+        checks = [_cell(check["value"]) + ("" if check["met"] else " (missed)") for check in one["checks"]]
+        rows.append([model, _cell(one["objective"]), *checks, "yes" if one["feasible"] else "no"])
+    title = "Point estimates are held against the bounds; a certificate tests them: sacpo certify"
+    return section(title, ";".join(["model", "objective", *names, "meets every bound"]), rows)
+
+
+def _cell(estimate: JsonMapping | None) -> str:
+    return "not measured" if estimate is None else " ".join(estimate_cells(estimate)[:2])

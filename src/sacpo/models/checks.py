@@ -39,6 +39,10 @@ def check_place(path: str | Path) -> None:
     """
     text, place = str(path), Path(path)
     if place.is_dir():
+        inner = place / "model"
+        if not (place / "config.json").exists() and (inner / "config.json").is_file():
+            what = "the folder of a training, not of its model"
+            raise ModelError(what, where=path, do=f"give {inner}")
         return
     if place.exists():
         gguf = "a recipe takes it: base.model: FILE.gguf" if text.lower().endswith(".gguf") else None

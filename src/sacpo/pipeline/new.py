@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,7 +159,14 @@ def _check_unseen(found: dict[str, Found], sets: dict[str, list[Prompt]], prompt
 def _said_of_sets(sets: dict[str, list[Prompt]], folder: Path, prompts: Path | None) -> str:
     origin = "held out of both files" if prompts is None else f"of {prompts}"
     sizes = ", ".join(f"{len(some):,} for {name}" for name, some in sets.items())
-    return f"{folder}: prompts {origin}, {sizes}"
+    kinds = Counter(str(prompt.kind.value) or "of no kind" for some in sets.values() for prompt in some)
+    said = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
+    taken = (
+        ""
+        if prompts is not None
+        else "; prompts of the safety file alone are taken as restricted, correct 'kind' there"
+    )
+    return f"{folder}: prompts {origin}, {sizes} ({said}{taken})"
 
 
 def _rows_of(sets: dict[str, list[Prompt]]) -> dict[str, list[JsonObject]]:

@@ -29,6 +29,7 @@ from sacpo.report.cases import (
     lost_support,
     unfaithful_merge,
 )
+from sacpo.report.cases_of_training import UNMOVED, unmoved
 from sacpo.report.results import Finding, Results
 
 MOST_EVIDENCE = 6
@@ -110,6 +111,14 @@ TESTS = (
         "take a larger beta or a smaller q, or put demonstrations of what was lost into the SFT data",
         alignment_tax,
         "a task asked of two models (evaluate.harness in the recipe)",
+    ),
+    Test(
+        "nothing learnt",
+        f"a step's KL from its reference, the upper end of its interval included, is below {UNMOVED:g} nats an answer: "
+        "the model answers as its reference does",
+        "more optimiser steps (pairs, epochs, a smaller batch), a larger learning rate, or a smaller beta",
+        unmoved,
+        "KL of a step from its reference (evaluate.kl_prompts)",
     ),
     Test(
         "lost support",

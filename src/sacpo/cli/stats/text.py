@@ -89,7 +89,7 @@ def _of_judges(tables: JsonMapping) -> list[str]:
             [_labelled_cells(row) for row in tables["labelled"]],
         ),
         section(
-            "What judges were asked, and why replies could not be read",
+            "What judges were asked, and why replies could not be read (judge --ask-again asks those once more)",
             "judge;criterion;asked;read;unparsed;why",
             [_unread_cells(row) for row in tables["unread"]] if any(row["reasons"] for row in tables["unread"]) else [],
         ),
