@@ -40,7 +40,8 @@ def check_place(path: str | Path) -> None:
     text, place = str(path), Path(path)
     if place.is_dir():
         inner = place / "model"
-        if not (place / "config.json").exists() and (inner / "config.json").is_file():
+        own = any((place / name).exists() for name in ("config.json", "adapter_config.json"))
+        if not own and (inner / "config.json").is_file():
             what = "the folder of a training, not of its model"
             raise ModelError(what, where=path, do=f"give {inner}")
         return

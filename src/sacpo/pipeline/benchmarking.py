@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sacpo.pipeline.stages.certificate import Certificate
-from sacpo.pipeline.stages.chosen import chosen_name
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
-from sacpo.pipeline.stages.selection import Selection
+from sacpo.pipeline.stages.selection import Selection, chosen_name
 from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.schema import SFT
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -27,7 +26,7 @@ from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.optimum import Floats, self_normalised
 
 SCORES, CORRECTION = "scores.json", "correction.json"
@@ -137,7 +136,7 @@ class Samples(Stage[Sampled]):
 
     def read(self, folder: Path) -> Sampled:
         """Return the answers and their correction."""
-        correction = json.loads((folder / CORRECTION).read_text(encoding="utf-8"))
+        correction = read_json(folder / CORRECTION)
         return Sampled(read_jsonl(folder / ANSWERS, Answer), np.array(correction, float).reshape(-1, self.samples))
 
 
@@ -188,7 +187,7 @@ class Bank(Stage[Scored]):
 
     def read(self, folder: Path) -> Scored:
         """Return the scores."""
-        found = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+        found = read_json(folder / SCORES)
         shape = (-1, self.samples.samples)
         scores = {name: np.array(values, float).reshape(shape) for name, values in found["scores"].items()}
         return Scored(scores, np.array(found["unsafe"], bool).reshape(shape))

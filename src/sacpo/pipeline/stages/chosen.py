@@ -10,20 +10,13 @@ from sacpo.merge.source import Merge, ModelSource
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.certificate import Certificate
 from sacpo.pipeline.stages.report import Report
-from sacpo.pipeline.stages.selection import Selection
+from sacpo.pipeline.stages.selection import Selection, chosen_name
 from sacpo.pipeline.tools import Tools
-from sacpo.plain import JsonMapping
 from sacpo.report.card import model_card
 from sacpo.report.results import parse_results
 from sacpo.system.files import write_atomic
 
 NONE = "No model meets every constraint: none was chosen. The report names the nearest.\n"
-
-
-def chosen_name(selection: JsonMapping, certificate: JsonMapping | None) -> str | None:
-    """Return the model that is certified, else the one chosen by point estimates; None: none is."""
-    found: str | None = (certificate or {}).get("certified") or selection["chosen"]
-    return found
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Traits, learn_score
 
 ARRAYS, FACTS = "head.npz", "head.json"
@@ -87,7 +86,7 @@ class Head(Stage[Learnt]):
 
     def read(self, folder: Path) -> Learnt:
         """Return the score."""
-        facts: dict[str, Any] = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts: dict[str, Any] = read_json(folder / FACTS)
         first, spread = facts.pop("first_tokens"), facts.pop("spread")
         with np.load(folder / ARRAYS) as arrays:
             anchors = PairTraits(*(arrays[f"anchor_{name}"] for name in ("first", "second", "prompts")))

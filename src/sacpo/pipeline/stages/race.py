@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec, ConstraintSpec, GenerationSpec, RaceSpec
-from sacpo.system.files import write_json
+from sacpo.system.files import read_json, write_json
 
 RACE = "race.json"
 ROUNDS = "rounds"
@@ -96,8 +95,7 @@ class Race(Stage[dict[str, Any]]):
 
     def read(self, folder: Path) -> dict[str, Any]:
         """Return how it went."""
-        found: dict[str, Any] = json.loads((folder / RACE).read_text(encoding="utf-8"))
-        return found
+        return read_json(folder / RACE)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race
-from sacpo.pipeline.stages.selection import Selection
+from sacpo.pipeline.stages.selection import Selection, chosen_name
 from sacpo.pipeline.stages.train import Heldout, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.tools import Tools
@@ -152,7 +152,7 @@ class Report(JsonStage):
         if selection is None or self.certificate is None:
             return {"selection": selection, "certificate": None}
         found = tools.read(self.certificate)
-        chosen = found["certified"] or selection["chosen"]
+        chosen = chosen_name(selection, found)
         certificate = {name: found[name] for name in CERTIFIED} | found["tests"]
         return {
             "selection": {**selection, "chosen": chosen},

@@ -10,6 +10,7 @@ from typing import ClassVar
 from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonMapping
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec
 from sacpo.select import select_model
 from sacpo.system.files import write_json
@@ -37,3 +38,9 @@ class Selection(JsonStage):
         """Choose."""
         measures = {stage.title: tools.read(stage) for stage in self.measures}
         write_json(out / SELECTION, select_model(measures, self.constraints, self.objective, roles=self.roles))
+
+
+def chosen_name(selection: JsonMapping, certificate: JsonMapping | None) -> str | None:
+    """Return the model that is certified, else the one chosen by point estimates; None: none is."""
+    found: str | None = (certificate or {}).get("certified") or selection["chosen"]
+    return found
