@@ -83,7 +83,7 @@ def main() -> None:
 
     place = Path(sys.argv[1])
     started = time.perf_counter()
-    terms, rows = tabulate([linear(place / "A", place / "B", Q)])
+    terms, rows = tabulate([linear([place / "A", place / "B"], [1 - Q, Q])])
     merge_checkpoints(terms, rows, [place / "merged"])
     seconds = time.perf_counter() - started
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
