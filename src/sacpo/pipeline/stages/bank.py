@@ -35,6 +35,8 @@ BATCH = 256
 """Answers sampled at a time."""
 FEW = 2.0
 """A prompt with a smaller effective sample size has one answer that counts."""
+LEFT_OUT = 0.01
+"""Of each prompt's weights, the smallest that add up to no more are taken for 0."""
 
 
 @dataclass(frozen=True)
@@ -199,22 +201,22 @@ def _labels(found: Mapping[str, Sequence[Any]]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Resampled(Stage[StoredRecords]):
-    """Answers drawn from a bank with weights exp(tilt), as demonstrations.
+    """Answers of a bank with weights exp(tilt), as demonstrations.
 
     Attributes:
         title: The stage's name behind `resampled/`.
         bank: The scored samples.
         tilts: Each criterion's weight over the step's beta: the tilt is their sum, each times its score.
-        keep: Answers drawn for each prompt.
+        keep: Answers drawn for each prompt; None: all of them are learnt, each with its weight.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
-        draw: "weights", or "best": the answers of the largest tilts.
+        draw: "weights"; "best": the answers of the largest tilts; "all": no draw.
     """
 
     title: str
     bank: Bank
     tilts: Mapping[str, float]
-    keep: int
+    keep: int | None
     least_ess: float
     seed: int
     draw: str = "weights"
@@ -235,23 +237,18 @@ class Resampled(Stage[StoredRecords]):
         cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
         tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + sampled.correction
         tilt = np.where(cut, np.nan, tilt)
-        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
+        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep or 2) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
         tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
         weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
-        if self.draw == "best":
-            drawn = best(tilt, self.keep)
-        else:
+        if self.draw != "best":
             self._check(float(ess.mean()))
-            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
-        rows = np.flatnonzero(known)[:, None] * bank.unsafe.shape[1] + drawn
-        chosen = [answers[place] for place in rows.ravel()]
-        records = [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
+        records = self._records(np.reshape(np.arange(len(answers)), bank.unsafe.shape)[known], answers, tilt, weights)
         report: dict[str, float] = {
             "samples": bank.unsafe.shape[1],
-            "keep": self.keep,
+            **({} if self.keep is None else {"keep": self.keep}),
             "ess": float(ess.mean()),
             "few": float((ess < FEW).mean()),
             "all_unsafe": int(bank.unsafe.all(1).sum()),
@@ -261,6 +258,17 @@ class Resampled(Stage[StoredRecords]):
         fits = {scorer.criterion: asdict(tools.read(scorer.head).score.fit) for scorer in self.bank.learned}
         described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
         write_records(out, records, {"kind": "demonstrations", "weights": report, "learned": fits, **described})
+
+    def _records(self, places: Any, answers: list[Answer], tilt: Floats, weights: Floats) -> list[Demonstration]:
+        """Return what is learnt of the answers at these places. Shape: (prompts, samples), but of `answers`."""
+        if self.keep is None:
+            return weighted([[answers[place] for place in row] for row in places], weights, self.title)
+        if self.draw == "best":
+            drawn = best(tilt, self.keep)
+        else:
+            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
+        chosen = [answers[place] for place in np.take_along_axis(places, drawn, 1).ravel()]
+        return [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
 
     def _check(self, ess: float) -> None:
         if ess < self.least_ess:
@@ -275,6 +283,30 @@ class Resampled(Stage[StoredRecords]):
     def read(self, folder: Path) -> StoredRecords:
         """Return the demonstrations."""
         return StoredRecords(folder)
+
+
+def weighted(answers: Sequence[Sequence[Answer]], weights: Floats, source: str) -> list[Demonstration]:
+    """Return every answer that counts, each text of a prompt once, with its weight times the prompt's samples.
+
+    Where a draw keeps few answers and so adds its own noise, the likelihood of all of them is its expectation. The
+    smallest weights, `LEFT_OUT` of a prompt's, are left out, since each answer costs as much as any other.
+
+    Args:
+        answers: The samples of each prompt.
+        weights: Self-normalised. Shape: (prompts, samples).
+        source: The records' source.
+    """
+    found: list[Demonstration] = []
+    for row, shares in zip(answers, weights, strict=True):
+        texts: dict[str, float] = {}
+        for answer, share in zip(row, shares.tolist(), strict=True):
+            texts[answer.text] = texts.get(answer.text, 0.0) + share
+        rising = sorted(texts, key=lambda text: texts[text])
+        few = set(rising[: int((np.cumsum([texts[text] for text in rising]) <= LEFT_OUT).sum())])
+        left = [text for text in texts if text not in few]
+        scale = len(row) / sum(texts[text] for text in left)
+        found += [Demonstration(row[0].prompt, text, source, round(texts[text] * scale, 6)) for text in left]
+    return found
 
 
 def best(tilt: Floats, keep: int) -> Any:
