@@ -13,7 +13,7 @@ import numpy as np
 from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import score_answers
 from sacpo.data.answers import ANSWERS
-from sacpo.data.records import Answer, Demonstration, read_jsonl, write_jsonl
+from sacpo.data.records import Answer, Demonstration, Prompt, read_jsonl, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
@@ -181,11 +181,15 @@ class Bank(Stage[Scored]):
     def work(self, out: Path, tools: Tools) -> None:
         """Score."""
         pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples).answers]
-        found: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
-        found.update(learned_scores(self.learned, tools, pairs))
+        found = self.scores(tools, pairs)
         values = {name: [score.value for score in scores] for name, scores in found.items()}
         unsafe = [any(label == "unsafe" for label in labels) for labels in zip(*_labels(found), strict=True)]
         write_json(out / SCORES, {"scores": values, "unsafe": unsafe})
+
+    def scores(self, tools: Tools, pairs: Sequence[tuple[Prompt, str]]) -> dict[str, Sequence[Score]]:
+        """Return the scores of texts, by criterion."""
+        judged: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+        return {**judged, **learned_scores(self.learned, tools, pairs)}
 
     def read(self, folder: Path) -> Scored:
         """Return the scores."""
@@ -225,6 +229,12 @@ class Resampled(Stage[StoredRecords]):
     def name(self) -> str:
         """`resampled/MODEL`."""
         return f"resampled/{self.title}"
+
+    @property
+    def of_sft(self) -> bool:
+        """Whether the weights are drawn from, or learnt, and all samples are the SFT model's."""
+        samples = self.bank.samples
+        return self.draw != "best" and all(model == samples.reference for _, model, _ in samples.models)
 
     def work(self, out: Path, tools: Tools) -> None:
         """Weigh, draw, write demonstrations and a report.
