@@ -24,7 +24,8 @@ PAPER = (
 )
 WORLDS = ("three-constraints", "two-constraints", "variants")
 EXPERIMENTS = tuple(
-    f"experiments/{name}" for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals")
+    f"experiments/{name}"
+    for name in ("frontier-ablation", "frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals")
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
 NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
