@@ -90,6 +90,14 @@ SECTIONS = (
         ),
     ),
     Section("lora-7b", "DPO, LoRA r=16, 7B Llama shape", _lora("7b", 55), "lora-1.5b", PAIRS),
+    Section(
+        "kernels",
+        "where a step's time goes",
+        (
+            Part("kernels.run", 35, OURS, {"shape": "7b"}),
+            Part("kernels.run", 35, OURS_PLAIN, {"shape": "7b", "checkpointing": False}),
+        ),
+    ),
     Section("full-1.5b", "DPO, all weights, 1.5B Llama shape", _full("1.5b", 40), "full-small", FULL_PAIRS),
     Section(
         "resume", "a resumed training", (Part("resuming.run", 45, options={"shape": "small", "dtype": "float32"}),)
@@ -121,7 +129,7 @@ def _toy_part(part: Part) -> Part:
     options = dict(part.options)
     if "shape" in options:
         options["shape"] = "toy"
-    if part.call in ("training.run", "resuming.run"):
+    if part.call in ("training.run", "resuming.run", "kernels.run"):
         options |= {"steps": 4, "batch": 4, "lengths": "toy", "dtype": "float32", "rate": 5e-3}
         options |= {"micro": 2} if part.call == "training.run" else {}
     if part.call == "generation.run":
