@@ -25,7 +25,14 @@ PAPER = (
 WORLDS = ("three-constraints", "two-constraints", "variants")
 EXPERIMENTS = tuple(
     f"experiments/{name}"
-    for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "order-and-mixing", "rivals")
+    for name in (
+        "convergence",
+        "frontier-exact",
+        "frontier-four-votes",
+        "frontier-one-vote",
+        "order-and-mixing",
+        "rivals",
+    )
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
 NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
@@ -70,7 +77,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 19
+    assert len(found) == len(NAMES) == 20
 
 
 @pytest.mark.parametrize("name", NAMES)
