@@ -207,7 +207,7 @@ def reach(runs: Sequence[Run], asked: Asked) -> str:
     for model in [model for models in lines.values() for model in models]:
         updates = int((runs[0].results.models[model].training or {})["steps"])
         seconds = cell([_training_seconds(run, model) for run in runs], ".0f", ends=False)
-        cells = [str(updates), str(16 * updates), seconds, cell(figures(runs, model, WINS[0]), ".3f")]
+        cells = [str(updates), str(32 * updates), seconds, cell(figures(runs, model, WINS[0]), ".3f")]
         cells += [cell(figures(runs, model, "kl"), ".2f"), cell([own_distance(run, model) for run in runs], ".2f")]
         shown.append(f"| {model} | " + " | ".join(cells) + " |")
     shown += ["", head("first updates, by seed", f"win rate {win:g}", f"{share:.0%} of SFT's way to the optimum gone")]
