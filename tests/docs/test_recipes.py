@@ -31,6 +31,7 @@ EXPERIMENTS = tuple(
         "frontier-four-votes",
         "frontier-one-vote",
         "order-and-mixing",
+        "over-refusal",
         "rivals",
     )
 )
@@ -77,7 +78,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 20
+    assert len(found) == len(NAMES) == 21
 
 
 @pytest.mark.parametrize("name", NAMES)
