@@ -20,12 +20,13 @@ from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging.llm.store import Store
 from sacpo.judging.people import Session
 from sacpo.judging.people.items import read_items
+from sacpo.judging.preferences import preferences
 from sacpo.judging.refusal import RefusalJudge
 from sacpo.judging.verdicts import judge_answers
 from sacpo.models.loading import build_model, save_model
 from sacpo.pipeline.collect.card import noise
 from sacpo.pipeline.collect.drawing import draw_pairs
-from sacpo.pipeline.collect.labels import Labels, preferences
+from sacpo.pipeline.collect.labels import Labels
 from sacpo.pipeline.collect.rows import rows_of
 from sacpo.recipe.collect import LabelSpec
 from sacpo.recipe.schema import DataSpec, WorldSpec
