@@ -36,6 +36,7 @@ from sacpo.align.objectives.objective import Batch, Objective
 from sacpo.align.reference.start import Recorder, check_start, has_dropout
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
+from sacpo.losses.kernels import steady_kernels
 from sacpo.losses.logps import unwrapped
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import Progress
@@ -135,6 +136,7 @@ class AlignTrainer(Trainer):
         return [entry for entry in self.state.log_history if "loss" in entry]
 
     @kept_memory()
+    @steady_kernels()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from a checkpoint whose files are checked if one is given; see `Trainer.train`.
 
