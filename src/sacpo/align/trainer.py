@@ -45,9 +45,20 @@ T = TypeVar("T")
 
 
 def train(
-    model: nn.Module, args: TrainingArguments, objective: Objective, *, progress: Progress, description: str
+    model: nn.Module,
+    args: TrainingArguments,
+    objective: Objective,
+    *,
+    progress: Progress,
+    description: str,
+    starts_at_reference: bool = True,
 ) -> list[dict[str, float]]:
     """Train a model in place and return the log; what is global (random states, verbosity) is given back as it was.
+
+    Args:
+        model, args, objective, starts_at_reference: See `AlignTrainer`.
+        progress: Where to show it.
+        description: What is shown.
 
     Raises:
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
@@ -57,7 +68,8 @@ def train(
     use_cache = config.use_cache
     with _undisturbed():
         try:
-            return AlignTrainer(model, args, objective).fit(progress, description)
+            trainer = AlignTrainer(model, args, objective, starts_at_reference=starts_at_reference)
+            return trainer.fit(progress, description)
         finally:
             config.use_cache = use_cache
 
