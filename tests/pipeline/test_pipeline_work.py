@@ -333,3 +333,15 @@ def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rest on too few of the samples") as error:
         stage.work(tmp_path, cast(Tools, Finished(tmp_path)))
     assert error.value.value == "effective sample size 1.00 of 3"
+
+
+def test_all_answers_are_learnt_with_their_weights(tmp_path: Path) -> None:
+    """Weights 1 : 3 : 6 : .05 of ten: the last is below 1 %; the first two are one text. 4 samples: 1.6 and 2.4."""
+    stage = scored_bank(tmp_path, [[math.log(1), math.log(3), math.log(6), math.log(0.05)]])
+    answers = tmp_path / ANSWERS
+    answers.write_text(answers.read_text().replace("answer 1", "answer 0"))
+    stage = replace(stage, keep=None, draw="all")
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    found = {record.completion: record.weight for record in stage.read(tmp_path / "out").train}
+    assert found == {"answer 0": pytest.approx(1.6), "answer 2": pytest.approx(2.4)}

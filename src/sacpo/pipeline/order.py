@@ -272,6 +272,7 @@ class Order(Sampling):
             base=recipe.base,
             world=recipe.world,
             seed=self.seed("theory"),
+            resampled={name: stage for name, stage in self.resampled.items() if stage.of_sft},
         )
         return self.do(stage)
 

@@ -92,7 +92,7 @@ class Sampling(Experiment):
             title=node.name,
             bank=bank,
             tilts={criterion: weight / node.beta for criterion, weight in spec.weights.items()},
-            keep=spec.keep,
+            keep=None if spec.draw == "all" else spec.keep,
             least_ess=spec.least_ess,
             seed=self.seed("resample", *again),
             draw=spec.draw,

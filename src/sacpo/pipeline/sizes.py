@@ -261,7 +261,7 @@ class _Sizes:
             elif isinstance(stage, Resampled):
                 samples = stage.bank.samples
                 prompts = self.of_records(samples.prompts).records
-                sizes.append(Size(prompts and prompts * stage.keep, float(samples.max_new_tokens)))
+                sizes.append(Size(prompts and prompts * (stage.keep or samples.samples), float(samples.max_new_tokens)))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)

@@ -35,9 +35,10 @@ class ResampleSpec(Section):
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
-    draw: Literal["weights", "best"] = Field(
+    draw: Literal["weights", "best", "all"] = Field(
         "weights",
-        description="draw with those weights; or keep the best scores (best of n, RAFT), for which beta is no matter",
+        description="draw with those weights; keep the best scores (best of n, RAFT), for which beta is no matter; or "
+        "all: learn every answer, with its weight in the likelihood, without the noise of a draw",
     )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
@@ -55,6 +56,8 @@ class ResampleSpec(Section):
             raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
+        if self.draw == "all":
+            self.unused(("keep",), "all answers are learnt, each with its weight")
         if self.draw == "best":
             self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
             if self.keep >= self.samples:

@@ -206,6 +206,17 @@ class KlToOptimum(Part):
     target: Measured | None = Field(None, description="KL(pi || common target)")
 
 
+class SupportPoint(Part):
+    """What the weights that a model was learnt from reach by themselves."""
+
+    samples: int = Field(description="of each prompt")
+    E_r: float
+    E_g: float
+    unsafe_rate: float | None = None
+    over_refusal_rate: float | None = None
+    distance: float = Field(description="KL(an answer drawn by the weights || common target), nats")
+
+
 class Theory(Part):
     """What the world knows beside the trained models."""
 
@@ -214,6 +225,7 @@ class Theory(Part):
     alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
     target: float | None = Field(None, description="beta/lambda of the common target")
     prompts: str | None = Field(None, description="prompt set that it was estimated on")
+    support: dict[str, SupportPoint] = Field({}, description="model learnt from weights: what they reach by themselves")
 
 
 class Finding(Part):
