@@ -28,7 +28,7 @@ class ModelInfo(Part):
 
     kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
     parents: tuple[str, ...] = Field(
-        (), description="step: the model it starts from; merge: the two or more, later one last"
+        (), description="step: its reference, from which it starts; merge: the two or more, later one last"
     )
     criterion: str | None = Field(None, description="step: what its preferences are about")
     algorithm: str | None = Field(None, description="step: its algorithm")
@@ -45,6 +45,12 @@ class ModelInfo(Part):
         description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
         "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16",
     )
+    round: int | None = Field(
+        None,
+        description="step with `rounds`: which of them; it starts from the model of the round before, and its "
+        "reference is the parent",
+    )
+    sampled: str | None = Field(None, description="step: what was sampled for it, a name in `data`")
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(
         None,
