@@ -19,6 +19,7 @@ from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
 from sacpo.report.raced import RaceOutcome
 from sacpo.report.searches import Search
+from sacpo.report.support import SupportPoint
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
 
@@ -204,17 +205,6 @@ class KlToOptimum(Part):
     own: Measured | None = Field(None, description="KL(pi || its own pi*), for models with a nominal lambda")
     own_alarm: float | None = Field(None, description="KL(SFT || that pi*): a larger 'own' means collapse")
     target: Measured | None = Field(None, description="KL(pi || common target)")
-
-
-class SupportPoint(Part):
-    """What the weights that a model was learnt from reach by themselves."""
-
-    samples: int = Field(description="of each prompt")
-    E_r: float
-    E_g: float
-    unsafe_rate: float | None = None
-    over_refusal_rate: float | None = None
-    distance: float = Field(description="KL(an answer drawn by the weights || common target), nats")
 
 
 class Theory(Part):
