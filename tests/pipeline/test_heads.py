@@ -135,6 +135,16 @@ def test_pairs_that_are_not_there_are_refused(source: str, beta: str, message: s
         parse_recipe(recipe(source, beta))
 
 
+def test_nothing_is_kept_of_answers_that_are_all_learnt() -> None:
+    whole = recipe("S@0.25", "0.5")
+    whole["steps"][2]["resample"] |= {"draw": "all"}
+    found = parse_recipe(whole).steps[2].resample
+    assert found is not None and found.draw == "all"
+    whole["steps"][2]["resample"] |= {"keep": 3}
+    with pytest.raises(RecipeError, match="'keep' has no effect here: all answers are learnt"):
+        parse_recipe(whole)
+
+
 class TwoModels:
     """Tools with two models by the name of their place, and prompts."""
 
