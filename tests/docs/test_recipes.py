@@ -30,6 +30,7 @@ EXPERIMENTS = tuple(
         "base-gpt-neox",
         "base-qwen3",
         "convergence",
+        "frontier-ablation",
         "frontier-exact",
         "frontier-four-votes",
         "frontier-one-vote",

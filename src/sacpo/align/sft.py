@@ -56,7 +56,8 @@ class SftObjective:
     def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
         """Return the sum of the tokens' negative log-probs, each times its completion's weight."""
         logps = forward(lambda model: completion_token_logps(model, batch.rows))
-        return -(logps * batch.tensors["weight"][batch.rows.owner]).sum(), {}
+        weights = batch.tensors["weight"][batch.rows.owner]
+        return -(logps * weights).sum(), {}
 
     def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> None:
         """Return None: there is no reference."""

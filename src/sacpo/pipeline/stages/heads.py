@@ -78,15 +78,7 @@ class Head(Stage[Learnt]):
         pairs = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
         prompts = [str(pair.prompt) for pair in tokens]
         found = learn_score(pairs, np.array([pair.p for pair in tokens]), prompts, seed=self.seed)
-        anchors = {f"anchor_{name}": table for name, table in asdict(found.anchors).items()}
-        own = {"centre": found.centre, "scale": found.scale, "middle": found.middle, "weights": found.weights}
-        arrays: dict[str, Any] = {**own, **anchors}
-        facts = {**asdict(found.fit), "spread": found.spread, "first_tokens": first}
-        if found.reach is not None:
-            arrays |= {"reach_answers": found.reach.answers, "reach_weights": found.reach.weights}
-            facts["reach"] = found.reach.size
-        np.savez(out / ARRAYS, **arrays)
-        write_json(out / FACTS, facts)
+        write_learnt(out, Learnt(found, first))
 
     def read(self, folder: Path) -> Learnt:
         """Return the score."""
@@ -98,6 +90,20 @@ class Head(Stage[Learnt]):
             reach = size and Reach(arrays["reach_answers"], anchors.prompts, arrays["reach_weights"], size)
             score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts), reach or None)
             return Learnt(score, first)
+
+
+def write_learnt(out: Path, learnt: Learnt) -> None:
+    """Write a learned score where `Head.read` finds it."""
+    score = learnt.score
+    anchors = {f"anchor_{name}": table for name, table in asdict(score.anchors).items()}
+    own = {"centre": score.centre, "scale": score.scale, "middle": score.middle, "weights": score.weights}
+    arrays: dict[str, Any] = {**own, **anchors}
+    facts = {**asdict(score.fit), "spread": score.spread, "first_tokens": learnt.first_tokens}
+    if score.reach is not None:
+        arrays |= {"reach_answers": score.reach.answers, "reach_weights": score.reach.weights}
+        facts["reach"] = score.reach.size
+    np.savez(out / ARRAYS, **arrays)
+    write_json(out / FACTS, facts)
 
 
 @dataclass(frozen=True)
