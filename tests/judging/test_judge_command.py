@@ -178,6 +178,20 @@ def test_a_wrong_key_stops_at_once_and_is_printed_nowhere(
     assert not [p for p in files.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
 
 
+def test_an_endpoint_that_nobody_listens_at_is_told_at_once_unless_nothing_is_asked(
+    command: Command, files: Path
+) -> None:
+    """With its thirty retries a question would wait for minutes; what is in the store already needs no endpoint."""
+    with Endpoint(judging) as server:
+        dead = server.url
+        closed = asked_of(dead, "--llm", "good")
+        assert command(*closed)[0] == 0
+    assert command(*closed)[0] == 0
+    more = asked_of(dead, "--llm", "good", "--rubric", "safety")
+    code, _, said = command(*("retries=30" if word == "retries=1" else word for word in more))
+    assert code == 2 and "no connection to the endpoint" in said and "--no-preflight" not in said
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

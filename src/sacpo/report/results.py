@@ -28,7 +28,7 @@ class ModelInfo(Part):
 
     kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
     parents: tuple[str, ...] = Field(
-        (), description="step: the model it starts from; merge: the two or more, later one last"
+        (), description="step: its reference, from which it starts; merge: the two or more, later one last"
     )
     criterion: str | None = Field(None, description="step: what its preferences are about")
     algorithm: str | None = Field(None, description="step: its algorithm")
@@ -45,6 +45,12 @@ class ModelInfo(Part):
         description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
         "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16",
     )
+    round: int | None = Field(
+        None,
+        description="step with `rounds`: which of them; it starts from the model of the round before, and its "
+        "reference is the parent",
+    )
+    sampled: str | None = Field(None, description="step: what was sampled for it, a name in `data`")
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(
         None,
@@ -200,6 +206,17 @@ class KlToOptimum(Part):
     target: Measured | None = Field(None, description="KL(pi || common target)")
 
 
+class SupportPoint(Part):
+    """What the weights that a model was learnt from reach by themselves."""
+
+    samples: int = Field(description="of each prompt")
+    E_r: float
+    E_g: float
+    unsafe_rate: float | None = None
+    over_refusal_rate: float | None = None
+    distance: float = Field(description="KL(an answer drawn by the weights || common target), nats")
+
+
 class Theory(Part):
     """What the world knows beside the trained models."""
 
@@ -208,6 +225,7 @@ class Theory(Part):
     alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
     target: float | None = Field(None, description="beta/lambda of the common target")
     prompts: str | None = Field(None, description="prompt set that it was estimated on")
+    support: dict[str, SupportPoint] = Field({}, description="model learnt from weights: what they reach by themselves")
 
 
 class Finding(Part):

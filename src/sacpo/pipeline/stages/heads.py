@@ -22,7 +22,7 @@ from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
-from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Traits, learn_score
+from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits, learn_score
 
 ARRAYS, FACTS = "head.npz", "head.json"
 CHUNK = 1024
@@ -81,17 +81,22 @@ class Head(Stage[Learnt]):
         anchors = {f"anchor_{name}": table for name, table in asdict(found.anchors).items()}
         own = {"centre": found.centre, "scale": found.scale, "middle": found.middle, "weights": found.weights}
         arrays: dict[str, Any] = {**own, **anchors}
+        facts = {**asdict(found.fit), "spread": found.spread, "first_tokens": first}
+        if found.reach is not None:
+            arrays |= {"reach_answers": found.reach.answers, "reach_weights": found.reach.weights}
+            facts["reach"] = found.reach.size
         np.savez(out / ARRAYS, **arrays)
-        write_json(out / FACTS, {**asdict(found.fit), "spread": found.spread, "first_tokens": first})
+        write_json(out / FACTS, facts)
 
     def read(self, folder: Path) -> Learnt:
         """Return the score."""
         facts: dict[str, Any] = read_json(folder / FACTS)
-        first, spread = facts.pop("first_tokens"), facts.pop("spread")
+        first, spread, size = facts.pop("first_tokens"), facts.pop("spread"), facts.pop("reach", None)
         with np.load(folder / ARRAYS) as arrays:
             anchors = PairTraits(*(arrays[f"anchor_{name}"] for name in ("first", "second", "prompts")))
             centre, scale, middle = (arrays[name] for name in ("centre", "scale", "middle"))
-            score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts))
+            reach = size and Reach(arrays["reach_answers"], anchors.prompts, arrays["reach_weights"], size)
+            score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts), reach or None)
             return Learnt(score, first)
 
 
