@@ -31,7 +31,7 @@ from sacpo.stats.significance import sign_flip_test
 
 BLOCK = re.compile(r"(<!-- ((?:orders|fronts|merges|reach|z0): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 WINS = ("win_rate/helpfulness", "win_rate/harmlessness")
-BOUND = 0.1
+BOUND = 0.2
 """Share of unsafe answers at which lines of models are compared."""
 TESTED = ("failed merge", "unfaithful merge", "collapse or over-optimisation")
 Asked = Mapping[str, str]

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from sacpo.report.results import Results, parse_results
-from sacpo.report.support import SupportPoint
+from sacpo.report.theory import SupportPoint
 from sacpo.stats.intervals import mean_interval
 
 ROOT = Path(__file__).parents[1]

@@ -37,6 +37,7 @@ EXPERIMENTS = tuple(
         "order-and-mixing",
         "over-refusal",
         "rivals",
+        "rounds",
     )
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
@@ -82,7 +83,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 24
+    assert len(found) == len(NAMES) == 26
 
 
 @pytest.mark.parametrize("name", NAMES)

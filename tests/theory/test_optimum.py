@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from theory_tables import drawn, looked_up, table_world
 
 from sacpo.errors import DataError
-from sacpo.report.results import KlToOptimum, OptimumPoint, Theory
+from sacpo.report.theory import KlToOptimum, OptimumPoint, Theory
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum, support
 from sacpo.theory.tabular import kl, log_partition, mean, smallest_eta, tilted
 

@@ -19,7 +19,7 @@ from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
 from sacpo.report.raced import RaceOutcome
 from sacpo.report.searches import Search
-from sacpo.report.support import SupportPoint
+from sacpo.report.theory import Theory
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
 
@@ -182,40 +182,6 @@ class Selection(Part):
     models: dict[str, Candidate] = Field({})
     front: tuple[str, ...] = Field((), description="models that no other one beats in objective and constraints")
     nearest: str | None = Field(None, description="the model that misses by least, when none is feasible")
-
-
-class OptimumPoint(Part):
-    """The optimum pi* at one strength, estimated by weights on SFT samples."""
-
-    beta_over_lambda: float
-    E_r: float = Field(description="mean reward")
-    E_g: float = Field(description="mean safety")
-    kl: float | None = Field(None, description="KL(pi* || SFT), nats")
-    unsafe_rate: float | None = None
-    over_refusal_rate: float | None = None
-    ess: float | None = Field(
-        None, description="effective sample size a prompt: below about 5 do not believe the point"
-    )
-    win_rate: dict[str, float] = Field({}, description="criterion: win rate of pi* against SFT")
-
-
-class KlToOptimum(Part):
-    """How far a trained model is from the optimum, in nats."""
-
-    own: Measured | None = Field(None, description="KL(pi || its own pi*), for models with a nominal lambda")
-    own_alarm: float | None = Field(None, description="KL(SFT || that pi*): a larger 'own' means collapse")
-    target: Measured | None = Field(None, description="KL(pi || common target)")
-
-
-class Theory(Part):
-    """What the world knows beside the trained models."""
-
-    curve: tuple[OptimumPoint, ...] = Field((), description="the optimum over beta/lambda")
-    kl_to_optimum: dict[str, KlToOptimum] = Field({})
-    alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
-    target: float | None = Field(None, description="beta/lambda of the common target")
-    prompts: str | None = Field(None, description="prompt set that it was estimated on")
-    support: dict[str, SupportPoint] = Field({}, description="model learnt from weights: what they reach by themselves")
 
 
 class Finding(Part):

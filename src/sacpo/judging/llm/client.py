@@ -87,7 +87,7 @@ class Adaptation:
 
     def text(self) -> str:
         """Return it as a sentence."""
-        return f"{self.judge}: the endpoint refuses {self.refused}; {self.instead} from now on ({self.words})"
+        return f"judge {self.judge}: the endpoint refuses {self.refused}; {self.instead} from now on ({self.words})"
 
 
 class Manner:

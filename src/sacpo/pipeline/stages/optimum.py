@@ -119,9 +119,8 @@ class Optimum(JsonStage):
             scores = stage.bank.scores(tools, pairs)
             tilt = sum(w * np.array([s.value for s in scores[c]], float) for c, w in stage.tilts.items())
             tilt = np.where(np.isfinite(tilt), tilt, -np.inf).reshape(bank.rewards.shape)
-            found[name] = asdict(
-                support(bank, tilt, stage.bank.samples.samples, beta=target["beta"], lam=target["lam"])
-            )
+            reached = support(bank, tilt, stage.bank.samples.samples, beta=target["beta"], lam=target["lam"])
+            found[name] = asdict(reached)
         return {"support": found} if found else {}
 
     def _distances(
