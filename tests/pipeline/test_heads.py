@@ -110,7 +110,7 @@ def test_samples_come_from_steps_that_are_trained_before() -> None:
     from_h = {**recipe("safe")}
     from_h["steps"][2]["resample"] |= {"sample_from": {"sft": 0.5, "H": 0.5}}
     found = parse_recipe(from_h).steps[2].resample
-    assert found is not None and found.counts == {"sft": 8, "H": 8}
+    assert found is not None and found.counts("sft") == {"sft": 8, "H": 8}
     for shares, message in (
         ({"sft": 0.5, "D": 0.5}, "trained before"),
         ({"sft": 0.7, "H": 0.3}, "no whole number of 16"),
