@@ -6,13 +6,15 @@ more than the rounding of matrix products does. Rows that have ended leave the b
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+
+from sacpo.answer.past import ModelPast, Past
+from sacpo.answer.plain import PlainPast, is_plain
 
 SHRINK_AT = 0.75  # the batch is cut when at most this share of its rows is still being decoded
 
@@ -79,20 +81,16 @@ def steps(
     limits = torch.tensor([row.limit for row in rows], device=model.device)
     active = torch.arange(len(rows), device=model.device)
     alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
-    accepts = set(inspect.signature(model.forward).parameters)
-    cache_name = "past_key_values" if "past_key_values" in accepts else "cache_params"
-    cache, step = None, 0
+    past, step = _past(model, inputs.shape[1] + max(row.limit for row in rows)), 0
     while True:
-        output = model(**_arguments(accepts, inputs, mask, positions), **{cache_name: cache})
-        cache = getattr(output, cache_name)
-        logits = output.logits[:, -1]
+        logits = past.step(inputs, mask, positions)
         if step == 0 and len(logits) < len(rows):  # each prompt was computed once for all rows that have it
-            if not _can_shrink(cache):
+            if not past.can_select:
                 inputs, mask = _left_padded([row.prompt for row in rows], pad_id, model.device)
-                positions, cache = (mask.cumsum(-1) - 1).clamp(min=0), None
+                positions, past = (mask.cumsum(-1) - 1).clamp(min=0), ModelPast(model)
                 continue
             index = torch.tensor(places, device=model.device)
-            cache.batch_select_indices(index)
+            past.select(index)
             logits, mask, positions = logits[index], mask[index], positions[index]
         numbers = uniforms[active, step] if uniforms is not None else None
         chosen = choose(logits, sampling, numbers)
@@ -102,13 +100,17 @@ def steps(
         n_alive = int(alive.sum())
         if n_alive == 0:
             return
-        if n_alive <= SHRINK_AT * len(alive) and _can_shrink(cache):
+        if n_alive <= SHRINK_AT * len(alive) and past.can_select:
             kept = alive.nonzero().squeeze(-1)
-            cache.batch_select_indices(kept)
+            past.select(kept)
             active, chosen, mask, positions, alive = (t[kept] for t in (active, chosen, mask, positions, alive))
         inputs = chosen[:, None]
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
         positions = positions[:, -1:] + alive[:, None]  # ended rows stand still: they may be at the context's end
+
+
+def _past(model: object, capacity: int) -> Past:
+    return PlainPast(model, capacity) if is_plain(model) else ModelPast(model)
 
 
 def _once(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
@@ -168,21 +170,3 @@ def _uniform_table(rows: Sequence[Row], sampling: Sampling, device: torch.device
 def _living(active: torch.Tensor, alive: torch.Tensor, chosen: torch.Tensor) -> list[tuple[int, int]]:
     found = zip(active.tolist(), alive.tolist(), chosen.tolist(), strict=True)
     return [(row, token) for row, going, token in found if going]
-
-
-def _can_shrink(cache: Any) -> bool:
-    # Recurrent layers' caches cannot drop rows in transformers 5; there, rows that have ended are decoded in vain.
-    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
-
-
-def _arguments(
-    accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
-) -> dict[str, object]:
-    optional = {"position_ids": positions, "logits_to_keep": 1}
-    return {
-        "input_ids": inputs,
-        # A recurrent state already knows what was padding; Mamba fails on a mask of the whole past.
-        "attention_mask": mask if "past_key_values" in accepts or mask.shape == inputs.shape else None,
-        "use_cache": True,
-        **{name: value for name, value in optional.items() if name in accepts},
-    }
