@@ -101,6 +101,34 @@ def test_batched_greedy_decoding_equals_decoding_one_by_one_without_a_cache(name
     assert len({token for answer in found for token in answer}) > 4, "answers that vary enough to show a mistake"
 
 
+PLAIN = {"llama", "llama-own-heads", "qwen2", "qwen3"}
+
+
+def rows_alike(model: torch.nn.Module, **options: int) -> list[list[int]]:
+    """Answers to prompts of one length, which have no padding before they meet."""
+    rows = [Row(prompt, limit) for prompt, limit in zip(([5, 6], [7, 8], [9, 2], [3, 4]), (2, 9, 7, 8), strict=True)]
+    return decode(model, rows, Sampling(), end_ids=frozenset(), pad_id=PAD, **options)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_that_take_the_places_of_ended_ones_are_decoded_as_alone(name: str) -> None:
+    """Three rows at a time, short behind long ones and long behind short ones; windows of 6 tokens slide on."""
+    model = lively(CONFIGS[name])
+    prompts = [PROMPTS[i] for i in (1, 2, 0, 3, 1, 2, 2, 0)]
+    limits = (3, 17, 9, 14, 20, 2, 12, 19)
+    assert name not in PLAIN or rows_alike(model) == rows_alike(model, at_once=2)
+    rows = [Row(prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    passes: list[int] = []
+    embedding = next(module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    hook = embedding.register_forward_hook(lambda *call: passes.append(len(call[1][0])))
+    found = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD, at_once=3)
+    hook.remove()
+    assert found == [one_by_one(model, row.prompt, row.limit) for row in rows]
+    waited = sum(max(map(len, found[i : i + 3])) for i in range(0, len(rows), 3))
+    recurrent = name in ("mamba", "bamba")
+    assert len(passes) == waited if recurrent else len(passes) < waited
+
+
 @pytest.mark.parametrize("name", ["llama", "llama-own-heads", "gpt2", "mistral-window"])
 def test_greedy_decoding_equals_transformers_generate(name: str) -> None:
     model = lively(CONFIGS[name])
@@ -217,7 +245,7 @@ def test_a_prompt_that_several_rows_have_is_computed_once(name: str) -> None:
 
 def test_models_of_llamas_shape_are_stepped_through_and_no_others() -> None:
     plain = {name for name in CONFIGS if is_plain(lively(CONFIGS[name]))}
-    assert plain == {"llama", "llama-own-heads", "qwen2", "qwen3"}
+    assert plain == PLAIN
     assert not is_plain(lively(LlamaConfig(**GROUPED)).to(torch.bfloat16))
     watched = lively(CONFIGS["llama"])
     hook = watched.model.layers[0].mlp.register_forward_hook(lambda *call: None)

@@ -6,6 +6,9 @@ import inspect
 from typing import Any, Protocol
 
 import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
 class Past(Protocol):
@@ -14,6 +17,10 @@ class Past(Protocol):
     @property
     def can_select(self) -> bool:
         """Whether rows can be dropped and repeated."""
+
+    @property
+    def can_join(self) -> bool:
+        """Whether the rows of another batch can be taken in."""
 
     def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Read the next tokens of every row; return the logits behind the last one.
@@ -24,6 +31,13 @@ class Past(Protocol):
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows in this order; a row may be there several times."""
+
+    def join(self, other: Any, width: int) -> None:
+        """Take in the rows of another past of the same model, behind its own.
+
+        Both end at the same column. Of each, `width` columns are kept or filled up with zeros on the left: none of a
+        row's own tokens is cut, and all before them is masked.
+        """
 
 
 class ModelPast:
@@ -39,6 +53,13 @@ class ModelPast:
     def can_select(self) -> bool:
         """Whether every layer's cache can drop rows: those of recurrent layers cannot in transformers 5."""
         return all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers)
+
+    @property
+    def can_join(self) -> bool:
+        """Whether the cache is transformers' own, with layers whose columns are a row's last tokens."""
+        return type(self.cache) is DynamicCache and all(
+            type(layer) in JOINED and getattr(layer, "is_initialized", False) for layer in self.cache.layers
+        )
 
     def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Call the model; arguments and result as of `Past.step`."""
@@ -58,3 +79,18 @@ class ModelPast:
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows of the cache."""
         self.cache.batch_select_indices(rows)
+
+    def join(self, other: ModelPast, width: int) -> None:
+        """Take in another cache's rows."""
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            shown = min(width, mine.sliding_window - 1) if mine.is_sliding else width
+            for name in ("keys", "values"):
+                sides = [last_columns(getattr(layer, name), shown) for layer in (mine, theirs)]
+                setattr(mine, name, torch.cat(sides))
+            if mine.is_sliding:
+                mine.cumulative_length = width
+
+
+def last_columns(memory: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the last `width` columns of (batch, heads, columns, size), with zeros in front where there are fewer."""
+    return torch.nn.functional.pad(memory, (0, 0, width - memory.shape[2], 0))

@@ -10,6 +10,7 @@ before it is used.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class PlainPast:
         capacity: The most tokens a row will have, its padding included.
     """
 
-    can_select = True
+    can_select = can_join = True
 
     def __init__(self, model: Any, capacity: int) -> None:
         self.model, self.capacity = model, capacity
@@ -81,6 +82,23 @@ class PlainPast:
         self.scratch = torch.empty_like(self.keys[0])
         if self.hidden is not None:
             self.hidden = self.hidden[:, rows]
+
+    def join(self, other: PlainPast, width: int) -> None:
+        """Take in another past's rows."""
+        sides, rows = (self, other), self.keys[0].shape[1] + other.keys[0].shape[1]
+        lengths = (self.length, other.length)
+        self.capacity = width + max(past.capacity - past.length for past in sides)
+        shape = (self.capacity, rows, *self.keys[0].shape[2:])
+        hidden = [past._hides() for past in sides]
+        self.hidden = _joined(hidden, lengths, width, torch.zeros(shape[:2]), NEVER)
+        self.keys, self.values = (
+            [_joined(pair, lengths, width, torch.empty(shape), 0.0) for pair in zip(*side, strict=True)]
+            for side in ((self.keys, other.keys), (self.values, other.values))
+        )
+        self.scratch, self.length = torch.empty(shape), width
+
+    def _hides(self) -> torch.Tensor:
+        return torch.zeros(self.keys[0].shape[:2]) if self.hidden is None else self.hidden
 
     def _begin(self, mask: torch.Tensor, rows: int) -> None:
         layers = self.model.model.layers
@@ -134,6 +152,19 @@ class PlainPast:
         memory = torch.empty(self.capacity, len(rows), *kept.shape[2:])
         torch.index_select(kept[: self.length], 1, rows, out=memory[: self.length])
         return memory
+
+
+def _joined(
+    pair: Sequence[torch.Tensor], lengths: Sequence[int], width: int, memory: torch.Tensor, fill: float
+) -> torch.Tensor:
+    """Return a memory with two others' rows side by side, their last columns in its first `width` ones."""
+    start = 0
+    for kept, length in zip(pair, lengths, strict=True):
+        shown, rows = min(width, length), slice(start, start + kept.shape[1])
+        memory[: width - shown, rows] = fill
+        memory[width - shown : width, rows] = kept[length - shown : length]
+        start += kept.shape[1]
+    return memory
 
 
 def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
