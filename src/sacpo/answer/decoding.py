@@ -17,6 +17,7 @@ from sacpo.answer.past import ModelPast, Past
 from sacpo.answer.plain import PlainPast, is_plain
 
 SHRINK_AT = 0.75  # the batch is cut when at most this share of its rows is still being decoded
+REFILL_AT = 0.5  # others join when at most this share of the places is taken: a join copies what all rows remember
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def steps(
     choice = _Choice(rows, sampling, end_ids, model.device)
     waiting, batch = [*range(len(rows))], None
     while waiting or batch is not None:
-        if waiting and (batch is None or (batch.past.can_join and len(batch.living()) <= SHRINK_AT * width)):
+        if waiting and (batch is None or (batch.past.can_join and len(batch.living()) <= REFILL_AT * width)):
             room = width - (0 if batch is None else len(batch.living()))
             taken, waiting = waiting[:room], waiting[room:]
             fresh = _begun(model, rows, taken, pad_id, choice)
