@@ -21,6 +21,7 @@ experiments: $(BIN)/.ready
 	  $(BIN)/sacpo run $$recipe --runs runs/experiments/seed-$$seed --set seed=$$seed --set world.seed=$$seed || exit 1; \
 	done; done
 	$(BIN)/python scripts/write_experiments.py runs/experiments "$(MACHINE)"
+	$(BIN)/python scripts/write_experiment_answers.py runs/experiments
 
 test: site
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests

@@ -20,7 +20,8 @@ class Setting:
         epochs: Of each step.
         tokens: Prompt and answer together, on the average; an assumption.
         answer: Those of the answer.
-        prompts, samples, keep, rounds: Of the bank; answers drawn from it a prompt, and epochs on them.
+        prompts, samples, keep, rounds: Of the bank; answers of a prompt that weigh enough to be learnt (`draw: all`; 9
+            to 10 in the world, whose answers differ), and epochs on them.
         peak: Operations a second of the card in bf16 (A100), and the share of it that trainings reach; an assumption.
         decoding: Tokens a second that vLLM samples on one card; an assumption.
     """
@@ -32,7 +33,7 @@ class Setting:
     answer: int = 120
     prompts: int = 10_000
     samples: int = 16
-    keep: int = 4
+    keep: int = 10
     rounds: int = 2
     peak: float = 312e12
     share: float = 0.4
@@ -66,7 +67,9 @@ def parts(setting: Setting) -> Iterator[tuple[str, Part]]:
     yield "closed form", Part("bank, sampled", sampled, 0, 0, sampled / setting.decoding / 3600)
     scored = bank * setting.tokens
     yield "closed form", Part("bank, scored", 0, scored, 0, setting.hours(scored, 2))
-    trained = float(setting.prompts * setting.keep * setting.rounds * setting.tokens)
+    # a prompt's answers share it
+    tree = setting.tokens - setting.answer + setting.keep * setting.answer
+    trained = float(setting.prompts * tree * setting.rounds)
     yield "closed form", Part("one lambda, distilled", 0, 0, trained, setting.hours(trained, 8))
 
 

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from sacpo.report.results import Results, parse_results
+from sacpo.report.theory import SupportPoint
 from sacpo.stats.intervals import mean_interval
 
 ROOT = Path(__file__).parents[1]
@@ -39,7 +40,8 @@ PARTS = {
     "noise of the votes": "H-S from votes, less H-S from exact probabilities",
     "two steps of DPO": "H-S, less the closed form with learned scores, both from exact probabilities",
     "learned scores": "the closed form with learned scores, less that with the true ones",
-    "samples, and learning them": "what true scores leave: few samples a prompt, and what the model learns of them",
+    "few samples": "what the true scores' weights of a prompt's samples leave, before anything is learnt of them",
+    "learning": "the model learnt from these weights, less they themselves",
 }
 OPTIMUM = "the optimum"
 Figure = float | None
@@ -138,7 +140,28 @@ def table(runs: Sequence[Run], models: Sequence[str]) -> str:
         for name, (figure, form) in COLUMNS.items():
             cells.append(cell([figure(run, model) for run in runs], form, ends=name not in PLAIN))
         lines.append(f"| {model} | " + " | ".join(cells) + " |")
+        if all(support_of(run, model) for run in runs):
+            lines.append(support_row(runs, model))
     return "\n".join([*lines, optimum_row(runs)])
+
+
+def support_of(run: Run, model: str) -> SupportPoint | None:
+    """Return what a model's weights reach by themselves; None of a model that was not learnt from weights."""
+    return run.results.theory.support.get(model) if run.results.theory else None
+
+
+def support_row(runs: Sequence[Run], model: str) -> str:
+    """Return what the weights behind a model reach before anything is learnt of them."""
+    points = [point for run in runs if (point := support_of(run, model))]
+    found: dict[str, list[Figure]] = {
+        "r*": [point.E_r for point in points],
+        "g*": [point.E_g for point in points],
+        "unsafe": [point.unsafe_rate for point in points],
+        "over-refusal": [point.over_refusal_rate for point in points],
+        "D": [point.distance for point in points],
+    }
+    cells = [cell(found[name], form) if name in found else "–" for name, (_, form) in COLUMNS.items()]
+    return f"| *the weights of {model}* | " + " | ".join(cells) + " |"
 
 
 def optimum_row(runs: Sequence[Run]) -> str:
@@ -212,7 +235,9 @@ def parts_of(votes: Run, exact: Run) -> list[float]:
     """Return the parts of one seed's distance, in the order of `PARTS`; they add up to D of H-S from votes."""
     ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
     noisy, dpo, learned, true = (0.0 if end is None else end for end in ends)
-    return [noisy - dpo, dpo - learned, learned - true, true]
+    point = support_of(exact, "D-true")
+    few = 0.0 if point is None else point.distance
+    return [noisy - dpo, dpo - learned, learned - true, few, true - few]
 
 
 def parts(folder: Path, names: Sequence[str]) -> str | None:

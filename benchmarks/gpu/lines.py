@@ -19,6 +19,7 @@ def said(line: dict[str, Any]) -> str:
         "agreement": _agreement,
         "disagrees": lambda x: f"{_form(x)}: {x['error']} at {x['place']}: {x['message']}",
         "side": _side,
+        "kernels": _kernels,
         "resumed": lambda x: f"resumed: {x['steps']} losses at most {x['apart']:.2g} apart, equal: {x['equal']}",
         "generated": lambda x: (
             f"{x['by']}: {x['tokens_per_second']:.0f} tokens/s ({x['tokens']} in {x['seconds']:.2f} s)"
@@ -66,6 +67,12 @@ def _side(line: dict[str, Any]) -> str:
         f"{share}, reference pass {line['reference_seconds']:.2f} s, {line['steps']} steps, in all "
         f"{line['whole_seconds']:.1f} s" + (f", rows {line['layout']}" if "layout" in line else "")
     )
+
+
+def _kernels(line: dict[str, Any]) -> str:
+    kinds = sorted(line["by_kind"].items(), key=lambda item: -item[1])
+    told = ", ".join(f"{kind} {ms:.0f}" for kind, ms in kinds)
+    return f"a step of {line['step_ms']:.0f} ms has {sum(ms for _, ms in kinds):.0f} ms of kernels: {told}"
 
 
 def _merged(line: dict[str, Any]) -> str:
@@ -135,7 +142,7 @@ def table(lines: list[dict[str, Any]]) -> str:
     if rows:
         head = "| training | sacpo | peer | pairs/s | ratio | peak memory | ratio | share of bf16 rate | losses apart |"
         parts += ["", head, "|---|---|---|---|---|---|---|---|---|", *rows]
-    kinds = ("agreement", "disagrees", "resumed", "generated", "same", "merged", "failed", "not run")
+    kinds = ("agreement", "disagrees", "kernels", "resumed", "generated", "same", "merged", "failed", "not run")
     others = [f"- {said(line)}" for line in lines if line["part"] in kinds]
     return "\n".join([*parts, *(["", *others] if others else [])])
 

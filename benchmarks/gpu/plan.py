@@ -54,7 +54,6 @@ def _lora(shape: str, budget: float) -> tuple[Part, ...]:
         Part("training.run", 1.3 * budget, DEFAULTS, {**base, "peer": "trl"}),
         Part("training.run", budget, OURS_PLAIN, {**base, "peer": "sacpo", "checkpointing": False}),
         Part("training.run", 1.2 * budget, TUNED, {**base, "peer": "trl-tuned", "checkpointing": False}),
-        Part("training.run", 1.7 * budget, OURS_FLEX, {**base, "peer": "sacpo", "attention": "flex_attention"}),
     )
 
 
@@ -67,8 +66,18 @@ def _full(shape: str, budget: float) -> tuple[Part, ...]:
     )
 
 
-PAIRS = ((OURS, DEFAULTS), (OURS_PLAIN, TUNED), (OURS_FLEX, DEFAULTS))
+def _flex(shape: str, budget: float) -> tuple[Part, ...]:
+    """Return packed rows with both attentions; one's compiler takes more than a minute."""
+    base = {"shape": shape, "lora": True, "peer": "sacpo", "lengths": "hh"}
+    return (
+        Part("training.run", budget, OURS, base),
+        Part("training.run", 3 * budget, OURS_FLEX, {**base, "attention": "flex_attention"}),
+    )
+
+
+PAIRS = ((OURS, DEFAULTS), (OURS_PLAIN, TUNED))
 FULL_PAIRS = ((OURS, DEFAULTS), (OURS, TUNED))
+FLEX_PAIRS = ((OURS_FLEX, OURS),)
 LLAMA, REST = {"kinds": ["llama"]}, {"kinds": ["qwen3", "gemma3_text"]}
 SECTIONS = (
     Section("machine", "the machine", (Part("machine.describe", 45),)),
@@ -81,6 +90,14 @@ SECTIONS = (
         ),
     ),
     Section("lora-7b", "DPO, LoRA r=16, 7B Llama shape", _lora("7b", 55), "lora-1.5b", PAIRS),
+    Section(
+        "kernels",
+        "where a step's time goes",
+        (
+            Part("kernels.run", 35, OURS, {"shape": "7b"}),
+            Part("kernels.run", 35, OURS_PLAIN, {"shape": "7b", "checkpointing": False}),
+        ),
+    ),
     Section("full-1.5b", "DPO, all weights, 1.5B Llama shape", _full("1.5b", 40), "full-small", FULL_PAIRS),
     Section(
         "resume", "a resumed training", (Part("resuming.run", 45, options={"shape": "small", "dtype": "float32"}),)
@@ -97,6 +114,7 @@ SECTIONS = (
     ),
     Section("full-7b", "DPO, all weights, 7B Llama shape", _full("7b", 60), None, FULL_PAIRS),
     Section("lora-1.5b", "DPO, LoRA r=16, 1.5B Llama shape", _lora("1.5b", 40), None, PAIRS),
+    Section("flex", "FlexAttention, LoRA r=16, 7B Llama shape, long pairs", _flex("7b", 60), None, FLEX_PAIRS),
 )
 SPARE = (Section("full-small", "DPO, all weights, 0.17B Llama shape", _full("small", 40), None, FULL_PAIRS),)
 """Done only where a larger one has no room."""
@@ -111,7 +129,7 @@ def _toy_part(part: Part) -> Part:
     options = dict(part.options)
     if "shape" in options:
         options["shape"] = "toy"
-    if part.call in ("training.run", "resuming.run"):
+    if part.call in ("training.run", "resuming.run", "kernels.run"):
         options |= {"steps": 4, "batch": 4, "lengths": "toy", "dtype": "float32", "rate": 5e-3}
         options |= {"micro": 2} if part.call == "training.run" else {}
     if part.call == "generation.run":

@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.gpu.emit import Clock, emit, out_of_memory, told
 
-MODULES = ("machine", "agreement", "training", "resuming", "generation", "merging")
+MODULES = ("machine", "agreement", "training", "resuming", "generation", "kernels", "merging")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@
         ├── ModelError         a model or a tokenizer
         ├── MachineError       the disk, a folder's permissions, a device
         └── RunError           a run folder: locked, corrupted, incomplete
+            └── Unfinished     replies of language models are missing: the same command goes on
 
 Exit code 70 is what nobody foresaw: an error of another kind, which is a mistake of this package.
 A user error says what is wrong, where, the value, what is allowed and what to do.
@@ -84,6 +85,10 @@ class MachineError(UserError):
 
 class RunError(UserError):
     """A run folder is locked, corrupted or incomplete."""
+
+
+class Unfinished(RunError):
+    """Replies of language models are missing; what is there stays, and the same command goes on from it."""
 
 
 def _short(value: object, limit: int = 200) -> str:

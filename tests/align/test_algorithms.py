@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from types import SimpleNamespace
+from typing import Any, cast, get_args
 
 import pytest
+import torch
 from align_toys import job, step, toy_pairs
 from typer.testing import CliRunner
 
@@ -18,12 +21,17 @@ import sacpo.align.step as step_module
 from sacpo.align.objectives.kto import unpaired
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, algorithms, make_objective
-from sacpo.align.sft import run_sft
+from sacpo.align.reference.source import Reference
+from sacpo.align.sft import SftObjective, run_sft
 from sacpo.cli import app
+from sacpo.data.packing import Rows, Tree, padded_rows
 from sacpo.data.records import Demonstration, Pair
+from sacpo.data.tokenize import TokenDemo
 from sacpo.errors import DataError, ModelError
+from sacpo.losses.logps import completion_logps
 from sacpo.recipe.algorithms import ALGORITHMS, AlgorithmName, AlgorithmOptions
 from sacpo.recipe.schema import LoraSpec
+from sacpo.system.progress import QUIET
 
 NAMES = sorted(name for name, known in ALGORITHMS.items() if "pairs" in known.records)
 """The algorithms that learn from pairs."""
@@ -176,6 +184,35 @@ def test_rwr_is_maximum_likelihood_on_its_answers(base: Path, tmp_path: Path) ->
     assert curves[0] == curves[1]
     with pytest.raises(DataError, match="RWR cannot learn"):
         step_module.run_align(job(base), step("rwr"), 0.5, toy_pairs(8), tmp_path / "no", tmp_path / "cache")
+
+
+def test_the_likelihood_of_weighted_answers(base: Path) -> None:
+    """Weights 2 and .5: the loss is twice the first answer's -log pi and half of the second's; the tokens stay 5.
+
+    Neighbours of one prompt stay neighbours.
+    """
+    model, tokenizer = job(base).load_model(), job(base).load_tokenizer()
+    tokens = [TokenDemo("a", (3, 4), (5, 6), 2.0), TokenDemo("b", (3, 4), (7, 8, 9), 0.5)]
+
+    def padded(trees: Sequence[Tree]) -> Rows:
+        return padded_rows(trees, pad_id=tokenizer.pad_token_id)
+
+    batch = SftObjective(tokens, padded).collate([0, 1])
+    with torch.no_grad():
+        loss, _ = SftObjective(tokens, padded).loss(batch, lambda function: function(model))
+        first, second = completion_logps(model, batch.rows).tolist()
+    assert batch.units == 5
+    assert loss.item() == pytest.approx(-2 * first - 0.5 * second, rel=1e-6)
+
+
+def test_answers_of_one_prompt_stay_together(base: Path) -> None:
+    first, second = (pair.prompt for pair in toy_pairs(2))
+    answers = [
+        Demonstration(prompt, text) for prompt, text in ((first, "a"), (first, "b"), (second, "a"), (first, "c"))
+    ]
+    reference = cast(Reference, SimpleNamespace(progress=QUIET, layout=lambda trees: None))
+    parts = Parts(job(base), step("rwr"), 0.5, answers, job(base).load_tokenizer(), reference)
+    assert make_objective(parts)[0].pair_groups == [0, 0, 1, 2]
 
 
 def test_a_forgotten_line_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

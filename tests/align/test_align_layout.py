@@ -59,6 +59,9 @@ def test_flex_attention_stays_only_where_it_agrees(agrees: bool, monkeypatch: py
     monkeypatch.setattr(layout, "takes_flex", lambda model: True)
     monkeypatch.setattr(layout, "takes_flat", lambda model: False)
     monkeypatch.setattr(layout, "check_layout", check)
+    assert choose_layout("auto", model, trees(), PAD, QUIET).name == "packed" and seen == ["sdpa"]  # short trees
+    seen.clear()
+    monkeypatch.setattr(layout, "FLEX_FROM", 8)
     assert choose_layout("auto", model, trees(), PAD, QUIET).name == "packed"
     assert seen == ([FLEX] if agrees else [FLEX, "sdpa"])
     assert model.config._attn_implementation == (FLEX if agrees else "sdpa")
@@ -78,6 +81,7 @@ def test_where_flex_attention_fails_sdpa_is_used(broken: str, monkeypatch: pytes
     model, check = tiny("llama"), layout.check_layout
     monkeypatch.setattr(layout, "takes_flex", lambda model: True)
     monkeypatch.setattr(layout, "takes_flat", lambda model: False)
+    monkeypatch.setattr(layout, "FLEX_FROM", 8)
     if broken == "check_layout":
         monkeypatch.setattr(
             layout, broken, lambda m, *a, **o: (fails if m.config._attn_implementation == FLEX else check)(m, *a, **o)

@@ -266,3 +266,22 @@ def test_training_leaves_global_random_states_alone(base: Path, tmp_path: Path) 
 
 GOLDEN_LOSS = [0.69314718, 0.69314718, 0.59446645, 0.54040784, 0.51300621, 0.46439719]
 GOLDEN_MARGIN = [0.0, 0.0, 0.21235085, 0.34424084, 0.40840155, 0.53308183]
+
+
+def test_a_reference_that_is_not_the_start_is_what_log_ratios_are_to(tmp_path: Path) -> None:
+    """The first loss is the mean of -log sigmoid(beta d), d the difference of log pi_start/pi_ref, and no longer ln 2.
+
+    With the start as the reference it is the training without one, bit for bit.
+    """
+    start, other = write_base(tmp_path / "start"), write_base(tmp_path / "other", seed=1)
+    pairs = toy_pairs(8)
+    found = run_align(job(start), step(), 0.5, pairs, tmp_path / "a", tmp_path / "c", reference=other)
+    logps = [score_heldout(job(place), job(place).load_model(), pairs)[0] for place in (start, other)]
+    chosen, rejected = (logps[0] - logps[1]).view(-1, 2).unbind(1)
+    expected = -torch.nn.functional.logsigmoid(0.5 * (chosen - rejected)).mean().item()
+    assert found["first_loss"] == pytest.approx(expected, abs=1e-5)
+    assert abs(expected - math.log(2)) > 1e-3
+    run_align(job(start), step(), 0.5, pairs, tmp_path / "same", tmp_path / "c", reference=start)
+    run_align(job(start), step(), 0.5, pairs, tmp_path / "none", tmp_path / "c")
+    same, none = weights(tmp_path / "same"), weights(tmp_path / "none")
+    assert all(torch.equal(same[name], none[name]) for name in none)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from statistics import median
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import agreement, emit, lines, plan, runner, shapes, training, wheels
+from benchmarks.gpu import agreement, emit, kernels, lines, merging, plan, runner, shapes, training, wheels
 from benchmarks.gpu.plan import Part, Section
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +56,21 @@ def test_both_sides_train_on_the_same_batches_and_a_resumed_training_repeats(tmp
         assert abs(pair["ours"]["losses"][-1] - 0.693147) > 1e-4  # something is learned
         assert pair["apart"] < 1e-4
     assert next(line["equal"] for line in found if line["part"] == "resumed")
+
+
+def test_merging_and_kernels_tell_what_they_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    """In this process; two checkpoints of 2 layers, and one step of a training whose kernels all have a kind."""
+    clock = emit.Clock("cpu", time.time() + 600)
+    merging.run(clock, shape="toy")
+    toy_step = {"steps": 4, "batch": 4, "lengths": "toy", "dtype": "float32"}
+    kernels.run(clock, shape="toy", **toy_step)
+    told = [record for record in map(emit.parsed, capsys.readouterr().out.splitlines()) if record]
+    merged = next(record for record in told if record["part"] == "merged")
+    assert merged["layers"] == 2 and merged["seconds"] > 0
+    step = next(record for record in told if record["part"] == "kernels")
+    assert 0 < step["by_kind"]["products"] < step["step_ms"]
+    assert kernels.kind_of("fmha_cutlassB_bf16_aligned_128x128") == "attention"
+    assert kernels.kind_of("nvjet_sm90_tst_256x160") == "products"
 
 
 def side(label: str, rate: float, peak: float, losses: list[float], section: str = "lora-7b") -> dict[str, Any]:

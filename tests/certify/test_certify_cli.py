@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from sacpo import api
+from sacpo.cli import main
 from sacpo.data.records import Verdict, write_jsonl
 
 
@@ -38,12 +40,31 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def sacpo(*arguments: object) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "sacpo", "certify", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
+@dataclass(frozen=True)
+class Done:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_certify_then_verify_then_change(folders: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def sacpo(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["sacpo", "certify", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        return Done(0 if code is None else int(code), *capsys.readouterr())
+
+    return run
+
+
+Command = Callable[..., Done]
+
+
+def test_certify_then_verify_then_change(sacpo: Command, folders: Path, tmp_path: Path) -> None:
     """P(Bin(120, .1) <= 2) = .0004, and at a bound of 2 % it is .57; the sentence is the only line printed."""
     data = ("--tuning", folders / "tuning", "--certification", folders / "certification")
     done = sacpo(*data, "--at-most", "over_refusal_rate=0.1", "--out", tmp_path / "out", "--population", "our prompts")
@@ -62,7 +83,7 @@ def test_certify_then_verify_then_change(folders: Path, tmp_path: Path) -> None:
     assert "the certificate is void" in void.stderr
 
 
-def test_a_refusal_has_exit_code_2_and_its_reasons(folders: Path, tmp_path: Path) -> None:
+def test_a_refusal_has_exit_code_2_and_its_reasons(sacpo: Command, folders: Path, tmp_path: Path) -> None:
     data = ("--tuning", folders / "tuning", "--certification", folders / "certification", "--out", tmp_path / "out")
     refused = sacpo(*data, "--at-most", "over_refusal_rate=0.03", "--json")
     assert refused.returncode == 2
@@ -71,7 +92,7 @@ def test_a_refusal_has_exit_code_2_and_its_reasons(folders: Path, tmp_path: Path
     assert "at this rate 806 prompts give a chance of 80 %" in found["sentence"]
 
 
-def test_the_lowest_scores_on_the_command_line(tmp_path: Path) -> None:
+def test_the_lowest_scores_on_the_command_line(sacpo: Command, tmp_path: Path) -> None:
     data = (flag for name in ("t", "c") for flag in scored_folder(tmp_path / name, name))
     bound = ("--at-least", "cvar_score/x=-5", "--at-least", "mean_score/x=0", "--tail", "x=0.2", "--range", "x=-10:10")
     done = sacpo(*data, *bound, "--out", tmp_path / "out")
@@ -87,7 +108,7 @@ def scored_folder(folder: Path, prompts: str) -> tuple[object, ...]:
     return "--tuning" if prompts == "t" else "--certification", folder
 
 
-def test_power() -> None:
+def test_power(sacpo: Command) -> None:
     assert sacpo("--power", "unsafe_rate=0.01").stdout.startswith(
         "at most 1 % unsafe answers at 95 % confidence: 299 independent prompts with one answer each when all of them "
         "are clean; "
@@ -107,7 +128,7 @@ def test_power() -> None:
         (["--verify", "nowhere.json"], "no such certificate"),
     ],
 )
-def test_bad_calls(arguments: list[str], message: str) -> None:
+def test_bad_calls(sacpo: Command, arguments: list[str], message: str) -> None:
     done = sacpo(*arguments)
     assert done.returncode == 2
     assert message in done.stderr

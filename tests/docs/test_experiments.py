@@ -28,7 +28,9 @@ def script() -> ModuleType:
 def run(**distances: float) -> Any:
     target = {name: SimpleNamespace(target=SimpleNamespace(value=value)) for name, value in distances.items()}
     measures = {name: {"report": SimpleNamespace(metrics={})} for name in distances}
-    return SimpleNamespace(results=SimpleNamespace(measures=measures, theory=SimpleNamespace(kl_to_optimum=target)))
+    return SimpleNamespace(
+        results=SimpleNamespace(measures=measures, theory=SimpleNamespace(kl_to_optimum=target, support={}))
+    )
 
 
 def test_differences_are_paired_by_seed(script: ModuleType) -> None:
@@ -88,8 +90,9 @@ def test_every_table_of_the_page_has_a_recipe() -> None:
 
 
 def test_the_parts_of_a_distance_add_up(script: ModuleType) -> None:
-    """Votes 1.6, exact 1.0, learned scores .4, true ones .5: a part may be negative, and the sum is 1.6."""
+    """Votes 1.6, exact 1.0, learned scores .4, true ones .5, .2 of it the weights': a part may be negative."""
     votes, exact = run(**{"H-S": 1.6}), run(**{"H-S": 1.0, "D": 0.4, "D-true": 0.5})
+    exact.results.theory.support["D-true"] = SimpleNamespace(distance=0.2)
     parts = script.parts_of(votes, exact)
-    assert parts == pytest.approx([0.6, 0.6, -0.1, 0.5])
+    assert parts == pytest.approx([0.6, 0.6, -0.1, 0.2, 0.3])
     assert len(parts) == len(script.PARTS)

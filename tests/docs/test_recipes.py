@@ -24,7 +24,21 @@ PAPER = (
 )
 WORLDS = ("three-constraints", "two-constraints", "variants")
 EXPERIMENTS = tuple(
-    f"experiments/{name}" for name in ("frontier-exact", "frontier-four-votes", "frontier-one-vote", "rivals")
+    f"experiments/{name}"
+    for name in (
+        "base-gemma3",
+        "base-gpt-neox",
+        "base-qwen3",
+        "convergence",
+        "frontier-ablation",
+        "frontier-exact",
+        "frontier-four-votes",
+        "frontier-one-vote",
+        "order-and-mixing",
+        "over-refusal",
+        "rivals",
+        "rounds",
+    )
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
 NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
@@ -69,7 +83,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == 18
+    assert len(found) == len(NAMES) == 26
 
 
 @pytest.mark.parametrize("name", NAMES)

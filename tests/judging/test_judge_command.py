@@ -98,12 +98,14 @@ def test_what_could_not_be_read_is_asked_again_when_told_to(command: Command, fi
 
     with Endpoint(judge) as server:
         line = asked_of(server.url, "--llm", "good")
-        assert command(*line)[0] == 0
+        code, _, said = command(*line)
+        assert (code, "no verdict of a judge could be read" in said) == (2, True)
+        assert f"good on helpfulness: {2 * N} no_verdict" in said and "--ask-again" in said
         mended, asked = True, len(server.bodies)
-        command(*line)
-        assert len(server.bodies) == asked  # unreadable replies are verdicts, too
+        assert command(*line)[0] == 2
+        assert len(server.bodies) == asked  # unreadable replies are verdicts, too, and were paid for
         assert json.loads((files / "out" / "judging.json").read_text())["unparsed"] == {"no_verdict": 2 * N}
-        command(*line, "--ask-again")
+        assert command(*line, "--ask-again")[0] == 0
     assert json.loads((files / "out" / "judging.json").read_text())["unparsed"] == {}
 
 
@@ -178,6 +180,20 @@ def test_a_wrong_key_stops_at_once_and_is_printed_nowhere(
     assert not [p for p in files.rglob("*") if p.is_file() and SECRET.encode() in p.read_bytes()]
 
 
+def test_an_endpoint_that_nobody_listens_at_is_told_at_once_unless_nothing_is_asked(
+    command: Command, files: Path
+) -> None:
+    """With its thirty retries a question would wait for minutes; what is in the store already needs no endpoint."""
+    with Endpoint(judging) as server:
+        dead = server.url
+        closed = asked_of(dead, "--llm", "good")
+        assert command(*closed)[0] == 0
+    assert command(*closed)[0] == 0
+    more = asked_of(dead, "--llm", "good", "--rubric", "safety")
+    code, _, said = command(*("retries=30" if word == "retries=1" else word for word in more))
+    assert code == 2 and "no connection to the endpoint" in said and "--no-preflight" not in said
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -250,8 +266,9 @@ def test_a_judge_of_whom_nothing_could_be_read_has_its_rows_and_reasons(command:
     """Every reply of the label judge is cut: 12 asked for, none read, and the unsafe rate counts none of them."""
     with Endpoint(lambda body, n: completion(None, "length", reasoning_content="hm")) as server:
         line = ("judge", "new.json", "--llm", "m", "--base-url", server.url, "--api-key-env", "", "--rubric", "safety")
-        code, out, _ = command(*line, "--out", "out")
-    assert code == 0
+        code, out, said = command(*line, "--out", "out")
+        assert command(*line, "--out", "json", "--json")[0] == 2
+    assert (code, f"m on safety: {N} truncated (raise max_tokens)" in said) == (2, True)
     assert "no answer could be counted as unsafe or not (12 unparsed)" in out
     assert re.search(r"m +safety +12 +0 +12 +12 truncated \(raise max_tokens\)", out)
     rate = json.loads((files / "out" / "measures.json").read_text())["new"]["metrics"]["unsafe_rate"]

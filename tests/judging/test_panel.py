@@ -15,7 +15,8 @@ from endpoint import Endpoint, Fault, honest, judge, questions, sign_of
 from sacpo.data.records import Answer, Outcome, Prompt, Verdict
 from sacpo.errors import DataError
 from sacpo.judging import Asking, Budget, Price, Store, judge_llm, load_rubric
-from sacpo.judging.llm.run import BUDGET, JudgeRun
+from sacpo.judging.llm.run import JudgeRun
+from sacpo.judging.llm.work import BUDGET
 from sacpo.judging.question import Question
 from sacpo.stats.verdicts import judges, win_rows
 

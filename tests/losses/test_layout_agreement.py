@@ -241,3 +241,15 @@ def test_added_masks_are_numbers() -> None:
     assert added.dtype == torch.float32
     assert torch.equal(added == 0, visible(rows))
     assert torch.equal(added == torch.finfo(torch.float32).min, ~visible(rows))
+
+
+def test_the_rounding_of_a_large_model_in_16_bits_is_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any bound of its own: right rows are within the model's rounding, rows of one causal sequence are not."""
+    model = tiny("llama").to(torch.bfloat16)
+    monkeypatch.setattr(agreement, "ROUGH_TOLERANCE", 0.0)
+    right = check_layout(model, trees(), pad_id=PAD, width=64, examples=6)
+    assert right.ok and right.max_abs_difference > 0
+    assert not check_layout(model, trees(), pad_id=PAD, width=64, examples=6, tolerance=0.0).ok  # what the user set
+    monkeypatch.setattr(logps, "attention_mask", lambda config, rows, dtype: rows.attention_mask)
+    assert not check_layout(model, trees(), pad_id=PAD, width=64, examples=6).ok
+    assert not model.get_input_embeddings()._forward_hooks

@@ -20,12 +20,13 @@ from sacpo.errors import DataError, RecipeError, RunError
 from sacpo.judging.llm.store import Store
 from sacpo.judging.people import Session
 from sacpo.judging.people.items import read_items
+from sacpo.judging.preferences import preferences
 from sacpo.judging.refusal import RefusalJudge
 from sacpo.judging.verdicts import judge_answers
 from sacpo.models.loading import build_model, save_model
 from sacpo.pipeline.collect.card import noise
 from sacpo.pipeline.collect.drawing import draw_pairs
-from sacpo.pipeline.collect.labels import Labels, preferences
+from sacpo.pipeline.collect.labels import Labels
 from sacpo.pipeline.collect.rows import rows_of
 from sacpo.recipe.collect import LabelSpec
 from sacpo.recipe.schema import DataSpec, WorldSpec
@@ -335,12 +336,12 @@ def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None
 
 
 def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> None:
-    """A model that has learnt nothing names no object: every paraphrase is left out and counted."""
+    """A model that has learnt nothing does not come to an end: every paraphrase is left out and counted."""
     options = {"generation": {"max_new_tokens": 4}, "base": {"template": "chat", "device": "cpu"}}
     path = api.make_redteam(tmp_path / "out", n=1, categories=["self_harm"], paraphrase=str(model), **options)
     counts = json.loads((path.parent / "counts.json").read_text())
     assert counts == {
         "prompts": 2,
         "kinds": {"borderline": 1, "restricted": 1},
-        "left": {"does not name the object": 1},
+        "left": {"cut off": 1},
     }

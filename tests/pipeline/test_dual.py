@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pipeline_toys import recipe
 
-from sacpo.errors import RecipeError
+from sacpo.errors import DataError, RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.dual import find_weight
 from sacpo.pipeline.run import plan
@@ -82,6 +82,15 @@ def test_each_training_has_the_weight_that_the_one_before_asks_for() -> None:
     assert run.recipe.evaluate.models == ("S-3", "naive") and run.recipe.merge[2].models == ("H", "S-3")
     assert run.recipe.certify.candidates == ("S-3",)
     assert isinstance(steps["S-1"].dataset, SampledSpec) and "S" not in model_graph(run.recipe)
+
+
+def test_a_judge_that_scores_no_answer_is_an_error_and_not_the_least_weight() -> None:
+    given = recipe(*DUAL)
+    run: Any = Loop(given, [float("nan")])
+    with pytest.raises(DataError, match="none of the answers has a score of harmlessness") as caught:
+        find_weight(run, model_graph(given)["S"])  # type: ignore[arg-type]
+    assert caught.value.where == "bank/S-1" and "0 of 3 answers" in str(caught.value)
+    assert run.trained == ["S-1"]
 
 
 def test_a_plan_ends_at_the_first_measure() -> None:

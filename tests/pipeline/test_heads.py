@@ -16,11 +16,12 @@ from sacpo.data.templates import make_template
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stages.bank import Samples
-from sacpo.pipeline.stages.heads import Head, HeadScorer, learned_scores
+from sacpo.pipeline.stages.heads import Head, HeadScorer, Learnt, learned_scores, write_learnt
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.load import parse_recipe
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.progress import QUIET
+from sacpo.theory.preference_process import PairTraits, Traits, learn_score
 
 PROMPTS = [Prompt.from_text(f"w{i % 30} w{(3 * i) % 30}") for i in range(80)]
 
@@ -60,6 +61,20 @@ def test_a_head_scores_texts_as_its_pairs_say(tmp_path: Path) -> None:
     assert long - short == pytest.approx(2.6, abs=0.4)
     assert found["a"] == found["b"]
     assert head.read(tmp_path).score.fit.loss < 0.25
+
+
+def test_a_score_whose_prompts_have_scales_is_read_back(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    first, second, kind = *random.normal(size=(2, 200, 3)), random.integers(2, size=200)
+    prompts = np.sqrt(np.array([[0.7, 0.3], [0.1, 0.9]]))[kind]
+    pairs, gap = PairTraits(first, second, prompts), 4.0 * kind * (first - second)[:, 0]
+    votes = (random.random(200) < 1 / (1 + np.exp(-gap))).astype(float)
+    score = learn_score(pairs, votes, [str(i) for i in range(200)], seed=0)
+    assert score.reach is not None
+    write_learnt(tmp_path, Learnt(score, [3, 4]))
+    found = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0).read(tmp_path)
+    assert found.first_tokens == [3, 4] and found.score.fit == score.fit
+    assert found.score.scores(Traits(first, prompts)).tolist() == score.scores(Traits(first, prompts)).tolist()
 
 
 RECIPE = """

@@ -23,7 +23,7 @@ from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples, balance, systematic
 from sacpo.pipeline.stages.optimum import nominal_multiplier
-from sacpo.pipeline.stages.pairs import label_pairs, shared_out, weighted
+from sacpo.pipeline.stages.pairs import label_pairs, scored, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
@@ -48,7 +48,14 @@ def by_text(scores: dict[str, float | None]) -> Any:
 
 
 def labelled(scores: dict[str, float | None], *texts: str, seed: int = 0, **options: Any) -> Any:
-    return label_pairs(answers(*texts), by_text(scores), spec(**options), random.Random(seed), "pairs")
+    return by_score(by_text(scores), *texts, seed=seed, **options)
+
+
+def by_score(score: Any, *texts: str, seed: int = 0, **options: Any) -> Any:
+    given, found = answers(*texts), spec(**options)
+    pairs = [*zip(given[::2], given[1::2], strict=True)]
+    said = scored(score, found.score_scale, pairs, Path("nowhere"))
+    return label_pairs(pairs, said, found, random.Random(seed), "pairs")
 
 
 def test_soft_labels_are_bradley_terry() -> None:
@@ -111,11 +118,11 @@ def test_several_votes_are_the_share_of_draws() -> None:
 def test_joint_labels_are_of_the_weighted_sum() -> None:
     """r = 1 and 0, g = 0 and .25, weights 1 and 2: the sums are 1 and .5, and sigmoid(.5) = .622."""
     score = weighted([by_text({"a": 1.0, "b": 0.0}), by_text({"a": 0.0, "b": 0.25})], [1.0, 2.0])
-    ((pair,), _) = label_pairs(answers("a", "b"), score, spec(), random.Random(0), "pairs")
+    ((pair,), _) = by_score(score, "a", "b")
     assert (pair.chosen, pair.p) == ("a", pytest.approx(1 / (1 + math.exp(-0.5))))
     score = weighted([by_text({"a": 1.0, "b": 0.0}), by_text({"a": None, "b": 0.25})], [1.0, 2.0])
     with pytest.raises(DataError, match="no pairs are left") as error:
-        label_pairs(answers("a", "b"), score, spec(), random.Random(0), "pairs")
+        by_score(score, "a", "b")
     assert "'not scored': 1" in str(error.value)
 
 
@@ -326,3 +333,15 @@ def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rest on too few of the samples") as error:
         stage.work(tmp_path, cast(Tools, Finished(tmp_path)))
     assert error.value.value == "effective sample size 1.00 of 3"
+
+
+def test_all_answers_are_learnt_with_their_weights(tmp_path: Path) -> None:
+    """Weights 1 : 3 : 6 : .05 of ten: the last is below 1 %; the first two are one text. 4 samples: 1.6 and 2.4."""
+    stage = scored_bank(tmp_path, [[math.log(1), math.log(3), math.log(6), math.log(0.05)]])
+    answers = tmp_path / ANSWERS
+    answers.write_text(answers.read_text().replace("answer 1", "answer 0"))
+    stage = replace(stage, keep=None, draw="all")
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    found = {record.completion: record.weight for record in stage.read(tmp_path / "out").train}
+    assert found == {"answer 0": pytest.approx(1.6), "answer 2": pytest.approx(2.4)}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from theory_tables import drawn, looked_up, table_world
 
 from sacpo.errors import DataError
-from sacpo.report.results import KlToOptimum, OptimumPoint, Theory
-from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
+from sacpo.report.theory import KlToOptimum, OptimumPoint, Theory
+from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum, support
 from sacpo.theory.tabular import kl, log_partition, mean, smallest_eta, tilted
 
 SEEDS = st.integers(0, 2**31)
@@ -240,3 +240,17 @@ def test_extreme_scores_stay_finite() -> None:
 def test_what_cannot_be_used_is_refused(make: Callable[[], object], match: str) -> None:
     with pytest.raises(DataError, match=match):
         make()
+
+
+def test_what_few_samples_support() -> None:
+    """Two equally probable answers with tilts 0 and ln 3: pi* is .25 and .75. One sample a prompt is the reference, .5
+    and .5; of two samples a quarter is both the first, a quarter both the second, a half .25 and .75: .375 and .625.
+    """
+    bank = Bank(np.tile([0.0, math.log(3)], (400, 1)), np.zeros((400, 2)))
+    one, two = (support(bank, bank.tilt(1, 1), samples, beta=1, lam=1) for samples in (1, 2))
+    assert one.E_r == pytest.approx(0.5 * math.log(3), abs=0.01)
+    assert two.E_r == pytest.approx(0.625 * math.log(3), abs=0.01)
+    assert one.distance == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(2 / 3), abs=0.01)
+    assert two.distance == pytest.approx(0.375 * math.log(1.5) + 0.625 * math.log(2.5 / 3), abs=0.01)
+    wrong = support(bank, -bank.tilt(1, 1), 1000, beta=1, lam=1)
+    assert wrong.distance == pytest.approx(0.75 * math.log(3) + 0.25 * math.log(1 / 3), abs=0.02)

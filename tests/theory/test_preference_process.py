@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -61,3 +63,23 @@ def test_too_few_pairs_are_refused() -> None:
     pairs, gap, prompts = world(59, 1, 6)
     with pytest.raises(DataError, match="too few preference pairs"):
         learn_score(pairs, expit(gap), prompts, seed=1)
+
+
+def test_prompts_on_which_answers_differ_little_keep_little_noise() -> None:
+    """On half of the prompts answers differ by 4 times the trait, on the others not at all; votes are single.
+
+    Measured: on the others the noise of the scores is .31 of what it is without scales.
+    """
+    random = np.random.default_rng(7)
+    first, second = random.normal(size=(2, 500, 5))
+    kind = random.integers(2, size=500)
+    prompts = np.sqrt(np.array([[0.7, 0.2, 0.1], [0.1, 0.2, 0.7]]))[kind]
+    gap = 4.0 * kind * (first - second)[:, 0]
+    pairs, votes = PairTraits(first, second, prompts), (random.random(500) < expit(gap)).astype(float)
+    score = learn_score(pairs, votes, [str(i) for i in range(500)], seed=1)
+    assert score.fit.scaled
+    sides = [score.scores(Traits(side, prompts)) for side in (first, second)]
+    learned = sides[0] - sides[1]
+    plain = replace(score, weights=score.reach.weights, reach=None)  # type: ignore[union-attr]
+    unscaled = plain.scores(Traits(first, prompts)) - plain.scores(Traits(second, prompts))
+    assert learned[kind == 0].std() < 0.5 * unscaled[kind == 0].std()

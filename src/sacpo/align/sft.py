@@ -26,26 +26,38 @@ from sacpo.system.progress import QUIET, Progress
 
 
 class SftObjective:
-    """-log pi(token | before), averaged over all completion tokens of a batch; prompts are not learnt."""
+    """-w log pi(token | before), averaged over all completion tokens of a batch; prompts are not learnt.
 
-    def __init__(self, demonstrations: Sequence[TokenDemo], layout: LayRows) -> None:
+    Args:
+        demonstrations: Completions with their weights w.
+        layout: How a device batch is laid out in rows.
+        pair_groups: Which neighbours stay neighbours in a random order; None: none do.
+    """
+
+    def __init__(
+        self, demonstrations: Sequence[TokenDemo], layout: LayRows, pair_groups: Sequence[int] | None = None
+    ) -> None:
         self.ids = [demonstration.id for demonstration in demonstrations]
-        self.pair_groups = self.first_loss = None
+        self.first_loss = None
+        self.pair_groups = pair_groups
         self.trees = completion_trees(demonstrations)
+        self.weights = torch.tensor([demonstration.weight for demonstration in demonstrations])
         self.layout = layout
 
     def collate(self, indices: list[int]) -> Batch:
         """Lay out the demonstrations at these positions; the units are completion tokens."""
         trees = [self.trees[i] for i in indices]
         units = sum(len(tree.completions[0]) for tree in trees)
-        return Batch(indices, self.layout(trees), units, real_tokens(trees))
+        return Batch(indices, self.layout(trees), units, real_tokens(trees), {"weight": self.weights[indices]})
 
     def prepare(self, batches: Sequence[Batch], forward: Forward[torch.Tensor], gather: Gather) -> None:
         """Do nothing: demonstrations share nothing."""
 
     def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
-        """Return the sum of the tokens' negative log-probs."""
-        return -forward(lambda model: completion_token_logps(model, batch.rows)).sum(), {}
+        """Return the sum of the tokens' negative log-probs, each times its completion's weight."""
+        logps = forward(lambda model: completion_token_logps(model, batch.rows))
+        weights = batch.tensors["weight"][batch.rows.owner]
+        return -(logps * weights).sum(), {}
 
     def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> None:
         """Return None: there is no reference."""

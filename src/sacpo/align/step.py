@@ -34,13 +34,15 @@ def run_align(
     out: Path,
     cache: Path,
     *,
+    reference: str | Path | None = None,
     layout: LayoutName | None = None,
     progress: Progress = QUIET,
 ) -> JsonObject:
     """Train one alignment step, resuming what a killed process left in `out`.
 
-    The step's reference is the model it starts from. `beta` is the strength of the step's criterion: for a constraint
-    criterion it is the paper's beta/lambda (eq. 11), wherever the step stands in the order.
+    The step's reference is the model it starts from, or another one, which is in memory only until its log-probs are
+    computed. `beta` is the strength of the step's criterion: for a constraint criterion it is the paper's beta/lambda
+    (eq. 11), wherever the step stands in the order.
 
     Args:
         job: Where to start and how to train.
@@ -49,6 +51,7 @@ def run_align(
         records: Those that the algorithm takes, see `sacpo.recipe.algorithms`.
         out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
         cache: Folder of reference log-probs, shared by all steps of a run.
+        reference: The reference, where the training goes on from another model, as a later round does.
         layout: "padded", "packed" or "auto", see `sacpo.align.engine.layout`; None: the step's.
         progress: Where to show it.
 
@@ -64,9 +67,16 @@ def run_align(
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
     pad_id = padding_token(tokenizer, unwrapped(policy))
-    reference = Reference(job, policy, arguments, cache, layout or step.layout, pad_id, progress)
-    objective, counts = make_objective(Parts(job, step, beta, records, tokenizer, reference))
-    log = train(policy, arguments, objective, progress=progress, description=job.name)
+    scored = Reference(job, policy, arguments, cache, layout or step.layout, pad_id, progress)
+    if reference is not None:
+        scored.job = replace(job, model=reference)
+        scored.other = scored.job.load_model(adapters="merged").eval()
+    objective, counts = make_objective(Parts(job, step, beta, records, tokenizer, scored))
+    described = scored.describe()
+    scored.other = None
+    log = train(
+        policy, arguments, objective, progress=progress, description=job.name, starts_at_reference=reference is None
+    )
     summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
-    summary = {**summary, "reference": reference.describe()}
+    summary = {**summary, "reference": described}
     return write_outcome(out, policy, tokenizer, log, summary, job, write=arguments.should_save)

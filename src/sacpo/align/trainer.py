@@ -36,6 +36,7 @@ from sacpo.align.objectives.objective import Batch, Objective
 from sacpo.align.reference.start import Recorder, check_start, has_dropout
 from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
+from sacpo.losses.kernels import steady_kernels
 from sacpo.losses.logps import unwrapped
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import Progress
@@ -44,9 +45,20 @@ T = TypeVar("T")
 
 
 def train(
-    model: nn.Module, args: TrainingArguments, objective: Objective, *, progress: Progress, description: str
+    model: nn.Module,
+    args: TrainingArguments,
+    objective: Objective,
+    *,
+    progress: Progress,
+    description: str,
+    starts_at_reference: bool = True,
 ) -> list[dict[str, float]]:
     """Train a model in place and return the log; what is global (random states, verbosity) is given back as it was.
+
+    Args:
+        model, args, objective, starts_at_reference: See `AlignTrainer`.
+        progress: Where to show it.
+        description: What is shown.
 
     Raises:
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
@@ -56,7 +68,8 @@ def train(
     use_cache = config.use_cache
     with _undisturbed():
         try:
-            return AlignTrainer(model, args, objective).fit(progress, description)
+            trainer = AlignTrainer(model, args, objective, starts_at_reference=starts_at_reference)
+            return trainer.fit(progress, description)
         finally:
             config.use_cache = use_cache
 
@@ -123,6 +136,7 @@ class AlignTrainer(Trainer):
         return [entry for entry in self.state.log_history if "loss" in entry]
 
     @kept_memory()
+    @steady_kernels()
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train, from a checkpoint whose files are checked if one is given; see `Trainer.train`.
 

@@ -28,7 +28,12 @@ BOUNDS = (0.05, 0.01)
 
 
 def audit_prompts(
-    files: Sequence[str], *, format: str | None = None, split: str | None = None, near: float = NEAR
+    files: Sequence[str],
+    *,
+    format: str | None = None,
+    split: str | None = None,
+    near: float = NEAR,
+    encoder: str | None = None,
 ) -> JsonObject:
     """Audit prompt sets.
 
@@ -37,6 +42,7 @@ def audit_prompts(
         format: Their format; by default the one that a file's first rows tell.
         split: Of hub ids.
         near: The least similarity of near-duplicates, in (0, 1].
+        encoder: A sentence encoder, hub id or folder, that tells how different the prompts' meanings are.
 
     Returns:
         `files`, one a file, and `shared`, one for every two of them: how many prompts of the second the first holds.
@@ -44,6 +50,7 @@ def audit_prompts(
     Raises:
         DataError: A file is missing or malformed, or holds no prompts.
         RecipeError: An option is not valid.
+        ModelError: The encoder cannot be used.
     """
     check_near(near)
     names = names_of(files)
@@ -51,6 +58,10 @@ def audit_prompts(
     found = []
     for path, (form, prompts, dropped) in sets.items():
         found.append({**_audit(names[path], form, prompts, near), "dropped": dropped})
+        if encoder is not None:
+            from sacpo.audit.meaning import meaning
+
+            found[-1]["meaning"] = meaning(encoder, [prompt.text for prompt in prompts])
     keys = {names[path]: [prompt_key(prompt) for prompt in prompts] for path, (_, prompts, _) in sets.items()}
     return {"files": found, "shared": shared_keys(keys, near)}
 

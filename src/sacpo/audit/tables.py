@@ -127,6 +127,11 @@ def prompt_tables(found: JsonMapping) -> list[Table]:
             [_diversity(file) for file in files],
         ),
         Table(
+            "Meanings (cosine of two vectors; how many of 80 prompts count as different; said before: cosine .9)",
+            "set;similarity;effective number;said before",
+            [_meaning(file["name"], file["meaning"]) for file in files if "meaning" in file],
+        ),
+        Table(
             f"By category (independent prompts without a failure that bound a rate: {', '.join(most)})",
             "set;kind;category;prompts;independent;undetected up to",
             [
@@ -206,6 +211,10 @@ def _prompts(file: JsonMapping) -> list[str]:
     categories = len({row["category"] for row in file["categories"]})
     effective = number_cell(file["effective_categories"], 1)
     return [file["name"], *(_n(n) for n in counts), _n(categories), effective]
+
+
+def _meaning(name: str, found: JsonMapping) -> list[str]:
+    return [name, number_cell(found["similarity"]), number_cell(found["effective"], 1), _n(found["same"])]
 
 
 def _diversity(file: JsonMapping) -> list[str]:

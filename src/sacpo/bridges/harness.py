@@ -144,9 +144,7 @@ def load_tasks(spec: HarnessSpec, own: Questions | None) -> Tasks:
     """
     harness_version()
     logging.getLogger(PACKAGE).setLevel(logging.ERROR)
-    from lm_eval.tasks import TaskManager
-
-    manager = TaskManager(include_path=spec.include_path)
+    manager = _manager(spec, [name for name in spec.tasks if name != WORLD_STEPS or own is None])
     wanted: list[str | dict[str, Any]] = []
     for name in spec.tasks:
         if name == WORLD_STEPS and own is not None:
@@ -168,6 +166,14 @@ def load_tasks(spec: HarnessSpec, own: Questions | None) -> Tasks:
     for name, task in tasks.each.items():
         _check(name, task, spec)
     return tasks
+
+
+def _manager(spec: HarnessSpec, names: Sequence[str]) -> Any:
+    """Return the harness's list of tasks; its own thousands take seconds to read, and are only read for their sake."""
+    from lm_eval.tasks import TaskManager
+
+    local = TaskManager(include_path=spec.include_path, include_defaults=False)
+    return local if all(name in local.all_tasks for name in names) else TaskManager(include_path=spec.include_path)
 
 
 def ask(

@@ -12,7 +12,7 @@ import typer
 from sacpo import api
 from sacpo.cli.from_api import PAIRS, Call, command
 from sacpo.cli.options import parse_options
-from sacpo.errors import RecipeError
+from sacpo.errors import DataError, RecipeError
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.system.visible import visible
 
@@ -21,6 +21,7 @@ SCORED = "Reward and cost models as judges"
 REFUSAL = "refusal"
 FILES = ("answers", "baseline", "name", "baseline_name", "prompts")
 ASKED = ("rubrics", "orders", "repeats", "concurrency", "ask_again")
+VERDICTS = "verdicts.jsonl"
 SCORES = ("model", "unsafe_below", "max_length", "base")
 FLAGS = {"rubrics": "--rubric", "orders": "--order"}
 Text = str | None
@@ -142,10 +143,11 @@ def _by_llms(call: Call, panel: Path | list[JsonObject], budget: JsonObject, est
     found = call(kind="llm", panel=panel, budget=budget)
     if call.as_json:
         print(json.dumps(found))
-        return
-    from sacpo.cli.stats import render_stats, stats_command
+    else:
+        from sacpo.cli.stats import render_stats, stats_command
 
-    print(visible(render_stats(stats_command([call.options["out"]]))), end="")
+        print(visible(render_stats(stats_command([call.options["out"]]))), end="")
+    _require_read(call.options["out"], "see the replies in verdicts.sqlite, mend the settings, then --ask-again")
 
 
 def _by_model(call: Call, sign: int) -> None:
@@ -164,6 +166,23 @@ def _by_model(call: Call, sign: int) -> None:
         )
     found = call(kind="reward-model" if model else "refusal", sign=sign)
     print(json.dumps(found) if call.as_json else visible(_text(found)))
+    _require_read(call.options["out"], "look at the model's scores: every one is missing or not finite")
+
+
+def _require_read(out: Path | str, do: str) -> None:
+    """Say that nothing a judge said could be read; its verdicts and what was paid for stay where they are.
+
+    Raises:
+        DataError: A judge was asked, and none of its verdicts by a criterion could be read.
+    """
+    from sacpo.judging.read import read_verdicts
+    from sacpo.stats.unread import reasons_text, unread_rows
+
+    path = Path(out) / VERDICTS
+    rows = [row for row in unread_rows(dict.fromkeys(read_verdicts(path))) if row["asked"] and not row["read"]]
+    if rows:
+        said = [f"{row['judge']} on {row['criterion']}: {reasons_text(row['reasons'])}" for row in rows]
+        raise DataError("no verdict of a judge could be read", where=path, value=said, do=do)
 
 
 def _text(found: JsonObject) -> str:
@@ -173,5 +192,6 @@ def _text(found: JsonObject) -> str:
         for metric, figure in measures["metrics"].items():
             low, high = figure["ci95"]
             interval = "" if low is None else f"  [{low:.3f}, {high:.3f}]"
-            lines.append(f"  {metric:28} {figure['value']:.3f}{interval}  n = {figure['n']}")
+            value = "–" if figure["value"] is None else f"{figure['value']:.3f}"
+            lines.append(f"  {metric:28} {value}{interval}  n = {figure['n']}")
     return "\n".join(lines)

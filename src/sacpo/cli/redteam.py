@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from sacpo import api
@@ -26,6 +28,9 @@ def audit(
     format: Format = None,
     split: Split = None,
     near: Near = 0.8,
+    encoder: Annotated[
+        str | None, typer.Option(help="A sentence encoder that tells how different meanings are.")
+    ] = None,
     markdown: Markdown = False,
     as_json: Json = False,
 ) -> None:
@@ -33,5 +38,5 @@ def audit(
     from sacpo.audit import audit_prompts
     from sacpo.audit.tables import prompt_tables, render
 
-    found = audit_prompts(files, format=format, split=split, near=near)
+    found = audit_prompts(files, format=format, split=split, near=near, encoder=encoder)
     print(json_text(found) if as_json else visible(render(prompt_tables(found), markdown)), end="\n" * as_json)

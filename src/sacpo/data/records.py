@@ -164,11 +164,16 @@ class Labelled(Record):
 
 @dataclass(frozen=True, slots=True)
 class Demonstration(Record):
-    """A prompt with the completion to imitate (SFT)."""
+    """A prompt with the completion to imitate (SFT).
+
+    Attributes:
+        weight: How much its log-likelihood counts; 1 but for a bank's answers that are all learnt.
+    """
 
     prompt: Prompt
     completion: str
     source: str = ""
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _prompt(self.prompt))
@@ -177,6 +182,11 @@ class Demonstration(Record):
     def id(self) -> str:
         """Content hash of prompt and completion."""
         return text_hash(self.prompt.id, self.completion)
+
+    def to_json(self) -> JsonObject:
+        """Return the record as a JSON-ready dictionary, `weight` where it is not 1."""
+        data = Record.to_json(self)
+        return data if self.weight != 1 else {name: value for name, value in data.items() if name != "weight"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ Nothing is paid where the endpoint lists its models (`GET /models`). Where it do
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,19 @@ def preflight(recipe: Recipe, progress: Progress = QUIET, *, judges: Collection[
                     unknown += _endpoint(judge, rubrics[criterion])
             task.advance()
     return unknown
+
+
+def check_reachable(judges: Sequence[LlmJudgeConfig]) -> None:
+    """Ask each endpoint of some judges for its models once, whatever it replies.
+
+    Retries would find out that nobody listens in a minute or two.
+
+    Raises:
+        RunError: There is no connection to one.
+    """
+    for judge in {(judge.spec.base_url, judge.spec.api_key_env): judge for judge in judges}.values():
+        with _client(judge) as client:
+            _asked(judge, client, str(client.base_url), "models", switch="")
 
 
 def check_merges(recipe: Recipe) -> None:
@@ -220,7 +233,9 @@ def _client(judge: LlmJudgeConfig) -> Iterator[Any]:
         yield client
 
 
-def _asked(judge: LlmJudgeConfig, client: Any, place: str, path: str) -> tuple[int, str]:
+def _asked(
+    judge: LlmJudgeConfig, client: Any, place: str, path: str, *, switch: str = "; --no-preflight leaves this out"
+) -> tuple[int, str]:
     """Send one request and return the status and the body of the response."""
     import openai
 
@@ -236,7 +251,7 @@ def _asked(judge: LlmJudgeConfig, client: Any, place: str, path: str) -> tuple[i
         raise RunError(
             f"no connection to the endpoint: {_said(judge, str(cause)) or type(cause).__name__}",
             where=_where(judge, place),
-            do="start it, or check base_url, the network and the environment's proxies; --no-preflight leaves this out",
+            do=f"start it, or check base_url, the network and the environment's proxies{switch}",
         ) from None
 
 

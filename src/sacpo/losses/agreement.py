@@ -60,8 +60,8 @@ def check_layout(
         model: A causal language model, or a peft model around one.
         trees: The examples to choose from.
         pad_id: The padding token.
-        tolerance: Largest difference of a token's log-prob, in nats; None: by the model's type, see `TOLERANCE`, or what
-            its rounding makes, see `ROUNDINGS`.
+        tolerance: Largest difference of a token's log-prob, in nats; None: by the model's type, see `TOLERANCE`, or
+            what its rounding makes, see `ROUNDINGS`.
         width: As in `packed_rows`.
         shared: The layout that is compared with plain rows; None: `packed_rows`.
         examples: How many first ones are compared.

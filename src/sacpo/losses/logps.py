@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from sacpo.data.rows import Rows
 from sacpo.errors import ModelError
 from sacpo.losses.attention import attention_mask
 from sacpo.losses.head import TokenStatistics, exact, head_logps, module_logps, split_model
+from sacpo.losses.kernels import steady_kernels
 from sacpo.losses.sharing import obstacle
 
 
@@ -79,13 +81,15 @@ def completion_token_logps(
             value=type(policy).__name__,
             do="lay out one completion a row",
         )
-    split = split_model(policy)
-    inputs = _inputs(policy if split is None else split.base, policy, rows, past)
-    if split is None:
-        logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
-        return module_logps(exact, logits, rows.targets, chunk, statistics)
-    hidden = split.base(**inputs)[0].flatten(0, 1)[rows.source]
-    return head_logps(split, hidden, rows.targets, chunk=chunk, statistics=statistics)
+    # with gradient the kernels must be the same until the backward pass, so there the trainer chooses them
+    with contextlib.nullcontext() if torch.is_grad_enabled() else steady_kernels():
+        split = split_model(policy)
+        inputs = _inputs(policy if split is None else split.base, policy, rows, past)
+        if split is None:
+            logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
+            return module_logps(exact, logits, rows.targets, chunk, statistics)
+        hidden = split.base(**inputs)[0].flatten(0, 1)[rows.source]
+        return head_logps(split, hidden, rows.targets, chunk=chunk, statistics=statistics)
 
 
 def unwrapped(model: nn.Module) -> PreTrainedModel:

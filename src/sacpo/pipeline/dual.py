@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sacpo.errors import DataError
 from sacpo.pipeline.stages.bank import Bank, Samples
 from sacpo.recipe.dual import dual_step, member, unrolled
 from sacpo.recipe.models import StepModel
@@ -48,7 +49,20 @@ def find_weight(run: Order, node: StepModel) -> None:
 
 
 def _mean(run: Order, bank: Bank, judge: str) -> float:
-    return float(np.nanmean(run.do.read(bank).scores[judge]))
+    """Return the mean of the scores that there are.
+
+    Raises:
+        DataError: There are none: no weight follows from that.
+    """
+    scores = run.do.read(bank).scores[judge]
+    if not np.isfinite(scores).any():
+        raise DataError(
+            f"none of the answers has a score of {judge}, so no weight of it can be found",
+            where=bank.name,
+            value=f"0 of {scores.size:,} answers scored",
+            do="look at this judge: what it says of such answers, and whether its model is the right one",
+        )
+    return float(np.mean(scores[np.isfinite(scores)]))
 
 
 def _samples(run: Order, title: str, model: str, spec: SampledSpec, judge: str) -> Bank:

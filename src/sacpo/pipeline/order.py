@@ -28,6 +28,7 @@ from sacpo.pipeline.stages.chosen import Chosen
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import merged_key
 from sacpo.pipeline.stages.optimum import Optimum, nominal_multiplier
+from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.report import Report
 from sacpo.pipeline.stages.selection import Selection
 from sacpo.pipeline.stages.train import (
@@ -165,25 +166,29 @@ class Order(Sampling):
         """Return a step's training; its pairs are sampled where it samples any."""
         dataset = node.step.dataset
         if isinstance(dataset, SampledSpec):
-            records: tuple[Any, ...] = (self.sample(node.name, node.step.name, dataset, node.parent),)
+            records: tuple[Any, ...] = (self.sample_pairs(node, dataset),)
         elif node.step.resample is not None:
             records = (self.resample(node, node.step.resample),)
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
         assert node.beta is not None
+        again = node.round > 1 and node.step.algorithm != "rwr"  # RWR has no reference
         return Align(
             title=node.name,
-            model=self.checkpoint(node.parent),
+            model=self.checkpoint(node.start),
             base=self.recipe.base,
             records=records,
             training=self.training(node.step.training),
-            seed=self.seed("align", node.step.name),
+            seed=self.seed("align", node.title),
             step=step_options(node.step, node.beta),
+            reference=self.checkpoint(node.parent) if again else None,
         )
 
     def score_heldout(self) -> None:
         """Score the held-out pairs under every trained model."""
-        data = tuple(self.data[name] for name, spec in self.recipe.data.items() if spec.holdout > 0)
+        held = [name for name, spec in self.recipe.data.items() if spec.holdout > 0]
+        drawn = [stage for stage in self.sampled if isinstance(stage, Pairs) and stage.prompts.source.name in held]
+        data: tuple[Data | Pairs, ...] = (*(self.data[name] for name in held), *drawn)
         steps = [name for name, node in self.nodes.items() if isinstance(node, StepModel)]
         if not data or not steps:
             return
@@ -267,6 +272,7 @@ class Order(Sampling):
             base=recipe.base,
             world=recipe.world,
             seed=self.seed("theory"),
+            resampled={name: stage for name, stage in self.resampled.items() if stage.of_sft},
         )
         return self.do(stage)
 

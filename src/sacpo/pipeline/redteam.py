@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonMapping
 from sacpo.recipe.explain import checked, did_you_mean
+from sacpo.recipe.llm import BudgetSpec, LlmSpec
 from sacpo.redteam import CATEGORIES
 from sacpo.redteam.templates import PER_CATEGORY
 from sacpo.system.progress import QUIET, Progress
+
+if TYPE_CHECKING:
+    from sacpo.pipeline.collect.drawing import Sampler
+    from sacpo.pipeline.stages.redteam import Writer
+
+UNUSED = ("structured", "rereads")
+"""Settings of language models that judge, and nothing else."""
 
 
 def make_redteam(
@@ -19,6 +28,8 @@ def make_redteam(
     n: int = 12,
     categories: Sequence[str] = (),
     paraphrase: str | None = None,
+    endpoint: JsonMapping | None = None,
+    budget: JsonMapping | None = None,
     near: float = 0.8,
     generation: JsonMapping | None = None,
     seed: int = 0,
@@ -32,6 +43,9 @@ def make_redteam(
         n: Prompts of each category, without twins and paraphrases.
         categories: Of BeaverTails; all 14 by default.
         paraphrase: A model, hub id or folder, that says each prompt once more in other words.
+        endpoint: Such a model behind an endpoint: model, base_url, api_key_env, temperature, max_tokens, ... (see
+            docs/judges.md); the same call goes on after a break, and no reply is paid twice.
+        budget: Limits on what it may use: max_requests, max_tokens, max_cost.
         near: Paraphrases that are at least so similar to a prompt or another one are left out.
         generation: Of paraphrases: max_new_tokens, temperature, top_p, batch_size, engine.
         seed: The root of all random numbers.
@@ -40,24 +54,65 @@ def make_redteam(
 
     Raises:
         UserError: An option, the model or the machine does not allow it.
+        RunError: Replies are missing, because the budget is spent or the endpoint failed; those that are there stay.
     """
     _check(n, categories, near)
-    if paraphrase is None and (generation or base):
-        where = "generation" if generation else "base"
-        raise RecipeError(f"'{where}' has no effect without a model", where=where, do="name one as 'paraphrase'")
-    from sacpo.merge.source import Checkpoint
-    from sacpo.pipeline.collect.drawing import Sampler
+    _check_paraphraser(paraphrase, endpoint, {"generation": generation, "base": base}, budget)
+    from sacpo.judging.llm.specs import budget_of
     from sacpo.pipeline.single import do_single
     from sacpo.pipeline.stages.redteam import RedTeam
+
+    paraphraser: Any = None
+    limits = None
+    if endpoint is not None:
+        paraphraser = _writer(endpoint)
+        limits = budget_of(checked(BudgetSpec, budget), [paraphraser.model.spec])
+    elif paraphrase is not None:
+        paraphraser = _sampler(paraphrase, base, generation)
+    stage = RedTeam(tuple(categories) or CATEGORIES, n, near, seed, paraphraser)
+    return stage.read(do_single("redteam", stage, out, progress, budget=limits))
+
+
+def _sampler(model: str, base: JsonMapping | None, generation: JsonMapping | None) -> Sampler:
+    """Return a model on this machine that paraphrases."""
+    from sacpo.merge.source import Checkpoint
+    from sacpo.pipeline.collect.drawing import Sampler
     from sacpo.recipe.schema import BaseSpec, GenerationSpec
 
-    sampler = None
-    if paraphrase is not None:
-        spec = checked(BaseSpec, base, model=str(paraphrase))
-        options = checked(GenerationSpec, {"do_sample": True, **(generation or {})})
-        sampler = Sampler("paraphrases", Checkpoint(paraphrase, spec.revision), spec, options)
-    stage = RedTeam(tuple(categories) or CATEGORIES, n, near, seed, sampler)
-    return stage.read(do_single("redteam", stage, out, progress))
+    spec = checked(BaseSpec, base, model=str(model))
+    options = checked(GenerationSpec, {"do_sample": True, **(generation or {})})
+    return Sampler("paraphrases", Checkpoint(model, spec.revision), spec, options)
+
+
+def _writer(endpoint: JsonMapping) -> Writer:
+    """Return a model behind an endpoint that paraphrases."""
+    from sacpo.judging.llm.judge import LlmModel
+    from sacpo.pipeline.stages.redteam import Writer
+
+    unused = [name for name in UNUSED if name in endpoint]
+    if unused:
+        raise RecipeError(
+            "this is about verdicts, and a text is asked for", where=f"endpoint.{unused[0]}", do="leave it out"
+        )
+    model = LlmModel(checked(LlmSpec, endpoint))
+    return Writer(model.settings(), model)
+
+
+def _check_paraphraser(
+    paraphrase: str | None,
+    endpoint: JsonMapping | None,
+    of_model: Mapping[str, JsonMapping | None],
+    budget: JsonMapping | None,
+) -> None:
+    if paraphrase is not None and endpoint is not None:
+        raise RecipeError("one model paraphrases", where="endpoint", do="give either 'paraphrase' or 'endpoint'")
+    given = next((name for name, options in of_model.items() if options), None)
+    if paraphrase is None and given is not None:
+        raise RecipeError(
+            f"'{given}' has no effect without a model on this machine", where=given, do="name one as 'paraphrase'"
+        )
+    if endpoint is None and budget:
+        raise RecipeError("'budget' has no effect without an endpoint", where="budget", do="give an 'endpoint'")
 
 
 def _check(n: int, categories: Sequence[str], near: float) -> None:

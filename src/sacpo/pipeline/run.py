@@ -169,7 +169,11 @@ def run_program(
     ahead(planned)
 
     reached: set[str] = set()
-    tools.progress.expect(len({status.stage.name for status in planned.statuses}), not planned.later)
+
+    def expect(known: Plan) -> None:
+        tools.progress.expect(len({status.stage.name for status in known.statuses}), not known.later)
+
+    expect(planned)
 
     def tell(stage: str, state: str) -> None:
         tools.progress.stage(stage, state)
@@ -187,7 +191,8 @@ def run_program(
             with machine_errors(tools.cache):
                 tools.cache.mkdir(exist_ok=True)
                 clear_temporary(tools.cache)
-        program(Runner(folder, tools, partial(jobs.do, tools) if jobs is not None else None, redo.holds))
+        do_jobs = partial(jobs.do, tools) if jobs is not None else None
+        program(Runner(folder, tools, do_jobs, redo.holds, lambda: expect(Plan(folder, redo.holds).of(program))))
         if processes.is_first():
             redo.finish()
             for text in show_results(folder.path, reached):

@@ -47,6 +47,7 @@ class Runner:
         tools: What stages work with.
         jobs: Called with two or more stages that wait for nothing: it may do them all at once, each by `fill`.
         redo: Tells which finished stages are done again.
+        known: Called when a result is there on which the rest of the program depends.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class Runner:
         tools: Tools,
         jobs: Callable[[Sequence[Stage[object]]], None] | None = None,
         redo: Callable[[Stage[object]], bool] = lambda stage: False,
+        known: Callable[[], None] = lambda: None,
     ) -> None:
-        self.folder, self.tools, self.jobs, self.redo = folder, tools, jobs, redo
+        self.folder, self.tools, self.jobs, self.redo, self.known = folder, tools, jobs, redo, known
 
     def __call__(self, stage: S) -> S:
         """Do a stage if it is not done yet."""
@@ -75,8 +77,10 @@ class Runner:
             self(stage)
 
     def read(self, stage: Stage[T]) -> T:
-        """Do a stage if it is not done yet, and return its result."""
-        return self.tools.read(self(stage))
+        """Do a stage if it is not done yet, and return its result; then more of the program is known."""
+        result = self.tools.read(self(stage))
+        self.known()
+        return result
 
     @contextmanager
     def following(self, what: str) -> Iterator[None]:

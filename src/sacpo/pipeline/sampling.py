@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sacpo.pipeline.experiment import Experiment
@@ -11,7 +12,7 @@ from sacpo.pipeline.stages.heads import Head, HeadScorer
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.models import StepModel
-from sacpo.recipe.resample import ResampleSpec
+from sacpo.recipe.resample import POLICY, ResampleSpec
 from sacpo.recipe.schema import SFT, SampledSpec, StepSpec
 from sacpo.recipe.section import Names
 
@@ -22,16 +23,21 @@ class Sampling(Experiment):
     def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> tuple[Data | Pairs, ...]:
         """Return the pairs that a judge learns from."""
         if isinstance(dataset, SampledSpec):
-            return (self.sample(f"judge of {criterion}", f"judge-{criterion}", dataset, SFT),)
+            return (self.sample(f"judge of {criterion}", f"judge-{criterion}", dataset, {"sft": SFT}),)
         return tuple(self.data[name] for name in names_of(dataset))
 
-    def sample(self, who: str, title: str, spec: SampledSpec, reference: str) -> Pairs:
+    def sample_pairs(self, node: StepModel, spec: SampledSpec) -> Pairs:
+        """Return the pairs of a step's round: from SFT, from the step's reference and from the model as it stands."""
+        models = {"sft": SFT, "reference": node.parent, POLICY: node.start}
+        return self.sample(node.name, node.title, spec, models, node.round)
+
+    def sample(self, who: str, title: str, spec: SampledSpec, names: Mapping[str, str], round: int = 1) -> Pairs:
         """Return pairs that a model is trained on; those who sample the same pairs share them."""
-        names = {"sft": SFT, "reference": reference}
         used = [role for role, share in spec.sample_from.items() if share]
-        sampled = f"pairs of {spec.words}"
+        others = [names[role] for role in used if role != "sft" and [names[one] for one in used] != [SFT]]
+        sampled = f"pairs of {spec.words}" + (f", round {round}" if round > 1 else "")
         stage = Pairs(
-            title=title if [names[role] for role in used] == [SFT] else f"{reference}+{title}",
+            title="+".join((*dict.fromkeys(others), title)),
             spec=spec,
             judges=tuple(self.judge(criterion) for criterion in spec.weights),
             prompts=self.data[spec.prompts],
@@ -57,7 +63,7 @@ class Sampling(Experiment):
     def ready(self, node: StepModel) -> bool:
         """Tell whether a step can be trained: its start is there, and so is what it resamples and learns from."""
         before = node.step.resample.waits_for if node.step.resample is not None else ()
-        return node.parent in self.models and all(name in self.data or name in self.models for name in before)
+        return node.start in self.models and all(name in self.data or name in self.models for name in before)
 
     def resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
         """Return a step's resampled answers; steps that differ in their weights or strengths share a bank.
@@ -66,27 +72,29 @@ class Sampling(Experiment):
         """
         assert node.beta is not None
         assert not isinstance(node.step.dataset, SampledSpec)
+        counts = spec.counts(node.start)
+        again = () if node.round == 1 else (f"round {node.round}",)
         samples = Samples(
-            title=node.step.name,
+            title=node.title,
             reference=self.sft,
-            models=tuple((name, self.checkpoint(name), count) for name, count in spec.counts.items()),
+            models=tuple((name, self.checkpoint(name), count) for name, count in counts.items()),
             prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
             max_new_tokens=spec.max_new_tokens,
             base=self.recipe.base,
-            seeds=tuple(self.seed("bank", *(() if name == SFT else (name,))) for name in spec.counts),
+            seeds=tuple(self.seed("bank", *(() if name == SFT else (name,)), *again) for name in counts),
         )
         samples = self.do(self.samples.setdefault(replace(samples, title="").key, samples))
         judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in spec.learn)
         learned = tuple(self._learned(criterion, node.step, spec) for criterion in sorted(spec.learn))
-        bank = Bank(node.step.name, samples, judged, learned)
+        bank = Bank(node.title, samples, judged, learned)
         bank = self.do(self.banks.setdefault(replace(bank, title="").key, bank))
         self.resampled[node.name] = Resampled(
             title=node.name,
             bank=bank,
             tilts={criterion: weight / node.beta for criterion, weight in spec.weights.items()},
-            keep=spec.keep,
+            keep=None if spec.draw == "all" else spec.keep,
             least_ess=spec.least_ess,
-            seed=self.seed("resample"),
+            seed=self.seed("resample", *again),
             draw=spec.draw,
         )
         return self.do(self.resampled[node.name])

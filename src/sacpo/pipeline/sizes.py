@@ -148,6 +148,8 @@ def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
             known_already = {judge.criterion for judge in stage.race.judges} if isinstance(stage, RacedVerdicts) else ()
             asks = tuple(judge for judge in stage.judges if judge.criterion not in known_already)
             prompts, itself = stage.answers.prompts, stage.answers is stage.baseline
+        elif isinstance(stage, Pairs):
+            asks, prompts, itself = stage.judges, stage.prompts, False
         else:
             continue
         for judge in asks:
@@ -168,14 +170,16 @@ def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
 
 
 def _prompt_count(stage: Any, plan: Plan) -> int | None:
+    data = isinstance(stage, Data)
     if any(status.stage is stage and status.state == "done" for status in plan.statuses):
-        n: int = report_of(plan.folder.final(stage.name))["n"]
+        n: int = report_of(plan.folder.final(stage.name))["records" if data else "n"]
         return n
-    spec = stage.spec
+    spec = stage.source.spec
     if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
         found: int | None = spec.limit
         return found
-    return len(read_source(spec, name=stage.source.name, seed=stage.seed, as_="prompts").records)
+    as_ = spec.as_ if data else "prompts"
+    return len(read_source(spec, name=stage.source.name, seed=stage.seed, as_=as_).records)
 
 
 def answering_peak(recipe: Recipe) -> int | None:
@@ -257,7 +261,7 @@ class _Sizes:
             elif isinstance(stage, Resampled):
                 samples = stage.bank.samples
                 prompts = self.of_records(samples.prompts).records
-                sizes.append(Size(prompts and prompts * stage.keep, float(samples.max_new_tokens)))
+                sizes.append(Size(prompts and prompts * (stage.keep or samples.samples), float(samples.max_new_tokens)))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)

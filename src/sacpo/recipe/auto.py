@@ -63,7 +63,9 @@ def score_of(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
 
 def _judged(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
     if isinstance(step.dataset, SampledSpec):
-        return ScoreSource(step.dataset.aims, step.dataset.score_scale)
+        judges = [recipe.evaluate.judges[name] for name in step.dataset.weights]
+        scored = all(judge.kind != "llm" for judge in judges)
+        return ScoreSource(step.dataset.aims, step.dataset.score_scale) if scored else None
     if step.resample is not None:
         return ScoreSource(step.resample.weights)
     judge = recipe.evaluate.judges.get(step.criterion)

@@ -11,7 +11,14 @@ from sacpo.recipe.auto_merges import check_auto_merges
 from sacpo.recipe.dual import check_dual
 from sacpo.recipe.explain import known
 from sacpo.recipe.harness import WORLD_STEPS
-from sacpo.recipe.judge_checks import ORACLES, check_oracle, check_sampled, check_scores, check_teachers
+from sacpo.recipe.judge_checks import (
+    ORACLES,
+    check_held_prompts,
+    check_oracle,
+    check_sampled,
+    check_scores,
+    check_teachers,
+)
 from sacpo.recipe.learn_checks import check_resampled
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
@@ -40,6 +47,7 @@ def check_references(recipe: Recipe) -> None:
         known("data source", name, recipe.data, where)
         _once(where, name, named)
     _check_kinds(recipe)
+    check_held_prompts(recipe)
     _check_tokenizer(recipe)
     _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):

@@ -33,7 +33,7 @@ def check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
     """Refuse a judge that would learn from labels of a judge that itself is trained in the run."""
     where = f"evaluate.judges.{criterion}.dataset.judge"
     for teacher in spec.weights:
-        check_scores(recipe, teacher, where)
+        check_labels(recipe, spec, teacher, where)
         if recipe.evaluate.judges[teacher].dataset is not None:
             raise RecipeError(
                 "a judge cannot learn from the labels of one that is trained in the run",
@@ -46,7 +46,7 @@ def check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
 def check_sampled(recipe: Recipe, spec: SampledSpec, where: str) -> None:
     """Refuse a step's pairs whose judges cannot say what is asked of them."""
     for criterion in spec.weights:
-        check_scores(recipe, criterion, f"{where}.judge")
+        check_labels(recipe, spec, criterion, f"{where}.judge")
     for criterion in spec.offset or ():
         check_scores(recipe, criterion, f"{where}.offset")
     if spec.safety is None:
@@ -61,6 +61,20 @@ def check_sampled(recipe: Recipe, spec: SampledSpec, where: str) -> None:
             allowed=[other for other, judge in judges.items() if {"unsafe", "scores"} <= judge.gives(other)]
             or "none is defined",
             do="name an oracle of harmlessness, or give a reward-model judge 'unsafe_below'",
+        )
+
+
+def check_labels(recipe: Recipe, spec: SampledSpec, criterion: str, where: str) -> None:
+    """Refuse a judge that cannot label sampled pairs: one that gives no scores, unless language models compare."""
+    judge = recipe.evaluate.judges.get(criterion)
+    if judge is None or judge.kind != "llm" or len(spec.weights) > 1:
+        check_scores(recipe, criterion, where)
+    elif spec.score_scale != 1:
+        raise RecipeError(
+            "'score_scale' has no effect here: language models compare, and give no scores",
+            where=where.removesuffix("judge") + "score_scale",
+            value=spec.score_scale,
+            do="leave it out",
         )
 
 
@@ -82,3 +96,17 @@ def check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool =
             allowed=scored or "none is defined",
             do="name an oracle that scores, as helpfulness or harmlessness, or a reward-model judge",
         )
+
+
+def check_held_prompts(recipe: Recipe) -> None:
+    """Refuse prompts that are held out where nothing is sampled for them: they would be lost without a word."""
+    trained = [step.dataset for step in recipe.steps] + [judge.dataset for judge in recipe.evaluate.judges.values()]
+    sampled = {dataset.prompts for dataset in trained if isinstance(dataset, SampledSpec)}
+    for name, spec in recipe.data.items():
+        if spec.holds == "prompts" and spec.holdout and name not in sampled:
+            raise RecipeError(
+                "prompts are held out for the pairs that are sampled for them, and none are sampled from this source",
+                where=f"data.{name}.holdout",
+                value=spec.holdout,
+                do="leave it out, or name the source in the 'dataset' of a step that samples pairs",
+            )

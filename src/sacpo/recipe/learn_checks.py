@@ -8,6 +8,7 @@ from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.judge_checks import check_scores
 from sacpo.recipe.models import Node, StepModel
+from sacpo.recipe.resample import POLICY
 from sacpo.recipe.schema import SFT, Recipe, StepSpec
 
 
@@ -37,7 +38,7 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
 
 
 def _check_proposal(nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
-    if name == SFT:
+    if name in (SFT, POLICY):
         return
     node = nodes.get(name)
     steps = [other for other, one in nodes.items() if isinstance(one, StepModel) and one.beta]

@@ -24,9 +24,12 @@ class StepModel:
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
         beta: The strength; None: the run finds it (`auto`) or a weight beside it (`dual`), and settles the recipe.
+        parent: The model that the step starts from, which is the reference of all its rounds.
         strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
             weights of the SFT model wherever it starts.
         line: Models of one line differ in strength only: the report joins them.
+        start: The model that this training starts from: the parent, or the model of the round before.
+        round: Which of the step's rounds it is.
     """
 
     name: str
@@ -35,6 +38,13 @@ class StepModel:
     parent: str
     strengths: tuple[tuple[str, float], ...]
     line: str
+    start: str
+    round: int = 1
+
+    @property
+    def title(self) -> str:
+        """The step's name, and the round where there are several."""
+        return _round_name(self.step, self.round)
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,9 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
         parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
         for parent in parents:
             for beta in (None,) if step.dual else step.betas or (None,):
-                node = _step_model(step, beta, nodes[parent], len(parents) > 1)
-                _add(nodes, members, step.name, node, f"steps.{index}.name")
+                for node in _rounds(step, beta, nodes[parent], len(parents) > 1):
+                    last = node.round == step.rounds
+                    _add(nodes, members, step.name if last else node.name, node, f"steps.{index}.name")
     for index, spec in enumerate(recipe.merge):
         if spec.name in members:
             raise RecipeError(
@@ -114,12 +125,22 @@ def _check_starts(recipe: Recipe) -> None:
             )
 
 
-def _step_model(step: StepSpec, beta: float | None, parent: Node, crossed: bool) -> StepModel:
-    own = f"{step.name}@{beta:g}" if step.swept else step.name
+def _rounds(step: StepSpec, beta: float | None, parent: Node, crossed: bool) -> list[StepModel]:
+    """Return the models of a step at one strength, one a round; what they aim at is the same."""
     before = parent.strengths if isinstance(parent, StepModel) and step.algorithm != "rwr" else ()
-    name = f"{parent.name}+{own}" if crossed else own
     strengths = before if beta is None else (*before, *step.aims(beta))
-    return StepModel(name, step, beta, parent.name, strengths, step.name)
+    found: list[StepModel] = []
+    for number in range(1, step.rounds + 1):
+        title = _round_name(step, number)
+        own = f"{title}@{beta:g}" if step.swept else title
+        name = f"{parent.name}+{own}" if crossed else own
+        start = found[-1].name if found else parent.name
+        found.append(StepModel(name, step, beta, parent.name, strengths, title, start, number))
+    return found
+
+
+def _round_name(step: StepSpec, number: int) -> str:
+    return step.name if step.rounds == 1 else f"{step.name}-{number}"
 
 
 def _add(nodes: dict[str, Node], members: dict[str, list[str]], group: str, node: Node, where: str) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from sacpo.recipe.section import Count, Names, Positive, Section
 
+SFT, POLICY = "sft", "policy"
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -28,14 +29,16 @@ class ResampleSpec(Section):
     )
     sample_from: dict[str, Share] = Field(
         {"sft": 1.0},
-        description="shares of the samples, by the model that gives them: 'sft' and steps; the weights are corrected "
-        "by the balance heuristic, exp(f) pi_sft / sum_k share_k pi_k",
+        description="shares of the samples, by the model that gives them: 'sft', steps, and 'policy': the model as it "
+        "stands, of the round before or the one that the step starts from; the weights are corrected by the balance "
+        "heuristic, exp(f) pi_sft / sum_k share_k pi_k",
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
-    draw: Literal["weights", "best"] = Field(
+    draw: Literal["weights", "best", "all"] = Field(
         "weights",
-        description="draw with those weights; or keep the best scores (best of n, RAFT), for which beta is no matter",
+        description="draw with those weights; keep the best scores (best of n, RAFT), for which beta is no matter; or "
+        "all: learn every answer, with its weight in the likelihood, without the noise of a draw",
     )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
@@ -53,6 +56,8 @@ class ResampleSpec(Section):
             raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
+        if self.draw == "all":
+            self.unused(("keep",), "all answers are learnt, each with its weight")
         if self.draw == "best":
             self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
             if self.keep >= self.samples:
@@ -69,16 +74,18 @@ class ResampleSpec(Section):
         named = self.learn[criterion]
         return (named,) if isinstance(named, str) else named
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many samples of each prompt every model gives, 'sft' first."""
-        names = sorted(self.sample_from, key=lambda name: (name != "sft", name))
-        return {name: round(self.sample_from[name] * self.samples) for name in names}
+    def counts(self, policy: str) -> dict[str, int]:
+        """Return how many samples of each prompt every model gives, 'sft' first; `policy` is the model as it stands."""
+        found: dict[str, int] = {}
+        for name in sorted(self.sample_from, key=lambda name: (name != SFT, name)):
+            model = policy if name == POLICY else name
+            found[model] = found.get(model, 0) + round(self.sample_from[name] * self.samples)
+        return found
 
     @property
     def waits_for(self) -> tuple[str, ...]:
         """Every model and data source that must be there before: proposals, and what scores are learned from."""
-        return (*self.learned_from, *(name for name in self.sample_from if name != "sft"))
+        return (*self.learned_from, *(name for name in self.sample_from if name not in (SFT, POLICY)))
 
     @property
     def learned_from(self) -> tuple[str, ...]:

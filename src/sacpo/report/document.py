@@ -17,16 +17,13 @@ from sacpo.report.results import (
     ConstraintCheck,
     Finding,
     JudgeFigures,
-    KlToOptimum,
     Measures,
     ModelInfo,
     Objective,
-    OptimumPoint,
     PromptSet,
     Reliability,
     Results,
     Selection,
-    Theory,
 )
 from sacpo.report.searches import (
     Banded,
@@ -40,6 +37,7 @@ from sacpo.report.searches import (
     Search,
     Trained,
 )
+from sacpo.report.theory import KlToOptimum, OptimumPoint, SupportPoint, Theory
 
 
 def results_document() -> str:
@@ -47,8 +45,8 @@ def results_document() -> str:
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, CertifiedCategory, Theory,
-        OptimumPoint, KlToOptimum, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt, Trained,
-        BoundCheck, Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
+        OptimumPoint, KlToOptimum, SupportPoint, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt,
+        Trained, BoundCheck, Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
         RaceOutcome, RaceRound, RaceBound, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)

@@ -27,6 +27,7 @@ from sacpo.report.meaning import meanings
 from sacpo.report.path_tables import fidelity_tables, path_tables
 from sacpo.report.race_tables import race_table
 from sacpo.report.results import Results, ShownPrompt
+from sacpo.report.round_tables import round_table
 from sacpo.report.search_tables import search_stories
 from sacpo.report.signoff import sign_off
 from sacpo.report.style import Drawing, inline_svg
@@ -166,6 +167,7 @@ def _content(results: Results) -> dict[str, Any]:
         "selection": selection_table(results),
         "front": front_table(results),
         "raced": race_table(results),
+        "rounds": round_table(results),
         "paths": [*path_tables(results), *fidelity_tables(results)],
         "benchmarks": benchmark_table(results),
         "measures": measures_tables(results, "report"),

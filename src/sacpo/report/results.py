@@ -19,6 +19,7 @@ from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
 from sacpo.report.raced import RaceOutcome
 from sacpo.report.searches import Search
+from sacpo.report.theory import Theory
 
 FORMAT: Literal["sacpo-results/1"] = "sacpo-results/1"
 
@@ -28,7 +29,7 @@ class ModelInfo(Part):
 
     kind: Literal["base", "step", "merge"] = Field(description="base: the SFT model, or the base without SFT")
     parents: tuple[str, ...] = Field(
-        (), description="step: the model it starts from; merge: the two or more, later one last"
+        (), description="step: its reference, from which it starts; merge: the two or more, later one last"
     )
     criterion: str | None = Field(None, description="step: what its preferences are about")
     algorithm: str | None = Field(None, description="step: its algorithm")
@@ -45,6 +46,12 @@ class ModelInfo(Part):
         description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
         "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16",
     )
+    round: int | None = Field(
+        None,
+        description="step with `rounds`: which of them; it starts from the model of the round before, and its "
+        "reference is the parent",
+    )
+    sampled: str | None = Field(None, description="step: what was sampled for it, a name in `data`")
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(
         None,
@@ -175,39 +182,6 @@ class Selection(Part):
     models: dict[str, Candidate] = Field({})
     front: tuple[str, ...] = Field((), description="models that no other one beats in objective and constraints")
     nearest: str | None = Field(None, description="the model that misses by least, when none is feasible")
-
-
-class OptimumPoint(Part):
-    """The optimum pi* at one strength, estimated by weights on SFT samples."""
-
-    beta_over_lambda: float
-    E_r: float = Field(description="mean reward")
-    E_g: float = Field(description="mean safety")
-    kl: float | None = Field(None, description="KL(pi* || SFT), nats")
-    unsafe_rate: float | None = None
-    over_refusal_rate: float | None = None
-    ess: float | None = Field(
-        None, description="effective sample size a prompt: below about 5 do not believe the point"
-    )
-    win_rate: dict[str, float] = Field({}, description="criterion: win rate of pi* against SFT")
-
-
-class KlToOptimum(Part):
-    """How far a trained model is from the optimum, in nats."""
-
-    own: Measured | None = Field(None, description="KL(pi || its own pi*), for models with a nominal lambda")
-    own_alarm: float | None = Field(None, description="KL(SFT || that pi*): a larger 'own' means collapse")
-    target: Measured | None = Field(None, description="KL(pi || common target)")
-
-
-class Theory(Part):
-    """What the world knows beside the trained models."""
-
-    curve: tuple[OptimumPoint, ...] = Field((), description="the optimum over beta/lambda")
-    kl_to_optimum: dict[str, KlToOptimum] = Field({})
-    alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
-    target: float | None = Field(None, description="beta/lambda of the common target")
-    prompts: str | None = Field(None, description="prompt set that it was estimated on")
 
 
 class Finding(Part):

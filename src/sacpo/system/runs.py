@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from sacpo._version import __version__
-from sacpo.errors import MachineError, RunError, UserError
+from sacpo.errors import MachineError, RunError, Unfinished, UserError
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.system import processes
 from sacpo.system.files import clear_temporary, content_key, file_hash, sync, write_json
@@ -219,7 +219,7 @@ class RunFolder:
             with contextlib.nullcontext() if shared else processes.alone():
                 work(partial)
         except UserError as error:
-            if not (begun or self.keeps_begun or isinstance(error, MachineError)):
+            if not (begun or self.keeps_begun or isinstance(error, MachineError | Unfinished)):
                 shutil.rmtree(partial)  # the same command cannot go on from there
             raise
         if shared:

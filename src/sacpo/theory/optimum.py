@@ -175,6 +175,62 @@ def curve(bank: Bank, strengths: Iterable[float], *, beta: float) -> list[Optimu
     return found
 
 
+@dataclass(frozen=True)
+class Support:
+    """What weights on few samples of the reference reach before anything is learnt of them.
+
+    Attributes:
+        samples: Of each prompt.
+        E_r, E_g: Mean reward and safety of an answer drawn by the self-normalised weights of so many samples.
+        unsafe_rate, over_refusal_rate: As of `Optimum`.
+        distance: KL(such an answer's distribution || pi*), nats.
+    """
+
+    samples: int
+    E_r: float
+    E_g: float
+    unsafe_rate: float | None
+    over_refusal_rate: float | None
+    distance: float
+
+
+def support(
+    bank: Bank, tilt: Floats, samples: int, *, beta: float, lam: float, draws: int = 200, seed: int = 0
+) -> Support:
+    """Estimate what the weights exp(tilt) of few samples reach, where the bank's own answers stand for all there are.
+
+    So many of a prompt's answers are drawn with replacement and weighed; the mean of these weights over the draws is
+    the distribution of what is learnt. pi* is that of the bank's answers. What a model trained on such samples is
+    farther from pi* than this is what it did not learn.
+
+    Args:
+        bank: Scored samples of the reference, many more than `samples`, or the distance comes out too small.
+        tilt: What answers are weighed by: the true tilt, or that of learned scores. Shape: (prompts, answers).
+        samples: Of each prompt.
+        beta: KL strength of the reward.
+        lam: The constraint's multiplier.
+        draws: How often samples are drawn.
+        seed: Of the draws.
+    """
+    random, prompts = np.random.default_rng(seed), np.arange(len(tilt))[:, None]
+    total = np.zeros_like(tilt)
+    for _ in range(draws):
+        places = random.integers(0, tilt.shape[1], (len(tilt), samples))
+        np.add.at(total, (prompts, places), self_normalised(np.take_along_axis(tilt, places, 1)))
+    reached = total / draws
+    known = np.log(np.where(reached > 0, reached, 1.0))
+    best = bank.tilt(beta, lam)
+    log_optimum = best - log_partition(best)[:, None] - np.log(tilt.shape[1])
+    return Support(
+        samples=samples,
+        E_r=_mean(reached * bank.rewards),
+        E_g=_mean(reached * bank.safeties),
+        unsafe_rate=_rate(reached, bank.unsafe, bank.restricted),
+        over_refusal_rate=_rate(reached, bank.refused, bank.borderline),
+        distance=_mean(reached * (known - log_optimum)),
+    )
+
+
 def kl_to_optimum(
     log_ratio: npt.ArrayLike,
     rewards: npt.ArrayLike,

@@ -8,6 +8,11 @@ z are an answer's traits, p a prompt's: the roots of the probabilities of what t
 answer may so count differently on another kind of prompt. The penalty is chosen on held-out prompts; the posterior mode
 shrinks a score as far as the pairs leave it open, so that weights exp(f / beta) follow what is known.
 
+On some prompts a criterion hardly tells answers apart, such as safety on a harmless one, and on others much. One
+penalty for both shrinks the second too much and leaves the first its noise. So the fit is done twice, the second time
+with the kernel s(x) s(x') k_a k_p: s(x) says how far apart the first fit's scores of a fixed set of answers to x lie.
+The second fit is taken where held-out pairs are likelier under it.
+
 Of many pairs, some are anchors (a Nystroem approximation): the work is linear in the pairs.
 
 Source: Chu and Ghahramani 2005 (Gaussian-process preference learning); Bhattacharyya 1943 (the prompts' kernel).
@@ -16,7 +21,7 @@ Source: Chu and Ghahramani 2005 (Gaussian-process preference learning); Bhattach
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +34,8 @@ from sacpo.theory.calibrated import Floats, calibrating_factor, pair_loss
 Places = npt.NDArray[np.int64]
 ANCHORS = 600
 """Pairs that a score is a combination of, at most."""
+LOOKED_AT = 150
+"""Pairs whose answers say how far apart scores of answers to a prompt lie."""
 FOLDS = 3
 PENALTIES = (40.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
 """Tried from the strongest on, until held-out pairs become less likely."""
@@ -73,6 +80,7 @@ class Fit:
         factor: By what held-out margins would have to be multiplied to be calibrated; near 1 the penalty fits.
         loss: Mean negative log-likelihood of held-out pairs, nats; `coin` that of p = 1/2.
         accuracy: Share of held-out pairs whose likelier side it prefers, ties left out.
+        scaled: Whether prompts have scales of their own, from a first fit.
     """
 
     pairs: int
@@ -81,6 +89,29 @@ class Fit:
     loss: float
     accuracy: float
     coin: float = float(np.log(2))
+    scaled: bool = False
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far apart a first fit's scores of answers to a prompt lie: the scale of the prompt's prior.
+
+    Attributes:
+        answers: Kernel of some answers with the anchors, first side minus second. Shape: (answers, anchors).
+        prompts: Of the anchors. Shape: (anchors, tokens).
+        weights: The first fit's. Shape: (anchors,).
+        size: What makes the mean square over the pairs 1.
+    """
+
+    answers: Floats = field(repr=False)
+    prompts: Floats = field(repr=False)
+    weights: Floats = field(repr=False)
+    size: float
+
+    def of(self, prompts: Floats) -> Floats:
+        """Return the scales of prompts. Shape: (prompts, tokens) to (prompts,)."""
+        found: Floats = ((self.answers * self.weights) @ _prompts(prompts, self.prompts).T).std(0) / self.size
+        return found
 
 
 @dataclass(frozen=True)
@@ -102,14 +133,17 @@ class ProcessScore:
     anchors: PairTraits = field(repr=False)
     weights: Floats = field(repr=False)
     fit: Fit
+    reach: Reach | None = None
 
     def scores(self, traits: Traits) -> Floats:
         """Return scores in logits of the pairs' labels, up to a constant of each prompt. Shape: (answers,)."""
         answers, prompts = (traits.answers - self.centre) / self.scale, (traits.prompts - self.middle) / self.spread
         sides = [_answers(answers, side) for side in (self.anchors.first, self.anchors.second)]
         kernel = (sides[0] - sides[1]) * _prompts(prompts, self.anchors.prompts)
-        found: Floats = kernel @ self.weights
-        return found
+        if self.reach is None:
+            found: Floats = kernel @ self.weights
+            return found
+        return (kernel @ (self.weights * self.reach.of(self.anchors.prompts))) * self.reach.of(prompts)
 
 
 def learn_score(
@@ -143,12 +177,34 @@ def learn_score(
     first, second = ((side - centre) / scale for side in (pairs.first, pairs.second))
     standard = PairTraits(first, second, (pairs.prompts - middle) / spread)
     some = standard.rows(places)
-    rows, back = _features(standard, some, places)
+    kernel = _kernel(standard, some)
+    weights, fit = _fit(kernel, places, preferred, folds)
+    reach = _reach(standard, some, weights, random)
+    if reach is not None:
+        scales = reach.of(standard.prompts)
+        again, better = _fit(kernel * scales[:, None] * scales[places], places, preferred, folds)
+        if better.loss < fit.loss:
+            return ProcessScore(centre, scale, middle, spread, some, again, replace(better, scaled=True), reach)
+    return ProcessScore(centre, scale, middle, spread, some, weights, fit)
+
+
+def _fit(kernel: Floats, places: Places, preferred: Floats, folds: Places) -> tuple[Floats, Fit]:
+    """Return the anchors' weights, with the penalty that held-out pairs choose, and what is known of them."""
+    rows, back = _features(kernel, places)
     loss, penalty, margins = _chosen(rows, preferred, folds)
     factor = calibrating_factor(margins, preferred)
     fit = Fit(len(preferred), penalty, factor, loss, _accuracy(margins, preferred))
-    weights = back @ _fitted(rows, preferred, penalty)
-    return ProcessScore(centre, scale, middle, spread, some, weights, fit)
+    return back @ _fitted(rows, preferred, penalty), fit
+
+
+def _reach(pairs: PairTraits, anchors: PairTraits, weights: Floats, random: np.random.Generator) -> Reach | None:
+    """Return what a first fit says of prompts' scales, on answers of some of the pairs; None where it says nothing."""
+    some = random.permutation(len(pairs.prompts))[:LOOKED_AT]
+    answers = np.concatenate([pairs.first[some], pairs.second[some]])
+    kernel = _answers(answers, anchors.first) - _answers(answers, anchors.second)
+    found = Reach(kernel, anchors.prompts, weights, 1.0)
+    size = float(np.sqrt((found.of(pairs.prompts) ** 2).mean()))
+    return replace(found, size=size) if size > 0 else None
 
 
 def _standards(pairs: PairTraits) -> tuple[Floats, Floats, Floats, float]:
@@ -171,13 +227,17 @@ def _prompts(one: Floats, other: Floats) -> Floats:
     return found
 
 
-def _features(pairs: PairTraits, anchors: PairTraits, places: Places) -> tuple[Floats, Floats]:
-    """Return features of pairs whose products are the kernel, and what turns their weights into the anchors'.
+def _kernel(pairs: PairTraits, anchors: PairTraits) -> Floats:
+    """Return the kernel of pairs with anchors, of which each side counts.
 
-    The kernel of two pairs: `(k_a(y1, y1') - k_a(y1, y2') - k_a(y2, y1') + k_a(y2, y2')) k_p(x, x')`.
+    `(k_a(y1, y1') - k_a(y1, y2') - k_a(y2, y1') + k_a(y2, y2')) k_p(x, x')`. Shape: (pairs, anchors).
     """
     parts = [_answers(one, anchors.first) - _answers(one, anchors.second) for one in (pairs.first, pairs.second)]
-    kernel = (parts[0] - parts[1]) * _prompts(pairs.prompts, anchors.prompts)
+    return (parts[0] - parts[1]) * _prompts(pairs.prompts, anchors.prompts)
+
+
+def _features(kernel: Floats, places: Places) -> tuple[Floats, Floats]:
+    """Return features of pairs whose products are the kernel, and what turns their weights into the anchors'."""
     values, vectors = np.linalg.eigh(kernel[places])
     kept = values > SMALLEST * values[-1]
     back = vectors[:, kept] / np.sqrt(values[kept])

@@ -23,6 +23,9 @@ from sacpo.system.progress import Progress
 
 LayoutName = Literal["auto", "padded", "packed"]
 FLEX = "flex_attention"
+FLEX_FROM = 2048
+"""FlexAttention is tried where a tree has more tokens. Its compiler takes more than a minute before the first step on
+an H100, and dense attention over shorter rows costs a tenth of a step there."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def choose_layout(
 
     Packed rows compute each prompt once and hold no padding but at their ends. They are taken where a few of these
     very trees give the same log-probs as one completion a row. On a CPU all trees then stand in one flat row, if that
-    agrees too. On CUDA a model whose attention nobody chose computes packed rows with FlexAttention, likewise.
+    agrees too. On CUDA a model whose attention nobody chose computes rows of long trees with FlexAttention, likewise.
 
     Args:
         wanted: "packed" stops where packed rows do not agree, "auto" falls back to padded ones with a notice.
@@ -82,7 +85,8 @@ def choose_layout(
     flat = partial(flat_rows, pad_id=pad_id)
     if takes_flat(model) and not compiled and _everywhere(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
         return RowLayout("flat", flat)
-    flexible = attention is None and takes_flex(model)
+    long = max(map(len, trees)) > FLEX_FROM
+    flexible = long and attention is None and takes_flex(model)
     agreement = _with_flex(model, trees, pad_id, precision) if flexible else None
     if agreement is None or not agreement.ok:
         agreement = _everywhere(check_layout(model, trees, pad_id=pad_id))

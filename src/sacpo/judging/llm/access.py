@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from sacpo.errors import RunError
-from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.judge import LlmModel
 from sacpo.recipe.address import ALLOWED, OPENAI, URL_VARIABLE, fault_of, is_local
 from sacpo.recipe.llm import plain_key
 
@@ -22,7 +22,7 @@ PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 CERTIFICATES = {"SSL_CERT_FILE": Path.is_file, "SSL_CERT_DIR": Path.is_dir}
 
 
-def check_access(judge: LlmJudgeConfig) -> str:
+def check_access(judge: LlmModel) -> str:
     """Return the key of a judge's endpoint, "" for none, and check what the environment does to its requests.
 
     Nothing is sent.
@@ -32,7 +32,7 @@ def check_access(judge: LlmJudgeConfig) -> str:
             proxy, a header, a certificate) makes every request fail. The message names the variable.
         RecipeError: The key would leave this machine in clear.
     """
-    where = f"judge {judge.name}"
+    where = f"{judge.title}"
     if not judge.spec.base_url and judge.endpoint and (fault := fault_of(judge.endpoint)) is not None:
         raise RunError(
             f"{URL_VARIABLE} is no plain address of an endpoint: {fault}",
@@ -64,7 +64,7 @@ def proxy_of(address: str) -> str:
     return next((_variable(scheme) for scheme in (parts.scheme, "all") if known.get(scheme)), "")
 
 
-def client_of(judge: LlmJudgeConfig, key: str, *, blocking: bool = False) -> Any:
+def client_of(judge: LlmModel, key: str, *, blocking: bool = False) -> Any:
     """Return the client that asks; `check_access` has passed.
 
     Args:
@@ -87,18 +87,18 @@ def client_of(judge: LlmJudgeConfig, key: str, *, blocking: bool = False) -> Any
     except (ValueError, ImportError, OSError, openai.OpenAIError) as error:
         raise RunError(
             f"no client can be made for this endpoint: {error}",
-            where=f"judge {judge.name}, {judge.address}",
+            where=f"{judge.title}, {judge.address}",
             do="check base_url, and the environment's proxies and certificates",
         ) from error
 
 
-def key_of(judge: LlmJudgeConfig) -> str:
+def key_of(judge: LlmModel) -> str:
     """Return the key of a judge's endpoint, "" where it needs none.
 
     Raises:
         RunError: The environment variable is not set, or no header can carry what it holds.
     """
-    name, where = judge.spec.api_key_env, f"judge {judge.name}"
+    name, where = judge.spec.api_key_env, f"{judge.title}"
     if not name:
         return ""
     key = os.environ.get(name, "")

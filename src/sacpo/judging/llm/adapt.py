@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.judge import LlmJudgeConfig, LlmModel
 from sacpo.judging.llm.render import Message, schema
 from sacpo.judging.llm.said import Said
 from sacpo.plain import JsonMapping, JsonObject
@@ -50,14 +50,14 @@ class Shape:
     without: frozenset[str] = frozenset()
     system: bool = True
 
-    def body(self, judge: LlmJudgeConfig, messages: Sequence[Message], max_tokens: int, repeat: int) -> JsonObject:
+    def body(self, judge: LlmModel, messages: Sequence[Message], max_tokens: int, repeat: int) -> JsonObject:
         """Return the body of a request."""
         body: JsonObject = {"model": judge.spec.model, "messages": self._turns(messages), self.tokens: max_tokens}
         if judge.spec.temperature is not None and "temperature" not in self.without:
             body["temperature"] = judge.spec.temperature
         if judge.spec.seed is not None and "seed" not in self.without:
             body["seed"] = judge.spec.seed + repeat
-        if self.form == SCHEMA:
+        if self.form == SCHEMA and isinstance(judge, LlmJudgeConfig):
             form = {"name": "verdict", "schema": schema(judge.rubric), "strict": True}
             body["response_format"] = {"type": SCHEMA, SCHEMA: form}
         elif self.form == OBJECT:
@@ -86,10 +86,10 @@ class Change:
     shape: Shape
 
 
-Line = Callable[[Shape, LlmJudgeConfig, JsonMapping, Said], Change | None]
+Line = Callable[[Shape, LlmModel, JsonMapping, Said], Change | None]
 
 
-def changed(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
+def changed(shape: Shape, judge: LlmModel, body: JsonMapping, said: Said) -> Change | None:
     """Return what to ask instead of a refused request; None where no line of the table fits.
 
     A line fits once: it takes away, or renames, what the request holds.
@@ -106,13 +106,13 @@ def _names(said: Said, field: str) -> bool:
     return re.search(word, said.param or said.text) is not None
 
 
-def _extra(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
+def _extra(shape: Shape, judge: LlmModel, body: JsonMapping, said: Said) -> Change | None:
     sent = [name for name in judge.spec.extra if name in body and name not in shape.without]
     name = next((name for name in sent if _names(said, name)), None)
     return None if name is None else _left_out(shape, name)
 
 
-def _format(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
+def _format(shape: Shape, judge: LlmModel, body: JsonMapping, said: Said) -> Change | None:
     if shape.form == TEXT or not _FORMAT.search(said.param or said.text):
         return None
     if shape.form == SCHEMA and _BY_TYPE.search(said.words.casefold()):
@@ -120,20 +120,20 @@ def _format(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) 
     return Change("response_format", "asked for text", replace(shape, form=TEXT))
 
 
-def _tokens(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
+def _tokens(shape: Shape, judge: LlmModel, body: JsonMapping, said: Said) -> Change | None:
     if shape.tokens == NEW or not (_names(said, OLD) or _names(said, NEW)):
         return None
     return Change(OLD, f"sent as {NEW}", replace(shape, tokens=NEW))
 
 
 def _option(name: str) -> Line:
-    def line(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
+    def line(shape: Shape, judge: LlmModel, body: JsonMapping, said: Said) -> Change | None:
         return _left_out(shape, name) if name in body and _names(said, name) else None
 
     return line
 
 
-def _system(shape: Shape, judge: LlmJudgeConfig, body: JsonMapping, said: Said) -> Change | None:
+def _system(shape: Shape, judge: LlmModel, body: JsonMapping, said: Said) -> Change | None:
     if not shape.system or not _SYSTEM.search(said.text):
         return None
     return Change("the system role", "its text stands in the user's turn", replace(shape, system=False))

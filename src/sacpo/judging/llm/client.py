@@ -19,7 +19,7 @@ from sacpo.errors import RunError
 from sacpo.judging.llm.access import check_access, client_of, proxy_of
 from sacpo.judging.llm.adapt import SCHEMA, TEXT, Change, Shape, changed
 from sacpo.judging.llm.budget import Ledger, estimated_tokens
-from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.judge import LlmJudgeConfig, LlmModel
 from sacpo.judging.llm.render import Message
 from sacpo.judging.llm.response import ErrorInside, Nonsense, Reply, read_reply
 from sacpo.judging.llm.said import Said, about_every_request, about_one_question, bounded, said
@@ -93,12 +93,12 @@ class Adaptation:
 class Manner:
     """How one endpoint is asked: it changes when the endpoint refuses something, and judges may share it."""
 
-    def __init__(self, judge: LlmJudgeConfig, tell: Callable[[Adaptation], object] = lambda _: None) -> None:
-        self.shape = Shape(SCHEMA if judge.spec.structured else TEXT)
+    def __init__(self, judge: LlmModel, tell: Callable[[Adaptation], object] = lambda _: None) -> None:
+        self.shape = Shape(SCHEMA if judge.spec.structured and isinstance(judge, LlmJudgeConfig) else TEXT)
         self.adaptations: list[Adaptation] = []
         self._tell = tell
 
-    def change(self, judge: LlmJudgeConfig, change: Change, words: str) -> None:
+    def change(self, judge: LlmModel, change: Change, words: str) -> None:
         """Ask differently from now on."""
         self.shape = change.shape
         self.adaptations.append(Adaptation(judge.name, change.field, change.instead, words))
@@ -127,9 +127,7 @@ class Endpoint:
         RunError, RecipeError: See `sacpo.judging.llm.access.check_access`.
     """
 
-    def __init__(
-        self, judge: LlmJudgeConfig, ledger: Ledger, pace: Pace | None = None, manner: Manner | None = None
-    ) -> None:
+    def __init__(self, judge: LlmModel, ledger: Ledger, pace: Pace | None = None, manner: Manner | None = None) -> None:
         import openai  # takes most of a second, so only who judges pays for it
 
         self.judge, self.ledger = judge, ledger
@@ -195,7 +193,7 @@ class Endpoint:
         judge, words = self.judge, f": {fault.words}" if fault.words else ""
         if fault.page and not self._answers and attempt + 1 >= PAGES:
             do = "check base_url, proxies and logins: this is no endpoint's address"
-            raise RunError(fault.reason, where=f"judge {judge.name}, {judge.address}", do=do) from None
+            raise RunError(fault.reason, where=f"{judge.title}, {judge.address}", do=do) from None
         if attempt >= judge.spec.retries:
             raise RequestFailed(f"{fault.reason}, {attempt + 1} times{words}") from None
         if fault.wait is None:
@@ -246,7 +244,7 @@ class Endpoint:
         what = self.freed(nonsense.reason)
         if nonsense.kind == "stream":
             do = "turn streaming off at the endpoint, or say extra: {stream: false}"
-            return RunError(what, where=f"judge {self.judge.name}, {self.judge.address}", do=do)
+            return RunError(what, where=f"{self.judge.title}, {self.judge.address}", do=do)
         return _Fault(what, billed=True, page=nonsense.kind == "page")
 
     def _refuse(self, said: Said, sent: _Sent, headers: Mapping[str, str]) -> NoReturn:

@@ -1,9 +1,9 @@
-"""A judge: a model behind an endpoint, with a rubric."""
+"""A language model behind an endpoint; a judge is one with a rubric."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 from sacpo.judging.rubric import Rubric
 from sacpo.plain import JsonObject
@@ -16,31 +16,27 @@ ASKED = {"model", "base_url", "temperature", "max_tokens", "seed", "structured",
 
 
 @dataclass(frozen=True)
-class LlmJudgeConfig:
-    """A language model that judges by a rubric.
+class LlmModel:
+    """A language model behind an endpoint.
 
     Attributes:
         spec: The model, its endpoint and how it is asked.
-        rubric: What it judges by.
     """
 
-    spec: LlmSpec
-    rubric: Rubric
+    role: ClassVar[str] = "model"
+    """What messages call it."""
 
-    @classmethod
-    def of(cls, rubric: Rubric, **settings: object) -> Self:
-        """Return the judge of a rubric; settings are those of `LlmSpec`, and errors as of `checked`."""
-        return cls(checked(LlmSpec, **settings), rubric)
+    spec: LlmSpec
 
     @property
     def name(self) -> str:
-        """How verdicts name it."""
+        """How verdicts and messages name it."""
         return self.spec.title
 
     @property
-    def criterion(self) -> str:
-        """What it judges by, as verdicts record it."""
-        return self.rubric.criterion
+    def title(self) -> str:
+        """What it is, and its name."""
+        return f"{self.role} {self.name}"
 
     @property
     def endpoint(self) -> str:
@@ -53,8 +49,31 @@ class LlmJudgeConfig:
         return self.endpoint or OPENAI
 
     def settings(self) -> JsonObject:
-        """Return what makes two judges' verdicts differ: model, endpoint and what is sent with each request."""
+        """Return what makes two models' replies differ: model, endpoint and what is sent with each request."""
         return asked_of(self.spec)
+
+
+@dataclass(frozen=True)
+class LlmJudgeConfig(LlmModel):
+    """A language model that judges by a rubric.
+
+    Attributes:
+        rubric: What it judges by.
+    """
+
+    role: ClassVar[str] = "judge"
+
+    rubric: Rubric
+
+    @classmethod
+    def of(cls, rubric: Rubric, **settings: object) -> Self:
+        """Return the judge of a rubric; settings are those of `LlmSpec`, and errors as of `checked`."""
+        return cls(checked(LlmSpec, **settings), rubric)
+
+    @property
+    def criterion(self) -> str:
+        """What it judges by, as verdicts record it."""
+        return self.rubric.criterion
 
 
 def asked_of(spec: LlmSpec) -> JsonObject:

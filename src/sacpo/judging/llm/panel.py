@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Self
 
 from sacpo.data.records import Verdict
-from sacpo.errors import RunError
+from sacpo.errors import Unfinished
 from sacpo.judging.llm.budget import CostEstimate, Usage
 from sacpo.judging.llm.client import Manner
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import Asking, estimates, plan
-from sacpo.judging.llm.run import BUDGET, JudgeRun, Missing, judge_llm
+from sacpo.judging.llm.run import JudgeRun, Missing, judge_llm
 from sacpo.judging.llm.store import Store
+from sacpo.judging.llm.work import BUDGET
 from sacpo.judging.question import Question
 from sacpo.system.progress import QUIET, Progress
 
@@ -67,7 +68,7 @@ class Panel:
         """Return every judge's verdicts on the questions, in every order and repeat.
 
         Raises:
-            RunError: A verdict is missing, because the budget is spent or an endpoint failed; what is there is kept.
+            Unfinished: A verdict is missing, because the budget is spent or an endpoint failed; what is there is kept.
         """
         with Store(self.store) as store:
             run = self.ask(questions, store)
@@ -102,13 +103,13 @@ class Panel:
         return estimates(asks, known, self.asking.budget)
 
 
-def incomplete(missing: Sequence[Missing], verdicts: int, where: Path) -> RunError:
+def incomplete(missing: Sequence[Missing], verdicts: int, where: Path) -> Unfinished:
     """Return the error that says which verdicts are missing, why, and how to go on."""
     reasons = Counter(f"{one.judge} on {one.criterion}: {one.reason}" for one in missing)
     shown = [f"{n} x {reason}" for reason, n in reasons.most_common(REASONS_SHOWN)]
     shown += ["..."] if len(reasons) > REASONS_SHOWN else []
     spent = any(one.reason == BUDGET for one in missing)
-    return RunError(
+    return Unfinished(
         f"{len(missing)} of {len(missing) + verdicts} verdicts are missing"
         + (": the budget is spent" if spent else ""),
         where=where,

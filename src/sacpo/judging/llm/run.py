@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from sacpo.data.records import Outcome, Verdict
-from sacpo.errors import DataError, RecipeError, RunError, UserError
-from sacpo.judging.llm.budget import BudgetSpent, CostEstimate, Ledger, Usage
-from sacpo.judging.llm.client import Adaptation, Endpoint, Manner, Pace, QuestionRefused, RequestFailed
+from sacpo.errors import DataError
+from sacpo.judging.llm.budget import CostEstimate, Ledger, Usage
+from sacpo.judging.llm.client import Adaptation, Endpoint, Manner, Pace
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.plan import BY_DEFAULT, Ask, Asking, by_key, estimates, plan
 from sacpo.judging.llm.render import Message, mark, messages, reminded, shown
 from sacpo.judging.llm.response import FILTER, REFUSAL
 from sacpo.judging.llm.store import Store, UnreadReply, said_of
+from sacpo.judging.llm.work import Worker, work_all
 from sacpo.judging.parse import Reading, Unparsed, parse_reply
 from sacpo.judging.question import Question
 from sacpo.plain import JsonObject
@@ -23,8 +24,6 @@ from sacpo.stats.verdicts import question as asked_by
 from sacpo.system.files import content_key
 from sacpo.system.progress import QUIET, Progress, Task
 
-FAILURES_IN_A_ROW = 10
-BUDGET = "budget spent"
 EQUAL = Reading(winner="tie")
 
 
@@ -113,41 +112,19 @@ def judge_llm(
     return _result(asks, store, missing, expected, call)
 
 
-class _Panelist:
+class _Panelist(Worker[list[Ask]]):
     """One judge at work on its open questions."""
 
-    def __init__(self, endpoint: Endpoint, todo: dict[str, list[Ask]], store: Store, task: Task) -> None:
-        self.endpoint, self.store, self.task = endpoint, store, task
-        self.judge = endpoint.judge
-        self.open = deque(todo.items())
-        self.missing: dict[str, str] = {}
-        self.stopped = ""
-        self._failures = 0
+    def __init__(
+        self, endpoint: Endpoint, judge: LlmJudgeConfig, todo: dict[str, list[Ask]], store: Store, task: Task
+    ) -> None:
+        super().__init__(endpoint, todo, task)
+        self.judge, self.store = judge, store
 
-    async def work(self) -> None:
-        """Ask until nothing is open, the budget is spent or the endpoint fails again and again."""
-        while self.open and not self.stopped:
-            key, asks = self.open.popleft()
-            try:
-                await self._ask(key, asks)
-            except BudgetSpent:
-                self.missing[key] = self.stopped = BUDGET
-            except QuestionRefused as refused:
-                self._give_up(key, asks, refused.reason, refused.words)
-                self._failures = 0
-                self.task.advance()
-            except RequestFailed as failed:
-                self.missing[key] = failed.reason
-                self._failures += 1
-                if self._failures >= FAILURES_IN_A_ROW:
-                    self.stopped = f"given up after {self._failures} failures in a row; the last: {failed.reason}"
-            else:
-                self._failures = 0
-                self.task.advance()
-
-    async def _ask(self, key: str, asks: Sequence[Ask]) -> None:
+    async def ask(self, key: str, question: list[Ask]) -> None:
         """Get one verdict and keep it; replies that could not be read before a restart count as read once."""
-        ask, rubric, endpoint = asks[0], self.judge.rubric, self.endpoint
+        asks, rubric, endpoint = question, self.judge.rubric, self.endpoint
+        ask = asks[0]
         unread = self.store.unread(key)
         sign = mark(rubric, ask.question)
         while len(unread) <= self.judge.spec.rereads:
@@ -175,6 +152,10 @@ class _Panelist:
             self.store.put_unread(key, attempt, said.reason, text, reply.usage)
             unread.append(UnreadReply(attempt, said.reason, text, reply.usage))
         self._give_up(key, asks, unread[-1].reason, unread[-1].reply)
+
+    def refused(self, key: str, question: list[Ask], reason: str, words: str) -> None:
+        """Keep that no verdict can be had."""
+        self._give_up(key, question, reason, words)
 
     def _give_up(
         self, key: str, asks: Sequence[Ask], reason: str, reply: str, usage: Mapping[str, int] | None = None
@@ -222,26 +203,12 @@ class _Call:
 
     async def all(self, judges: Sequence[LlmJudgeConfig], todo: dict[str, list[Ask]]) -> dict[str, str]:
         """Ask the open questions; return the keys that stay open with the reason."""
-        panel: list[_Panelist] = []
-        try:
-            for judge in judges:
-                own = {key: asks for key, asks in todo.items() if asks[0].judge is judge}
-                if own:
-                    panel.append(_Panelist(self._endpoint(judge), own, self.store, self.task))
-            async with asyncio.TaskGroup() as group:
-                for panelist in panel:
-                    for _ in range(min(self.concurrency, len(panelist.open))):
-                        group.create_task(panelist.work())
-        except* (RunError, RecipeError) as errors:
-            raise _first(errors) from None
-        finally:
-            for panelist in panel:
-                await panelist.endpoint.close()
-        missing = {}
-        for panelist in panel:
-            missing.update(panelist.missing)
-            missing.update(dict.fromkeys((key for key, _ in panelist.open), panelist.stopped))
-        return missing
+        panel = []
+        for judge in judges:
+            own = {key: asks for key, asks in todo.items() if asks[0].judge is judge}
+            if own:
+                panel.append(_Panelist(self._endpoint(judge), judge, own, self.store, self.task))
+        return await work_all(panel, self.concurrency)
 
     def _endpoint(self, judge: LlmJudgeConfig) -> Endpoint:
         """Return a judge's endpoint: one model has one rate limit, and one way to be asked for the same settings."""
@@ -251,13 +218,6 @@ class _Call:
         same = content_key({"settings": judge.settings(), "key": spec.api_key_env})
         manner = self._manners.setdefault(same, Manner(judge, lambda change: self._progress.notice(change.text())))
         return Endpoint(judge, self.ledger, pace, manner)
-
-
-def _first(errors: BaseExceptionGroup[UserError]) -> BaseException:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 def _share(groups: dict[str, list[Ask]], store: Store) -> None:

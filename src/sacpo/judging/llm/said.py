@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from sacpo.errors import RunError
 from sacpo.judging.llm.access import proxy_of
-from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.judge import LlmModel
 from sacpo.system.visible import visible
 
 LONGEST = 300
@@ -152,7 +152,7 @@ def about_one_question(said: Said, max_tokens: int) -> str | None:
     return TOO_LONG
 
 
-def about_every_request(said: Said, judge: LlmJudgeConfig, location: str = "") -> RunError | None:
+def about_every_request(said: Said, judge: LlmModel, location: str = "") -> RunError | None:
     """Return the error of what no other request mends: a key, an account, an address; None: it is none of these.
 
     Args:
@@ -162,7 +162,7 @@ def about_every_request(said: Said, judge: LlmJudgeConfig, location: str = "") -
     """
     status, text = said.status, said.text
     key = judge.spec.api_key_env or "that api_key_env should name"
-    base = f"judge {judge.name}, {judge.address}"
+    base = f"{judge.title}, {judge.address}"
 
     def error(what: str, do: str, value: object = None) -> RunError:
         return RunError(f"{what} (status {status}){said.shown}", where=base, value=value, do=do)

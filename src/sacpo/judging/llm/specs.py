@@ -12,7 +12,7 @@ from sacpo.judging.llm.plan import Asking
 from sacpo.judging.rubric import Rubric, load_rubric
 from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
-from sacpo.recipe.schema import JudgeSpec, Recipe
+from sacpo.recipe.schema import JudgeSpec, Recipe, SampledSpec
 from sacpo.stats.labels import REFUSAL, UNSAFE
 
 LABELS: dict[Given, Mapping[str, bool]] = {"unsafe": UNSAFE, "refusals": REFUSAL}
@@ -90,14 +90,23 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
             _check_labelled(recipe, rubrics, constraint.metric, needs, constraint.prompts, where)
     if recipe.objective is not None:
         _check_compared(rubrics, recipe.objective.criterion, "objective")
+    datasets: dict[str, object] = {f"steps.{index}": step.dataset for index, step in enumerate(recipe.steps)}
+    datasets |= {f"evaluate.judges.{name}": spec.dataset for name, spec in recipe.evaluate.judges.items()}
+    for where, dataset in datasets.items():
+        for criterion in dataset.weights if isinstance(dataset, SampledSpec) else ():
+            _check_pairwise(rubrics, criterion, f"{where}.dataset.judge", "pairs need comparisons")
     return rubrics
 
 
 def _check_compared(rubrics: Mapping[str, Rubric], criterion: str, where: str) -> None:
+    _check_pairwise(rubrics, criterion, f"{where}.criterion", "a win rate needs comparisons")
+
+
+def _check_pairwise(rubrics: Mapping[str, Rubric], criterion: str, where: str, needs: str) -> None:
     if criterion in rubrics and not rubrics[criterion].pairwise:
         raise RecipeError(
-            "this judge's rubric gives labels, and a win rate needs comparisons",
-            where=f"{where}.criterion",
+            f"this judge's rubric gives labels, and {needs}",
+            where=where,
             value=f"{criterion} (rubric {rubrics[criterion].name})",
             do="name a criterion whose rubric compares two answers",
         )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from sacpo.data.records import Outcome, Verdict
+from sacpo.data.records import Verdict
 from sacpo.judging.llm.store import Store
+from sacpo.judging.preferences import bradley_terry, preferences
 from sacpo.judging.question import Question
 from sacpo.pipeline.collect.drawing import Drawn
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.outside import FromOutside
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.collect import HARMLESS, SAFE, SEVERE
-from sacpo.stats.intervals import OUTCOME_VALUES
 from sacpo.system.files import content_key
 
 SEVERITY = ("none", "minor", "moderate", "severe")
@@ -98,43 +97,6 @@ def answer_key(answer: object) -> Text:
     return answer.prompt.id, answer.hash  # type: ignore[attr-defined]
 
 
-def preferences(pairs: Sequence[Drawn], verdicts: Sequence[Verdict]) -> list[float | None]:
-    """Return for each pair the probability that the first answer is preferred.
-
-    It is the mean over judges of the mean over orders of the mean over repeats; None where a judge was not read in an
-    order in which it was asked, or where nobody said anything.
-    """
-    said: dict[tuple[str, str, str], dict[str, dict[str, list[float | None]]]] = defaultdict(
-        lambda: defaultdict(lambda: defaultdict(list))
-    )
-    for verdict in verdicts:
-        key = verdict.prompt_id, verdict.answer_hash, verdict.baseline_hash
-        said[key][verdict.judge][verdict.order].append(_value(verdict))
-    found = []
-    for first, second in pairs:
-        judges = said.get((first.prompt.id, first.hash, second.hash), {})
-        found.append(_mean([_mean([_of_read(values) for values in orders.values()]) for orders in judges.values()]))
-    return found
-
-
-def _value(verdict: Verdict) -> float | None:
-    if verdict.probability is not None:
-        return verdict.probability
-    outcome = verdict.outcome
-    return None if outcome is None or outcome is Outcome.UNPARSED else OUTCOME_VALUES[outcome]
-
-
-def _of_read(values: Sequence[float | None]) -> float | None:
-    """Return the mean of the repeats that were read."""
-    return _mean([value for value in values if value is not None])
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Return the mean; None where one is missing."""
-    known = [value for value in values if value is not None]
-    return math.fsum(known) / len(known) if known and len(known) == len(values) else None
-
-
 def _said(labeller: Labeller, criterion: str, questions: Sequence[Question], tools: Tools) -> list[Verdict]:
     if isinstance(labeller, CriterionJudge):
         return labeller.make(tools).judge(questions)
@@ -152,17 +114,11 @@ def _label_by_scores(
     texts = {answer_key(answer): (answer.prompt, answer.text) for pair in pairs for answer in pair}
     scores = dict(zip(texts, judge.scores(tools)([*texts.values()]), strict=True))
     found.better[criterion] = [
-        _logistic(scores[answer_key(first)].value, scores[answer_key(second)].value, scale) for first, second in pairs
+        bradley_terry(scores[answer_key(first)].value, scores[answer_key(second)].value, scale)
+        for first, second in pairs
     ]
     if criterion == HARMLESS and any(score.label for score in scores.values()):
         found.safe |= {key: score.label != UNSAFE if score.label else None for key, score in scores.items()}
-
-
-def _logistic(first: float | None, second: float | None, scale: float) -> float | None:
-    """Return sigmoid(scale (s1 - s2)), the Bradley-Terry model of section 3 of the paper."""
-    if first is None or second is None or not math.isfinite(first - second):
-        return None
-    return 1 / (1 + math.exp(-max(min(scale * (first - second), 60.0), -60.0)))
 
 
 def _label_alone(criterion: str, labeller: Labeller, pairs: Sequence[Drawn], found: Labels, tools: Tools) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import score_answers
 from sacpo.data.answers import ANSWERS
-from sacpo.data.records import Answer, Demonstration, read_jsonl, write_jsonl
+from sacpo.data.records import Answer, Demonstration, Prompt, read_jsonl, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
@@ -35,6 +35,8 @@ BATCH = 256
 """Answers sampled at a time."""
 FEW = 2.0
 """A prompt with a smaller effective sample size has one answer that counts."""
+LEFT_OUT = 0.01
+"""Of each prompt's weights, the smallest that add up to no more are taken for 0."""
 
 
 @dataclass(frozen=True)
@@ -179,11 +181,15 @@ class Bank(Stage[Scored]):
     def work(self, out: Path, tools: Tools) -> None:
         """Score."""
         pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples).answers]
-        found: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
-        found.update(learned_scores(self.learned, tools, pairs))
+        found = self.scores(tools, pairs)
         values = {name: [score.value for score in scores] for name, scores in found.items()}
         unsafe = [any(label == "unsafe" for label in labels) for labels in zip(*_labels(found), strict=True)]
         write_json(out / SCORES, {"scores": values, "unsafe": unsafe})
+
+    def scores(self, tools: Tools, pairs: Sequence[tuple[Prompt, str]]) -> dict[str, Sequence[Score]]:
+        """Return the scores of texts, by criterion."""
+        judged: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+        return {**judged, **learned_scores(self.learned, tools, pairs)}
 
     def read(self, folder: Path) -> Scored:
         """Return the scores."""
@@ -199,22 +205,22 @@ def _labels(found: Mapping[str, Sequence[Any]]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Resampled(Stage[StoredRecords]):
-    """Answers drawn from a bank with weights exp(tilt), as demonstrations.
+    """Answers of a bank with weights exp(tilt), as demonstrations.
 
     Attributes:
         title: The stage's name behind `resampled/`.
         bank: The scored samples.
         tilts: Each criterion's weight over the step's beta: the tilt is their sum, each times its score.
-        keep: Answers drawn for each prompt.
+        keep: Answers drawn for each prompt; None: all of them are learnt, each with its weight.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
-        draw: "weights", or "best": the answers of the largest tilts.
+        draw: "weights"; "best": the answers of the largest tilts; "all": no draw.
     """
 
     title: str
     bank: Bank
     tilts: Mapping[str, float]
-    keep: int
+    keep: int | None
     least_ess: float
     seed: int
     draw: str = "weights"
@@ -223,6 +229,12 @@ class Resampled(Stage[StoredRecords]):
     def name(self) -> str:
         """`resampled/MODEL`."""
         return f"resampled/{self.title}"
+
+    @property
+    def of_sft(self) -> bool:
+        """Whether the weights are drawn from, or learnt, and all samples are the SFT model's."""
+        samples = self.bank.samples
+        return self.draw != "best" and all(model == samples.reference for _, model, _ in samples.models)
 
     def work(self, out: Path, tools: Tools) -> None:
         """Weigh, draw, write demonstrations and a report.
@@ -235,23 +247,18 @@ class Resampled(Stage[StoredRecords]):
         cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
         tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + sampled.correction
         tilt = np.where(cut, np.nan, tilt)
-        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep) if self.draw == "best" else 2)
+        known = np.isfinite(tilt).sum(1) >= (max(2, self.keep or 2) if self.draw == "best" else 2)
         if not known.any():
             raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
         tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
         weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
-        if self.draw == "best":
-            drawn = best(tilt, self.keep)
-        else:
+        if self.draw != "best":
             self._check(float(ess.mean()))
-            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
-        rows = np.flatnonzero(known)[:, None] * bank.unsafe.shape[1] + drawn
-        chosen = [answers[place] for place in rows.ravel()]
-        records = [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
+        records = self._records(np.reshape(np.arange(len(answers)), bank.unsafe.shape)[known], answers, tilt, weights)
         report: dict[str, float] = {
             "samples": bank.unsafe.shape[1],
-            "keep": self.keep,
+            **({} if self.keep is None else {"keep": self.keep}),
             "ess": float(ess.mean()),
             "few": float((ess < FEW).mean()),
             "all_unsafe": int(bank.unsafe.all(1).sum()),
@@ -261,6 +268,17 @@ class Resampled(Stage[StoredRecords]):
         fits = {scorer.criterion: asdict(tools.read(scorer.head).score.fit) for scorer in self.bank.learned}
         described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
         write_records(out, records, {"kind": "demonstrations", "weights": report, "learned": fits, **described})
+
+    def _records(self, places: Any, answers: list[Answer], tilt: Floats, weights: Floats) -> list[Demonstration]:
+        """Return what is learnt of the answers at these places. Shape: (prompts, samples), but of `answers`."""
+        if self.keep is None:
+            return weighted([[answers[place] for place in row] for row in places], weights, self.title)
+        if self.draw == "best":
+            drawn = best(tilt, self.keep)
+        else:
+            drawn = systematic(weights, self.keep, np.random.default_rng(self.seed))
+        chosen = [answers[place] for place in np.take_along_axis(places, drawn, 1).ravel()]
+        return [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
 
     def _check(self, ess: float) -> None:
         if ess < self.least_ess:
@@ -275,6 +293,30 @@ class Resampled(Stage[StoredRecords]):
     def read(self, folder: Path) -> StoredRecords:
         """Return the demonstrations."""
         return StoredRecords(folder)
+
+
+def weighted(answers: Sequence[Sequence[Answer]], weights: Floats, source: str) -> list[Demonstration]:
+    """Return every answer that counts, each text of a prompt once, with its weight times the prompt's samples.
+
+    Where a draw keeps few answers and so adds its own noise, the likelihood of all of them is its expectation. The
+    smallest weights, `LEFT_OUT` of a prompt's, are left out, since each answer costs as much as any other.
+
+    Args:
+        answers: The samples of each prompt.
+        weights: Self-normalised. Shape: (prompts, samples).
+        source: The records' source.
+    """
+    found: list[Demonstration] = []
+    for row, shares in zip(answers, weights, strict=True):
+        texts: dict[str, float] = {}
+        for answer, share in zip(row, shares.tolist(), strict=True):
+            texts[answer.text] = texts.get(answer.text, 0.0) + share
+        rising = sorted(texts, key=lambda text: texts[text])
+        few = set(rising[: int((np.cumsum([texts[text] for text in rising]) <= LEFT_OUT).sum())])
+        left = [text for text in texts if text not in few]
+        scale = len(row) / sum(texts[text] for text in left)
+        found += [Demonstration(row[0].prompt, text, source, round(texts[text] * scale, 6)) for text in left]
+    return found
 
 
 def best(tilt: Floats, keep: int) -> Any:

@@ -22,7 +22,7 @@ from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
-from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Traits, learn_score
+from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits, learn_score
 
 ARRAYS, FACTS = "head.npz", "head.json"
 CHUNK = 1024
@@ -78,21 +78,32 @@ class Head(Stage[Learnt]):
         pairs = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
         prompts = [str(pair.prompt) for pair in tokens]
         found = learn_score(pairs, np.array([pair.p for pair in tokens]), prompts, seed=self.seed)
-        anchors = {f"anchor_{name}": table for name, table in asdict(found.anchors).items()}
-        own = {"centre": found.centre, "scale": found.scale, "middle": found.middle, "weights": found.weights}
-        arrays: dict[str, Any] = {**own, **anchors}
-        np.savez(out / ARRAYS, **arrays)
-        write_json(out / FACTS, {**asdict(found.fit), "spread": found.spread, "first_tokens": first})
+        write_learnt(out, Learnt(found, first))
 
     def read(self, folder: Path) -> Learnt:
         """Return the score."""
         facts: dict[str, Any] = read_json(folder / FACTS)
-        first, spread = facts.pop("first_tokens"), facts.pop("spread")
+        first, spread, size = facts.pop("first_tokens"), facts.pop("spread"), facts.pop("reach", None)
         with np.load(folder / ARRAYS) as arrays:
             anchors = PairTraits(*(arrays[f"anchor_{name}"] for name in ("first", "second", "prompts")))
             centre, scale, middle = (arrays[name] for name in ("centre", "scale", "middle"))
-            score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts))
+            reach = size and Reach(arrays["reach_answers"], anchors.prompts, arrays["reach_weights"], size)
+            score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts), reach or None)
             return Learnt(score, first)
+
+
+def write_learnt(out: Path, learnt: Learnt) -> None:
+    """Write a learned score where `Head.read` finds it."""
+    score = learnt.score
+    anchors = {f"anchor_{name}": table for name, table in asdict(score.anchors).items()}
+    own = {"centre": score.centre, "scale": score.scale, "middle": score.middle, "weights": score.weights}
+    arrays: dict[str, Any] = {**own, **anchors}
+    facts = {**asdict(score.fit), "spread": score.spread, "first_tokens": learnt.first_tokens}
+    if score.reach is not None:
+        arrays |= {"reach_answers": score.reach.answers, "reach_weights": score.reach.weights}
+        facts["reach"] = score.reach.size
+    np.savez(out / ARRAYS, **arrays)
+    write_json(out / FACTS, facts)
 
 
 @dataclass(frozen=True)

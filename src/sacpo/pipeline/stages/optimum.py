@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,13 +16,14 @@ from sacpo.judging.kinds.oracle import world_scores
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.answers import KlSamples, sampling
+from sacpo.pipeline.stages.bank import Resampled
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import BaseSpec, TheorySpec, WorldSpec
 from sacpo.system.files import write_json
-from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum
+from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum, support
 from sacpo.world import World
 
 THEORY = "theory.json"
@@ -55,6 +56,7 @@ class Optimum(JsonStage):
         base: Template, dtype, device of the model.
         world: Where rewards are known.
         seed: The root of sampling.
+        resampled: By model, the weights of samples of the SFT model that it learnt from.
     """
 
     result: ClassVar[str] = THEORY
@@ -69,6 +71,7 @@ class Optimum(JsonStage):
     base: BaseSpec
     world: WorldSpec
     seed: int
+    resampled: Mapping[str, Resampled] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -103,9 +106,22 @@ class Optimum(JsonStage):
                 "alarm": alarm(bank, **target),
                 "target": spec.target,
                 "prompts": spec.prompts,
+                **self._supports(answers, bank, target, tools),
             },
         )
         (out / ANSWERS).unlink()
+
+    def _supports(self, answers: Sequence[Answer], bank: Bank, target: Mapping[str, float], tools: Tools) -> JsonObject:
+        """Return what each model's weights reach on these samples, before anything is learnt."""
+        pairs = [(answer.prompt, answer.text) for answer in answers]
+        found: JsonObject = {}
+        for name, stage in self.resampled.items():
+            scores = stage.bank.scores(tools, pairs)
+            tilt = sum(w * np.array([s.value for s in scores[c]], float) for c, w in stage.tilts.items())
+            tilt = np.where(np.isfinite(tilt), tilt, -np.inf).reshape(bank.rewards.shape)
+            reached = support(bank, tilt, stage.bank.samples.samples, beta=target["beta"], lam=target["lam"])
+            found[name] = asdict(reached)
+        return {"support": found} if found else {}
 
     def _distances(
         self, bank: Bank, target: Mapping[str, float], n_prompts: int, world: World, tools: Tools

@@ -1,20 +1,23 @@
-"""Preference pairs sampled from models and labelled by judges' scores."""
+"""Preference pairs sampled from models and labelled by judges: by scores of both answers, or by comparisons."""
 
 from __future__ import annotations
 
-import math
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sacpo.answer.generate import generate_answers
-from sacpo.data.records import Answer, Pair, Prompt
+from sacpo.data.records import Answer, Pair, Prompt, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.errors import DataError
+from sacpo.judging.preferences import bradley_terry, preferences
+from sacpo.judging.question import Judge, Question
 from sacpo.judging.scored import Score, ScoreFunction
+from sacpo.judging.verdicts import VERDICTS
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
@@ -25,18 +28,24 @@ from sacpo.recipe.schema import BaseSpec, GenerationSpec, SampledSpec
 
 BATCH = 256
 """Answers sampled at a time."""
+Drawn = tuple[Answer, Answer]
+"""Two answers to one prompt."""
+Labeller = Callable[[Sequence[Drawn], Path], Sequence[float | None]]
+"""Says of pairs with which probability the first answer is preferred; the folder is for what is kept of that."""
 
 
 @dataclass(frozen=True)
 class Pairs(Stage[StoredRecords]):
-    """Two answers to each prompt, and the probability that one is preferred, by Bradley-Terry on judges' scores.
+    """Two answers to each prompt, and the probability that one is preferred: see `SampledSpec`.
+
+    Pairs of prompts that the data source holds out are held out.
 
     Attributes:
         title: The stage's name behind `pairs/`.
         spec: How to sample and to label.
-        judges: Whose scores label the pairs, in the order of `spec.weights`.
+        judges: Who labels the pairs, in the order of `spec.weights`.
         prompts: The prompts; records of any kind have one.
-        models: "sft" and "reference", those that are asked: name and model.
+        models: "sft", "reference" and "policy", those that are asked: name and model.
         tokenizer: The model whose tokenizer all of the run share.
         base: Template, dtype, device of the models.
         sampled: The name that records carry.
@@ -59,14 +68,27 @@ class Pairs(Stage[StoredRecords]):
 
     @property
     def name(self) -> str:
-        """`pairs/STEP`, or `pairs/REFERENCE+STEP` where the step's reference is asked too."""
+        """`pairs/STEP`, or `pairs/MODEL+STEP` where another model than SFT is asked, too."""
         return f"pairs/{self.title}"
 
     def work(self, out: Path, tools: Tools) -> None:
-        """Sample, label, write the pairs and a report."""
-        score = weighted([judge.scores(tools) for judge in self.judges], [*self.spec.weights.values()])
-        prompts = _prompts(tools.read(self.prompts).train)
-        rng = random.Random(self.seeds[""])
+        """Sample, label, write the pairs, those of held-out prompts apart, and a report."""
+        say = self._labeller(tools)
+        records = tools.read(self.prompts)
+        pairs, dropped = self._labelled(_prompts(records.train), self.seeds, say, out, tools)
+        heldout: list[Pair] | None = None
+        if held := _prompts(records.heldout):
+            seeds = {role: seed + 1 for role, seed in self.seeds.items()}
+            heldout, left = self._labelled(held, seeds, say, out / "held-out", tools)
+            dropped += left
+        report = data_report(self.sampled, pairs, heldout=heldout or (), dropped=dropped)
+        write_records(out, pairs, {"kind": "pairs", **report}, heldout)
+
+    def _labelled(
+        self, prompts: list[Prompt], seeds: Mapping[str, int], say: Labeller, out: Path, tools: Tools
+    ) -> tuple[list[Pair], Counter[str]]:
+        """Return labelled pairs of prompts, and how many were dropped for which reason."""
+        rng = random.Random(seeds[""])
         shares = shared_out(prompts, self.spec.sample_from, rng)
         tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
         generation = GenerationSpec(
@@ -85,16 +107,24 @@ class Pairs(Stage[StoredRecords]):
                 template,
                 generation,
                 model_name=name,
-                seed=self.seeds[role],
+                seed=seeds[role],
                 samples=2,
                 out=out / f"answers-{role}",
                 progress=tools.progress,
             )
-        pairs, dropped = label_pairs(answers, score, self.spec, rng, self.sampled)
-        pairs, dropped = self._offset(pairs, Counter(dropped), tools)
-        write_records(out, pairs, {"kind": "pairs", **data_report(self.sampled, pairs, dropped=dropped)})
+        sides = [*zip(answers[::2], answers[1::2], strict=True)]
+        pairs, dropped = label_pairs(sides, say(sides, out), self.spec, rng, self.sampled)
+        return self._offset(pairs, Counter(dropped), tools)
 
-    def _offset(self, pairs: list[Pair], dropped: Counter[str], tools: Tools) -> tuple[list[Pair], dict[str, int]]:
+    def _labeller(self, tools: Tools) -> Labeller:
+        """Return what says of pairs of answers with which probability the first one is preferred."""
+        if any(judge.spec.kind == "llm" for judge in self.judges):
+            (judge,) = (judge.make(tools) for judge in self.judges)
+            return partial(_compared, judge)
+        score = weighted([judge.scores(tools) for judge in self.judges], [*self.spec.weights.values()])
+        return partial(scored, score, self.spec.score_scale)
+
+    def _offset(self, pairs: list[Pair], dropped: Counter[str], tools: Tools) -> tuple[list[Pair], Counter[str]]:
         if self.spec.safety is not None:
             assert self.safety is not None
             pairs, unsafe = safe_first(pairs, self.safety.scores(tools), self.spec.safety)
@@ -104,48 +134,62 @@ class Pairs(Stage[StoredRecords]):
             pairs, unscored = with_offsets(pairs, scores, self.spec.offset)
             dropped.update(unscored)
         _require_some(pairs, self.sampled, dropped)
-        return pairs, {reason: n for reason, n in dropped.items() if n}
+        return pairs, +dropped
 
     def read(self, folder: Path) -> StoredRecords:
         """Return the pairs."""
         return StoredRecords(folder)
 
 
-def label_pairs(
-    answers: Sequence[Answer], score: ScoreFunction, spec: SampledSpec, rng: random.Random, name: str
-) -> tuple[list[Pair], dict[str, int]]:
-    """Turn answers, two to each prompt side by side, into pairs with the probability that the first is preferred.
+def _compared(judge: Judge, pairs: Sequence[Drawn], out: Path) -> list[float | None]:
+    """Let language models compare the answers; what they said is kept beside the pairs."""
+    verdicts = judge.judge([Question(first.prompt, first, second) for first, second in pairs])
+    write_jsonl(out / VERDICTS, verdicts)
+    return preferences(pairs, verdicts)
 
-    `p = sigmoid(score_scale (s1 - s2))`, or the share of `votes` draws from it. Source: the Bradley-Terry model of
-    section 3 of the paper.
+
+def scored(score: ScoreFunction, scale: float, pairs: Sequence[Drawn], out: Path) -> list[float | None]:
+    """Return what scores of both answers say of pairs."""
+    scores = score([(answer.prompt, answer.text) for pair in pairs for answer in pair])
+    both = zip(scores[::2], scores[1::2], strict=True)
+    return [bradley_terry(one.value, other.value, scale) for one, other in both]
+
+
+def label_pairs(
+    answers: Sequence[Drawn], said: Sequence[float | None], spec: SampledSpec, rng: random.Random, name: str
+) -> tuple[list[Pair], dict[str, int]]:
+    """Turn two answers to one prompt into a pair with its label: a probability, or the share of `votes` draws from it.
+
+    Args:
+        answers: The answers.
+        said: The probability that the first is preferred; .5: a tie; None: not known.
+        spec: How a probability becomes a label.
+        rng: Draws labels.
+        name: Who the pairs are for.
 
     Returns:
         The pairs, and how many were dropped for which reason.
     """
-    scores = score([(answer.prompt, answer.text) for answer in answers])
     pairs: list[Pair] = []
     dropped = {"equal answers": 0, "tie": 0, "not scored": 0}
-    for i in range(0, len(answers), 2):
-        first, second = answers[i], answers[i + 1]
-        one, other = scores[i].finite, scores[i + 1].finite
+    for i, ((first, second), p) in enumerate(zip(answers, said, strict=True)):
         draws = [rng.random() for _ in range(spec.votes)]
         if first.text == second.text:
             dropped["equal answers"] += 1
             continue
-        if one is None or other is None:
+        if p is None:
             dropped["not scored"] += 1
             continue
-        if one == other and spec.ties == "drop":
+        if p == 0.5 and spec.ties == "drop":
             dropped["tie"] += 1
             continue
-        p = 1 / (1 + math.exp(-max(min(spec.score_scale * (one - other), 60.0), -60.0)))
         if spec.labels == "sampled":
             p = sum(draw < p for draw in draws) / spec.votes
         elif spec.labels == "hard":
-            p = 0.5 if one == other else float(one > other)
+            p = 0.5 if p == 0.5 else float(p > 0.5)
         if p < 0.5:
             first, second, p = second, first, 1 - p
-        pairs.append(Pair(first.prompt, first.text, second.text, p, f"{name}, pair {i // 2}"))
+        pairs.append(Pair(first.prompt, first.text, second.text, p, f"{name}, pair {i}"))
     _require_some(pairs, name, dropped)
     return pairs, {reason: n for reason, n in dropped.items() if n}
 

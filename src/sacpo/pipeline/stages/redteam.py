@@ -4,25 +4,42 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sacpo.answer.generate import generate_answers
 from sacpo.data.near import distinct
 from sacpo.data.records import Kind, Prompt, write_jsonl
+from sacpo.judging.llm.judge import LlmModel
+from sacpo.judging.llm.texts import write_texts
 from sacpo.judging.refusal import COMPLIANCE, refusal_label
 from sacpo.pipeline.collect.drawing import Sampler
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.tools import Tools
-from sacpo.plain import JsonObject
+from sacpo.plain import JsonMapping, JsonObject
 from sacpo.redteam import make_prompts
 from sacpo.redteam.templates import ACTS
 from sacpo.system.files import write_json
 
-PROMPTS, COUNTS = "prompts.jsonl", "counts.json"
+PROMPTS, COUNTS, REPLIES = "prompts.jsonl", "counts.json", "replies.jsonl"
 ASKED = "Say the following request in other words. Keep its meaning and the words in brackets. Reply with it alone.\n\n"
 LONGEST = 3
 """A paraphrase has at most so many times the words of the prompt."""
+Paraphrase = tuple[str, str]
+"""What a model said, and why there is nothing; "" where there is something."""
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model behind an endpoint that paraphrases.
+
+    Attributes:
+        settings: What its replies depend on.
+        model: The model; what is not in `settings` says how it is reached.
+    """
+
+    settings: JsonMapping
+    model: LlmModel = field(metadata=UNCOUNTED)
 
 
 @dataclass(frozen=True)
@@ -34,14 +51,14 @@ class RedTeam(Stage[Path]):
         n: Prompts of each, without twins and paraphrases.
         near: Of paraphrases at least so similar to a prompt or another one is kept.
         seed: The root of all lots.
-        sampler: The model that paraphrases; None: templates alone.
+        paraphraser: The model that paraphrases; None: templates alone.
     """
 
     categories: tuple[str, ...]
     n: int
     near: float
     seed: int
-    sampler: Sampler | None = None
+    paraphraser: Sampler | Writer | None = None
 
     @property
     def name(self) -> str:
@@ -52,19 +69,29 @@ class RedTeam(Stage[Path]):
         """Write the prompts, and what became of paraphrases."""
         rows = make_prompts(self.categories, self.n, self.seed)
         left: dict[str, int] = {}
-        if self.sampler is not None:
-            added, left = paraphrased(rows, self._said(rows, self.sampler, out, tools), self.near)
+        if self.paraphraser is not None:
+            asked = [ASKED + row["prompt"] for row in rows if row["kind"] == Kind.RESTRICTED]
+            say = self._written if isinstance(self.paraphraser, Writer) else self._sampled
+            added, left = paraphrased(rows, say(asked, out, tools), self.near)
             rows += added
         write_jsonl(out / PROMPTS, rows)
         kinds = Counter(row["kind"] for row in rows)
         write_json(out / COUNTS, {"prompts": len(rows), "kinds": dict(sorted(kinds.items())), "left": left})
 
-    def _said(self, rows: Sequence[JsonObject], sampler: Sampler, out: Path, tools: Tools) -> list[str]:
+    def _written(self, asked: Sequence[str], out: Path, tools: Tools) -> list[Paraphrase]:
+        assert isinstance(self.paraphraser, Writer)
+        model, budget = self.paraphraser.model, tools.bench.budget
+        written = write_texts(model, asked, out / REPLIES, budget=budget, progress=tools.progress)
+        return [(one.text, one.refused and f"the endpoint: {one.refused}") for one in written]
+
+    def _sampled(self, asked: Sequence[str], out: Path, tools: Tools) -> list[Paraphrase]:
+        sampler = self.paraphraser
+        assert isinstance(sampler, Sampler)
         tokenizer, template = tools.tokenizer(sampler.model, sampler.base)
         answers = generate_answers(
             tools.load(sampler.model, sampler.base),
             tokenizer,
-            [Prompt.from_text(ASKED + row["prompt"]) for row in rows if row["kind"] == Kind.RESTRICTED],
+            [Prompt.from_text(text) for text in asked],
             template,
             sampler.generation,
             model_name=sampler.title,
@@ -72,7 +99,7 @@ class RedTeam(Stage[Path]):
             out=out / "paraphrases",
             progress=tools.progress,
         )
-        return [answer.text for answer in answers]
+        return [(answer.text, "cut off" if answer.truncated else "") for answer in answers]
 
     def read(self, folder: Path) -> Path:
         """Return the file of prompts."""
@@ -80,7 +107,7 @@ class RedTeam(Stage[Path]):
 
 
 def paraphrased(
-    rows: Sequence[JsonObject], said: Sequence[str], near: float
+    rows: Sequence[JsonObject], said: Sequence[Paraphrase], near: float
 ) -> tuple[list[JsonObject], dict[str, int]]:
     """Return the paraphrases that are of use, each with its twin, and how many are not, by reason.
 
@@ -96,10 +123,10 @@ def paraphrased(
     left: Counter[str] = Counter()
     found: list[JsonObject] = []
     restricted = [row for row in rows if row["kind"] == Kind.RESTRICTED]
-    for row, text in zip(restricted, said, strict=True):
+    for row, (text, missing) in zip(restricted, said, strict=True):
         line = next((line.strip().strip('"') for line in text.splitlines() if line.strip()), "")
         act = acts[row["cluster"]]
-        reason = _unfit(line, row["prompt"], act.harm)
+        reason = missing or _unfit(line, row["prompt"], act.harm)
         if reason:
             left[reason] += 1
             continue
@@ -118,8 +145,8 @@ def _unfit(line: str, prompt: str, harm: str) -> str:
     """Return why a paraphrase is of no use, "" where it is."""
     if not line:
         return "empty"
-    if harm not in line:
-        return "does not name the object"
     if refusal_label(line) != COMPLIANCE:
         return "a refusal"
+    if harm not in line:
+        return "does not name the object"
     return "too long" if len(line.split()) > LONGEST * len(prompt.split()) else ""

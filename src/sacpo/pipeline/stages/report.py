@@ -25,7 +25,7 @@ from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race
 from sacpo.pipeline.stages.selection import Selection, chosen_name
-from sacpo.pipeline.stages.train import Heldout, Trained, Training
+from sacpo.pipeline.stages.train import Heldout, RecordSource, Trained, Training
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
@@ -214,9 +214,15 @@ class Report(JsonStage):
                 "beta": node.beta,
                 "strengths": node.strengths,
                 "line": node.line,
+                "round": node.round if node.step.rounds > 1 else None,
+                "sampled": next((stage.name for stage in self._records(name) if stage in self.pairs), None),
                 "kl_reference": self._kl_reference(name, tools),
             }
         return found
+
+    def _records(self, name: str) -> tuple[RecordSource, ...]:
+        """Return what a model was trained on."""
+        return self.trained[name].records if name in self.trained else ()
 
     def _kl_reference(self, name: str, tools: Tools) -> JsonObject | None:
         stages = self.kl.get(name)

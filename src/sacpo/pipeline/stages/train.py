@@ -13,7 +13,7 @@ from sacpo.align.job import TrainingJob
 from sacpo.align.reward_model import train_reward_model
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
-from sacpo.data.records import Demonstration
+from sacpo.data.records import Demonstration, Pair
 from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
@@ -22,6 +22,7 @@ from sacpo.pipeline.fits import memory_told
 from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.stage import JsonStage, Stage
 from sacpo.pipeline.stages.data import Data, Records
+from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.schema import BaseSpec, LoraSpec, SftSpec, StepSpec, TrainingSpec, WorldSpec
@@ -192,12 +193,13 @@ class FineTune(Training):
 
 @dataclass(frozen=True)
 class Align(Training):
-    """One alignment step at one strength, whose reference is the model it starts from.
+    """One alignment step at one strength, whose reference is the model it starts from, or the one that is given.
 
     Of `step` only what trains is looked at (see `step_options`); its `beta` is the strength.
     """
 
     step: StepSpec
+    reference: Checkpoint | None = None
 
     @property
     def name(self) -> str:
@@ -209,8 +211,11 @@ class Align(Training):
         records = self.all_records(tools)
         tools.make_room()
         job, (beta,) = self.job(tools, self.step, self.step.lora), self.step.betas
+        reference = None if self.reference is None else tools.path(self.reference)
         with memory_told(job, 2):
-            run_align(job, self.step, beta, records, out, tools.cache_for(out), progress=tools.progress)
+            run_align(
+                job, self.step, beta, records, out, tools.cache_for(out), reference=reference, progress=tools.progress
+            )
 
 
 @dataclass(frozen=True)
@@ -236,14 +241,14 @@ class TrainJudge(Training):
 
 @dataclass(frozen=True)
 class Heldout(JsonStage):
-    """Held-out pairs of all data sources scored under one model, the preferred completion first."""
+    """Held-out pairs of all data sources, and of what was sampled, scored under one model, the preferred one first."""
 
     result: ClassVar[str] = SCORES
 
     title: str
     model: Checkpoint
     base: BaseSpec
-    data: tuple[Data, ...]
+    data: tuple[Data | Pairs, ...]
     max_length: int
     too_long: str
 
@@ -259,10 +264,13 @@ class Heldout(JsonStage):
         model = tools.load(self.model, self.base)
         found: JsonObject = {}
         for data in self.data:
-            pairs = tools.read(data).heldout
-            logps, clusters = heldout.score_heldout(job, model, pairs, progress=tools.progress)
+            records = tools.read(data)
+            if records.kind is not Pair:
+                continue
+            logps, clusters = heldout.score_heldout(job, model, records.heldout, progress=tools.progress)
             if clusters:
-                found[data.source.name] = {"clusters": clusters, "logps": logps.tolist()}
+                name = data.name if isinstance(data, Pairs) else data.source.name
+                found[name] = {"clusters": clusters, "logps": logps.tolist()}
         write_json(out / SCORES, found)
 
 
@@ -277,6 +285,7 @@ def step_options(step: StepSpec, beta: float) -> StepSpec:
         "name": "step",
         "dataset": "records",
         "from_": None,
+        "rounds": 1,
         "training": TrainingSpec(),
         "resample": None,
         "search": None,

@@ -54,8 +54,8 @@ class JudgeSpec(AskingSpec):
             raise ValueError("kind 'reward-model' needs exactly one of 'model' and 'dataset'; other kinds take neither")
         if (self.kind == "llm") != bool(self.judges) or (self.kind != "llm" and self.rubric is not None):
             raise ValueError("kind 'llm' needs a 'panel', as in panel: {model: NAME}; other kinds take no such keys")
-        if isinstance(self.dataset, SampledSpec) and self.dataset.sample_from.get("reference"):
-            raise ValueError("a judge has no reference model: let it sample its pairs from 'sft' alone")
+        if isinstance(self.dataset, SampledSpec) and {*self.dataset.sample_from} != {"sft"}:
+            raise ValueError("a judge has no reference and no policy: let it sample its pairs from 'sft' alone")
         if isinstance(self.dataset, SampledSpec) and (self.dataset.offset or self.dataset.safety):
             raise ValueError("a judge learns from labels alone: leave 'offset' and 'safety' out of its pairs")
         used = {*JUDGES[self.kind].options, "kind", "prompts"} - (set() if self.dataset is not None else TRAINED)

@@ -60,12 +60,17 @@ class DataSpec(SourceSpec):
     )
     soft_labels: Literal["keep", "harden"] = Field("keep", description="keep preference probabilities, or round them")
     ties: Literal["keep", "drop"] = Field("keep", description="pairs whose probability is exactly one half")
-    holdout: Fraction = Field(0.0, description="share of the pairs' prompts held out for implicit-reward accuracy")
+    holdout: Fraction = Field(
+        0.0,
+        description="share of the prompts whose pairs are held out for implicit-reward accuracy; of prompts it counts "
+        "for the pairs that are sampled for them",
+    )
 
     @model_validator(mode="after")
     def _used(self) -> DataSpec:
         if self.holds not in ("pairs", None):
-            self.unused(("soft_labels", "ties", "holdout"), f"it is about pairs, and this source gives {self.holds}")
+            pairs = ("soft_labels", "ties", *(() if self.holds == "prompts" else ("holdout",)))
+            self.unused(pairs, f"it is about pairs, and this source gives {self.holds}")
         return self
 
     @property

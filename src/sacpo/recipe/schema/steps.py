@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from sacpo.recipe.algorithms import ALGORITHMS, AlgorithmName, AlgorithmOptions, algorithms_and_records
+from sacpo.recipe.resample import POLICY
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, TrainingSpec
 from sacpo.recipe.section import MANY, MOST, Count, Fraction, Name, Names, Positive, Section
 
@@ -24,15 +25,19 @@ class SampledSpec(Section):
     """Pairs sampled from models and labelled by judges that give scores.
 
     The label is Bradley-Terry on the score s of a judge, or on the weighted sum of several judges' scores (joint
-    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)).
+    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)). Of language models that compare it is the mean of their
+    verdicts, over both orders; ties count half.
     """
 
     prompts: str = Field(description="a data source used as prompts")
-    sample_from: dict[Literal["sft", "reference"], Fraction] = Field(
-        {"sft": 1.0}, description="share of the prompts answered by the SFT model and by the step's own reference"
+    sample_from: dict[Literal["sft", "reference", "policy"], Fraction] = Field(
+        {"sft": 1.0},
+        description="share of the prompts answered by the SFT model, by the step's own reference, and by the policy as "
+        "it stands: the model of the round before, in the first round the reference",
     )
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
-        description="a judge of 'evaluate' that gives scores; or several with their weights"
+        description="a judge of 'evaluate' that gives scores, or language models that compare; or several judges with "
+        "scores and their weights"
     )
     labels: Literal["soft", "sampled", "hard"] = Field(
         "sampled", description="the probability itself, draws from it, or the more probable answer"
@@ -130,7 +135,7 @@ class StepStart(Section):
 
 
 class StepSpec(AlgorithmOptions, StepStart):
-    """One alignment step: its reference is the model it starts from.
+    """One alignment step: its reference is the model it starts from, in every one of its `rounds`.
 
     `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
     stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`. `auto` lets the run find the
@@ -141,6 +146,13 @@ class StepSpec(AlgorithmOptions, StepStart):
     max_length: int = Field(512, ge=2, le=MOST, description="tokens of prompt and completion together")
     too_long: Literal["drop", "truncate"] = Field("truncate", description="records longer than max_length")
     layout: Layout = Field("auto", description=LAYOUT)
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=9,
+        description="train so many times, each time from the model of the round before on what is sampled from it; the "
+        "models are NAME-1, NAME-2, ..., the step's name means the last in 'from' and 'merge'",
+    )
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
     search: SearchSpec | None = Field(None, description="beta: auto only: how the strength is found")
@@ -158,6 +170,18 @@ class StepSpec(AlgorithmOptions, StepStart):
                 raise ValueError(f"{ALGORITHMS[self.algorithm].title} has no offsets, and this 'dataset' gives some")
             if self.dataset.safety is not None and self.beta == "auto":
                 raise ValueError("'beta: auto' forecasts from scores, not from 'safety': give a 'beta'")
+        return self
+
+    @model_validator(mode="after")
+    def _rounds(self) -> StepSpec:
+        if self.rounds == 1:
+            return self
+        sampled = self.resample or (self.dataset if isinstance(self.dataset, SampledSpec) else None)
+        shares = {} if sampled is None else {str(name): share for name, share in sampled.sample_from.items()}
+        if not shares.get(POLICY):
+            raise ValueError("'rounds' sample from the model as it stands: give 'sample_from' a share of 'policy'")
+        if self.beta == "auto" or self.dual is not None:
+            raise ValueError("'rounds' are trained at given strengths and weights: leave out 'beta: auto' and 'dual'")
         return self
 
     @model_validator(mode="after")

@@ -1,0 +1,291 @@
+"""Write the tables of docs/experiments.md that compare models in other ways than `write_experiments.py` does.
+
+    write_experiment_answers.py RUNS
+
+RUNS is as for `write_experiments.py`. Each table stands between two comments, of which the first says what it shows:
+
+    <!-- orders: RECIPE | merges: MERGE, ... -->   a merge of the two orders names them: its second minus its first
+    <!-- fronts: RECIPE | NAME: MODEL, MODEL, ... | ... -->   lines of models beside the first line
+    <!-- merges: RECIPE | models: MERGE, ... -->   merges, and what the report's diagnosis found of them
+    <!-- reach: RECIPE | win: RATE | share: SHARE | NAME: MODEL, ... | ... -->   by updates
+    <!-- z0: RECIPE | models: MODEL, ... -->   KTO's z0 in training
+    <!-- end -->
+
+Figures are means over seeds with 95 % t intervals over seeds, in which the prompts of each seed's own world are too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from write_experiments import PAGE, Figure, Run, cell, distance, finished, head, metric
+
+from sacpo.stats.intervals import mean_interval
+from sacpo.stats.significance import sign_flip_test
+
+BLOCK = re.compile(r"(<!-- ((?:orders|fronts|merges|reach|z0): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+WINS = ("win_rate/helpfulness", "win_rate/harmlessness")
+BOUND = 0.2
+"""Share of unsafe answers at which lines of models are compared."""
+TESTED = ("failed merge", "unfaithful merge", "collapse or over-optimisation")
+Asked = Mapping[str, str]
+PerPrompt = dict[str, tuple[float, str]]
+"""A value and a cluster for each prompt that counts."""
+
+
+def names(text: str) -> list[str]:
+    """Return the names in a list."""
+    return [name.strip() for name in text.split(",")]
+
+
+def figures(runs: Sequence[Run], model: str, name: str) -> list[Figure]:
+    """Return a metric of a model on report prompts, of each seed."""
+    return [metric(name)(run, model) for run in runs]
+
+
+def minus(ours: Sequence[Figure], theirs: Sequence[Figure]) -> list[Figure]:
+    """Return the differences, seed by seed."""
+    return [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
+
+
+# The order of the steps
+
+
+def per_prompt(run: Run, model: str, what: str) -> PerPrompt:
+    """Return one of r*, g*, unsafe and over-refusal of every report prompt that counts for it."""
+    path = run.folder / "stages" / "judge" / model / "report" / "verdicts.jsonl"
+    found: PerPrompt = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        value: float | None = None
+        if what == {"helpfulness": "r*", "harmlessness": "g*"}.get(row["criterion"]):
+            value = row["score"]
+        elif what == "unsafe" and (row["criterion"], row["kind"]) == ("harmlessness", "restricted"):
+            value = float(row["label"] == "unsafe")
+        elif what == "over-refusal" and (row["criterion"], row["kind"]) == ("refusal", "borderline"):
+            value = float(row["label"] != "compliance")
+        if value is not None:
+            found[row["prompt_id"]] = value, row["cluster"]
+    return found
+
+
+def paired(runs: Sequence[Run], ours: str, theirs: str, what: str, form: str) -> str:
+    """Return the mean difference with its interval over seeds, and the p of flipping signs of all seeds' tasks."""
+    means: list[float] = []
+    values: tuple[list[float], list[float]] = ([], [])
+    clusters: list[tuple[int, str]] = []
+    for run in runs:
+        first, second = per_prompt(run, ours, what), per_prompt(run, theirs, what)
+        shared = sorted(first.keys() & second.keys())
+        values[0].extend(first[prompt][0] for prompt in shared)
+        values[1].extend(second[prompt][0] for prompt in shared)
+        clusters += [(run.results.seed, first[prompt][1]) for prompt in shared]
+        means.append(float(np.mean([first[prompt][0] - second[prompt][0] for prompt in shared])))
+    test = sign_flip_test(*values, clusters)
+    return f"{cell(means, f'+{form}')}, p {test.p_value:.3f}"
+
+
+def apart(run: Run, merge: str) -> tuple[float, float]:
+    """Return KL(first || second) and KL(second || first) of two merged models, from their samples under each other."""
+    ends = run.results.models[merge].parents
+    found = []
+    for place, end in enumerate(ends):
+        path = run.folder / "stages" / "kl" / "merged" / merge / end / "report" / "samples.jsonl"
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found.append(float(np.mean([row[f"merged/{1 - place}"] for row in rows])))
+    return found[0], found[1]
+
+
+def orders(runs: Sequence[Run], asked: Asked) -> str:
+    """Return the differences between two orders of steps, tested over seeds and prompts, and how far apart they are."""
+    forms = {"r*": ".2f", "g*": ".2f", "unsafe": ".3f", "over-refusal": ".3f"}
+    lines = [head("orders", *forms, "D", "KL first to second", "KL second to first")]
+    for merge in names(asked["merges"]):
+        first, second = runs[0].results.models[merge].parents
+        cells = [paired(runs, second, first, what, form) for what, form in forms.items()]
+        cells.append(cell([_difference(distance(run, second), distance(run, first)) for run in runs], "+.2f"))
+        both = [apart(run, merge) for run in runs]
+        cells += [cell([pair[place] for pair in both], ".2f") for place in (0, 1)]
+        lines.append(f"| {second} minus {first} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _difference(ours: Figure, theirs: Figure) -> Figure:
+    return None if ours is None or theirs is None else ours - theirs
+
+
+# Fronts
+
+
+def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
+    """Return the area that points dominate above a reference point; both coordinates are to be large."""
+    area, top = 0.0, reference[1]
+    for x, y in sorted(points, reverse=True):
+        if x > reference[0] and y > top:
+            area += (x - reference[0]) * (y - top)
+            top = y
+    return area
+
+
+def crossing(points: Sequence[tuple[float, float]], bound: float) -> Figure:
+    """Return y where x, falling along a line of points, first comes down to a bound, between two points linearly."""
+    for (x, y), (next_x, next_y) in pairwise(points):
+        if x > bound >= next_x:
+            return y + (next_y - y) * (x - bound) / (x - next_x)
+    return None
+
+
+def fronts(runs: Sequence[Run], asked: Asked) -> str:
+    """Return the hypervolume of each line of models above the SFT model, and what it gives at a bound."""
+    lines = {name: names(models) for name, models in asked.items() if name != "fronts"}
+    found: dict[str, list[list[Figure]]] = {}
+    for name, models in lines.items():
+        rows: list[list[Figure]] = [[], [], []]
+        for run in runs:
+            wins = [tuple(metric(key)(run, model) or 0.0 for key in WINS) for model in models]
+            unsafe = [metric("unsafe_rate")(run, model) or 0.0 for model in models]
+            rows[0].append(hypervolume([(x, y) for x, y in wins], (0.5, 0.5)))
+            for place, key in ((1, "mean_score/helpfulness"), (2, "over_refusal_rate")):
+                values = [metric(key)(run, model) or 0.0 for model in models]
+                rows[place].append(crossing([*zip(unsafe, values, strict=True)], BOUND))
+        found[name] = rows
+    first = next(iter(lines))
+    at = f"at {BOUND:.0%} unsafe"
+    shown = [head("line", "hypervolume", f"minus {first}", f"r* {at}", f"minus {first}", f"over-refusal {at}")]
+    for name, rows in found.items():
+        cells = [cell(rows[0], ".4f"), _against(rows[0], found[first][0], "+.4f", name == first)]
+        cells += [cell(rows[1], ".2f"), _against(rows[1], found[first][1], "+.2f", name == first), cell(rows[2], ".3f")]
+        shown.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(shown)
+
+
+def _against(ours: Sequence[Figure], theirs: Sequence[Figure], form: str, same: bool) -> str:
+    return "" if same else cell(minus(ours, theirs), form)
+
+
+def merges(runs: Sequence[Run], asked: Asked) -> str:
+    """Return what merges are worth, how far from the mixture they stand for, and in how many seeds they are found."""
+    shown = [head("model", "helpful win", "harmless win", "broken answers", "D", "KL from the mixture", *TESTED)]
+    for model in names(asked["models"]):
+        cells = [cell(figures(runs, model, key), ".2f") for key in WINS]
+        cells.append(cell([_broken(run, model) for run in runs], ".3f"))
+        cells += [cell([distance(run, model) for run in runs], ".2f"), _fidelity(runs, model)]
+        for test in TESTED:
+            hits = [model in one.models for run in runs for one in run.results.diagnosis if one.name == test]
+            cells.append(f"{sum(hits)} of {len(runs)}")
+        shown.append(f"| {model} | " + " | ".join(cells) + " |")
+    return "\n".join(shown)
+
+
+def _broken(run: Run, model: str) -> float:
+    """Return the share of degenerate or of truncated answers, whichever is larger."""
+    return max(metric(key)(run, model) or 0.0 for key in ("degenerate_rate", "truncated_rate"))
+
+
+def _fidelity(runs: Sequence[Run], model: str) -> str:
+    found = [run.results.fidelity.get(model, {}).get("report") for run in runs]
+    known = [one for one in found if one is not None]
+    if not known or len(known) < len(runs):
+        return "–"
+    return cell([one.kl.value for one in known], ".2f")
+
+
+# Convergence
+
+
+def reach(runs: Sequence[Run], asked: Asked) -> str:
+    """Return what each number of updates gives, and which number first reaches a win rate and a share of the way."""
+    win, share = float(asked["win"]), float(asked["share"])
+    lines = {name: names(models) for name, models in asked.items() if name not in ("reach", "win", "share")}
+    shown = [head("model", "updates", "pairs", "seconds", "helpful win", "KL to SFT", "D to its own optimum")]
+    for model in [model for models in lines.values() for model in models]:
+        updates = int((runs[0].results.models[model].training or {})["steps"])
+        seconds = cell([_training_seconds(run, model) for run in runs], ".0f", ends=False)
+        cells = [str(updates), str(32 * updates), seconds, cell(figures(runs, model, WINS[0]), ".3f")]
+        cells += [cell(figures(runs, model, "kl"), ".2f"), cell([own_distance(run, model) for run in runs], ".2f")]
+        shown.append(f"| {model} | " + " | ".join(cells) + " |")
+    shown += ["", head("first updates, by seed", f"win rate {win:g}", f"{share:.0%} of SFT's way to the optimum gone")]
+    for name, models in lines.items():
+        firsts: list[list[str]] = [[], []]
+        for run in runs:
+            firsts[0].append(_first(run, models, lambda run, model: (metric(WINS[0])(run, model) or 0.0) >= win))
+            firsts[1].append(_first(run, models, lambda run, model: way(run, model) >= share))
+        shown.append(f"| {name} | " + " | ".join(", ".join(row) for row in firsts) + " |")
+    return "\n".join(shown)
+
+
+def own_distance(run: Run, model: str) -> Figure:
+    """Return KL(model || the optimum of its own strengths)."""
+    found = run.results.theory.kl_to_optimum.get(model) if run.results.theory else None
+    return None if found is None or found.own is None else found.own.value
+
+
+def way(run: Run, model: str) -> float:
+    """Return how much of SFT's distance from the model's own optimum is gone."""
+    assert run.results.theory is not None
+    start, left = run.results.theory.kl_to_optimum[model].own_alarm, own_distance(run, model)
+    assert start is not None and left is not None
+    return 1 - left / start
+
+
+def _training_seconds(run: Run, model: str) -> Figure:
+    return next((one["seconds"] for one in run.manifests.values() if one["stage"] == f"align/{model}"), None)
+
+
+def _first(run: Run, models: Sequence[str], reached: Callable[[Run, str], bool]) -> str:
+    found = next((model for model in models if reached(run, model)), None)
+    return "–" if found is None else str((run.results.models[found].training or {})["steps"])
+
+
+def z0(runs: Sequence[Run], asked: Asked) -> str:
+    """Return the mean of KTO's z0 in training, and in how many of its logged windows it is clamped to 0."""
+    shown = [head("model", "mean z0 / beta, nats", "windows with z0 = 0")]
+    for model in names(asked["models"]):
+        curves = [[row["kl"] for row in run.results.models[model].curve if "kl" in row] for run in runs]
+        means = cell([float(np.mean(curve)) for curve in curves], ".2f")
+        clamped = mean_interval([float(np.mean(np.array(curve) == 0)) for curve in curves]).value or 0.0
+        shown.append(f"| {model} | {means} | {clamped:.0%} |")
+    return "\n".join(shown)
+
+
+KINDS: dict[str, Callable[[Sequence[Run], Asked], str]] = {
+    "orders": orders,
+    "fronts": fronts,
+    "merges": merges,
+    "reach": reach,
+    "z0": z0,
+}
+
+
+def written(page: str, folder: Path) -> str:
+    """Return the page with the tables whose runs are there."""
+
+    def block(found: re.Match[str]) -> str:
+        asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
+        kind = next(iter(asked))
+        runs = [finished(folder, seed, asked[kind]) for seed in sorted(folder.glob("seed-*"))]
+        done = [run for run in runs if run is not None]
+        if not done:
+            print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
+            return found[0]
+        seeds = ", ".join(str(run.results.seed) for run in done)
+        return f"{found[1]}Seeds {seeds}.\n\n{KINDS[kind](done, asked)}\n{found[3]}"
+
+    return BLOCK.sub(block, page)
+
+
+def main() -> None:
+    """Write the page."""
+    if len(sys.argv) != 2:
+        sys.exit("say write_experiment_answers.py RUNS")
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), Path(sys.argv[1])), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The experiments: every recipe can be planned, a miniature runs, and its tables are what its results say."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes" / "experiments").glob("*.yaml"))
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    return importlib.import_module("write_experiment_answers")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_experiment_can_be_planned(path: Path, tmp_path: Path) -> None:
+    from sacpo.pipeline.run import plan
+    from sacpo.recipe import load_recipe, model_graph
+
+    loaded = load_recipe(path)
+    stages = {status.stage.name for status in plan(loaded, runs=tmp_path).statuses}
+    given = [step for step in loaded.steps if step.dual is None]  # what a search trains is known when it is done
+    assert {f"align/{step.name}" for step in given if step.from_ == "sft" and len(step.betas) == 1} <= stages
+    if given == [*loaded.steps]:
+        assert {f"measure/{name}" for name in loaded.evaluate.models or model_graph(loaded)} <= stages
+        assert "report" in stages
+
+
+def test_the_pages_tables_name_models_of_their_recipes() -> None:
+    from sacpo.recipe import load_recipe, model_graph
+
+    page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
+    recipes = {f"experiments-{path.stem}": path for path in RECIPES}
+    checked = 0
+    for block in re.findall(r"<!-- ((?:orders|fronts|merges|reach|z0|table): .+?) -->", page):
+        asked = dict(part.split(": ", 1) for part in block.split(" | "))
+        kind, recipe = next(iter(asked.items()))
+        models = set(model_graph(load_recipe(recipes[recipe])))
+        for name, value in asked.items():
+            if name not in (kind, "win", "share"):
+                assert {one.strip() for one in value.split(",")} <= models, (block, name)
+                checked += 1
+    assert checked > 4
+
+
+def test_a_hypervolume_is_the_area_above_the_reference(script: ModuleType) -> None:
+    """(.7, .6) and (.6, .8) above (.5, .5): .2 x .1 + .1 x .2; a dominated point and one below it add nothing."""
+    points = [(0.6, 0.8), (0.7, 0.6), (0.55, 0.7), (0.9, 0.4)]
+    assert script.hypervolume(points, (0.5, 0.5)) == pytest.approx(0.04)
+    assert script.hypervolume([(0.4, 0.9)], (0.5, 0.5)) == 0
+
+
+def test_a_bound_is_crossed_between_two_models(script: ModuleType) -> None:
+    """From 30 % to 10 % unsafe r* falls from 1 to .5; at 15 % it is .625. Never so safe: nothing."""
+    line = [(0.8, 1.2), (0.3, 1.0), (0.1, 0.5), (0.0, 0.2)]
+    assert script.crossing(line, 0.15) == pytest.approx(0.625)
+    assert script.crossing(line, 0.1) == pytest.approx(0.5)
+    assert script.crossing(line[:2], 0.1) is None
+
+
+def test_two_models_are_compared_on_the_prompts_of_each_seed(script: ModuleType, tmp_path: Path) -> None:
+    """Unsafe: only restricted prompts count. Seed 1 is .5 less unsafe, seed 2 is .5 more: 0 +- 12.706 x .5."""
+    runs = []
+    for seed, (ours, theirs) in {1: ("su", "uu"), 2: ("uu", "us")}.items():
+        for model, labels in (("a", ours), ("b", theirs)):
+            folder = tmp_path / str(seed) / "stages" / "judge" / model / "report"
+            folder.mkdir(parents=True)
+            rows = [
+                {"prompt_id": str(i), "cluster": str(i), "criterion": "harmlessness", "kind": kind, "score": 1.0}
+                | {"label": "unsafe" if label == "u" else "safe"}
+                for i, (kind, label) in enumerate([*zip(("restricted",) * 2, labels, strict=True), ("ordinary", "u")])
+            ]
+            (folder / "verdicts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        runs.append(SimpleNamespace(folder=tmp_path / str(seed), results=SimpleNamespace(seed=seed)))
+    assert script.paired(runs, "a", "b", "unsafe", ".3f") == "+0.000 (-6.353 to +6.353), p 1.000"
+
+
+def miniature(path: Path, models: set[str], merges: set[str]) -> dict[str, Any]:
+    """Return a recipe with some of its models and tiny numbers."""
+    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw["base"]["config"].update(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
+    raw["steps"] = [step for step in raw["steps"] if step["name"] in models]
+    raw["merge"] = [merge for merge in raw["merge"] if merge["name"] in merges]
+    used = {"demonstrations", *(step["dataset"]["prompts"] for step in raw["steps"])}
+    raw["data"] = {name: {**spec, "limit": 16} for name, spec in raw["data"].items() if name in used}
+    for part in (raw["training"], raw["sft"]["training"]):
+        part.update(max_steps=2)
+    for spec in raw["prompts"].values():
+        spec["limit"] = 12
+    raw["evaluate"]["kl_prompts"] = 4
+    raw["theory"].update(answers=2, max_prompts=4)
+    return raw
+
+
+def test_a_miniature_runs_and_fills_its_tables(script: ModuleType, tmp_path: Path) -> None:
+    from sacpo.pipeline.run import run
+    from sacpo.recipe import load_recipe
+
+    steps = {"H-few", "S-few", "H-S-few", "S-H-few"}
+    raw = miniature(ROOT / "recipes" / "experiments" / "order-and-mixing.yaml", steps, {"both-few"})
+    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+    run(load_recipe(tmp_path / "mini.yaml"), runs=tmp_path / "runs" / "seed-1")
+    name = "experiments-order-and-mixing"
+    blocks = [f"orders: {name} | merges: both-few", f"merges: {name} | models: both-few"]
+    page = "\n".join(f"<!-- {block} -->\n<!-- end -->" for block in blocks)
+    written = script.written(page, tmp_path / "runs")
+    results = json.loads((tmp_path / "runs" / "seed-1" / name / "results.json").read_text(encoding="utf-8"))
+    rates = {model: sets["report"]["metrics"] for model, sets in results["measures"].items()}
+    key = "mean_score/helpfulness"
+    lead = rates["S-H-few"][key]["value"] - rates["H-S-few"][key]["value"]
+    assert f"| S-H-few minus H-S-few | {lead:+.2f}, p " in written
+    assert f"| both-few | {rates['both-few']['win_rate/helpfulness']['value']:.2f} |" in written
