@@ -19,10 +19,14 @@ from transformers import (
     MistralConfig,
     OPTConfig,
     PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
 )
 
 from sacpo.answer.decoding import Row, Sampling, choose, decode, nucleus
 from sacpo.answer.degenerate import degeneration, loops
+from sacpo.answer.past import ModelPast
+from sacpo.answer.plain import PlainPast, is_plain
 
 END, PAD, VOCABULARY = 1, 0, 60
 SHARED = {
@@ -37,6 +41,9 @@ SHARED = {
 GROUPED = {**SHARED, "intermediate_size": 48, "num_key_value_heads": 2}
 CONFIGS: dict[str, PretrainedConfig] = {
     "llama": LlamaConfig(**GROUPED),
+    "llama-own-heads": LlamaConfig(**SHARED, intermediate_size=48),
+    "qwen2": Qwen2Config(**GROUPED),
+    "qwen3": Qwen3Config(**GROUPED, head_dim=8),
     "mistral-window": MistralConfig(**GROUPED, sliding_window=6),
     "gemma3": Gemma3TextConfig(
         **GROUPED, head_dim=8, sliding_window=6, layer_types=["sliding_attention", "full_attention"]
@@ -94,7 +101,35 @@ def test_batched_greedy_decoding_equals_decoding_one_by_one_without_a_cache(name
     assert len({token for answer in found for token in answer}) > 4, "answers that vary enough to show a mistake"
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2", "mistral-window"])
+PLAIN = {"llama", "llama-own-heads", "qwen2", "qwen3"}
+
+
+def rows_alike(model: torch.nn.Module, **options: int) -> list[list[int]]:
+    """Answers to prompts of one length, which have no padding before they meet."""
+    rows = [Row(prompt, limit) for prompt, limit in zip(([5, 6], [7, 8], [9, 2], [3, 4]), (2, 9, 7, 8), strict=True)]
+    return decode(model, rows, Sampling(), end_ids=frozenset(), pad_id=PAD, **options)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_rows_that_take_the_places_of_ended_ones_are_decoded_as_alone(name: str) -> None:
+    """Three rows at a time, short behind long ones and long behind short ones; windows of 6 tokens slide on."""
+    model = lively(CONFIGS[name])
+    prompts = [PROMPTS[i] for i in (1, 2, 0, 3, 1, 2, 2, 0)]
+    limits = (3, 17, 9, 14, 20, 2, 12, 19)
+    assert name not in PLAIN or rows_alike(model) == rows_alike(model, at_once=2)
+    rows = [Row(prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
+    passes: list[int] = []
+    embedding = next(module for module in model.modules() if isinstance(module, torch.nn.Embedding))
+    hook = embedding.register_forward_hook(lambda *call: passes.append(len(call[1][0])))
+    found = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD, at_once=3)
+    hook.remove()
+    assert found == [one_by_one(model, row.prompt, row.limit) for row in rows]
+    waited = sum(max(map(len, found[i : i + 3])) for i in range(0, len(rows), 3))
+    recurrent = name in ("mamba", "bamba")
+    assert len(passes) == waited if recurrent else len(passes) < waited
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-own-heads", "gpt2", "mistral-window"])
 def test_greedy_decoding_equals_transformers_generate(name: str) -> None:
     model = lively(CONFIGS[name])
     width = max(map(len, PROMPTS))
@@ -206,3 +241,49 @@ def test_a_prompt_that_several_rows_have_is_computed_once(name: str) -> None:
     assert found == alone
     assert found[0] != found[2]
     assert seen[:2] == [3, 5]
+
+
+def test_models_of_llamas_shape_are_stepped_through_and_no_others() -> None:
+    plain = {name for name in CONFIGS if is_plain(lively(CONFIGS[name]))}
+    assert plain == PLAIN
+    assert not is_plain(lively(LlamaConfig(**GROUPED)).to(torch.bfloat16))
+    watched = lively(CONFIGS["llama"])
+    hook = watched.model.layers[0].mlp.register_forward_hook(lambda *call: None)
+    assert not is_plain(watched), "a hook would not be called"
+    hook.remove()
+    assert is_plain(watched)
+    assert not is_plain(watched.train()), "dropout"
+
+
+def test_a_model_that_computes_something_else_is_called_as_it_is() -> None:
+    """Its configuration and its classes say silu; its layers have another function: the comparison finds it."""
+    model = lively(CONFIGS["llama"])
+    for layer in model.model.layers:
+        layer.mlp.act_fn = SquaredSilu()
+    assert not is_plain(model)
+    found = decode(model, [Row(p, 9) for p in PROMPTS], Sampling(), end_ids=frozenset(), pad_id=PAD)
+    assert found == [one_by_one(model, p, 9) for p in PROMPTS]
+
+
+class SquaredSilu(torch.nn.SiLU):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x).square()
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-own-heads", "qwen3"])
+def test_each_step_has_the_models_own_logits(name: str) -> None:
+    """Float32 is 2e-6 apart; rows with padding, dropped and repeated ones among them."""
+    model = lively(CONFIGS[name])
+    inputs = torch.tensor([[PAD, PAD, 5, 6, 7], [8, 9, 10, 11, 12], [PAD, PAD, PAD, PAD, 17]])
+    mask = (inputs != PAD).long()
+    positions = (mask.cumsum(-1) - 1).clamp(min=0)
+    ours, theirs = PlainPast(model, 9), ModelPast(model)
+    with torch.no_grad():
+        for rows in ([0, 1, 2], [2, 0, 0, 1], [1, 2], [1]):
+            found, expected = ours.step(inputs, mask, positions), theirs.step(inputs, mask, positions)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6 * float(expected.abs().max()))
+            kept = torch.tensor(rows)
+            ours.select(kept)
+            theirs.select(kept)
+            inputs, positions = found[kept].argmax(-1)[:, None], positions[kept, -1:] + 1
+            mask = torch.cat([mask[kept], mask.new_ones(len(kept), 1)], dim=-1)

@@ -47,6 +47,21 @@ def test_an_answer_does_not_depend_on_batch_size_company_or_order(model: Any, sp
     assert answers_of(model, spec, PROMPTS[4:5]) == expected[4:5]
 
 
+def test_four_batches_are_one_piece_of_work_in_which_places_are_taken_again(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty prompts in batches of three: twelve rows, then eight, three at a time."""
+    asked: list[tuple[int, int]] = []
+
+    def watched(model: Any, rows: Any, *arguments: Any, at_once: int, **options: Any) -> Any:
+        asked.append((len(rows), at_once))
+        return REAL_DECODE(model, rows, *arguments, at_once=at_once, **options)
+
+    monkeypatch.setattr(generate, "decode", watched)
+    answers_of(model, GREEDY.model_copy(update={"batch_size": 3}))
+    assert asked == [(12, 3), (8, 3)]
+
+
 def test_seed_prompt_and_sample_change_an_answer_but_more_samples_do_not(model: Any) -> None:
     three = answers_of(model, SAMPLED, samples=3)
     assert [answer.sample for answer in three[:6]] == [0, 1, 2, 0, 1, 2]
@@ -156,6 +171,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_file(
 ) -> None:
     """The run dies in its third of seven batches; then `torn` bytes, or a line of the last batch, are lost too."""
     spec = spec.model_copy(update={"batch_size": 3})
+    calls = interrupt_after(monkeypatch, 10**9)
     expected = answers_of(model, spec, out=tmp_path / "whole")
     calls = interrupt_after(monkeypatch, 2)
     with pytest.raises(Killed):
@@ -192,7 +208,9 @@ REAL_DECODE = generate.decode
 
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, batches: int) -> list[int]:
+    """Each batch is a piece of work of its own here."""
     calls: list[int] = []
+    monkeypatch.setattr(generate, "REFILLED", 1)
     monkeypatch.setattr(generate, "decode", counted(calls, batches))
     return calls
 
@@ -304,7 +322,9 @@ def test_batches_hold_similar_lengths_within_a_token_budget() -> None:
     assert batches == [[2, 1, 4], [0, 3]]  # 4 rows of 10,000 tokens do not fit into 32,768
     assert [[r.place for r in b] for b in plan_batches(requests, 2)] == [[2, 1], [4, 0], [3]]
     longer = [dataclasses.replace(request, limit=8000) for request in requests]
-    assert [[r.place for r in b] for b in plan_batches(longer, 16)] == [[2, 1], [4], [0], [3]]
+    batches = plan_batches(longer, 16)
+    assert [[r.place for r in b] for b in batches] == [[2, 1], [4], [0], [3]]
+    assert [generate.rows_at_once(piece, 16) for piece in (batches[0], *generate.pieces_of(batches))] == [4, 1]
 
 
 def test_the_model_is_left_in_the_mode_it_was_in(model: Any) -> None:

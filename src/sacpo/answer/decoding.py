@@ -6,7 +6,6 @@ more than the rounding of matrix products does. Rows that have ended leave the b
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from sacpo.answer.past import ModelPast, Past
+from sacpo.answer.plain import PlainPast, is_plain
+
 SHRINK_AT = 0.75  # the batch is cut when at most this share of its rows is still being decoded
+REFILL_AT = 0.5  # others join when at most this share of the places is taken: a join copies what all rows remember
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,26 @@ class Row:
 
 
 def decode(
-    model: object, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
+    model: object,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    *,
+    end_ids: frozenset[int],
+    pad_id: int,
+    at_once: int | None = None,
 ) -> list[list[int]]:
     """Continue every row up to an end token, which is kept, or to its limit; return the new tokens.
 
     Args:
         model: A causal language model with a cache.
-        rows: The batch.
+        rows: What to continue.
         sampling: How tokens are chosen.
         end_ids: Tokens that end an answer.
         pad_id: Fills shorter prompts on the left; masked.
+        at_once: The most rows in a batch, in which others take the places of those that have ended; None: all.
     """
     answers: list[list[int]] = [[] for _ in rows]
-    for step in steps(model, rows, sampling, end_ids=end_ids, pad_id=pad_id):
+    for step in steps(model, rows, sampling, end_ids=end_ids, pad_id=pad_id, at_once=at_once):
         for row, token in step:
             answers[row].append(token)
     return answers
@@ -68,47 +78,155 @@ def decode(
 
 @torch.no_grad()
 def steps(
-    model: Any, rows: Sequence[Row], sampling: Sampling, *, end_ids: frozenset[int], pad_id: int
+    model: Any,
+    rows: Sequence[Row],
+    sampling: Sampling,
+    *,
+    end_ids: frozenset[int],
+    pad_id: int,
+    at_once: int | None = None,
 ) -> Iterator[list[tuple[int, int]]]:
-    """Yield the next token of every row that has not ended, as (row, token), step by step; arguments as of `decode`."""
-    prompts, places = _once([row.prompt for row in rows])
-    inputs, mask = _left_padded(prompts, pad_id, model.device)
+    """Yield the next token of rows that have not ended, as (row, token), step by step; arguments as of `decode`."""
+    width = at_once or len(rows)
+    choice = _Choice(rows, sampling, end_ids, model.device)
+    waiting, batch = [*range(len(rows))], None
+    while waiting or batch is not None:
+        if waiting and (batch is None or (batch.past.can_join and len(batch.living()) <= REFILL_AT * width)):
+            room = width - (0 if batch is None else len(batch.living()))
+            taken, waiting = waiting[:room], waiting[room:]
+            fresh = _begun(model, rows, taken, pad_id, choice)
+            yield fresh.said()
+            batch = fresh if batch is None else batch.joined(fresh)
+        else:
+            assert batch is not None
+            batch.step(choice)
+            yield batch.said()
+        batch = batch.cut()
+
+
+class _Choice:
+    """How tokens are chosen, and which rows end by them.
+
+    Attributes:
+        counts: How many tokens each row has.
+    """
+
+    def __init__(self, rows: Sequence[Row], sampling: Sampling, end_ids: frozenset[int], device: torch.device) -> None:
+        self.sampling = sampling
+        self.uniforms = _uniform_table(rows, sampling, device)
+        self.ends = torch.tensor(sorted(end_ids), device=device)
+        self.limits = torch.tensor([row.limit for row in rows], device=device)
+        self.counts = torch.zeros(len(rows), dtype=torch.long, device=device)
+
+    def choose(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the next token of these rows, and whether each goes on behind it; of ended rows neither counts."""
+        at = self.counts[rows].clamp(max=self.limits[rows] - 1)
+        chosen = choose(logits, self.sampling, None if self.uniforms is None else self.uniforms[rows, at])
+        self.counts[rows] = at + 1
+        return chosen, ~torch.isin(chosen, self.ends) & (at + 1 < self.limits[rows])
+
+
+@dataclass
+class _Batch:
+    """Rows that are decoded together.
+
+    Attributes:
+        past: The model and what it remembers of them.
+        rows: Their numbers.
+        mask: Which remembered tokens are no padding.
+        positions: Of the tokens that are read next.
+        tokens: These: each row's last one, (batch,).
+        spoke: Whether it was chosen by the last step: it was not if the row had ended before.
+        alive: Whether the row goes on behind it.
+    """
+
+    past: Past
+    rows: torch.Tensor
+    mask: torch.Tensor
+    positions: torch.Tensor
+    tokens: torch.Tensor
+    spoke: torch.Tensor
+    alive: torch.Tensor
+
+    def said(self) -> list[tuple[int, int]]:
+        """Return what the last step chose, by row."""
+        found = zip(self.rows.tolist(), self.spoke.tolist(), self.tokens.tolist(), strict=True)
+        return [(row, token) for row, spoke, token in found if spoke]
+
+    def living(self) -> torch.Tensor:
+        """Return the places of the rows that go on."""
+        return self.alive.nonzero().squeeze(-1)
+
+    def step(self, choice: _Choice) -> None:
+        """Read each row's last token and choose the next."""
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=-1)
+        logits = self.past.step(self.tokens[:, None], self.mask, self.positions)
+        self.spoke = self.alive
+        self.tokens, goes_on = choice.choose(logits, self.rows)
+        self.alive = self.alive & goes_on
+        self.positions = self.positions + self.alive[:, None]  # ended rows stand still: at the context's end, perhaps
+
+    def cut(self) -> _Batch | None:
+        """Drop the rows that have ended if that is worth a copy of the others; None where none is left."""
+        kept = self.living()
+        if len(kept) == 0:
+            return None
+        if len(kept) <= SHRINK_AT * len(self.alive) and self.past.can_select:
+            self.select(kept)
+        return self
+
+    def select(self, kept: torch.Tensor) -> None:
+        """Keep these rows."""
+        self.past.select(kept)
+        for name in ("rows", "mask", "positions", "tokens", "spoke", "alive"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def joined(self, other: _Batch) -> _Batch:
+        """Return this batch's and another's living rows as one: their pasts end at the same column."""
+        sides = [side for side in (self, other) if len(side.living())]
+        for side in sides:
+            if len(side.living()) < len(side.alive):
+                side.select(side.living())
+        if len(sides) < 2:
+            return sides[0] if sides else other
+        width = int(max(side.positions.max() for side in sides))  # what the longest row has read
+        self.past.join(other.past, width)
+        masks = [_aligned(side.mask, width) for side in sides]
+        names = ("rows", "positions", "tokens", "spoke", "alive")
+        both = {name: torch.cat([getattr(side, name) for side in sides]) for name in names}
+        return _Batch(past=self.past, mask=torch.cat(masks), **both)
+
+
+def _begun(model: Any, rows: Sequence[Row], numbers: list[int], pad_id: int, choice: _Choice) -> _Batch:
+    """Return a batch of rows with their first tokens; each distinct prompt is computed once, if the cache allows it."""
+    device = model.device
+    prompts, places = _once([rows[number].prompt for number in numbers])
+    inputs, mask = _left_padded(prompts, pad_id, device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    uniforms = _uniform_table(rows, sampling, model.device)
-    ends = torch.tensor(sorted(end_ids), device=model.device)
-    limits = torch.tensor([row.limit for row in rows], device=model.device)
-    active = torch.arange(len(rows), device=model.device)
-    alive = torch.ones(len(rows), dtype=torch.bool, device=model.device)
-    accepts = set(inspect.signature(model.forward).parameters)
-    cache_name = "past_key_values" if "past_key_values" in accepts else "cache_params"
-    cache, step = None, 0
-    while True:
-        output = model(**_arguments(accepts, inputs, mask, positions), **{cache_name: cache})
-        cache = getattr(output, cache_name)
-        logits = output.logits[:, -1]
-        if step == 0 and len(logits) < len(rows):  # each prompt was computed once for all rows that have it
-            if not _can_shrink(cache):
-                inputs, mask = _left_padded([row.prompt for row in rows], pad_id, model.device)
-                positions, cache = (mask.cumsum(-1) - 1).clamp(min=0), None
-                continue
-            index = torch.tensor(places, device=model.device)
-            cache.batch_select_indices(index)
+    past = _past(model, inputs.shape[1] + max(rows[number].limit for number in numbers))
+    logits = past.step(inputs, mask, positions)
+    if len(prompts) < len(numbers):
+        if past.can_select:
+            index = torch.tensor(places, device=device)
+            past.select(index)
             logits, mask, positions = logits[index], mask[index], positions[index]
-        numbers = uniforms[active, step] if uniforms is not None else None
-        chosen = choose(logits, sampling, numbers)
-        yield _living(active, alive, chosen)
-        step += 1
-        alive = alive & ~torch.isin(chosen, ends) & (limits[active] > step)
-        n_alive = int(alive.sum())
-        if n_alive == 0:
-            return
-        if n_alive <= SHRINK_AT * len(alive) and _can_shrink(cache):
-            kept = alive.nonzero().squeeze(-1)
-            cache.batch_select_indices(kept)
-            active, chosen, mask, positions, alive = (t[kept] for t in (active, chosen, mask, positions, alive))
-        inputs = chosen[:, None]
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=-1)
-        positions = positions[:, -1:] + alive[:, None]  # ended rows stand still: they may be at the context's end
+        else:
+            inputs, mask = _left_padded([rows[number].prompt for number in numbers], pad_id, device)
+            positions, past = (mask.cumsum(-1) - 1).clamp(min=0), ModelPast(model)
+            logits = past.step(inputs, mask, positions)
+    chosen = torch.tensor(numbers, device=device)
+    tokens, alive = choice.choose(logits, chosen)
+    spoke = torch.ones_like(alive)
+    return _Batch(past, chosen, mask, positions[:, -1:] + alive[:, None], tokens, spoke, alive)
+
+
+def _past(model: object, capacity: int) -> Past:
+    return PlainPast(model, capacity) if is_plain(model) else ModelPast(model)
+
+
+def _aligned(mask: torch.Tensor, width: int) -> torch.Tensor:
+    """Return a mask of `width` columns that ends where it ended: padding is added or cut on its left."""
+    return torch.nn.functional.pad(mask, (width - mask.shape[1], 0))
 
 
 def _once(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[int]]:
@@ -163,26 +281,3 @@ def _uniform_table(rows: Sequence[Row], sampling: Sampling, device: torch.device
         assert row.uniforms is not None
         line[: row.limit] = row.uniforms[: row.limit]
     return torch.from_numpy(table).to(device)
-
-
-def _living(active: torch.Tensor, alive: torch.Tensor, chosen: torch.Tensor) -> list[tuple[int, int]]:
-    found = zip(active.tolist(), alive.tolist(), chosen.tolist(), strict=True)
-    return [(row, token) for row, going, token in found if going]
-
-
-def _can_shrink(cache: Any) -> bool:
-    # Recurrent layers' caches cannot drop rows in transformers 5; there, rows that have ended are decoded in vain.
-    return all(hasattr(layer, "batch_select_indices") for layer in cache.layers)
-
-
-def _arguments(
-    accepts: set[str], inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor
-) -> dict[str, object]:
-    optional = {"position_ids": positions, "logits_to_keep": 1}
-    return {
-        "input_ids": inputs,
-        # A recurrent state already knows what was padding; Mamba fails on a mask of the whole past.
-        "attention_mask": mask if "past_key_values" in accepts or mask.shape == inputs.shape else None,
-        "use_cache": True,
-        **{name: value for name, value in optional.items() if name in accepts},
-    }

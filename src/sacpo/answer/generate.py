@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,9 @@ from sacpo.system.machine import machine_errors
 from sacpo.system.progress import QUIET, Progress
 
 TOKEN_BUDGET = 32768  # prompt and answer tokens of a batch: bounds the cache, whatever the batch size
+
+REFILLED = 4
+"""Batches that are one piece of work: rows of the later ones take the places of those that have ended."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +82,8 @@ def generate_answers(
         model_name: Kept in the answers.
         seed: The root of all random numbers.
         samples: Answers to each prompt.
-        out: A folder for `answers.jsonl`. Finished batches are kept there, and a run that was killed goes on behind
-            them: the file ends up the same, bit for bit on a CPU.
+        out: A folder for `answers.jsonl`. Finished pieces of work are kept there, and a run that was killed goes on
+            behind them: the file ends up the same, bit for bit on a CPU.
         progress: Where to show it.
 
     Raises:
@@ -99,17 +103,17 @@ def generate_answers(
     requests = _requests(model, tokenizer, prompts, template, spec, samples)
     if said := _unknown(requests, tokenizer):
         progress.notice(f"{model_name}: {said}")
-    batches = _whole(requests) if isinstance(model, VllmModel) else plan_batches(requests, spec.batch_size)
+    pieces = _whole(requests) if isinstance(model, VllmModel) else pieces_of(plan_batches(requests, spec.batch_size))
     ends = end_tokens(model, template)
     remade = partial(answer_of, tokenizer, ends=ends, model_name=model_name)
     kept = _Kept(out / ANSWERS if out is not None else None, model_name, requests, remade)
     was_training = bool(getattr(model, "training", False))
     model.eval()
     with progress.task(f"answers of {model_name}", len(requests), "answers") as task:
-        for batch in batches:
-            if not kept.holds(batch):
-                kept.add(batch, _answer(model, tokenizer, batch, spec, ends, model_name, seed))
-            task.advance(len(batch))
+        for piece in pieces:
+            if not kept.holds(piece):
+                kept.add(piece, _answer(model, tokenizer, piece, spec, ends, model_name, seed))
+            task.advance(len(piece))
     model.train(was_training)
     return kept.finish()
 
@@ -135,6 +139,17 @@ def plan_batches(requests: Sequence[Request], batch_size: int) -> list[list[Requ
             batches.append([])
         batches[-1].append(request)
     return batches
+
+
+def pieces_of(batches: Sequence[list[Request]]) -> list[list[Request]]:
+    """Return what is decoded, and kept, as one piece of work."""
+    return [[*chain(*batches[i : i + REFILLED])] for i in range(0, len(batches), REFILLED)]
+
+
+def rows_at_once(piece: Sequence[Request], batch_size: int) -> int:
+    """Return how many rows of a piece fit into the cache together, whichever they are."""
+    longest = max(len(request.tokens) + request.limit for request in piece)
+    return max(1, min(batch_size, TOKEN_BUDGET // longest))
 
 
 def _whole(requests: Sequence[Request]) -> list[list[Request]]:
@@ -191,7 +206,8 @@ def _answer(
         for r in batch
     ]
     try:
-        decoder = model.decode if isinstance(model, VllmModel) else partial(decode, model)
+        at_once = rows_at_once(batch, spec.batch_size)
+        decoder = model.decode if isinstance(model, VllmModel) else partial(decode, model, at_once=at_once)
         completions = decoder(rows, sampling, end_ids=ends, pad_id=padding_token(tokenizer, model))
     except torch.OutOfMemoryError as error:
         raise MachineError(

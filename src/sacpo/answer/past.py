@@ -1,0 +1,96 @@
+"""A model and what it remembers of a batch while it decodes: transformers' forward pass and cache."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, Protocol
+
+import torch
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
+
+
+class Past(Protocol):
+    """A model with what it remembers of each row of a batch."""
+
+    @property
+    def can_select(self) -> bool:
+        """Whether rows can be dropped and repeated."""
+
+    @property
+    def can_join(self) -> bool:
+        """Whether the rows of another batch can be taken in."""
+
+    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Read the next tokens of every row; return the logits behind the last one.
+
+        Shape: inputs and positions (batch, new); mask (batch, remembered + new), 1 but 0 on padding; result (batch,
+        vocabulary).
+        """
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep these rows in this order; a row may be there several times."""
+
+    def join(self, other: Any, width: int) -> None:
+        """Take in the rows of another past of the same model, behind its own.
+
+        Both end at the same column. Of each, `width` columns are kept or filled up with zeros on the left: none of a
+        row's own tokens is cut, and all before them is masked.
+        """
+
+
+class ModelPast:
+    """Any causal language model with a cache, called as transformers' models are."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.accepts = set(inspect.signature(model.forward).parameters)
+        self.name = "past_key_values" if "past_key_values" in self.accepts else "cache_params"
+        self.cache: Any = None
+
+    @property
+    def can_select(self) -> bool:
+        """Whether every layer's cache can drop rows: those of recurrent layers cannot in transformers 5."""
+        return all(hasattr(layer, "batch_select_indices") for layer in self.cache.layers)
+
+    @property
+    def can_join(self) -> bool:
+        """Whether the cache is transformers' own, with layers whose columns are a row's last tokens."""
+        return type(self.cache) is DynamicCache and all(
+            type(layer) in JOINED and getattr(layer, "is_initialized", False) for layer in self.cache.layers
+        )
+
+    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Call the model; arguments and result as of `Past.step`."""
+        optional = {"position_ids": positions, "logits_to_keep": 1}
+        output = self.model(
+            input_ids=inputs,
+            # A recurrent state already knows what was padding; Mamba fails on a mask of the whole past.
+            attention_mask=mask if "past_key_values" in self.accepts or mask.shape == inputs.shape else None,
+            use_cache=True,
+            **{name: value for name, value in optional.items() if name in self.accepts},
+            **{self.name: self.cache},
+        )
+        self.cache = getattr(output, self.name)
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+    def select(self, rows: torch.Tensor) -> None:
+        """Keep these rows of the cache."""
+        self.cache.batch_select_indices(rows)
+
+    def join(self, other: ModelPast, width: int) -> None:
+        """Take in another cache's rows."""
+        for mine, theirs in zip(self.cache.layers, other.cache.layers, strict=True):
+            shown = min(width, mine.sliding_window - 1) if mine.is_sliding else width
+            for name in ("keys", "values"):
+                sides = [last_columns(getattr(layer, name), shown) for layer in (mine, theirs)]
+                setattr(mine, name, torch.cat(sides))
+            if mine.is_sliding:
+                mine.cumulative_length = width
+
+
+def last_columns(memory: torch.Tensor, width: int) -> torch.Tensor:
+    """Return the last `width` columns of (batch, heads, columns, size), with zeros in front where there are fewer."""
+    return torch.nn.functional.pad(memory, (0, 0, width - memory.shape[2], 0))
