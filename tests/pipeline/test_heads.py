@@ -110,7 +110,7 @@ def test_samples_come_from_steps_that_are_trained_before() -> None:
     from_h = {**recipe("safe")}
     from_h["steps"][2]["resample"] |= {"sample_from": {"sft": 0.5, "H": 0.5}}
     found = parse_recipe(from_h).steps[2].resample
-    assert found is not None and found.counts == {"sft": 8, "H": 8}
+    assert found is not None and found.counts("sft") == {"sft": 8, "H": 8}
     for shares, message in (
         ({"sft": 0.5, "D": 0.5}, "trained before"),
         ({"sft": 0.7, "H": 0.3}, "no whole number of 16"),
@@ -133,6 +133,16 @@ def test_samples_come_from_steps_that_are_trained_before() -> None:
 def test_pairs_that_are_not_there_are_refused(source: str, beta: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         parse_recipe(recipe(source, beta))
+
+
+def test_nothing_is_kept_of_answers_that_are_all_learnt() -> None:
+    whole = recipe("S@0.25", "0.5")
+    whole["steps"][2]["resample"] |= {"draw": "all"}
+    found = parse_recipe(whole).steps[2].resample
+    assert found is not None and found.draw == "all"
+    whole["steps"][2]["resample"] |= {"keep": 3}
+    with pytest.raises(RecipeError, match="'keep' has no effect here: all answers are learnt"):
+        parse_recipe(whole)
 
 
 class TwoModels:

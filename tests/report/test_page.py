@@ -163,7 +163,7 @@ def test_findings_show_test_verdict_numbers_and_cure(text: str) -> None:
     assert text.count('class="finding found"') == 2
     assert text.count('class="finding not"') == 5
     assert "S-H@0.25 is worse than H-S@0.25" in text
-    assert "What helps: use the other order" in text
+    assert "What helps: train both again from other labels first" in text
 
 
 def test_all_answers_stand_side_by_side(page: Page) -> None:

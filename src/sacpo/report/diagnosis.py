@@ -70,8 +70,9 @@ TESTS = (
         "of two models with the same steps in another order, one is worse in a win rate, unsafe rate or over-refusal "
         f"(intervals apart) and better in none by {_percent(APART)} points or more; in theory the order does not "
         "matter",
-        "use the other order; strengths belong to criteria, so keep each criterion's own; larger beta/λ brings the "
-        "orders together",
+        "train both again from other labels first: with one vote a pair two draws of one order differ as much as two "
+        "orders do; then use the other order; strengths belong to criteria, so keep each criterion's own; larger "
+        "beta/λ brings the orders together",
         bad_order,
         "two models with the same steps in another order",
     ),
