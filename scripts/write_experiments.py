@@ -1,4 +1,4 @@
-"""Write the tables of docs/experiments.md from runs of several seeds: `write_experiments.py RUNS "2 CPU cores"`.
+"""Write tables of docs/experiments.md and README.md from several seeds: `write_experiments.py RUNS "2 CPU cores"`.
 
 RUNS holds one folder a seed (`seed-1`, `seed-2`, ...) with the runs of recipes/experiments, as `make experiments`
 leaves them. In the page a table stands between two comments, of which the first says what it shows:
@@ -34,6 +34,7 @@ from sacpo.stats.intervals import mean_interval
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
+PAGES = (PAGE, ROOT / "README.md")
 FIGURE = ROOT / "docs" / "distance.png"
 BLOCK = re.compile(r"(<!-- ((?:table|parts): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTS = {
@@ -219,7 +220,7 @@ def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
     models = [name.strip() for name in asked["models"].split(",")] if "models" in asked else known
     unknown = [name for name in [*models, asked.get("against", models[0])] if name not in known]
     if unknown:
-        sys.exit(f"{PAGE}: {asked['table']} has no model {unknown[0]}; it has {', '.join(known)}")
+        sys.exit(f"{asked['table']} has no model {unknown[0]}; it has {', '.join(known)}")
     seeds = ", ".join(str(run.results.seed) for run in runs)
     n = runs[0].results.prompts["report"].n
     took = [sum(stage["seconds"] for stage in run.manifests.values()) / 60 for run in runs]
@@ -283,7 +284,7 @@ def finished(folder: Path, seed: Path, name: str) -> Run | None:
 
 
 def main() -> None:
-    """Write the page."""
+    """Write the pages."""
     if len(sys.argv) != 3:
         sys.exit('say write_experiments.py RUNS "WHAT MACHINE"')
     folder, machine = Path(sys.argv[1]), sys.argv[2]
@@ -301,7 +302,8 @@ def main() -> None:
             return found[0]
         return found[1] + new + found[3]
 
-    PAGE.write_text(BLOCK.sub(written, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(BLOCK.sub(written, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

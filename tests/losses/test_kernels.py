@@ -10,6 +10,7 @@ from tiny_models import PAD, tiny, trees
 from transformers import Trainer
 
 from sacpo.align.trainer import AlignTrainer
+from sacpo.answer.decoding import Row, Sampling, decode
 from sacpo.data.packing import packed_rows
 from sacpo.losses.kernels import steady_kernels
 from sacpo.losses.logps import completion_logps
@@ -44,3 +45,11 @@ def test_a_training_is_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer.args = SimpleNamespace(should_save=False)
     assert trainer.train() is False
     assert torch.backends.cuda.cudnn_sdp_enabled()
+
+
+def test_answering_is_without_it() -> None:
+    """Each token makes the keys longer, which is a new shape."""
+    model, seen = tiny("gpt_neox").eval(), []
+    model.base_model.layers[0].register_forward_hook(lambda *a: seen.append(torch.backends.cuda.cudnn_sdp_enabled()))
+    decode(model, [Row([5, 6, 7], 2)], Sampling(), end_ids=frozenset(), pad_id=PAD)
+    assert seen[-2:] == [False, False]

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from sacpo.losses.kernels import steady_kernels
+
 JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
@@ -61,6 +63,7 @@ class ModelPast:
             type(layer) in JOINED and getattr(layer, "is_initialized", False) for layer in self.cache.layers
         )
 
+    @steady_kernels()
     def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Call the model; arguments and result as of `Past.step`."""
         optional = {"position_ids": positions, "logits_to_keep": 1}
