@@ -2,12 +2,13 @@
 
     python -m benchmarks.demo_time OUT.jsonl [--recipe recipes/demo.yaml] [--jobs] [--runs RUNS]
     python -m benchmarks.demo_time --table BEFORE.jsonl AFTER.jsonl
+    python -m benchmarks.demo_time --of RUN [RUN ...]
 
 The first form does every stage of the recipe in this process, with one thread (so that waiting threads cost nothing),
 and writes a line for each stage and one for the whole. `--jobs` does trainings that do not wait for each other as two
 processes at once, and counts them. The second form prints a Markdown table. Since machines differ, a kind's CPU seconds
 are also told as work: seconds times the GFLOP/s of matrix products of 256 by 256 that one core of this machine does in
-the same run, before and after.
+the same run, before and after. The third form prints the wall time of finished runs by what their stages noted.
 """
 
 from __future__ import annotations
@@ -104,6 +105,19 @@ def kinds(lines: Iterable[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     return {**found, OUTSIDE: (whole[0] - known[0], whole[1] - known[1]), "all": whole}
 
 
+def noted(runs: list[Path]) -> str:
+    """Return the wall time of finished runs, kind by kind, by their stages' manifests."""
+    sides = []
+    for run in runs:
+        notes = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "stages").rglob("manifest.json")]
+        lines = [{"stage": note["stage"], "cpu": 0.0, "wall": note["seconds"]} for note in notes if "seconds" in note]
+        whole = {"stage": None, "cpu": 0.0, "wall": sum(line["wall"] for line in lines)}
+        sides.append(kinds([*lines, whole]))
+    rows = ["| stages |" + " seconds |" * len(runs), "|---|" + "---|" * len(runs)]
+    told = [kind for kind in sides[0] if kind != OUTSIDE]
+    return "\n".join([*rows, *(f"| {kind} |" + "".join(f" {side[kind][1]:.1f} |" for side in sides) for kind in told)])
+
+
 def table(files: list[Path]) -> str:
     """Return the kinds of one or several runs side by side."""
     runs = [[json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] for file in files]
@@ -130,10 +144,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--of", action="store_true", help="the files are folders of finished runs")
     parser.add_argument("--recipe", type=Path, default=Path("recipes/demo.yaml"))
     parser.add_argument("--runs", type=Path, help="where the run is left; else it is removed")
     parser.add_argument("--jobs", action="store_true")
     options = parser.parse_args()
+    if options.of:
+        print(noted(options.files))
+        return
     if not options.table:
         with tempfile.TemporaryDirectory() as folder:
             lines = measure(options.recipe, options.runs or Path(folder), options.jobs)
