@@ -121,6 +121,25 @@ def test_samples_come_from_steps_that_are_trained_before() -> None:
             parse_recipe(from_h)
 
 
+def test_steps_that_wait_for_each_other_are_refused() -> None:
+    """D samples E, which samples D; and what is true or false is no share."""
+    both = recipe("safe")
+    d = both["steps"][2]
+    other = {**d, "name": "E", "resample": {**d["resample"], "sample_from": {"sft": 0.5, "D": 0.5}}}
+    d["resample"] = {**d["resample"], "sample_from": {"sft": 0.5, "E": 0.5}}
+    both["steps"] = [*both["steps"][:2], d, other]
+    with pytest.raises(RecipeError, match="wait for each other") as refused:
+        parse_recipe(both)
+    assert refused.value.value == "D, E"
+    d["resample"]["sample_from"] = {"sft": True}
+    with pytest.raises(RecipeError, match="true and false"):
+        parse_recipe(both)
+    d["resample"]["sample_from"] = {"sft": 1.0}
+    other["name"] = "policy"
+    with pytest.raises(RecipeError, match="a step's own model as it stands"):
+        parse_recipe(both)
+
+
 @pytest.mark.parametrize(
     ("source", "beta", "message"),
     [

@@ -94,6 +94,7 @@ def test_rounds_of_rwr_sample_from_the_model_before_and_correct_their_weights() 
         ((DATASET, "steps.H-S.rounds=2", "steps.H-S.beta=auto"), "leave out 'beta: auto' and 'dual'"),
         ((DATASET.replace("H-S", "S"), "steps.S.rounds=2", "steps.H.name=S-1"), "two models have the same name"),
         (("data.asked.holdout=0.5", "steps=[]", "merge=[]", "theory=null"), "none are sampled from this source"),
+        (("data.asked.holdout=1",), "so no pair is left to train on"),
         (("evaluate.judges.r={kind: reward-model, dataset: " + DATASET.split("=", 1)[1] + "}",), "and no policy"),
     ],
 )

@@ -126,7 +126,12 @@ def test_an_endpoint_paraphrases_is_paid_once_and_its_refusals_are_no_prompts(
 ) -> None:
     """Of 14 x 3 prompts each is asked once, whatever breaks; what is left out is counted, what stays has a twin."""
     with Endpoint(paraphrase) as server:
-        model = {"model": "m", "base_url": server.url, "api_key_env": "", "temperature": 0.7}
+        model = {
+            "model": "m",
+            "base_url": server.url,
+            "api_key_env": None,
+            "temperature": 0.7,
+        }  # --endpoint api_key_env=
         with pytest.raises(RunError, match="32 of 42 texts are missing: the budget is spent"):
             api.make_redteam(tmp_path / "out", n=3, endpoint=model, budget={"max_requests": 10})
         assert len(server.bodies) == 10 and not (tmp_path / "out").exists()

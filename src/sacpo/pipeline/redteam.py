@@ -94,7 +94,8 @@ def _writer(endpoint: JsonMapping) -> Writer:
         raise RecipeError(
             "this is about verdicts, and a text is asked for", where=f"endpoint.{unused[0]}", do="leave it out"
         )
-    model = LlmModel(checked(LlmSpec, endpoint))
+    keyless = {"api_key_env": ""} if "api_key_env" in endpoint and endpoint["api_key_env"] is None else {}
+    model = LlmModel(checked(LlmSpec, {**endpoint, **keyless}))  # `api_key_env=` on the command line
     return Writer(model.settings(), model)
 
 

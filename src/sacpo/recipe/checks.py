@@ -19,7 +19,7 @@ from sacpo.recipe.judge_checks import (
     check_scores,
     check_teachers,
 )
-from sacpo.recipe.learn_checks import check_resampled
+from sacpo.recipe.learn_checks import check_resampled, check_turns
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.race import check_race
@@ -55,6 +55,7 @@ def check_references(recipe: Recipe) -> None:
             check_sampled(recipe, step.dataset, f"steps.{index}.dataset")
         if step.resample is not None:
             check_resampled(recipe, step, index, nodes)
+    check_turns(recipe, nodes)
     for criterion, judge in recipe.evaluate.judges.items():
         for name in judge.prompts or ():
             known("prompt set", name, recipe.prompts, f"evaluate.judges.{criterion}.prompts")

@@ -110,3 +110,10 @@ def check_held_prompts(recipe: Recipe) -> None:
                 value=spec.holdout,
                 do="leave it out, or name the source in the 'dataset' of a step that samples pairs",
             )
+        if name in sampled and spec.holdout == 1:
+            raise RecipeError(
+                "every prompt of this data source is held out, so no pair is left to train on",
+                where=f"data.{name}.holdout",
+                value=1,
+                do="lower it, or leave it out",
+            )

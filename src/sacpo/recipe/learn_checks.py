@@ -37,17 +37,46 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
         )
 
 
+def check_turns(recipe: Recipe, nodes: Mapping[str, Node]) -> None:
+    """Refuse steps that wait for each other: for models to start from, to sample, or to learn scores from.
+
+    Raises:
+        RecipeError: None of some steps could be trained first.
+    """
+    waits: dict[str, set[str]] = {step.name: set() for step in recipe.steps}
+    for node in nodes.values():
+        if isinstance(node, StepModel):
+            spec = node.step.resample
+            named = [nodes[name] for name in (spec.waits_for if spec else ()) if name in nodes]
+            before = {one.step.name for one in (nodes[node.parent], *named) if isinstance(one, StepModel)}
+            waits[node.step.name] |= before - {node.step.name}
+    while ready := [name for name, others in waits.items() if not others & waits.keys()]:
+        waits = {name: others for name, others in waits.items() if name not in ready}
+    if waits:
+        index = next(i for i, step in enumerate(recipe.steps) if step.name in waits)
+        raise RecipeError(
+            "steps wait for each other, so none of them can be trained first",
+            where=f"steps.{index}",
+            value=", ".join(waits),
+            do="take one of them out of another's 'from', 'sample_from' or 'learn'",
+        )
+
+
 def _check_proposal(nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
     if name in (SFT, POLICY):
         return
     node = nodes.get(name)
-    steps = [other for other, one in nodes.items() if isinstance(one, StepModel) and one.beta]
-    if not isinstance(node, StepModel) or name not in steps or step.name in {node.step.name, *_origins(nodes, node)}:
+    steps = [
+        other
+        for other, one in nodes.items()
+        if isinstance(one, StepModel) and one.beta and step.name not in {one.step.name, *_origins(nodes, one)}
+    ]
+    if not isinstance(node, StepModel) or name not in steps:
         raise RecipeError(
             "samples come from the SFT model and from steps that are trained before",
             where=where,
             value=name,
-            allowed=[SFT, *(other for other in steps if other != step.name)],
+            allowed=[SFT, *steps],
             do=did_you_mean(name, steps, "name 'sft' or such a step, at a given strength"),
         )
 

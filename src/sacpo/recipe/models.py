@@ -6,8 +6,11 @@ from dataclasses import dataclass
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.resample import POLICY
 from sacpo.recipe.schema import SFT, MergeSpec, Recipe, StepSpec
 from sacpo.recipe.section import LONGEST_MODEL
+
+TAKEN = {SFT: "the model that steps start from", POLICY: "a step's own model as it stands, where it is sampled"}
 
 
 @dataclass(frozen=True)
@@ -109,11 +112,11 @@ def parent_name(steps: tuple[StepSpec, ...], index: int) -> str:
 def _check_starts(recipe: Recipe) -> None:
     merges = [spec.name for spec in recipe.merge]
     for index, step in enumerate(recipe.steps):
-        if step.name == SFT:
+        if step.name in TAKEN:
             raise RecipeError(
-                "two models have the same name: 'sft' is the model that steps start from",
+                f"two models have the same name: '{step.name}' is {TAKEN[step.name]}",
                 where=f"steps.{index}.name",
-                value=SFT,
+                value=step.name,
                 do="rename the step",
             )
         if step.from_ is not None and step.from_.split("@")[0] in merges:
