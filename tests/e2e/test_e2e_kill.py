@@ -58,7 +58,7 @@ def test_training_goes_on_from_its_checkpoint(again: Again) -> None:
 
 
 def test_generation_goes_on_behind_its_answers(again: Again) -> None:
-    """24 prompts in batches of 8: killed before the third is kept, 16 answers are there and one batch is left."""
+    """24 prompts in pieces of four batches of 2: killed before the third is kept, 16 answers are there."""
     name = "generate/K/report"
     folder = again(name)
     Process(folder, "run", "tiny.yaml", death=Death("sacpo.answer.generate:_Kept.add", 3)).wait(-9)

@@ -71,7 +71,7 @@ VERBS: dict[str, tuple[str, ...]] = {
     "merge": ("merge", "base", "other", "--q", "0.25", "--q", "1"),
     "generate": (
         *("generate", "base", "--prompts", "prompts.jsonl", "--name", "me", "--base", "device=cpu"),
-        *("--generation", "max_new_tokens=12", "--generation", "do_sample=true", "--generation", "batch_size=4"),
+        *("--generation", "max_new_tokens=12", "--generation", "do_sample=true", "--generation", "batch_size=1"),
     ),
     "judge": ("judge", "answers", "--model", "judge", "--criterion", "helpfulness", "--base", "device=cpu"),
 }

@@ -100,11 +100,12 @@ def test_files_that_do_not_fit_are_refused_before_anything_is_paid(files: tuple[
 
 def test_two_processes_do_not_judge_into_one_folder(files: tuple[Path, Path, Path]) -> None:
     own, base, out = files
-    panel = asked_settings("http://localhost:1/v1")
-    with (out.parent / ".out.lock").open("a+") as file:
+    with Endpoint(script) as server, (out.parent / ".out.lock").open("a+") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        panel = asked_settings(server.url)
         with pytest.raises(RunError, match="another process"):
             api.judge(own, out, kind="llm", baseline=base, panel=panel, rubrics=["helpfulness"])
+        assert server.bodies == []
 
 
 def test_a_finished_folder_is_a_stages_and_another_stages_is_left_alone(files: tuple[Path, Path, Path]) -> None:
