@@ -280,6 +280,14 @@ def test_a_judge_of_whom_nothing_could_be_read_has_its_rows_and_reasons(command:
     assert found["labelled"][0]["unparsed_rate"]["value"] == 1
 
 
+def test_what_an_endpoint_will_not_judge_is_an_answer_of_its_own(command: Command, files: Path) -> None:
+    with Endpoint(lambda body, n: completion(None, "content_filter: PROHIBITED_CONTENT")) as server:
+        line = ("judge", "new.json", "--llm", "m", "--base-url", server.url, "--api-key-env", "", "--rubric", "safety")
+        code, out, _ = command(*line, "--out", "out")
+    assert code == 0
+    assert f"{N} filtered (the endpoint will not judge them)" in out
+
+
 def test_a_panels_file_and_the_python_function_say_the_same(command: Command, files: Path) -> None:
     with Endpoint(judging) as server:
         settings = {"base_url": server.url, "api_key_env": "", "retries": 1}
