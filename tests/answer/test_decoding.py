@@ -255,6 +255,12 @@ def test_models_of_llamas_shape_are_stepped_through_and_no_others() -> None:
     assert not is_plain(watched.train()), "dropout"
 
 
+def test_figures_that_are_no_numbers_agree_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(LlamaConfig(**GROUPED))
+    monkeypatch.setattr(PlainPast, "step", lambda self, inputs, *_: torch.full((len(inputs), 1), torch.nan))
+    assert not is_plain(model)
+
+
 def test_a_model_that_computes_something_else_is_called_as_it_is() -> None:
     """Its configuration and its classes say silu; its layers have another function: the comparison finds it."""
     model = lively(CONFIGS["llama"])

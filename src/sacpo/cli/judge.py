@@ -21,7 +21,6 @@ SCORED = "Reward and cost models as judges"
 REFUSAL = "refusal"
 FILES = ("answers", "baseline", "name", "baseline_name", "prompts")
 ASKED = ("rubrics", "orders", "repeats", "concurrency", "ask_again")
-VERDICTS = "verdicts.jsonl"
 SCORES = ("model", "unsafe_below", "max_length", "base")
 FLAGS = {"rubrics": "--rubric", "orders": "--order"}
 Text = str | None
@@ -178,6 +177,7 @@ def _require_read(out: Path | str, do: str) -> None:
         DataError: A judge was asked, and none of its verdicts by a criterion could be read.
     """
     from sacpo.judging.read import read_verdicts
+    from sacpo.judging.verdicts import VERDICTS
     from sacpo.stats.unread import reasons_text, unread_rows
 
     path = Path(out) / VERDICTS

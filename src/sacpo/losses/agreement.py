@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from sacpo.data.packing import continuing_row, flat_rows, packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
+from sacpo.losses.head import exact
 from sacpo.losses.logps import completion_token_logps, unwrapped
 from sacpo.losses.past import ContinuedRow, KeptRow
 from sacpo.losses.sharing import obstacle, supports_shared_prefix
@@ -137,8 +138,9 @@ def _is_rounding(
     generator = torch.Generator().manual_seed(0)
 
     def moved(module: nn.Module, args: object, output: torch.Tensor) -> torch.Tensor:
+        wide = exact(output)
         noise = 2 * torch.rand(output.shape, generator=generator) - 1
-        return (output * (1 + unit * noise.to(output.device, torch.float64))).to(output.dtype)
+        return (wide + unit * wide * noise.to(wide)).to(output.dtype)
 
     handle = policy.get_input_embeddings().register_forward_hook(moved)
     try:

@@ -16,9 +16,9 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
     certify             the constraints, shown to hold on prompts that the choice has not seen
 """
 
+from sacpo.recipe.resample import SFT
 from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
 from sacpo.recipe.schema.evaluate import (
-    SFT,
     CertifySpec,
     ConstraintSpec,
     EvaluateSpec,

@@ -10,10 +10,10 @@ from pydantic import Field, model_validator
 from sacpo.recipe.harness import HarnessSpec
 from sacpo.recipe.llm import BudgetSpec
 from sacpo.recipe.metrics import BoundedMetric, MaximisedMetric
+from sacpo.recipe.resample import SFT
 from sacpo.recipe.schema.judges import JudgeSpec
 from sacpo.recipe.section import MANY, Count, Name, Names, Positive, Section
 
-SFT = "sft"
 Share = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[tuple[float, float], Field(description="least and greatest score that the judge can give")]
 
