@@ -20,18 +20,29 @@ class ResampleSpec(Section):
     """
 
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
-        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn'; or several with their weights"
+        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn' or 'implicit'; or several with "
+        "their weights"
     )
     learn: dict[str, str | Names] = Field(
         {},
         description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
         "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
     )
+    implicit: dict[str, str] = Field(
+        {},
+        description="criterion: the step whose implicit reward, beta log pi/pi_ref, is its score, in place of a "
+        "judge's",
+    )
+    calibrate: bool = Field(
+        True,
+        description="multiply an implicit reward by the factor under which held-out pairs of its step are likeliest; "
+        "false: by 1",
+    )
     sample_from: dict[str, Share] = Field(
         {"sft": 1.0},
-        description="shares of the samples, by the model that gives them: 'sft', steps, and 'policy': the model as it "
-        "stands, of the round before or the one that the step starts from; the weights are corrected by the balance "
-        "heuristic, exp(f) pi_sft / sum_k share_k pi_k",
+        description="shares of the samples, by the model that gives them: 'sft', steps, merges of these, and 'policy': "
+        "the model as it stands, of the round before or the one that the step starts from; the weights are corrected "
+        "by the balance heuristic, exp(f) pi_sft / sum_k share_k pi_k",
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
@@ -47,9 +58,14 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ResampleSpec:
-        unknown = [name for name in self.learn if name not in self.weights]
-        if unknown:
-            raise ValueError(f"'learn' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
+        for option, named in (("learn", self.learn), ("implicit", self.implicit)):
+            unknown = [name for name in named if name not in self.weights]
+            if unknown:
+                raise ValueError(f"'{option}' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
+        if both := self.learn.keys() & self.implicit.keys():
+            raise ValueError(f"'learn' and 'implicit' both give the score of '{min(both)}': leave one of them out")
+        if not self.implicit:
+            self.unused(("calibrate",), "only implicit rewards are calibrated")
         if abs(sum(self.sample_from.values()) - 1) > 1e-6:
             raise ValueError("the shares of 'sample_from' must add up to 1")
         if any(abs(share * self.samples - round(share * self.samples)) > 1e-6 for share in self.sample_from.values()):
@@ -84,8 +100,12 @@ class ResampleSpec(Section):
 
     @property
     def waits_for(self) -> tuple[str, ...]:
-        """Every model and data source that must be there before: proposals, and what scores are learned from."""
-        return (*self.learned_from, *(name for name in self.sample_from if name not in (SFT, POLICY)))
+        """Every model and data source that must be there before: proposals, and what scores come from."""
+        return (
+            *self.learned_from,
+            *self.implicit.values(),
+            *(name for name in self.sample_from if name not in (SFT, POLICY)),
+        )
 
     @property
     def learned_from(self) -> tuple[str, ...]:

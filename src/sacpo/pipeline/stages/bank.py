@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
-from sacpo.merge.source import Checkpoint
+from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
+from sacpo.pipeline.stages.implicit import ImplicitScorer
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
@@ -82,7 +83,7 @@ class Samples(Stage[Sampled]):
 
     title: str
     reference: Checkpoint
-    models: tuple[tuple[str, Checkpoint, int], ...]
+    models: tuple[tuple[str, ModelSource, int], ...]
     prompts: tuple[Data, ...]
     max_new_tokens: int
     base: BaseSpec
@@ -165,13 +166,13 @@ class Bank(Stage[Scored]):
         title: The stage's name behind `bank/`.
         samples: What is scored.
         judges: Who scores.
-        learned: Scores that were learned from pairs, on one model.
+        learned: Scores that were learned from pairs, on one model, or that steps' models imply.
     """
 
     title: str
     samples: Samples
     judges: tuple[CriterionJudge, ...]
-    learned: tuple[HeadScorer, ...] = ()
+    learned: tuple[HeadScorer | ImplicitScorer, ...] = ()
 
     @property
     def name(self) -> str:
@@ -189,7 +190,13 @@ class Bank(Stage[Scored]):
     def scores(self, tools: Tools, pairs: Sequence[tuple[Prompt, str]]) -> dict[str, Sequence[Score]]:
         """Return the scores of texts, by criterion."""
         judged: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
-        return {**judged, **learned_scores(self.learned, tools, pairs)}
+        heads = [scorer for scorer in self.learned if isinstance(scorer, HeadScorer)]
+        implied = [scorer for scorer in self.learned if isinstance(scorer, ImplicitScorer)]
+        return {
+            **judged,
+            **learned_scores(heads, tools, pairs),
+            **{scorer.criterion: scorer.scores(tools, pairs) for scorer in implied},
+        }
 
     def read(self, folder: Path) -> Scored:
         """Return the scores."""
@@ -265,7 +272,7 @@ class Resampled(Stage[StoredRecords]):
             "truncated": int(cut.sum()),
             "not_scored": int((~known).sum()),
         }
-        fits = {scorer.criterion: asdict(tools.read(scorer.head).score.fit) for scorer in self.bank.learned}
+        fits = {scorer.criterion: scorer.known(tools) for scorer in self.bank.learned}
         described = data_report(self.title, records, dropped={"not scored": int((~known).sum())})
         write_records(out, records, {"kind": "demonstrations", "weights": report, "learned": fits, **described})
 
