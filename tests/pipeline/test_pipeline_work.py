@@ -29,6 +29,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
 from sacpo.recipe.schema import BaseSpec, SampledSpec
 from sacpo.system.files import write_json
+from sacpo.theory.draws import balance, systematic
 
 LOGISTIC_1 = 0.7310585786300049
 """sigmoid(1) = 1 / (1 + 1/e)."""
