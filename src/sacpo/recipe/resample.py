@@ -67,8 +67,8 @@ class ResampleSpec(Section):
             raise ValueError(f"'learn' and 'implicit' both give the score of '{min(both)}': leave one of them out")
         if not self.implicit:
             self.unused(("calibrate",), "only implicit rewards are calibrated")
-        if abs(sum(self.sample_from.values()) - 1) > 1e-6:
-            raise ValueError("the shares of 'sample_from' must add up to 1")
+        if abs((total := sum(self.sample_from.values())) - 1) > 1e-6:
+            raise ValueError(f"the shares of 'sample_from' must add up to 1, and these add up to {total:g}")
         if any(abs(share * self.samples - round(share * self.samples)) > 1e-6 for share in self.sample_from.values()):
             raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
