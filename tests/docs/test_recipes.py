@@ -34,6 +34,7 @@ EXPERIMENTS = tuple(
         "frontier-exact",
         "frontier-four-votes",
         "frontier-one-vote",
+        "less-noise",
         "order-and-mixing",
         "over-refusal",
         "rivals",
@@ -83,7 +84,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 26
+    assert len(found) == len(NAMES) == 27
 
 
 @pytest.mark.parametrize("name", NAMES)
