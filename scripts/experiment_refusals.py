@@ -3,9 +3,10 @@
     <!-- lengths: RECIPE | recipes: LENGTH RECIPE, LENGTH RECIPE | models: MODEL, ... -->   seeds that all recipes have
     <!-- cures: RECIPE | against: MODEL | target: RATE | NAME: MODEL | NAME: MODEL, MODEL, ... | ... -->
 
-A cure that names one model is that model. One that names several is a choice between them, seed by seed, on tuning
-prompts: the recipe's objective under its constraints, with and without the bound on over-refusal, and the fewest
-refusals under the others. Where no model meets all bounds it is the nearest, as `sacpo select` names it.
+A cure that names one model is that model, or that of another recipe's run of the same seed: RECIPE/MODEL. One that
+names several is a choice between them, seed by seed, on tuning prompts: the recipe's objective under its constraints,
+with and without the bound on over-refusal, and the fewest refusals under the others. Where no model meets all bounds it
+is the nearest, as `sacpo select` names it.
 """
 
 from __future__ import annotations
@@ -26,8 +27,18 @@ Asked = Mapping[str, str]
 
 
 def column(runs: Sequence[Run], models: Sequence[str], name: str) -> list[Figure]:
-    """Return a figure of one model a seed."""
-    return [COLUMNS[name][0](run, model) for run, model in zip(runs, models, strict=True)]
+    """Return a figure of one model a seed, of another recipe's where it is named."""
+    found: list[Figure] = []
+    for run, model in zip(runs, models, strict=True):
+        *recipe, own = model.split("/")
+        there = beside(run, recipe[0]) if recipe else run
+        found.append(None if there is None else COLUMNS[name][0](there, own))
+    return found
+
+
+def beside(run: Run, recipe: str) -> Run | None:
+    """Return the same seed's run of another recipe, where it is finished."""
+    return finished(run.folder.parents[1], run.folder.parent, recipe)
 
 
 # Cures
@@ -97,10 +108,7 @@ def cures(runs: Sequence[Run], asked: Asked) -> str:
 def lengths(runs: Sequence[Run], asked: Asked) -> str:
     """Return what models of worlds with other refusals do, beside those of the first recipe's world."""
     others = dict(one.split(" ", 1) for one in names(asked["recipes"]))
-    found = {
-        length: [finished(run.folder.parents[1], run.folder.parent, recipe) for run in runs]
-        for length, recipe in others.items()
-    }
+    found = {length: [beside(run, recipe) for run in runs] for length, recipe in others.items()}
     whole = [place for place in range(len(runs)) if all(of[place] is not None for of in found.values())]
     if not whole:
         return "No seed has all of these recipes."

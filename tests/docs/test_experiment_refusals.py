@@ -90,6 +90,17 @@ def test_a_choice_names_each_seeds_model_and_those_that_miss(script: ModuleType)
     assert rows[1].endswith("| 2 of 2 |")
 
 
+def test_a_cure_can_be_another_recipes_model_of_the_same_seed(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = run({}, {"base": (0.1, 0.1, 0.5)}, Path("runs/seed-3/experiments-x"))
+    there = {(Path("runs"), Path("runs/seed-3"), "experiments-y"): run({}, {"D": (0.0, 0.02, 0.75)})}
+    monkeypatch.setattr(script, "finished", lambda *place: there.get(place))
+    asked = {"cures": "experiments-x", "against": "base", "target": "0.04", "closed": "experiments-y/D"}
+    row = script.cures([own], asked).splitlines()[-1]
+    assert row == "| closed | 0.020 | 0.000 | -0.080 | -0.100 | +0.25 | +0.00 | 1 of 1 |"
+
+
 def test_lengths_are_compared_in_the_seeds_that_all_recipes_have(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
