@@ -34,6 +34,7 @@ EXPERIMENTS = tuple(
         "frontier-exact",
         "frontier-four-votes",
         "frontier-one-vote",
+        "implicit",
         "order-and-mixing",
         "over-refusal",
         "refusals-long",
@@ -85,7 +86,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 28
+    assert len(found) == len(NAMES) == 29
 
 
 @pytest.mark.parametrize("name", NAMES)
