@@ -38,6 +38,7 @@ EXPERIMENTS = tuple(
         "over-refusal",
         "rivals",
         "rounds",
+        "text",
     )
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
@@ -83,7 +84,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 26
+    assert len(found) == len(NAMES) == 27
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -100,7 +101,7 @@ def test_all_but_experiments_and_two_real_ones_select_a_model() -> None:
     assert selecting == [name for name in NAMES if name not in (*EXPERIMENTS, "gemma-270m", "real-text-neox")]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", *EXPERIMENTS, *WORLDS)])
+@pytest.mark.parametrize("name", [*REAL, "experiments/text"])
 def test_without_its_data_folder_a_recipe_says_what_to_export(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sacpo.errors import RecipeError
 
