@@ -42,6 +42,7 @@ EXPERIMENTS = tuple(
         "refusals-short",
         "rivals",
         "rounds",
+        "text",
     )
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
@@ -121,7 +122,7 @@ def test_lengths_of_refusals_are_all_that_differs() -> None:
         assert other.prompts == {"report": usual.prompts["report"]}
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", *EXPERIMENTS, *WORLDS)])
+@pytest.mark.parametrize("name", [*REAL, "experiments/text"])
 def test_without_its_data_folder_a_recipe_says_what_to_export(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sacpo.errors import RecipeError
 

@@ -159,7 +159,7 @@ def test_prompts_are_shared_out_whole(n: int, share: float) -> None:
 def test_implicit_accuracies_by_hand() -> None:
     """Three pairs, preferred first. Margins: after 1, -1, 0 -> (1 + 0 + .5) / 3 = .5; implicit against the parent
     (before: 0, -3, 0) 1, 2, 0 -> (1 + 1 + .5) / 3 = .8333; before 0, -3, 0 -> (.5 + 0 + .5) / 3 = .3333; from SFT
-    (margins 2, -1, 0) -1, 0, 0 -> (0 + .5 + .5) / 3 = .3333."""
+    (margins 2, -1, 0) -1, 0, 0 -> (0 + .5 + .5) / 3 = .3333. A merged model has no reference of its own."""
     clusters = ["a", "b", "c"]
 
     def of(*margins: float) -> dict[str, Any]:
@@ -177,6 +177,11 @@ def test_implicit_accuracies_by_hand() -> None:
     assert all(0 <= end <= 1 for entry in found.values() for end in entry["ci95"])
     assert [*implicit_accuracies(accuracies, "sft", None)] == ["safe/after"]
     assert implicit_accuracies(accuracies, "merged", "parent") == {}
+    merged = implicit_accuracies({"merged": of(1, -1, 0), "sft": of(2, -1, 0)}, "merged", None)
+    assert {name: round(entry["value"], 4) for name, entry in merged.items()} == {
+        "safe/from_sft": 0.3333,
+        "safe/after": 0.5,
+    }
 
 
 def test_an_accuracy_without_a_mistake_is_not_certain() -> None:
