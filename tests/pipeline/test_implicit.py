@@ -16,7 +16,7 @@ from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_exchange
 from sacpo.errors import DataError, RecipeError
 from sacpo.merge.source import Checkpoint
-from sacpo.pipeline.stages.implicit import Calibration, Implied, ImplicitScorer, calibration, implicit_scores
+from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied, calibration, implicit_scores
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.load import parse_recipe
 from sacpo.recipe.schema import BaseSpec
