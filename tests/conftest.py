@@ -20,6 +20,14 @@ def no_power_cuts() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Reports have no figures, which take longer than the rest of a tiny run and have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sacpo.report.figures.all_drawings", lambda results, narrow=False: {})
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder with real data sets, or a skip that says how to have it."""
