@@ -303,7 +303,7 @@ def not_independent(trained: Mapping[str, Training]) -> list[str]:
             chosen.setdefault(source_name(source), []).append(name)
     return [
         f"the held-out pairs of '{source}' chose the weights of {', '.join(names)} (load_best_model_at_end): "
-        "accuracies on them are too high for these models and for what was made of them"
+        "accuracies on them are no independent estimates, of these models and of those made from them"
         for source, names in chosen.items()
     ]
 
