@@ -65,8 +65,8 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.train_judges()
     run.train_steps()
     run.name_merges()
-    run.score_heldout()
     run.paths = find_paths(run)
+    run.score_heldout()
     run.evaluate()
     selection = run.select()
     certificate = certify(run, selection)
@@ -136,6 +136,7 @@ class Order(Sampling):
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
         while left := [node for node in self.nodes.values() if self._waits(node)]:
+            self.name_merges()
             ready = [node for node in left if isinstance(node, StepModel) and self.ready(node)]
             given = [node.name for node in ready if node.beta is not None]
             if given:
@@ -144,9 +145,9 @@ class Order(Sampling):
                 find_unknown(self, ready[0])
 
     def name_merges(self) -> None:
-        """Name the merged models, which are made where they are needed."""
+        """Name the merges of models that are trained; they are made where they are needed."""
         for name, node in self.nodes.items():
-            if isinstance(node, MergedModel):
+            if isinstance(node, MergedModel) and all(end in self.models for end in node.models):
                 models = tuple(self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
                 self.models[name] = Merge(node.spec.method, models, node.weights, node.spec.scale, origin)
@@ -185,7 +186,7 @@ class Order(Sampling):
         )
 
     def score_heldout(self) -> None:
-        """Score the held-out pairs under every trained model."""
+        """Score the held-out pairs under every trained model, and under merged weights that are evaluated."""
         held = [name for name, spec in self.recipe.data.items() if spec.holdout > 0]
         drawn = [stage for stage in self.sampled if isinstance(stage, Pairs) and stage.prompts.source.name in held]
         data: tuple[Data | Pairs, ...] = (*(self.data[name] for name in held), *drawn)
@@ -193,8 +194,10 @@ class Order(Sampling):
         if not data or not steps:
             return
         first = self.recipe.steps[0]
-        for name in (SFT, *steps):
-            stage = Heldout(name, self.checkpoint(name), self.recipe.base, data, first.max_length, first.too_long)
+        merges = [node for name in self.evaluated if isinstance(node := self.nodes[name], MergedModel)]
+        merged = [node.name for node in merges if node.spec.method != "token-level"]
+        for name in (SFT, *steps, *merged):
+            stage = Heldout(name, self.models[name], self.recipe.base, data, first.max_length, first.too_long)
             self.heldout[name] = self.do(stage)
 
     # Evaluation

@@ -15,7 +15,7 @@ from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.data.records import Demonstration, Pair
 from sacpo.errors import DataError
-from sacpo.merge.source import Checkpoint
+from sacpo.merge.source import Checkpoint, Merge, ModelSource
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, load_tokenizer, save_model
 from sacpo.pipeline.fits import memory_told
@@ -258,7 +258,7 @@ class Heldout(JsonStage):
     result: ClassVar[str] = SCORES
 
     title: str
-    model: Checkpoint
+    model: ModelSource
     base: BaseSpec
     data: tuple[Data | Pairs, ...]
     max_length: int
@@ -271,7 +271,8 @@ class Heldout(JsonStage):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write the log-probs and clusters of each source's pairs."""
-        path = tools.path(self.model)
+        first = self.model.models[0] if isinstance(self.model, Merge) else self.model  # whose tokenizer it takes
+        path = tools.path(first)
         job = TrainingJob(self.title, path, self.base, max_length=self.max_length, too_long=self.too_long)
         model = tools.load(self.model, self.base)
         found: JsonObject = {}
