@@ -36,6 +36,13 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
     plugin.set_state_dict_type("SHARDED_STATE_DICT")
 
 
+def reshard(model: nn.Module) -> None:
+    """Split again what a forward pass without a backward pass leaves whole."""
+    for module in model.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+
+
 def gather_weights(model: nn.Module) -> None:
     """Replace every sharded weight by the whole one, on the CPU of the first process; the others keep none of it.
 
