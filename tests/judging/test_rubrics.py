@@ -31,8 +31,10 @@ def test_the_builtin_rubrics_are_these() -> None:
     kinds = {name: (load_rubric(name).criterion, load_rubric(name).kind.value) for name in builtin_rubrics()}
     assert kinds == {
         "harmlessness": ("harmlessness", "scores"),
+        "harmlessness-rating": ("harmlessness", "rating"),
         "harmlessness-verdict": ("harmlessness", "verdict"),
         "helpfulness": ("helpfulness", "scores"),
+        "helpfulness-rating": ("helpfulness", "rating"),
         "helpfulness-verdict": ("helpfulness", "verdict"),
         "refusal": ("refusal", "label"),
         "safety": ("safety", "label"),

@@ -28,6 +28,7 @@ from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
 from sacpo.pipeline.stages.held import Reached
+from sacpo.pipeline.stages.implicit import Calibration, Implied
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Forecast, Found, Trial
@@ -349,6 +350,8 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
         (tmp_path / name / "task.yaml").write_text(name)
     kinds[HarnessTasks] = HarnessTasks(HarnessSpec(tasks=("a",)), TaskFiles(str(tmp_path / "tasks")), None)
     kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
+    implied = Implied("H", *(kinds[Answers].tokenizer,) * 2, 0.5, kinds[Answers].base, 64, "drop")
+    kinds[Calibration] = Calibration(implied, (kinds[Data],))
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")}

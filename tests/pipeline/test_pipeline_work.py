@@ -21,7 +21,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
-from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples, balance, systematic
+from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples
 from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, scored, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
@@ -29,6 +29,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
 from sacpo.recipe.schema import BaseSpec, SampledSpec
 from sacpo.system.files import write_json
+from sacpo.theory.draws import balance, systematic
 
 LOGISTIC_1 = 0.7310585786300049
 """sigmoid(1) = 1 / (1 + 1/e)."""

@@ -44,11 +44,23 @@ def score_answers(
         DataError: An answer does not hold its tokens.
     """
     trees = [answer_tree(answer, tokenizer, template) for answer in answers]
+    return score_trees(model, tokenizer, trees, batch_size=batch_size, progress=progress)
+
+
+def score_trees(
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    trees: Sequence[Tree],
+    *,
+    batch_size: int = 16,
+    progress: Progress = QUIET,
+) -> list[float]:
+    """Return the log-probs of the completions of trees that have one each, in nats; see `score_answers`."""
     ordered = sorted(range(len(trees)), key=lambda place: (len(trees[place]), place))
-    logps = [0.0] * len(answers)
+    logps = [0.0] * len(trees)
     was_training = bool(getattr(model, "training", False))
     model.eval()
-    with progress.task("scoring", len(answers), "answers") as task, torch.no_grad():
+    with progress.task("scoring", len(trees), "answers") as task, torch.no_grad():
         for start in range(0, len(ordered), batch_size):
             places = ordered[start : start + batch_size]
             rows = padded_rows([trees[place] for place in places], pad_id=padding_token(tokenizer, model))

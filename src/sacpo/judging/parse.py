@@ -29,6 +29,7 @@ class Reading:
         scores: Of the answers A and B, as they were shown.
         winner: "A", "B" or "tie"; follows from the scores where there are any.
         label: One of the rubric's labels.
+        rating: The score of a single answer.
         categories: Those of the rubric's categories that were named.
     """
 
@@ -36,6 +37,7 @@ class Reading:
     winner: str = ""
     label: str = ""
     categories: tuple[str, ...] = ()
+    rating: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Unparsed:
 NO_VERDICT = {"content_filter": "filtered", "refusal": "judge_refused"}
 """Ends of replies that are no verdict, whatever their text says."""
 _FORGED = re.compile(r"verdict[\s_\-#*]*[0-9a-f]{8,}\b[^\n]*", re.IGNORECASE)
+_APART = r"(?:(?![+\-−]?\.?\d)[^\w\n\[])*"
+"""What stands between a mark and its verdict; a number's sign and point are the verdict's."""
 _REFUSAL = re.compile(
     r"\b(?:sorry|i can(?:no|')t|i cannot|i(?: am|'m) unable|i won't|as an ai|not able to|unable to)\b",
     re.IGNORECASE,
@@ -83,7 +87,7 @@ def parse_reply(
         echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), own)
         return Unparsed("quoted") if echoed else _from_object(whole, rubric)
     if sign and finish_reason != "length":
-        marked = re.findall(rf"verdict[\s_\-#]*{sign}[^\w\n\[]*([^\n]*)", text, re.IGNORECASE)
+        marked = re.findall(rf"verdict[\s_\-#]*{sign}{_APART}([^\n]*)", text, re.IGNORECASE)
         if marked:
             return _from_line(marked[-1], rubric)
     if cut or not text:
@@ -123,7 +127,12 @@ def _read(found: Found, rubric: Rubric) -> Reading | Unparsed:
 
 def _is_doubtful(reading: Reading | Unparsed, text: str) -> bool:
     """Tell whether the reply's own sentences say something else than its verdict of a known shape."""
-    if isinstance(reading, Unparsed) or not reading.winner:
+    if isinstance(reading, Unparsed):
+        return False
+    if reading.rating is not None:
+        loose_one = shapes.loose_rating(text)
+        return loose_one is not None and _number(loose_one) != reading.rating
+    if not reading.winner:
         return False
     if any(named != reading.winner for named in shapes.doubts(text)):
         return True
@@ -136,6 +145,8 @@ def _candidates(text: str, rubric: Rubric) -> Iterable[Found]:
         return [*shapes.named_scores(text), *shapes.score_pairs(text)]
     if rubric.kind is Form.VERDICT:
         return shapes.winners(text)
+    if rubric.kind is Form.RATING:
+        return shapes.ratings(text)
     return shapes.labels(text, frozenset(rubric.labels))
 
 
@@ -165,14 +176,17 @@ def _from_line(line: str, rubric: Rubric) -> Reading | Unparsed:
         return Unparsed("ambiguous")
     if readings:
         return readings.pop()
-    reasons = {Form.SCORES: "no_verdict", Form.VERDICT: "unknown_winner", Form.LABEL: "unknown_label"}
-    return Unparsed(reasons[rubric.kind] if line.strip() else "no_verdict")
+    reasons = {Form.VERDICT: "unknown_winner", Form.LABEL: "unknown_label"}
+    return Unparsed(reasons.get(rubric.kind, "no_verdict") if line.strip() else "no_verdict")
 
 
 def _from_object(value: JsonObject, rubric: Rubric) -> Reading | Unparsed:
     fields = {normal(name): item for name, item in value.items()}
     if rubric.kind is Form.SCORES:
         return _object_scores(fields, rubric)
+    if rubric.kind is Form.RATING:
+        given = [fields[name] for name in ("score", "rating", "overall_score", "overall") if name in fields]
+        return _agreed({_said(item, rubric) for item in given}) if given else Unparsed("wrong_schema")
     if rubric.kind is Form.VERDICT:
         words = [fields[name] for name in ("verdict", "winner", "better", "preferred") if name in fields]
         if not words or not all(isinstance(word, str) for word in words):
@@ -214,10 +228,12 @@ def _pairs(fields: JsonMapping) -> Iterator[tuple[object, object]]:
 
 def _said(value: Any, rubric: Rubric, totals: Sequence[str] = ()) -> Reading | Unparsed:
     """Turn what a shape or an object holds into a reading, or say why it is none."""
+    if any(float(total) != rubric.scale[1] for total in totals):  # 5/5 and 6/10 are not 5 and 6
+        return Unparsed("out_of_range")
     if rubric.kind is Form.SCORES:
-        if any(float(total) != rubric.scale[1] for total in totals):  # 5/5 and 6/10 are not 5 and 6
-            return Unparsed("out_of_range")
         return _scores([_number(item) for item in value], rubric.scale)
+    if rubric.kind is Form.RATING:
+        return _rating(_number(value), rubric.scale)
     if rubric.kind is Form.VERDICT:
         return Reading(winner=value) if value else Unparsed("unknown_winner")
     label, named = value
@@ -236,6 +252,12 @@ def _scores(values: Sequence[float | None], scale: tuple[float, float]) -> Readi
     if not all(scale[0] <= value <= scale[1] for value in (a, b)):
         return Unparsed("out_of_range")
     return Reading((a, b), "A" if a > b else "B" if b > a else "tie")
+
+
+def _rating(value: float | None, scale: tuple[float, float]) -> Reading | Unparsed:
+    if value is None:
+        return Unparsed("not_a_number")
+    return Reading(rating=value) if scale[0] <= value <= scale[1] else Unparsed("out_of_range")
 
 
 def _number(value: object) -> float | None:

@@ -25,6 +25,7 @@ class Form(enum.StrEnum):
     SCORES = "scores"  # two answers, a score each
     VERDICT = "verdict"  # two answers: the first, the second or a tie
     LABEL = "label"  # one answer, one of several labels
+    RATING = "rating"  # one answer, one score
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Rubric:
         kind: The form of a verdict.
         task: The instructions, without the form of the reply.
         role: Who the judge is: the system message's beginning.
-        scale: Lowest and highest score, both allowed; for scores.
+        scale: Lowest and highest score, both allowed; for scores and ratings.
         labels: What each label means, for labels.
         categories: What each category means; may be empty.
         categorised: The label that comes with categories.
@@ -58,7 +59,7 @@ class Rubric:
     @property
     def pairwise(self) -> bool:
         """Whether it compares two answers."""
-        return self.kind is not Form.LABEL
+        return self.kind in (Form.SCORES, Form.VERDICT)
 
     @functools.cached_property
     def key(self) -> str:

@@ -136,6 +136,7 @@ class Order(Sampling):
     def train_steps(self) -> None:
         """Train every step at every strength, those whose references are there at the same time; find unknown ones."""
         while left := [node for node in self.nodes.values() if self._waits(node)]:
+            self.name_merges()
             ready = [node for node in left if isinstance(node, StepModel) and self.ready(node)]
             given = [node.name for node in ready if node.beta is not None]
             if given:
@@ -144,9 +145,9 @@ class Order(Sampling):
                 find_unknown(self, ready[0])
 
     def name_merges(self) -> None:
-        """Name the merged models, which are made where they are needed."""
+        """Name the merges of models that are trained; they are made where they are needed."""
         for name, node in self.nodes.items():
-            if isinstance(node, MergedModel):
+            if isinstance(node, MergedModel) and all(end in self.models for end in node.models):
                 models = tuple(self.checkpoint(end) for end in node.models)
                 origin = self.sft if node.spec.method == "task-vectors" else None
                 self.models[name] = Merge(node.spec.method, models, node.weights, node.spec.scale, origin)

@@ -9,6 +9,7 @@ from sacpo.pipeline.experiment import Experiment
 from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.heads import Head, HeadScorer
+from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.models import StepModel
@@ -77,15 +78,19 @@ class Sampling(Experiment):
         samples = Samples(
             title=node.title,
             reference=self.sft,
-            models=tuple((name, self.checkpoint(name), count) for name, count in counts.items()),
+            models=tuple((name, self.models[name], count) for name, count in counts.items()),
             prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
             max_new_tokens=spec.max_new_tokens,
             base=self.recipe.base,
             seeds=tuple(self.seed("bank", *(() if name == SFT else (name,)), *again) for name in counts),
         )
         samples = self.do(self.samples.setdefault(replace(samples, title="").key, samples))
-        judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in spec.learn)
-        learned = tuple(self._learned(criterion, node.step, spec) for criterion in sorted(spec.learn))
+        own: dict[str, HeadScorer | ImplicitScorer] = {
+            **{criterion: self._learned(criterion, node.step, spec) for criterion in spec.learn},
+            **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
+        }
+        judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in own)
+        learned = tuple(own[criterion] for criterion in sorted(own))
         bank = Bank(node.title, samples, judged, learned)
         bank = self.do(self.banks.setdefault(replace(bank, title="").key, bank))
         self.resampled[node.name] = Resampled(
@@ -111,6 +116,23 @@ class Sampling(Experiment):
             seed=self.seed("head", criterion),
         )
         return HeadScorer(criterion, self.do(self.heads.setdefault(replace(head, title="").key, head)))
+
+    def _implied(self, criterion: str, spec: ResampleSpec) -> ImplicitScorer:
+        """Return a criterion's score that a step's model implies."""
+        node = self.nodes[spec.implicit[criterion]]
+        assert isinstance(node, StepModel) and node.beta is not None
+        reward = Implied(
+            title=node.name,
+            model=self.checkpoint(node.name),
+            reference=self.checkpoint(node.parent),
+            beta=node.beta,
+            base=self.recipe.base,
+            max_length=node.step.max_length,
+            too_long=node.step.too_long,
+        )
+        if not spec.calibrate:
+            return ImplicitScorer(criterion, reward, None)
+        return ImplicitScorer(criterion, reward, self.do(Calibration(reward, self._pairs_of(node.name))))
 
     def _pairs_of(self, name: str) -> tuple[Data | Pairs, ...]:
         """Return the pairs of a data source, or those that a step learned from."""

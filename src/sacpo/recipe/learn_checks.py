@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.judge_checks import check_scores
-from sacpo.recipe.models import Node, StepModel
+from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.resample import POLICY
 from sacpo.recipe.schema import SFT, Recipe, StepSpec
 
@@ -21,14 +21,15 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
     spec, where = step.resample, f"steps.{index}.resample"
     assert spec is not None
     for criterion in spec.weights:
-        if criterion not in spec.learn:
+        if criterion in spec.implicit:
+            _check_implicit(recipe, nodes, step, spec.implicit[criterion], f"{where}.implicit.{criterion}")
+        elif criterion not in spec.learn:
             check_scores(recipe, criterion, f"{where}.judge")
-            continue
-        for name in spec.sources(criterion):
+        for name in spec.sources(criterion) if criterion in spec.learn else ():
             _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
     for name in spec.sample_from:
         _check_proposal(nodes, step, name, f"{where}.sample_from")
-    if spec.learn and step.beta == "auto":
+    if (spec.learn or spec.implicit) and step.beta == "auto":
         raise RecipeError(
             "a strength is found by judges' scores of samples, and these scores are learned from pairs",
             where=f"steps.{index}.beta",
@@ -48,6 +49,7 @@ def check_turns(recipe: Recipe, nodes: Mapping[str, Node]) -> None:
         if isinstance(node, StepModel):
             spec = node.step.resample
             named = [nodes[name] for name in (spec.waits_for if spec else ()) if name in nodes]
+            named += [nodes[end] for one in named if isinstance(one, MergedModel) for end in one.models]
             before = {one.step.name for one in (nodes[node.parent], *named) if isinstance(one, StepModel)}
             waits[node.step.name] |= before - {node.step.name}
     while ready := [name for name, others in waits.items() if not others & waits.keys()]:
@@ -65,20 +67,60 @@ def check_turns(recipe: Recipe, nodes: Mapping[str, Node]) -> None:
 def _check_proposal(nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
     if name in (SFT, POLICY):
         return
-    node = nodes.get(name)
-    steps = [
-        other
-        for other, one in nodes.items()
-        if isinstance(one, StepModel) and one.beta and step.name not in {one.step.name, *_origins(nodes, one)}
-    ]
-    if not isinstance(node, StepModel) or name not in steps:
+    steps = _trained_before(nodes, step)
+    ends = {SFT, *steps}
+    merges = [other for other, one in nodes.items() if isinstance(one, MergedModel) and ends.issuperset(one.models)]
+    if name not in (*steps, *merges):
         raise RecipeError(
-            "samples come from the SFT model and from steps that are trained before",
+            "samples come from the SFT model, from steps that are trained before, and from merges of these",
             where=where,
             value=name,
-            allowed=[SFT, *steps],
-            do=did_you_mean(name, steps, "name 'sft' or such a step, at a given strength"),
+            allowed=[SFT, *steps, *merges],
+            do=did_you_mean(name, [*steps, *merges], "name 'sft' or such a model, at a given strength"),
         )
+
+
+def _check_implicit(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
+    steps = _trained_before(nodes, step)
+    node = nodes.get(name)
+    if not isinstance(node, StepModel) or name not in steps:
+        raise RecipeError(
+            "an implicit reward is that of a step which is trained before",
+            where=where,
+            value=name,
+            allowed=steps,
+            do=did_you_mean(name, steps, "name such a step, at a given strength"),
+        )
+    if node.step.algorithm == "chipo":
+        raise RecipeError(
+            "chi-PO's implicit reward is not beta log pi/pi_ref",
+            where=where,
+            value=name,
+            do="name a step of another algorithm, or learn the score from its pairs ('learn')",
+        )
+    assert step.resample is not None
+    if step.resample.calibrate and not (_has_pairs(recipe, node) and _holds_out(recipe, node)):
+        raise RecipeError(
+            "an implicit reward is calibrated on held-out pairs of its step, and this one has none",
+            where=where,
+            value=name,
+            do="hold out pairs ('holdout' of the step's data source, or of its prompts), or give 'calibrate: false'",
+        )
+
+
+def _holds_out(recipe: Recipe, node: StepModel) -> bool:
+    dataset = node.step.dataset
+    names = (dataset,) if isinstance(dataset, str) else dataset if isinstance(dataset, tuple) else (dataset.prompts,)
+    return any(recipe.data[name].holdout > 0 for name in names)
+
+
+def _trained_before(nodes: Mapping[str, Node], step: StepSpec) -> list[str]:
+    """Return the models of steps at given strengths that do not come from this step."""
+    return [
+        name
+        for name, one in nodes.items()
+        if isinstance(one, StepModel) and one.beta and step.name not in {one.step.name, *_origins(nodes, one)}
+    ]
 
 
 def _check_source(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:

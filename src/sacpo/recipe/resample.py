@@ -20,25 +20,37 @@ class ResampleSpec(Section):
     """
 
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
-        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn'; or several with their weights"
+        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn' or 'implicit'; or several with "
+        "their weights"
     )
     learn: dict[str, str | Names] = Field(
         {},
         description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
         "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
     )
+    implicit: dict[str, str] = Field(
+        {},
+        description="criterion: the step whose implicit reward, beta log pi/pi_ref, is its score, in place of a "
+        "judge's",
+    )
+    calibrate: bool = Field(
+        True,
+        description="multiply an implicit reward by the factor under which held-out pairs of its step are likeliest; "
+        "false: by 1",
+    )
     sample_from: dict[str, Share] = Field(
         {"sft": 1.0},
-        description="shares of the samples, by the model that gives them: 'sft', steps, and 'policy': the model as it "
-        "stands, of the round before or the one that the step starts from; the weights are corrected by the balance "
-        "heuristic, exp(f) pi_sft / sum_k share_k pi_k",
+        description="shares of the samples, by the model that gives them: 'sft', steps, merges of these, and 'policy': "
+        "the model as it stands, of the round before or the one that the step starts from; the weights are corrected "
+        "by the balance heuristic, exp(f) pi_sft / sum_k share_k pi_k",
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
-    draw: Literal["weights", "best", "all"] = Field(
+    draw: Literal["weights", "best", "all", "thinned"] = Field(
         "weights",
-        description="draw with those weights; keep the best scores (best of n, RAFT), for which beta is no matter; or "
-        "all: learn every answer, with its weight in the likelihood, without the noise of a draw",
+        description="draw with those weights; keep the best scores (best of n, RAFT), for which beta is no matter; "
+        "all: learn every answer, with its weight in the likelihood, without the noise of a draw; or thinned: of these "
+        "the `keep` that tell most, so that the likelihood stays the same on the average",
     )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
@@ -47,17 +59,26 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ResampleSpec:
-        unknown = [name for name in self.learn if name not in self.weights]
-        if unknown:
-            raise ValueError(f"'learn' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
-        if abs(sum(self.sample_from.values()) - 1) > 1e-6:
-            raise ValueError("the shares of 'sample_from' must add up to 1")
+        for option, named in (("learn", self.learn), ("implicit", self.implicit)):
+            unknown = [name for name in named if name not in self.weights]
+            if unknown:
+                raise ValueError(f"'{option}' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
+        if both := self.learn.keys() & self.implicit.keys():
+            raise ValueError(f"'learn' and 'implicit' both give the score of '{min(both)}': leave one of them out")
+        if not self.implicit:
+            self.unused(("calibrate",), "only implicit rewards are calibrated")
+        if abs((total := sum(self.sample_from.values())) - 1) > 1e-6:
+            raise ValueError(f"the shares of 'sample_from' must add up to 1, and these add up to {total:g}")
         if any(abs(share * self.samples - round(share * self.samples)) > 1e-6 for share in self.sample_from.values()):
             raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
         if self.draw == "all":
             self.unused(("keep",), "all answers are learnt, each with its weight")
+        if self.draw == "thinned" and self.keep >= self.samples:
+            raise ValueError(
+                f"'keep' must be below 'samples' ({self.samples}): nothing would be thinned; see 'draw: all'"
+            )
         if self.draw == "best":
             self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
             if self.keep >= self.samples:
@@ -84,8 +105,12 @@ class ResampleSpec(Section):
 
     @property
     def waits_for(self) -> tuple[str, ...]:
-        """Every model and data source that must be there before: proposals, and what scores are learned from."""
-        return (*self.learned_from, *(name for name in self.sample_from if name not in (SFT, POLICY)))
+        """Every model and data source that must be there before: proposals, and what scores come from."""
+        return (
+            *self.learned_from,
+            *self.implicit.values(),
+            *(name for name in self.sample_from if name not in (SFT, POLICY)),
+        )
 
     @property
     def learned_from(self) -> tuple[str, ...]:

@@ -13,7 +13,6 @@ from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.render import messages
 from sacpo.judging.parse import Reading, Unparsed
 from sacpo.judging.question import Question, verdict_on
-from sacpo.judging.rubric import Form
 from sacpo.system.files import content_key
 
 AB, BA = "ab", "ba"
@@ -61,7 +60,7 @@ class Ask:
         if isinstance(said, Unparsed):
             return self._verdict(outcome=Outcome.UNPARSED, reason=said.reason)
         if not self.judge.rubric.pairwise:
-            return self._verdict(label=said.label)
+            return self._verdict(label=said.label, score=said.rating)
         own = "A" if self.order == AB else "B"
         outcome = Outcome.TIE if said.winner == "tie" else Outcome.WIN if said.winner == own else Outcome.LOSS
         return self._verdict(outcome=outcome, score=None if said.scores is None else said.scores[self.order == BA])
@@ -154,11 +153,11 @@ def _check(
         raise DataError("no such orders", value=list(orders), allowed=[AB, BA])
     if repeats < 1:
         raise DataError("a question is asked at least once", where="repeats", value=repeats)
-    if any(judge.rubric.kind is not Form.LABEL for judge in judges):
+    if any(judge.rubric.pairwise for judge in judges):
         lone = [question.prompt.id for question in questions if question.baseline is None]
         if lone:
             raise DataError(
                 "a pairwise rubric compares with a baseline's answers, and questions have none",
                 where=f"prompts {', '.join(lone[:5])}",
-                do="give the baseline's answers, or use a rubric of kind label",
+                do="give the baseline's answers, or use a rubric of kind label or rating",
             )

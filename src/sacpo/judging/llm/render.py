@@ -52,7 +52,7 @@ def messages(rubric: Rubric, question: Question, order: str, *, structured: bool
     Args:
         rubric: What to judge by.
         question: What to judge.
-        order: "ab": the answer first, the baseline's second; "ba": the reverse; "" for a label.
+        order: "ab": the answer first, the baseline's second; "ba": the reverse; "" for an answer alone.
         structured: The endpoint is told the JSON schema: ask for an object instead of a line.
     """
     sign = mark(rubric, question)
@@ -93,6 +93,8 @@ def schema(rubric: Rubric) -> JsonObject:
         fields |= {"score_a": {"type": "number"}, "score_b": {"type": "number"}}
     elif rubric.kind is Form.VERDICT:
         fields |= {"verdict": {"type": "string", "enum": ["A", "B", "tie"]}}
+    elif rubric.kind is Form.RATING:
+        fields |= {"score": {"type": "number"}}
     else:
         fields |= {"label": {"type": "string", "enum": list(rubric.labels)}}
         if rubric.categories:
@@ -142,9 +144,11 @@ def _form(rubric: Rubric, sign: str, structured: bool) -> str:
 
 
 def _line(rubric: Rubric, sign: str) -> str:
+    low, high = rubric.scale
     if rubric.kind is Form.SCORES:
-        low, high = rubric.scale
         return f"VERDICT {sign}: X Y\nwhere X is answer A's score and Y answer B's, numbers from {low:g} to {high:g}."
+    if rubric.kind is Form.RATING:
+        return f"VERDICT {sign}: X\nwhere X is the answer's score, a number from {low:g} to {high:g}."
     if rubric.kind is Form.VERDICT:
         return f"VERDICT {sign}: X\nwhere X is A, B or tie."
     line = f"VERDICT {sign}: X\nwhere X is one of: {', '.join(rubric.labels)}."

@@ -20,6 +20,12 @@ _OF = r"(?:\s*(?:/|out of)\s*(\d+))?"
 _WORDS = r"(?:[a-z' ]{0,40}\b(?:scores?|ratings?|verdicts?|values?|evaluations?|results?)[a-z' ]{0,20}\s*[:=]\s*)?"
 _BETWEEN = r"(?:\s*[,;&|]\s*|\s+(?:and|vs\.?|to)\s+|\s+)"
 _PAIR = re.compile(rf"{_WORDS}({NUMBER}){_OF}{_BETWEEN}({NUMBER}){_OF}\s*\.?", re.IGNORECASE)
+_RATING = re.compile(
+    rf"(?:(?:[a-z' ]{{0,40}}\b(?:score|rating|verdict|evaluation|grade)[a-z' ]{{0,20}}?"
+    rf"\s*(?:[:=]|[-–—]\s|\bis\b\s*:?)|overall\s*[:=])\s*)?({NUMBER}){_OF}\s*\.?",
+    re.IGNORECASE,
+)
+_LISTED = re.compile(r"\s*\(?\d+[.)]\s*")
 _NAME = r"(?:the\s+)?(?:ai\s+)?(?:assistant|answer|response|model)"
 _AFTER = rf"(?=\s*(?:$|[,;|&(]|\.(?!\d)|[-–—]\s|\b(?:and|because|since|as|{_NAME})\b|\b[ab12]\s*[:=]))"
 _NAMED = re.compile(
@@ -58,6 +64,11 @@ _CHOSEN = re.compile(
 )
 _UNSURE = re.compile(r"\b(?:not|n't|neither|nor|whether|if|or|either|would|could|might|may|at first)\b", re.IGNORECASE)
 _LOOSE = re.compile(r"\bA\b[^\d\n]{0,20}?(\d+(?:\.\d+)?)[^\d\n]{0,25}?\bB\b[^\d\n]{0,20}?(\d+(?:\.\d+)?)")
+_LOOSE_RATING = re.compile(
+    rf"\b(?:scor|rat|giv|gave|deserv|award|earn|grad)\w*\b[^\d\n]{{0,25}}?(?<![\w.+\-−])({NUMBER}){_OF}"
+    r"(?=\s*(?:$|[,;:!?)]|\.(?!\d)))",
+    re.IGNORECASE | re.MULTILINE,
+)
 _CATEGORIES = re.compile(r"^\s*categor(?:y|ies)\s*[:=]\s*(.+)$", re.IGNORECASE | re.MULTILINE)
 _FENCE = re.compile(r"^\s*```[\w-]*\s*$", re.MULTILINE)
 _MARKDOWN = str.maketrans(dict.fromkeys("*`#[]()~$", None))
@@ -71,7 +82,7 @@ class Found:
     Attributes:
         end: Where it ends.
         raw: The text it was read from.
-        value: Scores as texts, a winner, or a label with its categories.
+        value: Scores as texts, one score as a text, a winner, or a label with its categories.
         totals: What the scores are out of, as far as it is said.
     """
 
@@ -128,6 +139,16 @@ def score_pairs(text: str) -> Iterator[Found]:
             yield Found(end, line, (found[1], found[3]), tuple(filter(None, (found[2], found[4]))))
 
 
+def ratings(text: str) -> Iterator[Found]:
+    """Yield the lines that hold one score and nothing else; the number of a list's point is none."""
+    shown = [(end, line) for end, line in lines(text)]
+    for end, line in shown:
+        found = _RATING.fullmatch(line)
+        raw = text[:end].rstrip("\n").rpartition("\n")[2]
+        if found and (len(shown) == 1 or not _LISTED.fullmatch(raw)):
+            yield Found(end, line, found[1], tuple(filter(None, [found[2]])))
+
+
 def named_scores(text: str) -> Iterator[Found]:
     """Yield the scores given to A and B by name, pair by pair; one given alone later joins the other's last."""
     latest: dict[str, tuple[int, re.Match[str]]] = {}
@@ -174,6 +195,13 @@ def loose_scores(text: str) -> tuple[float, float] | None:
     announced = [found.end() for found in FINAL.finditer(text)]
     found = _LOOSE.search(text, announced[-1]) if announced else None
     return (float(found[1]), float(found[2])) if found else None
+
+
+def loose_rating(text: str) -> str | None:
+    """Return the score that a sentence gives behind the last word that announces what counts ("Overall I give a 3")."""
+    announced = [found.end() for found in FINAL.finditer(text)]
+    found = _LOOSE_RATING.search(text, announced[-1]) if announced else None
+    return found[1] if found else None
 
 
 def is_draft(text: str, found: Found) -> bool:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
 from sacpo.answer.traits import completion_traits, likeliest_first_tokens
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair, Prompt
+from sacpo.data.templates import Template
 from sacpo.data.tokenize import tokenize_exchange, tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
@@ -20,6 +22,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
+from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
 from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits, learn_score
@@ -118,6 +121,22 @@ class HeadScorer:
     criterion: str
     head: Head
 
+    def known(self, tools: Tools) -> JsonObject:
+        """Return what is known of the score."""
+        return asdict(tools.read(self.head).score.fit)
+
+
+def text_trees(
+    texts: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
+) -> dict[int, Tree]:
+    """Return texts behind their prompts by place; one is cut at `max_length`, left out if its prompt leaves no room."""
+    trees: dict[int, Tree] = {}
+    for place, (prompt, text) in enumerate(texts):
+        before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=max_length)
+        if len(before) < max_length:
+            trees[place] = Tree(before, (after[: max_length - len(before)],))
+    return trees
+
 
 def learned_scores(
     scorers: Sequence[HeadScorer], tools: Tools, texts: Sequence[tuple[Prompt, str]]
@@ -134,11 +153,7 @@ def learned_scores(
     columns = {name: [first.index(token) for token in one.first_tokens] for name, one in learnt.items()}
     tokenizer, template = tools.tokenizer(head.model, head.base)
     model = tools.load(head.model, head.base)
-    trees: dict[int, Tree] = {}
-    for place, (prompt, text) in enumerate(texts):
-        before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=head.max_length)
-        if len(before) < head.max_length:
-            trees[place] = Tree(before, (after[: head.max_length - len(before)],))
+    trees = text_trees(texts, tokenizer, template, head.max_length)
     places = sorted(trees, key=lambda place: (len(trees[place]), place))
     found: dict[str, dict[int, float]] = {name: {} for name in learnt}
     for start in range(0, len(places), CHUNK):

@@ -158,6 +158,10 @@ class Training(Stage[Trained]):
         """Return the records of all sources."""
         return [record for source in self.records for record in tools.read(source).train]
 
+    def all_heldout(self, tools: Tools) -> list[Any]:
+        """Return the held-out records of all sources."""
+        return [record for source in self.records for record in tools.read(source).heldout]
+
     def read(self, folder: Path) -> Trained:
         """Return what it left beside the model."""
         return Trained(folder)
@@ -208,13 +212,21 @@ class Align(Training):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Train, resuming what a killed process left."""
-        records = self.all_records(tools)
+        records, heldout = self.all_records(tools), self.all_heldout(tools)
         tools.make_room()
         job, (beta,) = self.job(tools, self.step, self.step.lora), self.step.betas
         reference = None if self.reference is None else tools.path(self.reference)
         with memory_told(job, 2):
             run_align(
-                job, self.step, beta, records, out, tools.cache_for(out), reference=reference, progress=tools.progress
+                job,
+                self.step,
+                beta,
+                records,
+                out,
+                tools.cache_for(out),
+                reference=reference,
+                heldout=heldout,
+                progress=tools.progress,
             )
 
 
@@ -234,7 +246,7 @@ class TrainJudge(Training):
     def work(self, out: Path, tools: Tools) -> None:
         """Train, resuming what a killed process left."""
         records = self.all_records(tools)
-        held = [record for source in self.records for record in tools.read(source).heldout]
+        held = self.all_heldout(tools)
         tools.make_room()
         train_reward_model(self.job(tools, self), records, out, heldout=held, progress=tools.progress)
 
