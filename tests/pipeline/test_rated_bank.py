@@ -98,7 +98,9 @@ def test_a_killed_bank_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
         assert score == own
     report = json.loads((stages / "resampled/D/report.json").read_text())["weights"]
     cut = sum(answer.truncated for answer in answers)
-    assert report["answers_not_scored"] == sum(s is None and not a.truncated for a, s in zip(answers, scores, strict=True))
+    assert report["answers_not_scored"] == sum(
+        s is None and not a.truncated for a, s in zip(answers, scores, strict=True)
+    )
     assert (report["truncated"], len(answers)) == (cut, PROMPTS * SAMPLES)
 
 

@@ -257,12 +257,9 @@ class Resampled(Stage[StoredRecords]):
         tilt = np.where(cut, np.nan, tilt)
         known = np.isfinite(tilt).sum(1) >= (max(2, self.keep or 2) if self.draw == "best" else 2)
         if not known.any():
-            raise DataError(
-                "no prompt has two whole answers with scores",
-                where=self.name,
-                value=f"of {cut.size} answers {cut.sum()} are cut off, and {unrated} whole ones have no score",
-                do="raise max_new_tokens" if cut.sum() >= unrated else "look at what the judges say of them",
-            )
+            seen = f"of {cut.size} answers {cut.sum()} are cut off, and {unrated} whole ones have no score"
+            do = "raise max_new_tokens" if cut.sum() >= unrated else "look at what the judges say of them"
+            raise DataError("no prompt has two whole answers with scores", where=self.name, value=seen, do=do)
         tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
         weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
