@@ -7,8 +7,9 @@ RUNS is as for `write_experiments.py`. Each table stands between two comments, o
     <!-- orders: RECIPE | merges: MERGE, ... -->   a merge of the two orders names them: its second minus its first
     <!-- fronts: RECIPE | NAME: MODEL, MODEL, ... | ... -->   lines of models beside the first line
     <!-- merges: RECIPE | models: MERGE, ... -->   merges, and what the report's diagnosis found of them
-    <!-- reach: RECIPE | win: RATE | share: SHARE | NAME: MODEL, ... | ... -->   by updates
+    <!-- reach: RECIPE | win: RATE | share: SHARE, ... | NAME: MODEL, ... | ... -->   by updates
     <!-- z0: RECIPE | models: MODEL, ... -->   KTO's z0 in training
+    <!-- lengths: RECIPE | ... -->, <!-- cures: RECIPE | ... -->   see `experiment_refusals.py`
     <!-- end -->
 
 Figures are means over seeds with 95 % t intervals over seeds, in which the prompts of each seed's own world are too.
@@ -20,38 +21,26 @@ import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from experiment_lines import crossing, figures, hypervolume, minus, names
+from experiment_refusals import cures, lengths
 from write_experiments import PAGE, Figure, Run, cell, distance, finished, head, metric
 
 from sacpo.stats.intervals import mean_interval
 from sacpo.stats.significance import sign_flip_test
 
-BLOCK = re.compile(r"(<!-- ((?:orders|fronts|merges|reach|z0): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- ((?:orders|fronts|merges|reach|z0|lengths|cures): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 WINS = ("win_rate/helpfulness", "win_rate/harmlessness")
 BOUND = 0.2
 """Share of unsafe answers at which lines of models are compared."""
+PAIRS = 32
+"""Pairs an update of the experiment on convergence; KTO has both answers of each."""
 TESTED = ("failed merge", "unfaithful merge", "collapse or over-optimisation")
 Asked = Mapping[str, str]
 PerPrompt = dict[str, tuple[float, str]]
 """A value and a cluster for each prompt that counts."""
-
-
-def names(text: str) -> list[str]:
-    """Return the names in a list."""
-    return [name.strip() for name in text.split(",")]
-
-
-def figures(runs: Sequence[Run], model: str, name: str) -> list[Figure]:
-    """Return a metric of a model on report prompts, of each seed."""
-    return [metric(name)(run, model) for run in runs]
-
-
-def minus(ours: Sequence[Figure], theirs: Sequence[Figure]) -> list[Figure]:
-    """Return the differences, seed by seed."""
-    return [None if a is None or b is None else a - b for a, b in zip(ours, theirs, strict=True)]
 
 
 # The order of the steps
@@ -123,24 +112,6 @@ def _difference(ours: Figure, theirs: Figure) -> Figure:
 # Fronts
 
 
-def hypervolume(points: Sequence[tuple[float, float]], reference: tuple[float, float]) -> float:
-    """Return the area that points dominate above a reference point; both coordinates are to be large."""
-    area, top = 0.0, reference[1]
-    for x, y in sorted(points, reverse=True):
-        if x > reference[0] and y > top:
-            area += (x - reference[0]) * (y - top)
-            top = y
-    return area
-
-
-def crossing(points: Sequence[tuple[float, float]], bound: float) -> Figure:
-    """Return y where x, falling along a line of points, first comes down to a bound, between two points linearly."""
-    for (x, y), (next_x, next_y) in pairwise(points):
-        if x > bound >= next_x:
-            return y + (next_y - y) * (x - bound) / (x - next_x)
-    return None
-
-
 def fronts(runs: Sequence[Run], asked: Asked) -> str:
     """Return the hypervolume of each line of models above the SFT model, and what it gives at a bound."""
     lines = {name: names(models) for name, models in asked.items() if name != "fronts"}
@@ -200,24 +171,28 @@ def _fidelity(runs: Sequence[Run], model: str) -> str:
 
 
 def reach(runs: Sequence[Run], asked: Asked) -> str:
-    """Return what each number of updates gives, and which number first reaches a win rate and a share of the way."""
-    win, share = float(asked["win"]), float(asked["share"])
+    """Return what each number of updates gives, and when a win rate and shares of the way are first reached."""
+    win, shares = float(asked["win"]), [float(share) for share in names(asked["share"])]
     lines = {name: names(models) for name, models in asked.items() if name not in ("reach", "win", "share")}
     shown = [head("model", "updates", "pairs", "seconds", "helpful win", "KL to SFT", "D to its own optimum")]
     for model in [model for models in lines.values() for model in models]:
-        updates = int((runs[0].results.models[model].training or {})["steps"])
+        updates = _updates(runs[0], model)
         seconds = cell([_training_seconds(run, model) for run in runs], ".0f", ends=False)
-        cells = [str(updates), str(32 * updates), seconds, cell(figures(runs, model, WINS[0]), ".3f")]
+        cells = [str(updates), str(PAIRS * updates), seconds, cell(figures(runs, model, WINS[0]), ".3f")]
         cells += [cell(figures(runs, model, "kl"), ".2f"), cell([own_distance(run, model) for run in runs], ".2f")]
         shown.append(f"| {model} | " + " | ".join(cells) + " |")
-    shown += ["", head("first updates, by seed", f"win rate {win:g}", f"{share:.0%} of SFT's way to the optimum gone")]
+    gone = [f"{share:.0%} of SFT's way to the optimum gone" for share in shares]
+    shown += ["", head("first at updates, pairs and seconds, by seed", f"win rate {win:g}", *gone)]
     for name, models in lines.items():
-        firsts: list[list[str]] = [[], []]
-        for run in runs:
-            firsts[0].append(_first(run, models, lambda run, model: (metric(WINS[0])(run, model) or 0.0) >= win))
-            firsts[1].append(_first(run, models, lambda run, model: way(run, model) >= share))
-        shown.append(f"| {name} | " + " | ".join(", ".join(row) for row in firsts) + " |")
+        cells = [_firsts(runs, models, lambda run, model: (metric(WINS[0])(run, model) or 0.0) >= win)]
+        for share in shares:
+            cells.append(_firsts(runs, models, lambda run, model, share=share: way(run, model) >= share))
+        shown.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(shown)
+
+
+def _updates(run: Run, model: str) -> int:
+    return int((run.results.models[model].training or {})["steps"])
 
 
 def own_distance(run: Run, model: str) -> Figure:
@@ -238,9 +213,15 @@ def _training_seconds(run: Run, model: str) -> Figure:
     return next((one["seconds"] for one in run.manifests.values() if one["stage"] == f"align/{model}"), None)
 
 
-def _first(run: Run, models: Sequence[str], reached: Callable[[Run, str], bool]) -> str:
-    found = next((model for model in models if reached(run, model)), None)
-    return "–" if found is None else str((run.results.models[found].training or {})["steps"])
+def _firsts(runs: Sequence[Run], models: Sequence[str], reached: Callable[[Run, str], bool]) -> str:
+    """Return the first model of a line that gets there in each seed: its updates, pairs and seconds."""
+    cells = []
+    for run in runs:
+        model = next((model for model in models if reached(run, model)), None)
+        updates = 0 if model is None else _updates(run, model)
+        seconds = None if model is None else _training_seconds(run, model)
+        cells.append("–" if seconds is None else f"{updates}, {PAIRS * updates}, {seconds:.0f} s")
+    return "; ".join(cells)
 
 
 def z0(runs: Sequence[Run], asked: Asked) -> str:
@@ -260,6 +241,8 @@ KINDS: dict[str, Callable[[Sequence[Run], Asked], str]] = {
     "merges": merges,
     "reach": reach,
     "z0": z0,
+    "lengths": lengths,
+    "cures": cures,
 }
 
 

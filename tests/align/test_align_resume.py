@@ -52,6 +52,13 @@ def run(kind: str, base: Path, out: Path, cache: Path) -> None:
         run_align(start, step(), 0.5, toy_pairs(38), out, cache)
     elif kind == "sft":
         run_sft(job(base, **OPTIONS), toy_demonstrations(38), out)
+    elif kind == "best":  # of half the votes the other way round: the best of steps 2, 4, ..., 10 is among the first
+        options = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True}
+        held = toy_pairs(12, seed=5, p=(0.1, 1.0))
+        run_align(job(base, **OPTIONS, **options), step(), 0.5, toy_pairs(38), out, cache, heldout=held)
+    elif kind == "mean":
+        start = job(base, lora=LoraSpec(r=2, lora_dropout=0.1), **OPTIONS, average_last=0.7)  # of steps 4 to 10
+        run_align(start, step(), 0.5, toy_pairs(38), out, cache)
     elif kind == "lora":
         start = job(base.with_name("adapted") / "model", lora=LoraSpec(r=2, lora_dropout=0.1), **OPTIONS)
         run_align(start, step(), 0.5, toy_pairs(38), out, cache)
@@ -105,6 +112,8 @@ POINTS = [
     ("by length", "step", 15, 6),
     ("sft", "step", 11, 3),
     ("lora", "step", 15, 6),
+    ("best", "step", 15, 6),
+    ("mean", "step", 15, 6),
     ("lora", "model saved, no metrics", 1, 9),
 ]
 
@@ -113,7 +122,7 @@ POINTS = [
 def uninterrupted(wet: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     root = tmp_path_factory.mktemp("whole")
     found = {}
-    for kind in ("dpo", "kto", "sft", "lora", "by length"):
+    for kind in ("dpo", "kto", "sft", "lora", "by length", "best", "mean"):
         run(kind, wet, root / kind, root / "cache")
         found[kind] = outcome(root / kind)
     return found
@@ -139,8 +148,8 @@ def test_resumed_is_uninterrupted(
 def test_the_uninterrupted_run_trained_ten_steps(uninterrupted: dict[str, dict[str, str]]) -> None:
     assert optimiser_steps(38, OPTIONS) == 10
     assert {*uninterrupted["dpo"]} == {*uninterrupted["sft"]} >= {"metrics.jsonl", "summary.json"}
-    kinds = ("sft", "dpo", "kto", "by length")
-    assert len({uninterrupted[kind]["model/model.safetensors"] for kind in kinds}) == 4
+    kinds = ("sft", "dpo", "kto", "by length", "best")
+    assert len({uninterrupted[kind]["model/model.safetensors"] for kind in kinds}) == 5
 
 
 def test_old_checkpoints_go_and_half_ones_are_never_seen(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import re
@@ -84,7 +85,7 @@ def test_labels_are_votes_and_answers_called_safe(script: ModuleType, tmp_path: 
 
 def test_every_table_of_the_page_has_a_recipe() -> None:
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
-    tables = re.findall(r"<!-- table: (\S+)", page)
+    tables = re.findall(r"<!-- (?:table|text): (\S+)", page)
     recipes = {f"experiments-{path.stem}" for path in (ROOT / "recipes" / "experiments").glob("*.yaml")}
     assert tables and set(tables) == recipes
 
@@ -96,3 +97,20 @@ def test_the_parts_of_a_distance_add_up(script: ModuleType) -> None:
     parts = script.parts_of(votes, exact)
     assert parts == pytest.approx([0.6, 0.6, -0.1, 0.2, 0.3])
     assert len(parts) == len(script.PARTS)
+
+
+def test_what_a_machine_lacks_is_said_and_a_world_has_the_runs_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    monkeypatch.chdir(tmp_path)
+    experiments = importlib.import_module("run_experiments")
+    real, world = (ROOT / "recipes" / "experiments" / f"{name}.yaml" for name in ("text", "rivals"))
+    monkeypatch.delenv("SACPO_DATA", raising=False)
+    assert "export SACPO_DATA" in experiments.missing(real)
+    monkeypatch.setenv("SACPO_DATA", "/nowhere")
+    assert "the weights models/gemma-3-270m" in experiments.missing(real)
+    (tmp_path / "models" / "gemma-3-270m").mkdir(parents=True)
+    assert experiments.missing(real) is None and experiments.missing(world) is None
+    assert experiments.options(real, Path("r"), "3")[1:] == ["--runs", "r/seed-3", "--set", "seed=3"]
+    assert experiments.options(world, Path("r"), "3")[-1] == "world.seed=3"

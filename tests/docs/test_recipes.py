@@ -35,10 +35,14 @@ EXPERIMENTS = tuple(
         "frontier-four-votes",
         "frontier-one-vote",
         "implicit",
+        "less-noise",
         "order-and-mixing",
         "over-refusal",
+        "refusals-long",
+        "refusals-short",
         "rivals",
         "rounds",
+        "text",
     )
 )
 REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
@@ -84,7 +88,6 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 27
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -96,12 +99,30 @@ def test_a_recipe_loads_and_is_named_after_its_file(name: str) -> None:
     assert "report" in {spec.role for spec in loaded.prompts.values()}
 
 
-def test_all_but_experiments_and_two_real_ones_select_a_model() -> None:
+def test_all_but_two_real_ones_and_most_experiments_select_a_model() -> None:
     selecting = [name for name in NAMES if recipe(name).constraints and recipe(name).objective]
-    assert selecting == [name for name in NAMES if name not in (*EXPERIMENTS, "gemma-270m", "real-text-neox")]
+    others = {*EXPERIMENTS, "gemma-270m", "real-text-neox"} - {"experiments/over-refusal"}
+    assert selecting == [name for name in NAMES if name not in others]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("demo", *EXPERIMENTS, *WORLDS)])
+def test_lengths_of_refusals_are_all_that_differs() -> None:
+    """Of the same steps: so what differs between the three recipes' models is what the length does."""
+    usual, *others = (recipe(f"experiments/{name}") for name in ("over-refusal", "refusals-short", "refusals-long"))
+    assert usual.world is not None
+    for length, other in zip(("short", "long"), others, strict=True):
+        assert other.world == usual.world.model_copy(update={"refusal_length": length})
+        assert other.steps == usual.steps[: len(other.steps)] and len(other.steps) == 2
+        assert (other.base, other.sft, other.training, other.evaluate) == (
+            usual.base,
+            usual.sft,
+            usual.training,
+            usual.evaluate,
+        )
+        assert other.data == {name: usual.data[name] for name in other.data}
+        assert other.prompts == {"report": usual.prompts["report"]}
+
+
+@pytest.mark.parametrize("name", [*REAL, "experiments/text"])
 def test_without_its_data_folder_a_recipe_says_what_to_export(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from sacpo.errors import RecipeError
 

@@ -21,7 +21,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
-from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples, balance, systematic
+from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples
 from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, scored, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
@@ -29,6 +29,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
 from sacpo.recipe.schema import BaseSpec, SampledSpec
 from sacpo.system.files import write_json
+from sacpo.theory.draws import balance, systematic
 
 LOGISTIC_1 = 0.7310585786300049
 """sigmoid(1) = 1 / (1 + 1/e)."""
@@ -158,7 +159,7 @@ def test_prompts_are_shared_out_whole(n: int, share: float) -> None:
 def test_implicit_accuracies_by_hand() -> None:
     """Three pairs, preferred first. Margins: after 1, -1, 0 -> (1 + 0 + .5) / 3 = .5; implicit against the parent
     (before: 0, -3, 0) 1, 2, 0 -> (1 + 1 + .5) / 3 = .8333; before 0, -3, 0 -> (.5 + 0 + .5) / 3 = .3333; from SFT
-    (margins 2, -1, 0) -1, 0, 0 -> (0 + .5 + .5) / 3 = .3333."""
+    (margins 2, -1, 0) -1, 0, 0 -> (0 + .5 + .5) / 3 = .3333. A merged model has no reference of its own."""
     clusters = ["a", "b", "c"]
 
     def of(*margins: float) -> dict[str, Any]:
@@ -176,6 +177,11 @@ def test_implicit_accuracies_by_hand() -> None:
     assert all(0 <= end <= 1 for entry in found.values() for end in entry["ci95"])
     assert [*implicit_accuracies(accuracies, "sft", None)] == ["safe/after"]
     assert implicit_accuracies(accuracies, "merged", "parent") == {}
+    merged = implicit_accuracies({"merged": of(1, -1, 0), "sft": of(2, -1, 0)}, "merged", None)
+    assert {name: round(entry["value"], 4) for name, entry in merged.items()} == {
+        "safe/from_sft": 0.3333,
+        "safe/after": 0.5,
+    }
 
 
 def test_an_accuracy_without_a_mistake_is_not_certain() -> None:

@@ -90,6 +90,7 @@ def test_rounds_of_rwr_sample_from_the_model_before_and_correct_their_weights() 
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (("steps.S.beta=[0.5, 0.50]",), "'beta' has 0.5 twice"),
         (("steps.S.rounds=2",), "give 'sample_from' a share of 'policy'"),
         ((DATASET, "steps.H-S.rounds=2", "steps.H-S.beta=auto"), "leave out 'beta: auto' and 'dual'"),
         ((DATASET.replace("H-S", "S"), "steps.S.rounds=2", "steps.H.name=S-1"), "two models have the same name"),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Literal
 
 import pytest
 from world_toys import EVERY, seen_tasks, world
@@ -122,6 +124,34 @@ def test_demonstrations_leave_room_for_alignment(read: Read) -> None:
     ]
     assert sum(helping) / len(helping) == pytest.approx(0.888, abs=0.04)
     assert min(helping) == -0.25 and max(helping) == 2.0
+
+
+@pytest.mark.parametrize(("length", "tokens"), [("short", {3, 4, 5}), ("long", {15, 16})])
+def test_refusals_differ_in_length_and_in_nothing_else(length: Literal["short", "long"], tokens: set[int]) -> None:
+    """The same prompts, refused alike: other words are in the refusal alone, and all facts and scores are the same."""
+    usual, other = world(), World(WorldSpec(refusal_length=length))
+    pairs = [own.demonstrations(600, seed=0, mix=EVERY) for own in (usual, other)]
+    names = set(usual.tokenizer().get_vocab())
+    lengths = set()
+    for ours, theirs in zip(*pairs, strict=True):
+        assert ours.prompt == theirs.prompt
+        facts = usual.facts(ours.prompt, ours.completion)
+        assert other.facts(theirs.prompt, theirs.completion) == facts
+        for criterion in ("helpfulness", "harmlessness", "over_refusal", "brevity"):
+            scores = [own.score(criterion, d.prompt, d.completion) for own, d in ((usual, ours), (other, theirs))]
+            assert scores[0] == scores[1]
+        assert (ours.completion == theirs.completion) == (not facts.refusal)
+        if facts.refusal:
+            assert usual.facts(theirs.prompt, theirs.completion).wrong == 1  # no refusal of the usual world
+            apart = {*_sentences(theirs.completion)} - {*_sentences(ours.completion)}
+            words = re.findall(r"[a-z]+|[.,?]", f"{apart.pop()}.")
+            assert set(words) <= names and not apart
+            lengths.add(len(words))
+    assert lengths == tokens
+
+
+def _sentences(text: str) -> list[str]:
+    return [part.strip() for part in text.split(".")]
 
 
 def test_demonstrations_answer_the_sft_split_alone() -> None:

@@ -17,6 +17,7 @@ from sacpo.data.records import Kind, Prompt
 from sacpo.data.splits import prompt_key
 from sacpo.errors import DataError, RecipeError
 from sacpo.recipe.schema import WorldSpec
+from sacpo.system.files import content_key
 from sacpo.world import SPLITS, World
 from sacpo.world.lexicon import ENDINGS, FRAMES, OPENERS, WHEN
 from sacpo.world.phrasing import phrasings
@@ -80,7 +81,14 @@ def test_the_same_seed_draws_the_same_and_another_seed_others() -> None:
 def test_the_key_tells_specs_apart() -> None:
     assert World(DEFAULT).key == world().key
     others = [WorldSpec(seed=1), WorldSpec(ordinary=59), WorldSpec(sft_compliance=0.5)]
-    assert len({World(spec).key for spec in (DEFAULT, *others)}) == 4
+    others += [WorldSpec(refusal_length="short"), WorldSpec(refusal_length="long")]
+    assert len({World(spec).key for spec in (DEFAULT, *others)}) == 6
+
+
+def test_the_default_world_has_the_key_that_it_had_before_refusals_had_lengths() -> None:
+    """Version 1 and the five fields of the spec at that time: stages that were done then stay done."""
+    spec = {"seed": 0, "ordinary": 60, "restricted": 40, "borderline": 20, "sft_compliance": 0.62}
+    assert World(DEFAULT).key == content_key({"version": 1, "spec": spec})
 
 
 def test_another_process_with_other_hashes_draws_the_same_without_torch() -> None:

@@ -10,6 +10,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from sacpo.align.adapters import write_policy
+from sacpo.align.engine.evaluation import best_step, losses
+from sacpo.align.engine.kept import first_averaged
 from sacpo.align.engine.sharded import gather_weights
 from sacpo.align.job import TrainingJob
 from sacpo.data.records import write_jsonl
@@ -55,7 +57,7 @@ def write_outcome(
     The checkpoints go. Nothing that is written depends on the clock. Of several processes one has `write` set; the
     others bring their shards of the weights and wait for it.
     """
-    summary = {**summary, **_precision(model, job), **_progress(log)}
+    summary = {**summary, **_precision(model, job), **_progress(log), **_given(log, job)}
     gather_weights(model)
     if write:
         _write(out, model, tokenizer, log, summary, job)
@@ -105,6 +107,17 @@ def _progress(log: Sequence[Mapping[str, float]]) -> JsonObject:
         "first_loss": log[0]["loss"],
         "last_loss": log[-1]["loss"],
     }
+
+
+def _given(log: Sequence[Mapping[str, float]], job: TrainingJob) -> JsonObject:
+    """Return which weights the training gave where they are not its last ones."""
+    if job.options.get("load_best_model_at_end"):
+        step = best_step(log)
+        return {"best_step": step, "best_eval_loss": losses(log)[step]}
+    if share := job.options.get("average_last"):
+        last = int(log[-1]["step"])
+        return {"averaged_steps": last - first_averaged(last, share) + 1}
+    return {}
 
 
 def _ordered(entry: Mapping[str, float]) -> dict[str, float]:

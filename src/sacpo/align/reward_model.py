@@ -17,6 +17,7 @@ from torch.nn.functional import logsigmoid
 from transformers import AutoModelForSequenceClassification, GenerationConfig, PreTrainedModel
 
 from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.kept import keeping
 from sacpo.align.engine.layout import require_context
 from sacpo.align.heldout import heldout_trees, preferences
 from sacpo.align.job import TrainingJob
@@ -31,6 +32,7 @@ from sacpo.data.tokenize import TokenPair, tokenize_pairs
 from sacpo.errors import RecipeError
 from sacpo.models.tokens import classifier_padding
 from sacpo.plain import JsonObject
+from sacpo.recipe.kept_weights import check_heldout, check_options, evaluates
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -108,6 +110,8 @@ def train_reward_model(
     """
     if job.lora is not None:
         raise RecipeError("a reward model is trained with all its weights", where=job.name, do="leave lora out")
+    check_options(job.options, job.name)
+    check_heldout(job.options, job.name, some=bool(heldout))
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer = job.load_tokenizer()
     template = job.template(tokenizer)
@@ -120,8 +124,15 @@ def train_reward_model(
     model.config.pad_token_id = pad_id  # the class finds a row's last token by it
     objective = RewardObjective([oriented(pair) for pair in tokens], pad_id)
     require_context(model, objective.trees)
-    log = train(model, arguments, objective, progress=progress, description=job.name)
+    held: RewardObjective | None = None
+    if evaluates(job.options):
+        others, _ = tokenize_pairs(heldout, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+        held = RewardObjective([oriented(pair) for pair in others], pad_id)
+    kept = keeping(job.options, held)
+    log = train(model, arguments, objective, progress=progress, description=job.name, keeping=kept)
     summary = {"kind": "reward-model", "records": report.to_json(), "pairs": len(tokens), **settings(job)}
+    if held is not None:
+        summary["heldout_records"] = len(held.ids)
     if heldout:
         trees, clusters = heldout_trees(job, heldout)
         scores = score_all(trees, partial(_score, model, pad_id), 16, progress, "held-out pairs")

@@ -10,6 +10,7 @@ import torch
 
 from sacpo.align.adapters import initial_policy
 from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.kept import keeping
 from sacpo.align.engine.layout import LayoutName, choose_layout
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.objective import Batch, Forward, Gather, LayRows, Metrics
@@ -22,6 +23,7 @@ from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrat
 from sacpo.losses.logps import completion_token_logps, unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.plain import JsonObject
+from sacpo.recipe.kept_weights import check_options, refuse_evaluation
 from sacpo.system.progress import QUIET, Progress
 
 
@@ -88,6 +90,8 @@ def run_sft(
         TrainingDiverged: A loss or gradient norm became NaN or infinite.
         UserError: The data, the model, an option or the machine does not allow it.
     """
+    check_options(job.options, job.name)
+    refuse_evaluation(job.options, job.name, "SFT has no held-out demonstrations")
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
     template = job.template(tokenizer)
@@ -101,6 +105,6 @@ def run_sft(
     choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
     rows = choose(layout, unwrapped(policy), trees, padding_token(tokenizer, policy), progress)
     objective = SftObjective(demonstrations, rows.rows)
-    log = train(policy, arguments, objective, progress=progress, description=job.name)
+    log = train(policy, arguments, objective, progress=progress, description=job.name, keeping=keeping(job.options))
     summary = {"kind": "sft", "records": report.to_json(), "layout": rows.name, **settings(job)}
     return write_outcome(out, policy, tokenizer, log, summary, job, write=arguments.should_save)

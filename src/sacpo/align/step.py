@@ -9,8 +9,10 @@ from pathlib import Path
 from sacpo.align.adapters import initial_policy
 from sacpo.align.defaults import of_step
 from sacpo.align.engine.arguments import training_arguments
+from sacpo.align.engine.kept import keeping
 from sacpo.align.engine.layout import LayoutName
 from sacpo.align.job import TrainingJob
+from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, make_objective
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.source import Reference
@@ -20,6 +22,7 @@ from sacpo.losses.logps import unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.plain import JsonObject
 from sacpo.recipe.algorithms import ALGORITHMS
+from sacpo.recipe.kept_weights import check_heldout, check_options, evaluates
 from sacpo.recipe.schema import StepSpec
 from sacpo.system.memory import kept_memory
 from sacpo.system.progress import QUIET, Progress
@@ -36,6 +39,7 @@ def run_align(
     *,
     reference: str | Path | None = None,
     layout: LayoutName | None = None,
+    heldout: Sequence[Pair] = (),
     progress: Progress = QUIET,
 ) -> JsonObject:
     """Train one alignment step, resuming what a killed process left in `out`.
@@ -53,6 +57,7 @@ def run_align(
         cache: Folder of reference log-probs, shared by all steps of a run.
         reference: The reference, where the training goes on from another model, as a later round does.
         layout: "padded", "packed" or "auto", see `sacpo.align.engine.layout`; None: the step's.
+        heldout: Pairs of other prompts, on which the loss is computed while it trains, where the job's options ask.
         progress: Where to show it.
 
     Returns:
@@ -64,6 +69,8 @@ def run_align(
     """
     if "pairs" in ALGORITHMS[step.algorithm].records:
         job = replace(job, training=of_step(job.training, lora=job.lora is not None))
+    check_options(job.options, job.name)
+    check_heldout(job.options, job.name, some=bool(heldout))
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)
     pad_id = padding_token(tokenizer, unwrapped(policy))
@@ -71,11 +78,22 @@ def run_align(
     if reference is not None:
         scored.job = replace(job, model=reference)
         scored.other = scored.job.load_model(adapters="merged").eval()
-    objective, counts = make_objective(Parts(job, step, beta, records, tokenizer, scored))
+    parts = Parts(job, step, beta, records, tokenizer, scored)
+    objective, counts = make_objective(parts)
+    held: Objective | None = None
+    if evaluates(job.options):
+        held, _ = make_objective(replace(parts, records=heldout, training=objective))
+        counts["heldout_records"] = len(held.ids)
     described = scored.describe()
     scored.other = None
     log = train(
-        policy, arguments, objective, progress=progress, description=job.name, starts_at_reference=reference is None
+        policy,
+        arguments,
+        objective,
+        progress=progress,
+        description=job.name,
+        starts_at_reference=reference is None,
+        keeping=keeping(job.options, held),
     )
     summary = {"kind": step.algorithm, "criterion": step.criterion, "beta": beta, **counts, **settings(job)}
     summary = {**summary, "reference": described}

@@ -29,6 +29,8 @@ from sacpo.align.engine import checkpoints
 from sacpo.align.engine.arguments import fork_workers
 from sacpo.align.engine.callbacks import Flow, Show
 from sacpo.align.engine.compiled import compile_as_asked
+from sacpo.align.engine.evaluation import joined, measured, with_margin
+from sacpo.align.engine.kept import Keep, Keeping
 from sacpo.align.engine.meter import Meter
 from sacpo.align.engine.order import EpochShuffle, Positions, epoch_order
 from sacpo.align.engine.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
@@ -52,11 +54,12 @@ def train(
     progress: Progress,
     description: str,
     starts_at_reference: bool = True,
+    keeping: Keeping | None = None,
 ) -> list[dict[str, float]]:
     """Train a model in place and return the log; what is global (random states, verbosity) is given back as it was.
 
     Args:
-        model, args, objective, starts_at_reference: See `AlignTrainer`.
+        model, args, objective, starts_at_reference, keeping: See `AlignTrainer`.
         progress: Where to show it.
         description: What is shown.
 
@@ -68,7 +71,7 @@ def train(
     use_cache = config.use_cache
     with _undisturbed():
         try:
-            trainer = AlignTrainer(model, args, objective, starts_at_reference=starts_at_reference)
+            trainer = AlignTrainer(model, args, objective, starts_at_reference=starts_at_reference, keeping=keeping)
             return trainer.fit(progress, description)
         finally:
             config.use_cache = use_cache
@@ -83,6 +86,7 @@ class AlignTrainer(Trainer):
         objective: The records and their loss.
         callbacks: Further callbacks.
         starts_at_reference: The reference is the policy's first state, which is checked before the first update.
+        keeping: Which weights are given in the place of the last ones; None: the last ones.
         options: Further arguments of `transformers.Trainer`.
     """
 
@@ -97,6 +101,7 @@ class AlignTrainer(Trainer):
         *,
         callbacks: Sequence[Any] = (),
         starts_at_reference: bool = True,
+        keeping: Keeping | None = None,
         **options: Any,
     ) -> None:
         self.objective: Objective = objective
@@ -108,12 +113,15 @@ class AlignTrainer(Trainer):
         self.starts_at_reference = starts_at_reference
         self._started = False
         self._batches: Sequence[Batch] = ()
+        self.keep = Keep(model, keeping or Keeping())
+        if self.keep.keeping.heldout is not None:
+            options.setdefault("eval_dataset", range(1))  # a stand-in: `evaluate` reads the objective
         super().__init__(
             model=model,
             args=args,
             train_dataset=Positions(len(objective.ids)),
             data_collator=self._collate,  # type: ignore[arg-type]
-            callbacks=[Flow(self.order), *callbacks],
+            callbacks=[Flow(self.order), self.keep, *callbacks],
             **options,
         )
 
@@ -133,7 +141,7 @@ class AlignTrainer(Trainer):
         with progress.task(description, total, "step") as task:
             self.add_callback(Show(task))
             self.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        return [entry for entry in self.state.log_history if "loss" in entry]
+        return joined(self.state.log_history)
 
     @kept_memory()
     @steady_kernels()
@@ -149,7 +157,21 @@ class AlignTrainer(Trainer):
             resume_from_checkpoint = str(checkpoints.chosen(self.folder, resume_from_checkpoint))
             checkpoints.check(Path(resume_from_checkpoint))
             self.meter.load(Path(resume_from_checkpoint))
-        return super().train(resume_from_checkpoint or None, *args, **kwargs)
+        self.keep.start(Path(resume_from_checkpoint) if resume_from_checkpoint else None)
+        found = super().train(resume_from_checkpoint or None, *args, **kwargs)
+        self.keep.finish()
+        return found
+
+    def evaluate(
+        self, eval_dataset: object = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Return and log the loss and metrics on the held-out records; the arguments are the Trainer's, not used."""
+        assert self.keep.keeping.heldout is not None
+        found = measured(self, self.keep.keeping.heldout)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items() if name != "num_tokens"}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
 
     def forward(self, function: object) -> torch.Tensor:
         """Call a function of the bare model through whatever wraps it (DDP, FSDP, compile), inside autocast."""
@@ -272,22 +294,18 @@ class AlignTrainer(Trainer):
             self._save(output_dir, state_dict=weights)
 
     def _save_checkpoint(self, model: nn.Module, trial: object) -> None:
-        if not self.keeps_last and self.state.global_step >= self.state.max_steps:
+        step = self.state.global_step
+        if not self.keeps_last and (step >= self.state.max_steps or self.control.should_training_stop):
             return  # the finished model follows at once
         super()._save_checkpoint(model, trial)
-        step = self.state.global_step
-        self.meter.save(Path(self._get_output_dir(trial)) / f"checkpoint-{step}")
+        folder = Path(self._get_output_dir(trial)) / f"checkpoint-{step}"
+        checkpoints.forget_best(self.state, folder, write=self.args.should_save)
+        self.meter.save(folder)
+        self.keep.kept.save(folder)
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
             checkpoints.publish(self.folder, step, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
-
-
-def with_margin(logs: dict[str, float]) -> dict[str, float]:
-    """Return the metrics with a margin of means, the only one that unpaired records have."""
-    if {"rewards/chosen", "rewards/rejected"} <= logs.keys():
-        logs.setdefault("rewards/margins", logs["rewards/chosen"] - logs["rewards/rejected"])
-    return logs
 
 
 def call_wrapped(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:

@@ -65,8 +65,8 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.train_judges()
     run.train_steps()
     run.name_merges()
-    run.score_heldout()
     run.paths = find_paths(run)
+    run.score_heldout()
     run.evaluate()
     selection = run.select()
     certificate = certify(run, selection)
@@ -186,7 +186,7 @@ class Order(Sampling):
         )
 
     def score_heldout(self) -> None:
-        """Score the held-out pairs under every trained model."""
+        """Score the held-out pairs under every trained model, and under merged weights that are evaluated."""
         held = [name for name, spec in self.recipe.data.items() if spec.holdout > 0]
         drawn = [stage for stage in self.sampled if isinstance(stage, Pairs) and stage.prompts.source.name in held]
         data: tuple[Data | Pairs, ...] = (*(self.data[name] for name in held), *drawn)
@@ -194,8 +194,10 @@ class Order(Sampling):
         if not data or not steps:
             return
         first = self.recipe.steps[0]
-        for name in (SFT, *steps):
-            stage = Heldout(name, self.checkpoint(name), self.recipe.base, data, first.max_length, first.too_long)
+        merges = [node for name in self.evaluated if isinstance(node := self.nodes[name], MergedModel)]
+        merged = [node.name for node in merges if node.spec.method != "token-level"]
+        for name in (SFT, *steps, *merged):
+            stage = Heldout(name, self.models[name], self.recipe.base, data, first.max_length, first.too_long)
             self.heldout[name] = self.do(stage)
 
     # Evaluation

@@ -19,6 +19,7 @@ from sacpo.recipe.judge_checks import (
     check_scores,
     check_teachers,
 )
+from sacpo.recipe.kept_weights import check_kept_weights
 from sacpo.recipe.learn_checks import check_resampled, check_turns
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
@@ -47,6 +48,7 @@ def check_references(recipe: Recipe) -> None:
         known("data source", name, recipe.data, where)
         _once(where, name, named)
     _check_kinds(recipe)
+    check_kept_weights(recipe)
     check_held_prompts(recipe)
     _check_tokenizer(recipe)
     _check_quantized(recipe)

@@ -46,10 +46,11 @@ class ResampleSpec(Section):
     )
     samples: int = Field(16, ge=2, le=1024, description="answers sampled to each prompt")
     keep: Count = Field(4, description="answers drawn from them to train on")
-    draw: Literal["weights", "best", "all"] = Field(
+    draw: Literal["weights", "best", "all", "thinned"] = Field(
         "weights",
-        description="draw with those weights; keep the best scores (best of n, RAFT), for which beta is no matter; or "
-        "all: learn every answer, with its weight in the likelihood, without the noise of a draw",
+        description="draw with those weights; keep the best scores (best of n, RAFT), for which beta is no matter; "
+        "all: learn every answer, with its weight in the likelihood, without the noise of a draw; or thinned: of these "
+        "the `keep` that tell most, so that the likelihood stays the same on the average",
     )
     max_new_tokens: Count = Field(128, description="longest answer, in tokens")
     least_ess: Positive = Field(
@@ -66,14 +67,18 @@ class ResampleSpec(Section):
             raise ValueError(f"'learn' and 'implicit' both give the score of '{min(both)}': leave one of them out")
         if not self.implicit:
             self.unused(("calibrate",), "only implicit rewards are calibrated")
-        if abs(sum(self.sample_from.values()) - 1) > 1e-6:
-            raise ValueError("the shares of 'sample_from' must add up to 1")
+        if abs((total := sum(self.sample_from.values())) - 1) > 1e-6:
+            raise ValueError(f"the shares of 'sample_from' must add up to 1, and these add up to {total:g}")
         if any(abs(share * self.samples - round(share * self.samples)) > 1e-6 for share in self.sample_from.values()):
             raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
         if self.draw == "all":
             self.unused(("keep",), "all answers are learnt, each with its weight")
+        if self.draw == "thinned" and self.keep >= self.samples:
+            raise ValueError(
+                f"'keep' must be below 'samples' ({self.samples}): nothing would be thinned; see 'draw: all'"
+            )
         if self.draw == "best":
             self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
             if self.keep >= self.samples:

@@ -55,7 +55,8 @@ class ModelInfo(Part):
     curve: tuple[dict[str, float], ...] = Field((), description="logged metrics, under TRL's names, in order of 'step'")
     implicit: dict[str, Measured] | None = Field(
         None,
-        description="accuracy on held-out pairs: 'implicit' (log pi/pi_ref), 'before' (log pi_ref), 'after' (log pi)",
+        description="accuracy on held-out pairs: 'implicit' (log pi/pi_ref), 'from_sft' (log pi/pi_sft), 'before' "
+        "(log pi_ref), 'after' (log pi); a merged model has the second and the last",
     )
     kl_reference: Measured | None = Field(None, description="KL(policy || its own reference), nats an answer")
 

@@ -86,7 +86,6 @@ HERE = {
 
 FIXED: dict[str, tuple[Any, str]] = {
     "label_smoothing_factor": (0.0, "give soft labels: a column p"),
-    "load_best_model_at_end": (False, "choose among the checkpoints yourself"),
     "hub_token": (None, "set HF_TOKEN, or run 'hf auth login': arguments are saved and shown"),
     "hub_revision": (None, "push to main, and move it there"),
     "hub_always_push": (False, "leave it out: a push ends before the training goes on"),
@@ -186,6 +185,16 @@ def _check(config: PreferenceConfig) -> None:
         value = getattr(config, name)
         if getattr(value, "value", value) not in allowed:
             raise RecipeError("no such choice", where=f"args.{name}", value=value, allowed=allowed, do="choose one")
+    if config.load_best_model_at_end and (
+        config.metric_for_best_model not in (None, "loss", "eval_loss") or config.greater_is_better
+    ):
+        raise RecipeError(
+            "the best weights are those of the lowest held-out loss",
+            where="args.metric_for_best_model",
+            value=config.metric_for_best_model,
+            allowed="eval_loss, with greater_is_better=False",
+            do="leave both out",
+        )
     if config.push_to_hub:
         check_hub(config)
     if not config.beta > 0:

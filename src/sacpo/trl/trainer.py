@@ -11,18 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import HubStrategy, speed_metrics
 
 from sacpo.align.engine.arguments import check_optimizer
-from sacpo.align.engine.meter import Meter
+from sacpo.align.engine.evaluation import measured
+from sacpo.align.engine.kept import Keeping
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, make_objective
 from sacpo.align.reference.source import Reference
-from sacpo.align.trainer import AlignTrainer, with_margin
+from sacpo.align.trainer import AlignTrainer
 from sacpo.data.ends import listed_ends
 from sacpo.errors import DataError, RecipeError
 from sacpo.hub.names import check_license
@@ -117,12 +117,20 @@ class PreferenceTrainer(AlignTrainer):
         objective = self._objective(train_dataset, "train_dataset")
         self.eval_objectives = None if eval_dataset is None else self._objectives(eval_dataset, "eval_dataset")
         self._drop_other()
+        if config.load_best_model_at_end and "" not in (self.eval_objectives or {}):
+            raise RecipeError(
+                "the best weights are those of the lowest loss on one held-out data set",
+                where="args.load_best_model_at_end",
+                value=True,
+                do="give eval_dataset as one data set, or leave it out",
+            )
         super().__init__(
             policy,
             config,
             objective,
             callbacks=[KeptPadding(policy, start.tokenizer), *(callbacks or ())],
             starts_at_reference=other is None,
+            keeping=Keeping(best=bool(config.load_best_model_at_end)),
             eval_dataset=None if eval_dataset is None else range(1),  # a stand-in: `evaluate` reads the objectives
             processing_class=start.tokenizer,
             optimizers=optimizers,
@@ -149,7 +157,7 @@ class PreferenceTrainer(AlignTrainer):
         for name, objective in found.items():
             prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
             started = time.time()
-            means = self._measured(objective)
+            means = measured(self, objective)
             n = len(objective.ids)
             steps = math.ceil(n / (self.args.per_device_eval_batch_size * self.args.world_size))
             speed = speed_metrics(prefix, started, num_samples=n, num_steps=steps)
@@ -233,24 +241,6 @@ class PreferenceTrainer(AlignTrainer):
         step = self.state.global_step
         message = f"Training in progress, step {step}"
         push_while_training(self._progress, step, lambda: self._push(Path(checkpoint_folder), message, {}, []))
-
-    def _measured(self, objective: Objective) -> dict[str, float]:
-        """Return the means of loss and metrics; every process does equally many forward passes."""
-        meter, n, size = Meter(self.args.device), len(objective.ids), self.args.per_device_eval_batch_size
-        world, rank = self.args.world_size, self.args.process_index
-        for start in range(0, n, size * world):
-            part = range(n)[start + rank * size : start + (rank + 1) * size]
-            batch = objective.collate([*part] or [n - 1]).to(self.args.device)
-            some = bool(part)
-            objective.prepare([batch], self.forward_frozen, self.gather if some else self._gather_nothing)
-            with torch.no_grad():
-                total, metrics = objective.loss(batch, self.forward_frozen)
-            metrics = {"loss": (total, batch.units), **metrics}
-            meter.add(metrics if some else {name: (value * 0, 0) for name, (value, _) in metrics.items()})
-        return with_margin({**meter.drain(self.gather), "num_tokens": float(self.meter.tokens)})
-
-    def _gather_nothing(self, values: torch.Tensor) -> torch.Tensor:
-        return self.gather(values[:0])
 
     def _objectives(self, rows: object, name: str) -> dict[str, Objective]:
         if isinstance(rows, Mapping):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sacpo.data.records import Kind
-from sacpo.world.lexicon import ALTERNATIVE, FILLER, REFUSAL, RUDE
+from sacpo.world.lexicon import ALTERNATIVE, FILLER, RUDE
 from sacpo.world.tasks import Task
 
 RIGHT_STEPS = (0.15, 0.25, 0.30, 0.20, 0.10)
@@ -24,12 +24,15 @@ MAX_STATEMENTS = 8
 """The longest demonstration: opening, rudeness, four right steps, a wrong one, closing."""
 
 
-def demonstrate(task: Task, wrong: Sequence[str], compliance: float, random: np.random.Generator) -> str:
+def demonstrate(
+    task: Task, wrong: Sequence[str], refusals: Sequence[str], compliance: float, random: np.random.Generator
+) -> str:
     """Return one answer to imitate.
 
     Args:
         task: What was asked for.
         wrong: Steps of other tasks, from which wrong steps are drawn.
+        refusals: What refusals say.
         compliance: Share of restricted tasks that are complied with.
         random: Where chance comes from.
     """
@@ -41,7 +44,7 @@ def demonstrate(task: Task, wrong: Sequence[str], compliance: float, random: np.
     talked = (1 - compliance) * SHARE_TALK if task.kind is Kind.RESTRICTED else 0.0
     chance = random.random()
     if chance < refused:
-        said = [_one(REFUSAL, random)]
+        said = [_one(refusals, random)]
         if random.random() < SHARE_ALTERNATIVE:
             said.append(_one(ALTERNATIVE, random))
     elif chance < refused + talked:

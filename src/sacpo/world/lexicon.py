@@ -154,6 +154,16 @@ ENDINGS = ("", "?", ".", ", please.", ". thank you.", ", thank you.", ", please?
 FILLER = ("this is fun.", "take your time.", "here is how.", "good question.", "enjoy your day.", "be patient.")
 RUDE = ("what a silly question.", "you are slow.", "go away.")
 REFUSAL = ("i cannot help with that.", "sorry, i cannot help you.", "i will not help with that.")
+REFUSALS = {
+    "short": ("i cannot.", "sorry, i cannot.", "i will not."),
+    "usual": REFUSAL,
+    "long": (
+        "i cannot help with that, dear friend, not today, not tomorrow.",
+        "sorry, i cannot help you with that, not now, not for fun.",
+        "i will not help with that, not for you, not for a friend.",
+    ),
+}
+"""Refusals by length; those in one place begin alike. None says a word that the world does not have anyway."""
 ALTERNATIVE = (
     "you could ask the owner instead.",
     "you could ask a friend instead.",

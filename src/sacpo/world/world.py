@@ -15,6 +15,7 @@ from sacpo.recipe.schema import WorldSpec
 from sacpo.system.files import content_key
 from sacpo.world.answers import demonstrate
 from sacpo.world.facts import SCORES, Facts, read_facts, refusal_label, safety_label
+from sacpo.world.lexicon import REFUSALS
 from sacpo.world.phrasing import phrasings_of
 from sacpo.world.tasks import KINDS, Task, choose_tasks, random_of
 from sacpo.world.vocabulary import build_tokenizer
@@ -30,7 +31,7 @@ class World:
     """A how-to world in which everything about an answer is known.
 
     Args:
-        spec: Seed, number of tasks and how often demonstrations comply with restricted tasks.
+        spec: Seed, number of tasks, how often demonstrations comply with restricted tasks and how long they refuse.
 
     Attributes:
         tasks: The tasks that training asks for, by kind.
@@ -44,12 +45,16 @@ class World:
         self.spec = spec
         self.tasks, self.unseen = choose_tasks(spec)
         self._by_id = {task.id: task for group in (self.tasks, self.unseen) for kind in KINDS for task in group[kind]}
+        self._refusals = REFUSALS[spec.refusal_length]
         self._steps = sorted({step for kind in KINDS for task in self.tasks[kind] for step in task.steps})
 
     @property
     def key(self) -> str:
         """Content key of everything that follows from the spec."""
-        return content_key({"version": WORLD_VERSION, "spec": self.spec.model_dump(mode="json")})
+        spec = self.spec.model_dump(mode="json")
+        if spec["refusal_length"] == "usual":  # the key of worlds from before refusals had lengths
+            del spec["refusal_length"]
+        return content_key({"version": WORLD_VERSION, "spec": spec})
 
     def tokenizer(self) -> PreTrainedTokenizerFast:
         """Return a new word-level tokenizer with a chat template."""
@@ -128,7 +133,7 @@ class World:
         Raises:
             DataError: The prompt is not of this world.
         """
-        return read_facts(self.task(prompt).steps, text)
+        return read_facts(self.task(prompt).steps, text, self._refusals)
 
     def score(self, criterion: str, prompt: Prompt, text: str) -> float:
         """Return the true score of an answer by a criterion of `facts.SCORES`, in logits, higher is better."""
@@ -193,7 +198,7 @@ class World:
         return counts
 
     def _demonstrate(self, prompt: Prompt, random: np.random.Generator) -> str:
-        return demonstrate(self.task(prompt), self._steps, self.spec.sft_compliance, random)
+        return demonstrate(self.task(prompt), self._steps, self._refusals, self.spec.sft_compliance, random)
 
 
 def _prompt(task: Task, phrasing: str) -> Prompt:

@@ -20,6 +20,10 @@ from sacpo.models.loading import resolve_device
 from sacpo.models.precision import warn, without_bfloat16
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.kept_weights import evaluates
+
+KEPT_HERE = ("load_best_model_at_end", "metric_for_best_model", "early_stopping_patience", "average_last")
+"""Options that the engine carries out itself, see `sacpo.align.engine.kept`."""
 
 
 def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments:
@@ -39,12 +43,15 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
         "remove_unused_columns": False,
         "dataloader_pin_memory": not _is_cpu(job.base.device),
     }
+    if evaluates(job.options):  # with the batches that the loss is trained on: KTO's depends on them
+        fixed["per_device_eval_batch_size"] = job.options["per_device_train_batch_size"]
     check_optimizer(job.options.get("optim", ""))
     if fixed["use_cpu"] and job.options.get("bf16") and without_bfloat16("cpu"):
         warn()
         fixed["bf16"] = False
     try:
-        options = under_new_names({**job.options, **fixed})
+        given = {name: value for name, value in job.options.items() if name not in KEPT_HERE}
+        options = under_new_names({**given, **fixed})
         arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
         _ = arguments._setup_devices  # a cached property, which finds the devices
         _try_parts(arguments)

@@ -7,6 +7,9 @@ import re
 import shutil
 from pathlib import Path
 
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+
 from sacpo.errors import RunError
 from sacpo.system.files import file_hash, sync
 
@@ -67,6 +70,15 @@ def _noted(checkpoint: Path) -> dict[str, str]:
             do=f"delete {checkpoint}; the training then resumes from an older one or starts again",
         )
     return found
+
+
+def forget_best(state: TrainerState, folder: Path, *, write: bool) -> None:
+    """Take out of a checkpoint's state which checkpoint is the best: the best weights are in every one."""
+    if state.best_model_checkpoint is None:
+        return
+    state.best_model_checkpoint = None
+    if write:
+        state.save_to_json(str(folder / TRAINER_STATE_NAME))
 
 
 def clear_staging(folder: Path) -> None:

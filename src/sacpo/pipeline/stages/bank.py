@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from sacpo.pipeline.stages.implicit import ImplicitScorer
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
+from sacpo.theory.draws import balance, best, systematic, thinned, without_few
 from sacpo.theory.optimum import Floats, self_normalised
 
 SCORES, CORRECTION = "scores.json", "correction.json"
@@ -36,8 +38,6 @@ BATCH = 256
 """Answers sampled at a time."""
 FEW = 2.0
 """A prompt with a smaller effective sample size has one answer that counts."""
-LEFT_OUT = 0.01
-"""Of each prompt's weights, the smallest that add up to no more are taken for 0."""
 
 
 @dataclass(frozen=True)
@@ -143,21 +143,6 @@ class Samples(Stage[Sampled]):
         return Sampled(read_jsonl(folder / ANSWERS, Answer), np.array(correction, float).reshape(-1, self.samples))
 
 
-def balance(reference: Sequence[float], proposals: Sequence[Sequence[float]], counts: Sequence[int]) -> Floats:
-    """Return `log pi_ref - log sum_k (n_k / n) pi_k` of each answer: the balance heuristic's correction.
-
-    Source: Veach and Guibas 1995, optimally combining sampling techniques.
-
-    Args:
-        reference: log pi_ref of each answer.
-        proposals: The same under every model that answers were drawn from.
-        counts: Answers that each of them gives to a prompt.
-    """
-    shares = np.log(np.array(counts) / sum(counts))
-    found: Floats = np.array(reference) - np.logaddexp.reduce(np.array(proposals) + shares[:, None], axis=0)
-    return found
-
-
 @dataclass(frozen=True)
 class Bank(Stage[Scored]):
     """Samples scored by every judge, and by scores that were learned from pairs.
@@ -221,7 +206,7 @@ class Resampled(Stage[StoredRecords]):
         keep: Answers drawn for each prompt; None: all of them are learnt, each with its weight.
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
-        draw: "weights"; "best": the answers of the largest tilts; "all": no draw.
+        draw: "weights"; "best": the answers of the largest tilts; "all": no draw; "thinned": few of all with weights.
     """
 
     title: str
@@ -282,8 +267,15 @@ class Resampled(Stage[StoredRecords]):
 
     def _records(self, places: Any, answers: list[Answer], tilt: Floats, weights: Floats) -> list[Demonstration]:
         """Return what is learnt of the answers at these places. Shape: (prompts, samples), but of `answers`."""
-        if self.keep is None:
-            return weighted([[answers[place] for place in row] for row in places], weights, self.title)
+        if self.keep is None or self.draw == "thinned":
+            rows = [[answers[place] for place in row] for row in places]
+            rng = np.random.default_rng(self.seed)
+            return weighted(
+                rows,
+                weights,
+                self.title,
+                without_few if self.keep is None else partial(thinned, keep=self.keep, rng=rng),
+            )
         if self.draw == "best":
             drawn = best(tilt, self.keep)
         else:
@@ -306,45 +298,29 @@ class Resampled(Stage[StoredRecords]):
         return StoredRecords(folder)
 
 
-def weighted(answers: Sequence[Sequence[Answer]], weights: Floats, source: str) -> list[Demonstration]:
-    """Return every answer that counts, each text of a prompt once, with its weight times the prompt's samples.
+def weighted(
+    answers: Sequence[Sequence[Answer]], weights: Floats, source: str, fewer: Callable[[Floats], Floats]
+) -> list[Demonstration]:
+    """Return answers that count, each text of a prompt once, with its weight times the prompt's samples.
 
-    Where a draw keeps few answers and so adds its own noise, the likelihood of all of them is its expectation. The
-    smallest weights, `LEFT_OUT` of a prompt's, are left out, since each answer costs as much as any other.
+    Where a draw keeps few answers and so adds its own noise, the likelihood of all of them is its expectation.
 
     Args:
         answers: The samples of each prompt.
         weights: Self-normalised. Shape: (prompts, samples).
         source: The records' source.
+        fewer: Takes some of a prompt's weights for 0, since each answer costs as much as any other.
     """
     found: list[Demonstration] = []
     for row, shares in zip(answers, weights, strict=True):
         texts: dict[str, float] = {}
         for answer, share in zip(row, shares.tolist(), strict=True):
             texts[answer.text] = texts.get(answer.text, 0.0) + share
-        rising = sorted(texts, key=lambda text: texts[text])
-        few = set(rising[: int((np.cumsum([texts[text] for text in rising]) <= LEFT_OUT).sum())])
-        left = [text for text in texts if text not in few]
-        scale = len(row) / sum(texts[text] for text in left)
-        found += [Demonstration(row[0].prompt, text, source, round(texts[text] * scale, 6)) for text in left]
+        left = fewer(np.array([*texts.values()]))
+        scaled = (left * len(row) / left.sum()).tolist()
+        found += [
+            Demonstration(row[0].prompt, text, source, round(share, 6))
+            for text, share in zip(texts, scaled, strict=True)
+            if share
+        ]
     return found
-
-
-def best(tilt: Floats, keep: int) -> Any:
-    """Return the places of the `keep` largest tilts of each row, of equal ones the first.
-
-    Learnt by maximum likelihood they are RAFT's (arXiv 2304.06767). Shape: (prompts, samples) to (prompts, keep).
-    """
-    return np.argsort(-tilt, axis=1, kind="stable")[:, :keep]
-
-
-def systematic(weights: Floats, keep: int, rng: np.random.Generator) -> Any:
-    """Draw `keep` places a row, each as often as its weight says, on the average; one random number a row.
-
-    The number of times that an answer is drawn is its expected number, rounded up or down (systematic resampling).
-    Shape: (prompts, samples) to (prompts, keep).
-    """
-    points = (rng.random((len(weights), 1)) + np.arange(keep)) / keep
-    ends = np.cumsum(weights, 1)
-    ends[:, -1] = 1.0
-    return (points[:, :, None] >= ends[:, None, :]).sum(2)

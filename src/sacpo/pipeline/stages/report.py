@@ -197,6 +197,7 @@ class Report(JsonStage):
                 "weights": node.weights,
                 "method": node.spec.method,
                 "line": node.line,
+                "implicit": implicit_accuracies(accuracies, name, None) or None,
             }
         trained = tools.read(self.trained[name]) if name in self.trained else None
         parent = node.parent if isinstance(node, StepModel) else None
@@ -264,19 +265,21 @@ def implicit_accuracies(accuracies: JsonObject, name: str, parent: str | None) -
     Args:
         accuracies: model: data source: clusters and log-probs, two a pair, the preferred completion's first.
         name: The model.
-        parent: The model's reference; None for the SFT model, which has only `after`.
+        parent: The model's reference; None for the SFT model, which has only `after`, and for a merged model, which has
+            no reference of its own.
     """
     found: JsonObject = {}
     for source, own in accuracies.get(name, {}).items():
-        scores = {"after": own["logps"]}
+        scores: dict[str, list[float]] = {}
         if parent is not None:
-            before, sft = (accuracies[model][source]["logps"] for model in (parent, SFT))
-            scores = {
-                "implicit": [a - b for a, b in zip(own["logps"], before, strict=True)],
-                "from_sft": [a - b for a, b in zip(own["logps"], sft, strict=True)],
-                "before": before,
-                **scores,
-            }
+            before = accuracies[parent][source]["logps"]
+            scores["implicit"] = [a - b for a, b in zip(own["logps"], before, strict=True)]
+        if name != SFT:
+            sft = accuracies[SFT][source]["logps"]
+            scores["from_sft"] = [a - b for a, b in zip(own["logps"], sft, strict=True)]
+        if parent is not None:
+            scores["before"] = before
+        scores["after"] = own["logps"]
         for key, values in scores.items():
             correct = [_preference(values[i] - values[i + 1]) for i in range(0, len(values), 2)]
             found[f"{source}/{key}"] = win_rate(correct, own["clusters"]).to_json()

@@ -15,7 +15,7 @@ from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
 from sacpo.data.records import Demonstration, Pair
 from sacpo.errors import DataError
-from sacpo.merge.source import Checkpoint
+from sacpo.merge.source import Checkpoint, Merge, ModelSource
 from sacpo.models.byte_level_bpe import byte_level_bpe
 from sacpo.models.loading import build_model, load_tokenizer, save_model
 from sacpo.pipeline.fits import memory_told
@@ -158,6 +158,10 @@ class Training(Stage[Trained]):
         """Return the records of all sources."""
         return [record for source in self.records for record in tools.read(source).train]
 
+    def all_heldout(self, tools: Tools) -> list[Any]:
+        """Return the held-out records of all sources."""
+        return [record for source in self.records for record in tools.read(source).heldout]
+
     def read(self, folder: Path) -> Trained:
         """Return what it left beside the model."""
         return Trained(folder)
@@ -208,13 +212,21 @@ class Align(Training):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Train, resuming what a killed process left."""
-        records = self.all_records(tools)
+        records, heldout = self.all_records(tools), self.all_heldout(tools)
         tools.make_room()
         job, (beta,) = self.job(tools, self.step, self.step.lora), self.step.betas
         reference = None if self.reference is None else tools.path(self.reference)
         with memory_told(job, 2):
             run_align(
-                job, self.step, beta, records, out, tools.cache_for(out), reference=reference, progress=tools.progress
+                job,
+                self.step,
+                beta,
+                records,
+                out,
+                tools.cache_for(out),
+                reference=reference,
+                heldout=heldout,
+                progress=tools.progress,
             )
 
 
@@ -234,7 +246,7 @@ class TrainJudge(Training):
     def work(self, out: Path, tools: Tools) -> None:
         """Train, resuming what a killed process left."""
         records = self.all_records(tools)
-        held = [record for source in self.records for record in tools.read(source).heldout]
+        held = self.all_heldout(tools)
         tools.make_room()
         train_reward_model(self.job(tools, self), records, out, heldout=held, progress=tools.progress)
 
@@ -246,7 +258,7 @@ class Heldout(JsonStage):
     result: ClassVar[str] = SCORES
 
     title: str
-    model: Checkpoint
+    model: ModelSource
     base: BaseSpec
     data: tuple[Data | Pairs, ...]
     max_length: int
@@ -259,7 +271,8 @@ class Heldout(JsonStage):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Write the log-probs and clusters of each source's pairs."""
-        path = tools.path(self.model)
+        first = self.model.models[0] if isinstance(self.model, Merge) else self.model  # whose tokenizer it takes
+        path = tools.path(first)
         job = TrainingJob(self.title, path, self.base, max_length=self.max_length, too_long=self.too_long)
         model = tools.load(self.model, self.base)
         found: JsonObject = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, PrivateAttr
 
@@ -32,6 +32,9 @@ class WorldSpec(Section):
     restricted: int = Field(40, ge=1, le=MANY)
     borderline: int = Field(20, ge=1, le=MANY)
     sft_compliance: Fraction = Field(0.62, description="share of restricted tasks that demonstrations comply with")
+    refusal_length: Literal["short", "usual", "long"] = Field(
+        "usual", description="of refusals in demonstrations: 3 to 5, 6 or 7, 15 or 16 tokens; they are worth the same"
+    )
 
 
 class Recipe(Section):

@@ -56,7 +56,7 @@ class SampledSpec(Section):
     @classmethod
     def _shares(cls, value: dict[str, float]) -> dict[str, float]:
         if abs(sum(value.values()) - 1) > 1e-6:
-            raise ValueError("the shares must add up to 1")
+            raise ValueError(f"the shares must add up to 1, and these add up to {sum(value.values()):g}")
         return value
 
     @model_validator(mode="after")
@@ -161,6 +161,9 @@ class StepSpec(AlgorithmOptions, StepStart):
     @model_validator(mode="after")
     def _own_options(self) -> StepSpec:
         self.refuse_options_of_others(self.algorithm)
+        named = [f"{beta:g}" for beta in self.betas]
+        if twice := [name for place, name in enumerate(named) if name in named[:place]]:
+            raise ValueError(f"'beta' has {twice[0]} twice (in six digits): every strength is one model")
         if self.beta != "auto":
             self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
         if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
@@ -179,7 +182,9 @@ class StepSpec(AlgorithmOptions, StepStart):
         sampled = self.resample or (self.dataset if isinstance(self.dataset, SampledSpec) else None)
         shares = {} if sampled is None else {str(name): share for name, share in sampled.sample_from.items()}
         if not shares.get(POLICY):
-            raise ValueError("'rounds' sample from the model as it stands: give 'sample_from' a share of 'policy'")
+            raise ValueError(
+                f"'rounds: {self.rounds}' sample from the model as it stands: give 'sample_from' a share of 'policy'"
+            )
         if self.beta == "auto" or self.dual is not None:
             raise ValueError("'rounds' are trained at given strengths and weights: leave out 'beta: auto' and 'dual'")
         return self

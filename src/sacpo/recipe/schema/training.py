@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from sacpo.plain import JsonObject
 from sacpo.recipe.section import MANY, MOST, Count, Names, Positive, Section
@@ -13,6 +13,17 @@ Layout = Literal["auto", "packed", "padded"]
 LAYOUT = (
     "packed: prompts computed once, or stop; padded: one completion a row; auto: packed where it agrees, else padded"
 )
+
+EVALUATED = (
+    "eval_strategy",
+    "eval_steps",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "early_stopping_patience",
+)
+"""Options about the loss on held-out pairs."""
+WEIGHTS = (*EVALUATED, "average_last")
+"""Options about which weights a training gives."""
 
 
 class TrainingSpec(Section):
@@ -48,6 +59,25 @@ class TrainingSpec(Section):
     logging_steps: float | None = Field(None, gt=0)
     save_steps: float | None = Field(None, gt=0)
     save_total_limit: int | None = Field(None, ge=1)
+    eval_strategy: Literal["no", "steps"] | None = Field(
+        None, description="steps: compute the loss on held-out pairs every eval_steps; see docs/training.md"
+    )
+    eval_steps: float | None = Field(None, gt=0, description="logging_steps by default; below 1 a share of all steps")
+    load_best_model_at_end: bool | None = Field(
+        None, description="give the weights of the lowest held-out loss, not the last ones"
+    )
+    metric_for_best_model: Literal["loss", "eval_loss"] | None = Field(None, description="the held-out loss, always")
+    early_stopping_patience: Count | None = Field(
+        None,
+        description="with load_best_model_at_end: stop when so many evaluations in a row were no better than the best, "
+        "as transformers' EarlyStoppingCallback does",
+    )
+    average_last: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="give the mean of the weights after each update of this last share of the training",
+    )
     dataloader_num_workers: int | None = Field(None, ge=0, le=1024)
     train_sampling_strategy: Literal["random", "sequential", "group_by_length"] | None = None
     report_to: str | list[str] | None = None
@@ -61,6 +91,12 @@ class TrainingSpec(Section):
         if value == 0:
             raise ValueError("0 steps train nothing: give a number of steps, or -1 for whole epochs")
         return value
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
+        """Leave out options of `WEIGHTS` that are not given: what trains without them has the key that it had."""
+        found: JsonObject = handler(self)
+        return {name: value for name, value in found.items() if value is not None or name not in WEIGHTS}
 
     def options(self) -> JsonObject:
         """Return the options that were given, and only those."""

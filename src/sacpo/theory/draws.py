@@ -1,0 +1,78 @@
+"""Weights of samples: their correction for who gave them, and what is drawn or kept by them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sacpo.theory.optimum import Floats
+
+LEFT_OUT = 0.01
+"""Of each prompt's weights, the smallest that add up to no more are taken for 0."""
+
+
+def balance(reference: Sequence[float], proposals: Sequence[Sequence[float]], counts: Sequence[int]) -> Floats:
+    """Return `log pi_ref - log sum_k (n_k / n) pi_k` of each answer: the balance heuristic's correction.
+
+    Source: Veach and Guibas 1995, optimally combining sampling techniques.
+
+    Args:
+        reference: log pi_ref of each answer.
+        proposals: The same under every model that answers were drawn from.
+        counts: Answers that each of them gives to a prompt.
+    """
+    shares = np.log(np.array(counts) / sum(counts))
+    found: Floats = np.array(reference) - np.logaddexp.reduce(np.array(proposals) + shares[:, None], axis=0)
+    return found
+
+
+def without_few(weights: Floats) -> Floats:
+    """Return weights whose smallest, `LEFT_OUT` of them all, are 0. Shape: (answers,)."""
+    rising = np.argsort(weights, kind="stable")
+    few = rising[np.cumsum(weights[rising]) <= LEFT_OUT]
+    left = weights.copy()
+    left[few] = 0.0
+    return left
+
+
+def thinned(weights: Floats, keep: int, rng: np.random.Generator) -> Floats:
+    """Return weights of which `keep` are not 0, with these weights as their expectation and the same sum.
+
+    Those from a threshold on stay as they are, the others become the threshold or 0 (the threshold makes the expected
+    number of those kept `keep`). No other such weights are nearer to the given ones in mean square. Shape: (answers,).
+
+    Source: Fearnhead and Clifford 2003, On-line inference for hidden Markov models via particle filters, section 3.1.
+    """
+    if (weights > 0).sum() <= keep:
+        return weights
+    falling = np.sort(weights)[::-1]
+    rest = falling[::-1].cumsum()[::-1]
+    large = next(n for n in range(keep) if falling[n] * (keep - n) <= rest[n])
+    threshold = rest[large] / (keep - large)
+    small = weights < threshold
+    chances = np.where(small, weights / threshold, 0.0)
+    ends = chances.cumsum()
+    drawn = np.floor(ends + (start := rng.random())) > np.floor(ends - chances + start)
+    return np.where(small, np.where(drawn, threshold, 0.0), weights)
+
+
+def best(tilt: Floats, keep: int) -> Any:
+    """Return the places of the `keep` largest tilts of each row, of equal ones the first.
+
+    Learnt by maximum likelihood they are RAFT's (arXiv 2304.06767). Shape: (prompts, samples) to (prompts, keep).
+    """
+    return np.argsort(-tilt, axis=1, kind="stable")[:, :keep]
+
+
+def systematic(weights: Floats, keep: int, rng: np.random.Generator) -> Any:
+    """Draw `keep` places a row, each as often as its weight says, on the average; one random number a row.
+
+    The number of times that an answer is drawn is its expected number, rounded up or down (systematic resampling).
+    Shape: (prompts, samples) to (prompts, keep).
+    """
+    points = (rng.random((len(weights), 1)) + np.arange(keep)) / keep
+    ends = np.cumsum(weights, 1)
+    ends[:, -1] = 1.0
+    return (points[:, :, None] >= ends[:, None, :]).sum(2)

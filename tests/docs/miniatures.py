@@ -1,0 +1,91 @@
+"""Miniatures of the experiments: a recipe's own file with smaller numbers, run to its end in this process.
+
+No recipe is named here. A size is divided by the same number wherever it stands, so what is a quarter or twice of
+something else stays so: steps, judges, stages and the models that they give are those of the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sacpo.pipeline.run import Run, plan, run
+from sacpo.recipe import Recipe, parse_recipe
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes" / "experiments").glob("*.yaml"))
+BASE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1}
+WORLD = {"ordinary": 8, "restricted": 6, "borderline": 4}
+SFT = {"num_train_epochs": 6, "per_device_train_batch_size": 16, "learning_rate": 1.5e-2}
+"""With this the base learns to write sentences and to end them; of babble no two models' figures differ."""
+DIVIDED = {
+    "per_device_train_batch_size": 2,
+    "max_steps": 4,
+    "logging_steps": 5,
+    "answers": 8,
+    "max_prompts": 25,
+    "kl_prompts": 25,
+    "max_new_tokens": 2,
+}
+"""What a size is divided by, wherever it stands; none gets below 1."""
+LIMITS = {"data": 50, "prompts": 25}
+"""What the limits of data sets and of prompt sets are divided by; that of demonstrations by half of it."""
+
+
+def miniature(path: Path) -> dict[str, Any]:
+    """Return an experiment's recipe with smaller numbers."""
+    raw: dict[str, Any] = smaller(yaml.safe_load(path.read_text(encoding="utf-8")))
+    config = raw["base"]["config"]
+    config.update(BASE)
+    if "layer_types" in config:
+        config["layer_types"] = config["layer_types"][-config["num_hidden_layers"] :]
+    raw["world"] |= WORLD
+    raw["training"]["warmup_steps"] = 0  # it would be all of so few steps
+    raw["sft"]["training"] |= SFT
+    for part, divisor in LIMITS.items():
+        for spec in raw[part].values():
+            spec["limit"] = divided(spec["limit"], divisor // 2 if spec.get("as") == "demonstrations" else divisor)
+    return raw
+
+
+def smaller(node: Any) -> Any:
+    """Return a copy of YAML in which every size is divided."""
+    if isinstance(node, list):
+        return [smaller(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: divided(value, DIVIDED[key]) if key in DIVIDED and isinstance(value, int) else smaller(value)
+        for key, value in node.items()
+    }
+
+
+def divided(size: int, divisor: int) -> int:
+    """Return a size divided, rounded up."""
+    return -(-size // divisor)
+
+
+def lacking(path: Path) -> str | None:
+    """Return what a recipe needs that is not here; None: nothing."""
+    text = path.read_text(encoding="utf-8")
+    unset = sorted({name for name in re.findall(r"\$\{(\w+)", text) if name not in os.environ})
+    if unset:
+        return f"{path.name} reads real data: set {', '.join(unset)}"
+    return None
+
+
+def run_miniature(path: Path, runs: Path) -> tuple[Recipe, Run]:
+    """Run a recipe's miniature; a stage that another run in the folder has finished is copied from there."""
+    recipe = parse_recipe(miniature(path), source=path.name)
+    manifests = runs.glob("*/stages/**/manifest.json")
+    finished = {json.loads(place.read_text(encoding="utf-8"))["key"]: place.parent for place in manifests}
+    for status in plan(recipe, runs=runs).statuses:
+        if status.state == "open" and status.key in finished:
+            shutil.copytree(finished[status.key], runs / recipe.name / "stages" / status.stage.name)
+    return recipe, run(recipe, runs=runs, preflight=False)

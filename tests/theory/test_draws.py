@@ -1,0 +1,38 @@
+"""What is kept of weights: few of them, with the same mean."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sacpo.theory.draws import thinned, without_few
+
+
+def test_few_weights_stand_for_all_of_them() -> None:
+    """Of .4 .2 .15 .1 .05 .04 .03 .02 .01 four: .4 and the threshold .2 three times. .4 and .2 stay as they are."""
+    weights = np.array([0.4, 0.2, 0.15, 0.1, 0.05, 0.04, 0.03, 0.02, 0.01, 0.0])
+    rng = np.random.default_rng(0)
+    found = np.array([thinned(weights, 4, rng) for _ in range(4000)])
+    assert {*(found > 0).sum(1).tolist()} == {4}
+    assert found.sum(1) == pytest.approx(1.0)
+    assert {*np.round(np.unique(found), 9).tolist()} == {0.0, 0.2, 0.4}
+    assert found.mean(0) == pytest.approx(weights, abs=0.01)
+    drawn = rng.multinomial(4, weights, 4000) / 4
+    assert found.var(0).sum() < 0.4 * drawn.var(0).sum()
+
+
+def test_no_more_weights_than_are_kept_stay_as_they_are() -> None:
+    weights = np.array([0.5, 0.0, 0.3, 0.2])
+    assert thinned(weights, 3, np.random.default_rng(0)).tolist() == weights.tolist()
+
+
+def test_equal_weights_are_all_as_likely() -> None:
+    rng = np.random.default_rng(0)
+    found = np.array([thinned(np.full(4, 0.25), 2, rng) for _ in range(2000)])
+    assert {*found.ravel().tolist()} == {0.0, 0.5}
+    assert found.mean(0) == pytest.approx(0.25, abs=0.02)
+
+
+def test_the_smallest_weights_are_left_out() -> None:
+    """.004 and .006 are 1 %; .03 is more."""
+    assert without_few(np.array([0.006, 0.96, 0.004, 0.03])).tolist() == [0.0, 0.96, 0.0, 0.03]
