@@ -47,26 +47,17 @@ def test_the_pages_tables_name_models_of_their_recipes(monkeypatch: pytest.Monke
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     recipes = {f"experiments-{path.stem}": path for path in RECIPES}
     checked = 0
-<<<<<<< HEAD
-    for block in re.findall(r"<!-- ((?:orders|fronts|merges|reach|z0|lengths|cures|table): .+?) -->", page):
-=======
-    for block in re.findall(r"<!-- ((?:orders|fronts|merges|reach|z0|table|text): .+?) -->", page):
->>>>>>> text
+    for block in re.findall(r"<!-- ((?:orders|fronts|merges|reach|z0|lengths|cures|table|text): .+?) -->", page):
         asked = dict(part.split(": ", 1) for part in block.split(" | "))
         kind, recipe = next(iter(asked.items()))
         models = set(model_graph(load_recipe(recipes[recipe])))
         for name, value in asked.items():
-<<<<<<< HEAD
             if name == "recipes":
                 assert {one.strip().split(" ")[1] for one in value.split(",")} <= set(recipes), block
             elif name not in (kind, "win", "share", "target"):
                 *other, value = value.split("/")
                 known = set(model_graph(load_recipe(recipes[other[0]]))) if other else models
-                assert {one.strip() for one in value.split(",")} <= known, (block, name)
-=======
-            if name not in (kind, "win", "share"):
-                assert {one.strip() for one in re.split(r",| - ", value)} <= models, (block, name)
->>>>>>> text
+                assert {one.strip() for one in re.split(r",| - ", value)} <= known, (block, name)
                 checked += 1
     assert checked > 4
 

@@ -25,7 +25,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
-from sacpo.pipeline.stages.implicit import ImplicitScorer
+from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
@@ -180,7 +180,7 @@ class Bank(Stage[Scored]):
         return {
             **judged,
             **learned_scores(heads, tools, pairs),
-            **{scorer.criterion: scorer.scores(tools, pairs) for scorer in implied},
+            **implicit_scores(implied, tools, pairs),
         }
 
     def read(self, folder: Path) -> Scored:
