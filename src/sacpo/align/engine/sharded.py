@@ -9,6 +9,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
@@ -39,7 +40,7 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
 def reshard(model: nn.Module) -> None:
     """Split again what a forward pass without a backward pass leaves whole."""
     for module in model.modules():
-        if hasattr(module, "reshard"):
+        if isinstance(module, FSDPModule):
             module.reshard()
 
 
