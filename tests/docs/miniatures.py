@@ -28,6 +28,7 @@ DIVIDED = {
     "per_device_train_batch_size": 2,
     "max_steps": 4,
     "logging_steps": 5,
+    "eval_steps": 5,
     "answers": 8,
     "max_prompts": 25,
     "kl_prompts": 25,
@@ -35,23 +36,50 @@ DIVIDED = {
 }
 """What a size is divided by, wherever it stands; none gets below 1."""
 LIMITS = {"data": 50, "prompts": 25}
-"""What the limits of data sets and of prompt sets are divided by; that of demonstrations by half of it."""
+"""What the limits of data sets and of prompt sets are divided by in a world."""
+DEMONSTRATIONS = 320
+LEARNT = 64
+"""The least number of pairs of which a score is learned: fewer are refused."""
+REAL, RECORDS = 6, 400
+"""Where data are real, what all limits are divided by, and how many records a set without a limit gives."""
 
 
 def miniature(path: Path) -> dict[str, Any]:
     """Return an experiment's recipe with smaller numbers."""
     raw: dict[str, Any] = smaller(yaml.safe_load(path.read_text(encoding="utf-8")))
+    raw["training"]["warmup_steps"] = 0  # it would be all of so few steps
+    for part, divisor in LIMITS.items():
+        for spec in raw[part].values():
+            spec["limit"] = divided(spec.get("limit", REAL * RECORDS), divisor if "world" in raw else REAL)
+    _in_a_world(raw) if "world" in raw else _on_text(raw)
+    return raw
+
+
+def _in_a_world(raw: dict[str, Any]) -> None:
     config = raw["base"]["config"]
     config.update(BASE)
     if "layer_types" in config:
         config["layer_types"] = config["layer_types"][-config["num_hidden_layers"] :]
     raw["world"] |= WORLD
-    raw["training"]["warmup_steps"] = 0  # it would be all of so few steps
     raw["sft"]["training"] |= SFT
-    for part, divisor in LIMITS.items():
-        for spec in raw[part].values():
-            spec["limit"] = divided(spec["limit"], divisor // 2 if spec.get("as") == "demonstrations" else divisor)
-    return raw
+    for step in raw["steps"]:
+        if "implicit" in step.get("resample", {}):
+            step["resample"]["calibrate"] = False  # which refuses what tells no more than a coin, as here it may
+    raw["data"][raw["sft"]["dataset"]]["limit"] = DEMONSTRATIONS
+    learnt = {name for step in raw["steps"] for name in step.get("resample", {}).get("learn", {}).values()}
+    for step in raw["steps"]:
+        if step["name"] in {name.partition("@")[0] for name in learnt}:
+            spec = raw["data"][step["dataset"]["prompts"]]
+            spec["limit"] = max(spec["limit"], LEARNT)
+
+
+def _on_text(raw: dict[str, Any]) -> None:
+    """Put a small base with a small vocabulary in the place of a pretrained one, and cut texts that it makes long."""
+    config = {"model_type": "llama", **BASE, "num_attention_heads": 2, "max_position_embeddings": 512}
+    tokenizer = {"kind": "bpe", "vocab_size": 2000, "datasets": [raw["sft"]["dataset"]]}
+    raw["base"] = {"config": config, "tokenizer": tokenizer, "template": "paper", "device": "cpu"}
+    for part in (raw["sft"], *raw["steps"]):
+        part |= {"max_length": 192, "too_long": "drop"}
 
 
 def smaller(node: Any) -> Any:
@@ -60,10 +88,8 @@ def smaller(node: Any) -> Any:
         return [smaller(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {
-        key: divided(value, DIVIDED[key]) if key in DIVIDED and isinstance(value, int) else smaller(value)
-        for key, value in node.items()
-    }
+    small = {key: smaller(value) for key, value in node.items()}
+    return small | {key: divided(node[key], by) for key, by in DIVIDED.items() if isinstance(node.get(key), int)}
 
 
 def divided(size: int, divisor: int) -> int:
