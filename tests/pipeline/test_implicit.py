@@ -16,7 +16,7 @@ from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_exchange
 from sacpo.errors import DataError, RecipeError
 from sacpo.merge.source import Checkpoint
-from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied, calibration
+from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied, calibration, implicit_scores
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.load import parse_recipe
 from sacpo.recipe.schema import BaseSpec
@@ -29,13 +29,14 @@ class TwoModels:
     progress = QUIET
 
     def __init__(self) -> None:
-        self.words = tiny_tokenizer()
+        self.words, self.loaded = tiny_tokenizer(), cast(list[str], [])
         self.models = {name: tiny_model(self.words, seed=seed) for seed, name in enumerate(("H", "S"))}
 
     def tokenizer(self, model: Any, base: Any) -> Any:
         return self.words, make_template("plain", self.words)
 
     def load(self, model: Checkpoint, base: Any) -> Any:
+        self.loaded.append(str(model.place))
         return self.models[str(model.place)]
 
     def read(self, stage: Calibration) -> Any:
@@ -57,12 +58,13 @@ def test_an_implicit_reward_is_beta_times_the_log_ratio_times_its_factor() -> No
         before, after = tokenize_exchange(prompt, text, template, tools.words)
         trees.append(Tree(before, (after,)))
     own, other = (np.array(score_trees(tools.models[name], tools.words, trees)) for name in ("S", "H"))
-    scorer = ImplicitScorer("harmlessness", reward, None)
-    plain = [score.value for score in scorer.scores(cast(Tools, tools), texts)]
+    scorers = ImplicitScorer("plain", reward, None), ImplicitScorer("scaled", reward, Calibration(reward, ()))
+    found = implicit_scores(scorers, cast(Tools, tools), texts)
+    plain = [score.value for score in found["plain"]]
     assert plain[:2] == pytest.approx((0.25 * (own - other)).tolist(), abs=1e-5)
     assert plain[2] is None
-    scaled = ImplicitScorer("harmlessness", reward, Calibration(reward, ()))
-    assert scaled.scores(cast(Tools, tools), texts)[0].value == pytest.approx(3 * cast(float, plain[0]))
+    assert found["scaled"][0].value == pytest.approx(3 * cast(float, plain[0]))
+    assert tools.loaded == ["S", "H"]
 
 
 def test_the_factor_makes_held_out_preferences_likeliest() -> None:

@@ -50,16 +50,17 @@ class Implied:
     max_length: int
     too_long: str
 
-    def rewards(self, tools: Tools, trees: Sequence[Tree]) -> Floats:
-        """Return the reward of each tree's one completion."""
-        tokenizer, _ = tools.tokenizer(self.reference, self.base)
-        logps = [
-            score_trees(
-                tools.load(model, self.base), tokenizer, trees, batch_size=SCORED_AT_ONCE, progress=tools.progress
-            )
-            for model in (self.model, self.reference)
-        ]
-        return self.beta * (np.array(logps[0]) - np.array(logps[1]))
+
+def log_probs(models: Sequence[Checkpoint], base: BaseSpec, trees: Sequence[Tree], tools: Tools) -> list[Floats]:
+    """Return the log-probs of the trees' one completions under each model; one that is named twice is asked once."""
+    tokenizer, _ = tools.tokenizer(models[-1], base)
+    found: list[tuple[Checkpoint, Floats]] = []
+    for model in models:
+        if not any(other == model for other, _ in found):
+            loaded = tools.load(model, base)
+            logps = score_trees(loaded, tokenizer, trees, batch_size=SCORED_AT_ONCE, progress=tools.progress)
+            found.append((model, np.array(logps)))
+    return [next(logps for other, logps in found if other == model) for model in models]
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,9 @@ class Calibration(JsonStage):
         pairs, _ = tokenize_pairs(held, tokenizer, template, max_length=reward.max_length, too_long=reward.too_long)
         if not pairs:
             raise DataError("no pair is held out to calibrate an implicit reward on", where=self.name)
-        sides = reward.rewards(
-            tools, [Tree(pair.prompt, (side,)) for pair in pairs for side in (pair.chosen, pair.rejected)]
-        )
+        trees = [Tree(pair.prompt, (side,)) for pair in pairs for side in (pair.chosen, pair.rejected)]
+        own, other = log_probs((reward.model, reward.reference), reward.base, trees, tools)
+        sides = reward.beta * (own - other)
         write_json(
             out / self.result, calibration(sides[::2] - sides[1::2], np.array([pair.p for pair in pairs]), self.name)
         )
@@ -141,10 +142,24 @@ class ImplicitScorer:
         """Return what is known of the score."""
         return {"factor": 1.0} if self.calibration is None else tools.read(self.calibration)
 
-    def scores(self, tools: Tools, texts: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        """Return the scores of texts; a text is cut at `max_length`, a prompt without room for one has no score."""
-        reward, factor = self.reward, self.known(tools)["factor"]
-        tokenizer, template = tools.tokenizer(reward.reference, reward.base)
-        trees = text_trees(texts, tokenizer, template, reward.max_length)
-        values = dict(zip(trees, (factor * reward.rewards(tools, [*trees.values()])).tolist(), strict=True))
-        return [Score(values.get(place)) for place in range(len(texts))]
+
+def implicit_scores(
+    scorers: Sequence[ImplicitScorer], tools: Tools, texts: Sequence[tuple[Prompt, str]]
+) -> dict[str, list[Score]]:
+    """Return the scores of texts by criterion; models that several rewards need are asked once.
+
+    A text is cut at the largest `max_length`; a prompt without room for one has no score.
+    """
+    if not scorers:
+        return {}
+    base, longest = scorers[0].reward.base, max(scorer.reward.max_length for scorer in scorers)
+    models = [model for scorer in scorers for model in (scorer.reward.model, scorer.reward.reference)]
+    tokenizer, template = tools.tokenizer(models[-1], base)
+    trees = text_trees(texts, tokenizer, template, longest)
+    logps = log_probs(models, base, [*trees.values()], tools)
+    found: dict[str, list[Score]] = {}
+    for scorer, own, other in zip(scorers, logps[::2], logps[1::2], strict=True):
+        scale = scorer.known(tools)["factor"] * scorer.reward.beta
+        values = dict(zip(trees, (scale * (own - other)).tolist(), strict=True))
+        found[scorer.criterion] = [Score(values.get(place)) for place in range(len(texts))]
+    return found
