@@ -36,12 +36,10 @@ DIVIDED = {
 }
 """What a size is divided by, wherever it stands; none gets below 1."""
 LIMITS = {"data": 50, "prompts": 25}
-"""What the limits of data sets and of prompt sets are divided by in a world."""
+"""What the limits of data sets and of prompt sets are divided by."""
 DEMONSTRATIONS = 320
 LEARNT = 64
 """The least number of pairs of which a score is learned: fewer are refused."""
-REAL, RECORDS = 6, 400
-"""Where data are real, what all limits are divided by, and how many records a set without a limit gives."""
 
 
 def miniature(path: Path) -> dict[str, Any]:
@@ -50,12 +48,7 @@ def miniature(path: Path) -> dict[str, Any]:
     raw["training"]["warmup_steps"] = 0  # it would be all of so few steps
     for part, divisor in LIMITS.items():
         for spec in raw[part].values():
-            spec["limit"] = divided(spec.get("limit", REAL * RECORDS), divisor if "world" in raw else REAL)
-    _in_a_world(raw) if "world" in raw else _on_text(raw)
-    return raw
-
-
-def _in_a_world(raw: dict[str, Any]) -> None:
+            spec["limit"] = divided(spec["limit"], divisor)
     config = raw["base"]["config"]
     config.update(BASE)
     if "layer_types" in config:
@@ -71,15 +64,7 @@ def _in_a_world(raw: dict[str, Any]) -> None:
         if step["name"] in {name.partition("@")[0] for name in learnt}:
             spec = raw["data"][step["dataset"]["prompts"]]
             spec["limit"] = max(spec["limit"], LEARNT)
-
-
-def _on_text(raw: dict[str, Any]) -> None:
-    """Put a small base with a small vocabulary in the place of a pretrained one, and cut texts that it makes long."""
-    config = {"model_type": "llama", **BASE, "num_attention_heads": 2, "max_position_embeddings": 512}
-    tokenizer = {"kind": "bpe", "vocab_size": 2000, "datasets": [raw["sft"]["dataset"]]}
-    raw["base"] = {"config": config, "tokenizer": tokenizer, "template": "paper", "device": "cpu"}
-    for part in (raw["sft"], *raw["steps"]):
-        part |= {"max_length": 192, "too_long": "drop"}
+    return raw
 
 
 def smaller(node: Any) -> Any:
@@ -98,12 +83,12 @@ def divided(size: int, divisor: int) -> int:
 
 
 def lacking(path: Path) -> str | None:
-    """Return what a recipe needs that is not here; None: nothing."""
+    """Return why a recipe has no miniature here; None: it has one."""
     text = path.read_text(encoding="utf-8")
+    if (model := yaml.safe_load(text)["base"].get("model")) is not None:
+        return f"{path.name} starts from the weights {model}, and no smaller ones can take their place"
     unset = sorted({name for name in re.findall(r"\$\{(\w+)", text) if name not in os.environ})
-    if unset:
-        return f"{path.name} reads real data: set {', '.join(unset)}"
-    return None
+    return f"{path.name} reads real data: set {', '.join(unset)}" if unset else None
 
 
 def run_miniature(path: Path, runs: Path) -> tuple[Recipe, Run]:
