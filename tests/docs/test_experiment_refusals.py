@@ -90,15 +90,19 @@ def test_a_choice_names_each_seeds_model_and_those_that_miss(script: ModuleType)
     assert rows[1].endswith("| 2 of 2 |")
 
 
-def test_a_cure_can_be_another_recipes_model_of_the_same_seed(
+def test_a_cure_can_be_another_recipes_model_in_the_seeds_that_it_has(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = run({}, {"base": (0.1, 0.1, 0.5)}, Path("runs/seed-3/experiments-x"))
+    """The other recipe was run on seed 3 alone, so it is compared with seed 3's base, not with the mean of both."""
+    places = {3: Path("runs/seed-3/experiments-x"), 4: Path("runs/seed-4/experiments-x")}
+    seeds = [run({}, {"base": (seed / 30, 0.1, 0.5)}, place) for seed, place in places.items()]
     there = {(Path("runs"), Path("runs/seed-3"), "experiments-y"): run({}, {"D": (0.0, 0.02, 0.75)})}
     monkeypatch.setattr(script, "finished", lambda *place: there.get(place))
-    asked = {"cures": "experiments-x", "against": "base", "target": "0.04", "closed": "experiments-y/D"}
-    row = script.cures([own], asked).splitlines()[-1]
-    assert row == "| closed | 0.020 | 0.000 | -0.080 | -0.100 | +0.25 | +0.00 | 1 of 1 |"
+    asked = {"cures": "experiments-x", "against": "base", "target": "0.04"}
+    asked |= {"closed": "experiments-y/D", "no run": "experiments-z/D"}
+    closed, none = script.cures(seeds, asked).splitlines()[-2:]
+    assert closed == "| closed | 0.020 | 0.000 | -0.080 | -0.100 | +0.25 | +0.00 | 1 of 1 |"
+    assert none == "| no run |" + " – |" * 7
 
 
 def test_lengths_are_compared_in_the_seeds_that_all_recipes_have(
