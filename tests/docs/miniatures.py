@@ -34,6 +34,8 @@ DIVIDED = {
     "max_new_tokens": 2,
 }
 """What a size is divided by, wherever it stands; none gets below 1."""
+LEARNED = 64
+"""Prompts that a score is learned from, at least: it needs 60 pairs."""
 LIMITS = {"data": 50, "prompts": 25}
 """What the limits of data sets and of prompt sets are divided by; that of demonstrations by half of it."""
 
@@ -51,7 +53,15 @@ def miniature(path: Path) -> dict[str, Any]:
     for part, divisor in LIMITS.items():
         for spec in raw[part].values():
             spec["limit"] = divided(spec["limit"], divisor // 2 if spec.get("as") == "demonstrations" else divisor)
+    for name in learned(raw["steps"]):
+        raw["data"][name]["limit"] = max(raw["data"][name]["limit"], LEARNED)
     return raw
+
+
+def learned(steps: list[dict[str, Any]]) -> set[str]:
+    """Return the prompts whose pairs scores are learned from."""
+    names = {str(name).split("@")[0] for step in steps for name in step.get("resample", {}).get("learn", {}).values()}
+    return {step["dataset"]["prompts"] for step in steps if step["name"] in names}
 
 
 def smaller(node: Any) -> Any:
