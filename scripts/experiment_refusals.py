@@ -114,7 +114,9 @@ def lengths(runs: Sequence[Run], asked: Asked) -> str:
     worlds = {"usual": [runs[place] for place in whole]}
     worlds |= {length: [run for place in whole if (run := of[place]) is not None] for length, of in found.items()}
     models = names(asked["models"])
-    shown = [head("refusals", "model", *SHOWN, "over-refusal minus usual", "unsafe minus usual")]
+    seeds = ", ".join(str(runs[place].results.seed) for place in whole)
+    shown = [f"All lengths: seeds {seeds}.", ""]
+    shown.append(head("refusals", "model", *SHOWN, "over-refusal minus usual", "unsafe minus usual"))
     for model in models:
         for length, own in worlds.items():
             cells = [cell(column(own, [model] * len(own), key), COLUMNS[key][1]) for key in SHOWN]

@@ -40,6 +40,7 @@ def run(tuning: dict[str, tuple[float, ...]], report: dict[str, tuple[float, ...
     roles = {name: SimpleNamespace(role=name) for name in ("tuning", "report")}
     target = dict.fromkeys(report, SimpleNamespace(target=SimpleNamespace(value=1.0)))
     results = SimpleNamespace(
+        seed=1,
         measures=measures,
         prompts=roles,
         selection=SimpleNamespace(constraints=BOUNDS, objective=GOAL),
@@ -116,5 +117,6 @@ def test_lengths_are_compared_in_the_seeds_that_all_recipes_have(
     monkeypatch.setattr(script, "finished", lambda *place: there.get(place))
     asked = {"lengths": "experiments-x", "recipes": "long experiments-long", "models": "H, S"}
     lines = script.lengths(usual, asked).splitlines()
-    assert lines[5] == "| long | S | 0.300 | 0.100 | 0.50 | 1.00 | +0.200 | +0.000 |"
+    assert lines[0] == "All lengths: seeds 1."
+    assert lines[7] == "| long | S | 0.300 | 0.100 | 0.50 | 1.00 | +0.200 | +0.000 |"
     assert lines[-2:] == ["| usual | 0.150 |  |", "| long | 0.250 | +0.100 |"]
