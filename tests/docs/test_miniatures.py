@@ -111,7 +111,7 @@ def trained_as_asked(step: StepSpec, name: str, info: ModelInfo, results: Result
     if step.algorithm == "kto":
         assert info.curve and all(math.isfinite(row["kl"]) for row in info.curve)
     if step.resample is not None and results.theory is not None:
-        weighed = step.resample.draw != "best"
+        weighed = step.resample.draw != "best" and {*step.resample.sample_from} == {"sft"}
         assert (name in results.theory.support) == weighed
         assert not weighed or results.theory.support[name].samples == step.resample.samples
     if isinstance(step.dataset, SampledSpec):
