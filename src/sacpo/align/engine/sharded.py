@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from accelerate import PartialState
@@ -39,8 +39,9 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
 def reshard(model: nn.Module) -> None:
     """Split again what a forward pass without a backward pass leaves whole."""
     for module in model.modules():
-        if hasattr(module, "reshard"):
-            module.reshard()
+        split: Callable[[], None] | None = getattr(module, "reshard", None)
+        if split is not None:
+            split()
 
 
 def gather_weights(model: nn.Module) -> None:
