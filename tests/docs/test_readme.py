@@ -22,6 +22,7 @@ from sacpo.data.sources.convert import KIND_NAMES
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row
 from sacpo.judging.llm.specs import rubric_of
+from sacpo.judging.rubric import load_rubric
 from sacpo.recipe import load_recipe, model_graph, parse_recipe
 from sacpo.recipe.llm import PanelSpec
 from sacpo.recipe.schema import EvaluateSpec, SourceSpec
@@ -145,7 +146,7 @@ def test_internal_links_lead_somewhere(page: str) -> None:
             assert not mark or anchor in anchors(place), target
 
 
-def test_recipes_in_the_pages_are_valid() -> None:
+def test_recipes_in_the_pages_are_valid(tmp_path: Path) -> None:
     (block,) = blocks("docs/first-recipe.md", "yaml")
     panel, judges = blocks("docs/rater.md", "yaml")
     nodes = model_graph(parse_recipe(yaml.safe_load(block)))
@@ -153,6 +154,11 @@ def test_recipes_in_the_pages_are_valid() -> None:
     evaluate = EvaluateSpec.model_validate(yaml.safe_load(judges))
     assert {rubric_of(criterion, spec).name for criterion, spec in evaluate.judges.items()} == set(evaluate.judges)
     assert [*nodes] == ["sft", "H", "H-S@0.1", "H-S@0.025", "P@q0.25", "P@q0.5", "P@q0.75"]
+    mine, own = blocks("docs/judges.md", "yaml")
+    (tmp_path / "mine.yaml").write_text(mine)
+    assert load_rubric(tmp_path / "mine.yaml").scale == (1, 5)
+    (spec,) = EvaluateSpec.model_validate(yaml.safe_load(own)).judges.values()
+    assert rubric_of("helpfulness", spec).kind == "rating"
     named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("docs/first-recipe.md")))
     assert len(named) == 3
     for path in named - {"recipes/real-text.yaml", "recipes/real-text-neox.yaml"}:  # those need SACPO_DATA

@@ -42,7 +42,7 @@ def test_a_kind_has_scores_exactly_where_the_table_says_so(kind: str) -> None:
         return
     with pytest.raises(RecipeError, match="give no scores") as caught:
         make_scores(parts)
-    assert caught.value.do == "name a judge that scores: 'oracle' or 'reward-model'"
+    assert caught.value.do == "name a judge that scores: 'llm' or 'oracle' or 'reward-model'"
 
 
 @pytest.mark.parametrize(("criterion", "kind"), [("helpfulness", "oracle"), ("refusal", "oracle"), ("x", "refusal")])
@@ -57,7 +57,7 @@ def test_what_judges_may_say_depends_on_criterion_and_options() -> None:
     assert SPECS["reward-model"].gives("any") == {"scores", "comparisons"}
     cost = JudgeSpec(kind="reward-model", model="m", sign=-1, unsafe_below=0)
     assert cost.gives("any") == {"scores", "comparisons", "unsafe"}
-    assert SPECS["llm"].gives("any") == {"comparisons", "unsafe", "refusals"}
+    assert SPECS["llm"].gives("any") == {"scores", "comparisons", "unsafe", "refusals"}
 
 
 def test_verdicts_depend_on_every_option_that_is_not_counted_elsewhere() -> None:

@@ -58,8 +58,63 @@ def test_what_cannot_judge_is_refused(judges: dict[str, Any], message: str) -> N
 def test_a_comparison_gives_no_scores_to_label_pairs_or_to_average() -> None:
     data = changed()
     data["objective"]["metric"] = "mean_score"
-    with pytest.raises(RecipeError, match="gives comparisons, not scores"):
-        parse_recipe(data)
+    with pytest.raises(RecipeError, match="rubric gives comparisons, and 'mean_score' needs scores of single answers"):
+        check_judges(parse_recipe(data))
+
+
+RATES = {"helpfulness": {"kind": "llm", "panel": ONE, "rubric": "helpfulness-rating"}}
+COMPARES = {"tone": {"kind": "llm", "panel": ONE, "rubric": "helpfulness"}}
+
+
+def rating(step: dict[str, Any] | None = None, resample: Any = "helpfulness", **more: Any) -> dict[str, Any]:
+    """A recipe whose judge of helpfulness rates single answers, with a step that resamples by it, or another step."""
+    data = changed(**{**RATES, **more.pop("judges", {})})
+    data["objective"]["metric"] = "mean_score"
+    rwr = {"criterion": "joint", "algorithm": "rwr", "beta": 1, "dataset": "pairs", "resample": {"judge": resample}}
+    return {**data, "steps": [{"name": "D", "from": "sft", **rwr, **(step or {})}], **more}
+
+
+def sampled(**dataset: Any) -> dict[str, Any]:
+    """A step of DPO whose pairs are sampled and labelled by the rating judge."""
+    own = {"prompts": "pairs", "judge": "helpfulness", **dataset}
+    return {"algorithm": "dpo", "dataset": own, "resample": None}
+
+
+def test_a_rating_gives_scores_to_select_to_resample_and_to_label_by() -> None:
+    bound = {"metric": "mean_score", "criterion": "helpfulness", "prompts": "tuning", "at_least": 5}
+    assert check_judges(parse_recipe(rating(constraints=[bound])))["helpfulness"].kind == "rating"
+    check_judges(parse_recipe(rating(sampled(score_scale=2.0))))
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (
+            rating(objective={"metric": "win_rate", "criterion": "helpfulness", "prompts": "tuning"}),
+            "scores, and a win",
+        ),
+        (rating(resample="tone", judges=COMPARES), "gives comparisons, and weights need scores of single answers"),
+        (rating(resample="safety"), "gives labels, and weights need scores of single answers"),
+        (rating({"beta": "auto"}), "these scores come from language models"),
+        (rating(sampled(offset={"tone": 1.0}), judges=COMPARES), "gives comparisons, and offsets need scores"),
+        (rating(sampled(judge={"helpfulness": 1, "tone": 1}), judges=COMPARES), "gives comparisons, and a sum needs"),
+        (rating(sampled(safety={"judge": "safety"})), "does not say whether an answer is safe"),
+        (rating(judges={"helpfulness": {**RATES["helpfulness"], "orders": ["ab"]}}), "'orders' has no effect here"),
+    ],
+)
+def test_what_a_rating_does_not_give_and_what_only_a_rating_gives_is_refused(data: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        check_judges(parse_recipe(data))
+
+
+def test_a_range_that_is_certified_holds_the_rubrics_scale() -> None:
+    bound = {"metric": "mean_score", "criterion": "helpfulness", "prompts": "tuning", "at_least": 5, "range": [0, 9]}
+    data = rating(constraints=[bound], certify={"prompts": "sealed"})
+    data["prompts"]["sealed"] = {"role": "certification", "format": "world", "split": "report", "limit": 6}
+    with pytest.raises(RecipeError, match=r"may lie outside this range(?s:.*)1\.0, 10\.0"):
+        check_judges(parse_recipe(data))
+    bound["range"] = [1, 10]
+    check_judges(parse_recipe(data))
 
 
 def test_a_judge_has_the_settings_and_no_price_and_the_budget_has_the_prices() -> None:

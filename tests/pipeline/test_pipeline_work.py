@@ -309,6 +309,13 @@ def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> Non
     found = records.report["weights"]
     assert found["ess"] == pytest.approx(1.6)
     assert (found["not_scored"], found["truncated"], found["few"]) == (1, 1, 1.0)
+    assert found["answers_not_scored"] == 3
+
+
+def test_a_bank_without_scores_says_why(tmp_path: Path) -> None:
+    stage = scored_bank(tmp_path, [[None, 1.0, 2.0], [None, None, 0.0]], truncated=(1, 5))
+    with pytest.raises(DataError, match=r"of 6 answers 2 are cut off, and 3 whole.*(?s:.*)what the judges say"):
+        stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
 
 
 def test_answers_of_other_models_are_corrected_by_the_balance_heuristic(tmp_path: Path) -> None:

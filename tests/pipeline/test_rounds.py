@@ -154,9 +154,9 @@ def test_language_models_label_rounds_and_no_verdict_is_paid_twice(tmp_path: Pat
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        ({"rubric": "safety"}, "this judge's rubric gives labels, and pairs need comparisons"),
+        ({"rubric": "safety"}, "this judge's rubric gives labels, and pairs need comparisons or scores"),
         ({"score_scale": 2.0}, "language models compare, and give no scores"),
-        ({"judge": {"help": 1.0, "other": 2.0}}, "this judge gives comparisons, not scores"),
+        ({"judge": {"help": 1.0, "other": 2.0}}, "this judge's rubric gives comparisons, and a sum needs scores"),
     ],
 )
 def test_language_models_that_cannot_label_pairs_are_refused(more: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from sacpo.errors import DataError
 from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
-from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by
+from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by, labellings
 from sacpo.stats.verdicts import prompt_values, unique, win_rows
 
 APART = ("over_refusal_rate", "refusal_rate")
@@ -206,7 +206,7 @@ def rate_flags(verdicts: Sequence[Verdict], risky: Kind, every: Sequence[Verdict
 
 def _criteria(verdicts: Sequence[Verdict], meaning: Mapping[str, bool]) -> set[str]:
     """Return the criteria that take part in a rate, those included of which no label could be read."""
-    return labelled_by(((v.criterion, v.label) for v in verdicts if _is_single(v)), meaning)
+    return labelled_by(((v.criterion, v.label) for v in labellings(verdicts)), meaning)
 
 
 def _is_single(verdict: Verdict) -> bool:

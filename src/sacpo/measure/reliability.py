@@ -6,9 +6,10 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from sacpo.data.records import Outcome, Verdict
+from sacpo.data.records import Verdict
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.stats.intervals import clustered_rate, win_rate
+from sacpo.stats.labels import labellings, ratings
 from sacpo.stats.reliability import MANY_UNPARSED
 from sacpo.stats.unread import reasons_text, unread_rows
 from sacpo.stats.verdicts import judges, unique
@@ -17,8 +18,8 @@ from sacpo.stats.verdicts import judges, unique
 def reliability_of(verdicts: Iterable[Verdict], lengths: Mapping[str, int]) -> list[JsonObject]:
     """Return each judge's reliability by criterion, JSON-ready, as `Reliability` of the results schema.
 
-    Judges that compare answers: see `sacpo.stats.reliability`. Of judges that label single answers there are the share
-    of unparsed replies and the agreement of repeats.
+    Judges that compare answers: see `sacpo.stats.reliability`. Of judges that label or rate single answers there are
+    the share of unparsed replies and the agreement of repeats.
 
     Args:
         verdicts: On one prompt set, of any models.
@@ -30,12 +31,15 @@ def reliability_of(verdicts: Iterable[Verdict], lengths: Mapping[str, int]) -> l
 
 
 def label_rows(distinct: Sequence[Verdict]) -> list[JsonObject]:
-    """Return the reliability of judges that label single answers; see `reliability_of`."""
-    labelled: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
-    for v in distinct:
-        if not v.baseline and (v.label or v.outcome is Outcome.UNPARSED):
-            labelled[v.judge, v.criterion].append(v)
-    return [_labels(members) for _, members in sorted(labelled.items())]
+    """Return the reliability of judges that label or rate single answers; see `reliability_of`."""
+    found: list[JsonObject] = []
+    for kind, said in (("label", labellings(distinct)), ("rating", ratings(distinct))):
+        judges: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
+        for v in said:
+            if not v.baseline:
+                judges[v.judge, v.criterion].append(v)
+        found += [_single(kind, members) for _, members in sorted(judges.items())]
+    return found
 
 
 def _explained(rows: Sequence[JsonObject], verdicts: Sequence[Verdict]) -> list[JsonObject]:
@@ -51,13 +55,13 @@ def _explained(rows: Sequence[JsonObject], verdicts: Sequence[Verdict]) -> list[
     return [{**row, "findings": [*row["findings"], *findings(row)]} for row in rows]
 
 
-def _labels(verdicts: Sequence[Verdict]) -> JsonObject:
+def _single(kind: str, verdicts: Sequence[Verdict]) -> JsonObject:
     judge, criterion = verdicts[0].judge, verdicts[0].criterion
-    unread = clustered_rate([not v.label for v in verdicts], [v.cluster for v in verdicts])
+    unread = clustered_rate([_said(v) is None for v in verdicts], [v.cluster for v in verdicts])
     many = (unread.value or 0.0) > MANY_UNPARSED
     words = f"judge {judge} on {criterion}: {unread.value:.1%} of its replies could not be read"
     return {
-        "kind": "label",
+        "kind": kind,
         "judge": judge,
         "criterion": criterion,
         "verdicts": len(verdicts),
@@ -68,14 +72,18 @@ def _labels(verdicts: Sequence[Verdict]) -> JsonObject:
 
 
 def _repeat_agreement(verdicts: Sequence[Verdict]) -> JsonObject:
-    """Return the probability that two repeats of one question give the same label."""
+    """Return the probability that two repeats of one question give the same label, or the same score."""
     asked: dict[tuple[str, str, int, str], list[Verdict]] = defaultdict(list)
     for v in verdicts:
-        if v.label:
+        if _said(v) is not None:
             asked[v.model, v.prompt_id, v.sample, v.answer_hash].append(v)
     repeated = [members for members in asked.values() if len(members) > 1]
     agreeing = [
-        sum(math.comb(n, 2) for n in Counter(v.label for v in members).values()) / math.comb(len(members), 2)
+        sum(math.comb(n, 2) for n in Counter(map(_said, members)).values()) / math.comb(len(members), 2)
         for members in repeated
     ]
     return win_rate(agreeing, [members[0].cluster for members in repeated]).to_json()
+
+
+def _said(verdict: Verdict) -> str | float | None:
+    return verdict.label or verdict.score

@@ -218,7 +218,7 @@ def _look_ahead(recipe: Recipe, planned: Plan, progress: Progress) -> None:
     """Check what the open stages will need; what cannot be checked is said."""
     waiting = {status.stage.name.partition("/")[0] for status in planned.statuses if status.state != "done"}
     if waiting:
-        judged = None if waiting & {"judge", "pairs"} or planned.later else ()
+        judged = None if waiting & {"judge", "pairs", "bank"} or planned.later else ()
         for text in check_ahead(recipe, progress, judges=judged):
             progress.notice(f"not checked: {text}")
 

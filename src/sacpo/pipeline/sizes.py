@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,12 @@ from sacpo.data.records import Pair
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
-from sacpo.judging.rubric import Rubric
 from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
+from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.prompt_sets import PromptSet, shortfalls
 from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
-from sacpo.pipeline.stages.bank import Resampled
+from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.data import Data, report_of
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.race import Race, RacedVerdicts
@@ -138,35 +138,38 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
 def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
     """Return how many requests the plan's open stages send to language models that judge."""
     asked: dict[str, int | None] = {}
-    rubrics: dict[str, Rubric] = {}
     for status in plan.statuses:
-        stage = status.stage
-        if isinstance(stage, Race):
-            asks, itself = stage.judges, False
-            prompts: Any = stage.prompts
-        elif isinstance(stage, Verdicts) and isinstance(stage.answers, Answers):
-            known_already = {judge.criterion for judge in stage.race.judges} if isinstance(stage, RacedVerdicts) else ()
-            asks = tuple(judge for judge in stage.judges if judge.criterion not in known_already)
-            prompts, itself = stage.answers.prompts, stage.answers is stage.baseline
-        elif isinstance(stage, Pairs):
-            asks, prompts, itself = stage.judges, stage.prompts, False
-        else:
-            continue
-        for judge in asks:
+        for judge, prompts, each in _questions(status.stage):
             if judge.rubric is None:
                 continue
-            rubrics[judge.criterion] = judge.rubric
             known = asked.setdefault(judge.criterion, 0)
-            if status.state != "done" and not (judge.rubric.pairwise and itself):
-                n = _prompt_count(prompts, plan)
-                asked[judge.criterion] = None if n is None or known is None else known + n
-    found: list[Judging] = []
-    for criterion, n in asked.items():
-        spec = recipe.evaluate.judges[criterion]
-        each = spec.repeats * (len(spec.orders) if rubrics[criterion].pairwise else 1)
-        requests = None if n is None else n * each
-        found += [Judging(criterion, judge.title, judge.base_url, requests) for judge in spec.judges]
-    return found
+            if status.state != "done" and each:
+                counts = [_prompt_count(one, plan) for one in prompts]
+                each *= judge.spec.repeats * (len(judge.spec.orders) if judge.rubric.pairwise else 1)
+                whole = known is None or None in counts
+                asked[judge.criterion] = None if whole else (known or 0) + each * sum(n or 0 for n in counts)
+    return [
+        Judging(criterion, judge.title, judge.base_url, requests)
+        for criterion, requests in asked.items()
+        for judge in recipe.evaluate.judges[criterion].judges
+    ]
+
+
+def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], int]]:
+    """Yield the judges that a stage asks, about which prompts, and how many questions each prompt makes."""
+    if isinstance(stage, Race):
+        yield from ((judge, [stage.prompts], 1) for judge in stage.judges)
+    elif isinstance(stage, Verdicts) and isinstance(stage.answers, Answers):
+        known_already = {judge.criterion for judge in stage.race.judges} if isinstance(stage, RacedVerdicts) else ()
+        for judge in stage.judges:
+            itself = judge.rubric is not None and judge.rubric.pairwise and stage.answers is stage.baseline
+            if judge.criterion not in known_already:
+                yield judge, [stage.answers.prompts], 0 if itself else 1
+    elif isinstance(stage, Pairs):
+        for judge in (*stage.judges, *stage.others):  # two answers are compared at once, or scored one by one
+            yield judge, [stage.prompts], 1 if judge.rubric is not None and judge.rubric.pairwise else 2
+    elif isinstance(stage, Bank):
+        yield from ((judge, stage.samples.prompts, stage.samples.samples) for judge in stage.judges)
 
 
 def _prompt_count(stage: Any, plan: Plan) -> int | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sacpo.errors import RecipeError
 from sacpo.recipe.metrics import METRICS, Given, metric_key
 from sacpo.recipe.models import StepModel, model_graph, parent_name
-from sacpo.recipe.schema import SFT, CertifySpec, ConstraintSpec, Recipe, SampledSpec, StepSpec
+from sacpo.recipe.schema import SFT, CertifySpec, ConstraintSpec, JudgeSpec, Recipe, SampledSpec, StepSpec
 
 SAYS: dict[str, Given] = {"unsafe_rate": "unsafe", "over_refusal_rate": "refusals"}
 """Rates that a step may be searched for, and what the judge of its criterion must say of answers."""
@@ -69,8 +69,13 @@ def _judged(recipe: Recipe, step: StepSpec) -> ScoreSource | None:
     if step.resample is not None:
         return ScoreSource(step.resample.weights)
     judge = recipe.evaluate.judges.get(step.criterion)
-    scored = judge is not None and "scores" in judge.gives(step.criterion)
+    scored = judge is not None and _scores(judge, step.criterion)
     return ScoreSource({step.criterion: 1.0}) if scored else None
+
+
+def _scores(judge: JudgeSpec, criterion: str) -> bool:
+    """Tell whether a judge scores every answer; what language models could not rate would be missing."""
+    return judge.kind != "llm" and "scores" in judge.gives(criterion)
 
 
 def _has_pairs(recipe: Recipe, step: StepSpec) -> bool:
@@ -114,7 +119,7 @@ def check_auto(recipe: Recipe) -> None:
                 f"nothing scores answers by criterion '{step.criterion}' as 'search.score' says: no prediction",
                 where=where,
                 value="auto",
-                allowed=[name for name, spec in recipe.evaluate.judges.items() if "scores" in spec.gives(name)],
+                allowed=[name for name, spec in recipe.evaluate.judges.items() if _scores(spec, name)],
                 do=f"add a judge '{step.criterion}' that scores or labels answers, or give the strength as a number",
             )
         for constraint in constraints:

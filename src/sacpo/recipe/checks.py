@@ -27,7 +27,7 @@ from sacpo.recipe.race import check_race
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ADVICE: dict[Given, str] = {
-    "scores": "an oracle or a reward-model judge",
+    "scores": "an oracle, a reward-model judge, or an llm judge with a rubric of kind rating",
     "comparisons": "a judge that compares answers",
     "unsafe": "an oracle of harmlessness, a reward-model judge with 'unsafe_below', "
     "or an llm judge with the rubric 'safety'",

@@ -33,7 +33,7 @@ def check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
     """Refuse a judge that would learn from labels of a judge that itself is trained in the run."""
     where = f"evaluate.judges.{criterion}.dataset.judge"
     for teacher in spec.weights:
-        check_labels(recipe, spec, teacher, where)
+        check_scores(recipe, teacher, where)
         if recipe.evaluate.judges[teacher].dataset is not None:
             raise RecipeError(
                 "a judge cannot learn from the labels of one that is trained in the run",
@@ -46,35 +46,25 @@ def check_teachers(recipe: Recipe, criterion: str, spec: SampledSpec) -> None:
 def check_sampled(recipe: Recipe, spec: SampledSpec, where: str) -> None:
     """Refuse a step's pairs whose judges cannot say what is asked of them."""
     for criterion in spec.weights:
-        check_labels(recipe, spec, criterion, f"{where}.judge")
+        check_scores(recipe, criterion, f"{where}.judge")
     for criterion in spec.offset or ():
         check_scores(recipe, criterion, f"{where}.offset")
     if spec.safety is None:
         return
     judges, name = recipe.evaluate.judges, spec.safety.judge
     check_scores(recipe, name, f"{where}.safety.judge")
-    if "unsafe" not in judges[name].gives(name):
+    if judges[name].kind == "llm" or "unsafe" not in judges[name].gives(name):  # no rubric rates and labels
         raise RecipeError(
             "this judge does not say whether an answer is safe",
             where=f"{where}.safety.judge",
             value=name,
-            allowed=[other for other, judge in judges.items() if {"unsafe", "scores"} <= judge.gives(other)]
+            allowed=[
+                other
+                for other, judge in judges.items()
+                if judge.kind != "llm" and {"unsafe", "scores"} <= judge.gives(other)
+            ]
             or "none is defined",
             do="name an oracle of harmlessness, or give a reward-model judge 'unsafe_below'",
-        )
-
-
-def check_labels(recipe: Recipe, spec: SampledSpec, criterion: str, where: str) -> None:
-    """Refuse a judge that cannot label sampled pairs: one that gives no scores, unless language models compare."""
-    judge = recipe.evaluate.judges.get(criterion)
-    if judge is None or judge.kind != "llm" or len(spec.weights) > 1:
-        check_scores(recipe, criterion, where)
-    elif spec.score_scale != 1:
-        raise RecipeError(
-            "'score_scale' has no effect here: language models compare, and give no scores",
-            where=where.removesuffix("judge") + "score_scale",
-            value=spec.score_scale,
-            do="leave it out",
         )
 
 
@@ -94,7 +84,8 @@ def check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool =
             where=where,
             value=criterion,
             allowed=scored or "none is defined",
-            do="name an oracle that scores, as helpfulness or harmlessness, or a reward-model judge",
+            do="name an oracle that scores, as helpfulness or harmlessness, a reward-model judge, or an llm judge with "
+            "a rubric of kind rating",
         )
 
 

@@ -29,12 +29,16 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
             _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
     for name in spec.sample_from:
         _check_proposal(nodes, step, name, f"{where}.sample_from")
-    if (spec.learn or spec.implicit) and step.beta == "auto":
+    asked = [name for name in spec.judged if recipe.evaluate.judges[name].kind == "llm"]
+    if (spec.learn or spec.implicit or asked) and step.beta == "auto":
+        found = "are learned from pairs"
+        if asked:
+            found = f"come from language models, which may leave some out ({asked[0]})"
         raise RecipeError(
-            "a strength is found by judges' scores of samples, and these scores are learned from pairs",
+            f"a strength is found by judges' scores of samples, and these scores {found}",
             where=f"steps.{index}.beta",
             value="auto",
-            do="give 'beta' as a number or as a list, or name judges that score",
+            do="give 'beta' as a number or as a list, or name judges that score every answer",
         )
 
 

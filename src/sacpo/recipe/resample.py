@@ -20,8 +20,8 @@ class ResampleSpec(Section):
     """
 
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
-        description="a judge of 'evaluate' that gives scores, or a criterion of 'learn' or 'implicit'; or several with "
-        "their weights"
+        description="a judge of 'evaluate' that gives scores (language models do by a rubric of kind rating), or a "
+        "criterion of 'learn' or 'implicit'; or several with their weights"
     )
     learn: dict[str, str | Names] = Field(
         {},
@@ -89,6 +89,11 @@ class ResampleSpec(Section):
     def weights(self) -> dict[str, float]:
         """The judges whose scores are summed, with their weights."""
         return {self.judge: 1.0} if isinstance(self.judge, str) else self.judge
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The criteria whose scores judges give."""
+        return tuple(name for name in self.weights if name not in self.learn and name not in self.implicit)
 
     def sources(self, criterion: str) -> tuple[str, ...]:
         """Return the names of what a criterion's score is learned from."""

@@ -112,7 +112,9 @@ class Reliability(Part):
 
     judge: str
     criterion: str
-    kind: Literal["comparison", "label"] = Field(description="compares two answers, or labels single ones")
+    kind: Literal["comparison", "label", "rating"] = Field(
+        description="compares two answers, or labels or rates single ones"
+    )
     verdicts: int = Field(description="verdicts, unparsed ones included")
     unparsed_rate: Measured | None = Field(None, description="share of replies that could not be read")
     tie_rate: Measured | None = Field(None, description="share of ties among those read")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+
+from sacpo.data.records import Outcome, Verdict
 
 UNSAFE = {"unsafe": True, "safe": False}
 REFUSAL = {
@@ -14,6 +16,31 @@ REFUSAL = {
 }
 USUAL = {"harmlessness": UNSAFE, "safety": UNSAFE, "refusal": REFUSAL}
 """What the labels of a criterion mean where none could be read."""
+
+
+def labellings(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts that label single answers, and those that would if they could be read."""
+    rated = rated_criteria(verdicts)
+    return [v for v in verdicts if v.label or (_unread(v) and v.criterion not in rated)]
+
+
+def ratings(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """Return the verdicts that score single answers without a label, and those that would if they could be read."""
+    rated = rated_criteria(verdicts)
+    return [v for v in verdicts if not v.label and not v.baseline and v.criterion in rated]
+
+
+def rated_criteria(verdicts: Iterable[Verdict]) -> set[str]:
+    """Return the criteria by which single answers get scores and no labels."""
+    said: dict[str, set[bool]] = {}
+    for v in verdicts:
+        if v.label or (v.score is not None and not v.baseline):
+            said.setdefault(v.criterion, set()).add(bool(v.label))
+    return {criterion for criterion, labels in said.items() if labels == {False}}
+
+
+def _unread(verdict: Verdict) -> bool:
+    return verdict.outcome is Outcome.UNPARSED and not verdict.baseline
 
 
 def labelled_by(labels: Iterable[tuple[str, str]], meaning: Mapping[str, bool]) -> set[str]:

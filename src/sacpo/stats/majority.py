@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from sacpo.data.records import Outcome, Verdict
 from sacpo.stats.intervals import OUTCOME_VALUES
+from sacpo.stats.labels import labellings
 from sacpo.stats.verdicts import unique
 
 MAJORITY = "majority"
@@ -26,9 +27,10 @@ def majority(verdicts: Iterable[Verdict]) -> list[Verdict]:
     label it is unparsed, never a tie.
     """
     asked: dict[Item, dict[str, list[Verdict]]] = defaultdict(lambda: defaultdict(list))
-    for verdict in unique(verdicts):
-        if verdict.label or verdict.outcome is not None:
-            asked[_item(verdict)][verdict.judge].append(verdict)
+    distinct = unique(verdicts)
+    compared = [verdict for verdict in distinct if verdict.baseline and verdict.outcome is not None]
+    for verdict in dict.fromkeys([*compared, *labellings(distinct)]):
+        asked[_item(verdict)][verdict.judge].append(verdict)
     return [_vote_of_all(judges) for _, judges in sorted(asked.items()) if len(judges) >= FEWEST_JUDGES]
 
 

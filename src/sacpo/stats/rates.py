@@ -6,13 +6,13 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sacpo.data.records import Kind, Outcome, Verdict
+from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
 from sacpo.stats.edge import LEVEL
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate
-from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by
+from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by, labellings
 from sacpo.stats.verdicts import unique
 
 COUNTED = {"unsafe": {"restricted", "unknown"}, "refusal": {"restricted", "borderline"}}
@@ -203,7 +203,7 @@ def _rate(category: str, flags: Sequence[bool | None], clusters: Sequence[Hashab
 def _tables(
     event: str, verdicts: Iterable[Verdict], meaning: dict[str, bool], kinds: tuple[Kind, ...]
 ) -> dict[tuple[str, str, str], RateTable]:
-    single = [v for v in unique(verdicts) if v.label or (v.outcome is Outcome.UNPARSED and not v.baseline)]
+    single = labellings(unique(verdicts))
     criteria = labelled_by(((v.criterion, v.label) for v in single), meaning)
     groups: dict[tuple[str, str, str], list[Verdict]] = defaultdict(list)
     for v in single:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
@@ -39,9 +40,8 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
 def reshard(model: nn.Module) -> None:
     """Split again what a forward pass without a backward pass leaves whole."""
     for module in model.modules():
-        split: Callable[[], None] | None = getattr(module, "reshard", None)
-        if split is not None:
-            split()
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def gather_weights(model: nn.Module) -> None:

@@ -44,9 +44,9 @@ def stats_command(paths: Sequence[Path | str], options: StatsOptions | None = No
         `version`, and in `sets` one entry a prompt set: its name `prompts`, the tables of `stats_tables`, and
         `against`, `detectable`, `length_controlled` (where lengths are known), `leaderboard` (AlpacaEval's figures,
         where a judge gives probabilities), `refused_restricted`, `refusals_apart`, `shown_first`, `agreement`,
-        `agreement_by_model` (of single answers, where there are several models), `labelled` (reliability of judges that
-        label), `unread` (what every judge was asked, and why replies could not be read), `gold` and `gold_by_category`
-        (where there are several categories).
+        `agreement_by_model` (of single answers, where there are several models), `labelled` (reliability of judges
+        that label or rate), `unread` (what every judge was asked, and why replies could not be read), `gold` and
+        `gold_by_category` (where there are several categories).
 
     Raises:
         DataError: See `read_sets`, `stats_tables` and `one_against_all`.

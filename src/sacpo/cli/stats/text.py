@@ -84,8 +84,8 @@ def _of_judges(tables: JsonMapping) -> list[str]:
             ],
         ),
         section(
-            "Judges that label single answers",
-            "judge;criterion;labels and unread replies;unparsed;repeats agree",
+            "Judges that label or rate single answers",
+            "judge;criterion;verdicts, unread replies included;unparsed;repeats agree",
             [_labelled_cells(row) for row in tables["labelled"]],
         ),
         section(

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from sacpo.errors import RecipeError
 from sacpo.judging.kinds import Parts
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.panel import Panel
 from sacpo.judging.llm.specs import asking_of
-from sacpo.judging.question import Judge
+from sacpo.judging.ratings import rated
+from sacpo.judging.rubric import Form
+from sacpo.judging.scored import ScoreFunction
 
 
-def make(parts: Parts) -> Judge:
+def make(parts: Parts) -> Panel:
     """Return the panel of a criterion."""
     spec, bench = parts.spec, parts.bench
     assert parts.rubric is not None and bench.store is not None
@@ -20,3 +23,20 @@ def make(parts: Parts) -> Judge:
         spent=bench.spent,
         progress=bench.progress,
     )
+
+
+def scores(parts: Parts) -> ScoreFunction:
+    """Return the panel's mean ratings; what it was told stays in the store.
+
+    Raises:
+        RecipeError: The rubric rates no single answers.
+    """
+    assert parts.rubric is not None
+    if parts.rubric.kind is not Form.RATING:
+        raise RecipeError(
+            "this judge's rubric gives no scores of single answers",
+            where=f"evaluate.judges.{parts.criterion}.rubric",
+            value=parts.rubric.name,
+            do="name a rubric of kind rating: helpfulness-rating, harmlessness-rating, or your own",
+        )
+    return rated(make(parts))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Price
 from sacpo.judging.llm.judge import asked_of
 from sacpo.judging.llm.plan import Asking
-from sacpo.judging.rubric import Rubric, load_rubric
+from sacpo.judging.rubric import Form, Rubric, load_rubric
 from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
-from sacpo.recipe.schema import JudgeSpec, Recipe, SampledSpec
+from sacpo.recipe.schema import ConstraintSpec, JudgeSpec, Recipe, SampledSpec, TailSpec
 from sacpo.stats.labels import REFUSAL, UNSAFE
 
 LABELS: dict[Given, Mapping[str, bool]] = {"unsafe": UNSAFE, "refusals": REFUSAL}
@@ -76,7 +76,7 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
     for criterion, spec in judges.items():
         if not rubrics[criterion].pairwise and spec.orders != JudgeSpec.model_fields["orders"].default:
             raise RecipeError(
-                "'orders' has no effect here: this rubric labels one answer at a time",
+                "'orders' has no effect here: this rubric judges one answer at a time",
                 where=f"evaluate.judges.{criterion}.orders",
                 value=list(spec.orders),
                 do="leave it out",
@@ -84,31 +84,124 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
     for index, constraint in enumerate(recipe.constraints):
         where = f"constraints.{index}"
         needs = METRICS[constraint.metric].needs
-        if needs == "comparisons":
-            _check_compared(rubrics, constraint.criterion or "", where)
-        elif needs in LABELS:
+        if needs in LABELS:
             _check_labelled(recipe, rubrics, constraint.metric, needs, constraint.prompts, where)
-    if recipe.objective is not None:
-        _check_compared(rubrics, recipe.objective.criterion, "objective")
-    datasets: dict[str, object] = {f"steps.{index}": step.dataset for index, step in enumerate(recipe.steps)}
-    datasets |= {f"evaluate.judges.{name}": spec.dataset for name, spec in recipe.evaluate.judges.items()}
-    for where, dataset in datasets.items():
-        for criterion in dataset.weights if isinstance(dataset, SampledSpec) else ():
-            _check_pairwise(rubrics, criterion, f"{where}.dataset.judge", "pairs need comparisons")
+    for use in _uses(recipe):
+        _check_use(rubrics, use)
+    for index, step in enumerate(recipe.steps):
+        _check_scale(rubrics, step.dataset, f"steps.{index}.dataset")
+    for name, spec in recipe.evaluate.judges.items():
+        _check_scale(rubrics, spec.dataset, f"evaluate.judges.{name}.dataset")
+    for where, bound in _bounds(recipe):
+        _check_range(rubrics, bound, where)
     return rubrics
 
 
-def _check_compared(rubrics: Mapping[str, Rubric], criterion: str, where: str) -> None:
-    _check_pairwise(rubrics, criterion, f"{where}.criterion", "a win rate needs comparisons")
+@dataclass(frozen=True)
+class _Use:
+    """Where a recipe wants something of a criterion's judge.
+
+    Attributes:
+        criterion: The criterion.
+        forms: What will do.
+        where: The place in the recipe.
+        why: What for, in words.
+    """
+
+    criterion: str
+    forms: tuple[str, ...]
+    where: str
+    why: str
 
 
-def _check_pairwise(rubrics: Mapping[str, Rubric], criterion: str, where: str, needs: str) -> None:
-    if criterion in rubrics and not rubrics[criterion].pairwise:
+COMPARED, RATED, LABELLED = "comparisons", "scores", "labels"
+DO = {
+    COMPARED: "a rubric that compares two answers",
+    RATED: "a rubric of kind rating (helpfulness-rating, harmlessness-rating, or your own)",
+}
+
+
+def _gives(rubric: Rubric) -> str:
+    """Return what a rubric's judges say, in words."""
+    return COMPARED if rubric.pairwise else RATED if rubric.kind is Form.RATING else LABELLED
+
+
+def _uses(recipe: Recipe) -> Iterator[_Use]:
+    """Yield all that wants scores or comparisons of a criterion's judge."""
+    metrics = [(f"{where}.criterion", bound.metric, bound.criterion) for where, bound in _bounds(recipe)]
+    if recipe.objective is not None:
+        metrics.append(("objective.criterion", recipe.objective.metric, recipe.objective.criterion))
+    for where, metric, criterion in metrics:
+        if METRICS[metric].needs == "comparisons":
+            yield _Use(criterion or "", (COMPARED,), where, "a win rate needs comparisons")
+        elif METRICS[metric].needs == "scores":
+            yield _Use(criterion or "", (RATED,), where, f"'{metric}' needs scores of single answers")
+    for index, step in enumerate(recipe.steps):
+        yield from _of_pairs(step.dataset, f"steps.{index}.dataset")
+        for criterion in step.resample.judged if step.resample is not None else ():
+            yield _Use(criterion, (RATED,), f"steps.{index}.resample.judge", "weights need scores of single answers")
+    for name, spec in recipe.evaluate.judges.items():
+        yield from _of_pairs(spec.dataset, f"evaluate.judges.{name}.dataset")
+
+
+def _of_pairs(dataset: object, where: str) -> Iterator[_Use]:
+    if not isinstance(dataset, SampledSpec):
+        return
+    forms: tuple[str, ...] = (COMPARED, RATED)
+    why = "pairs need comparisons or scores"
+    if len(dataset.weights) > 1:
+        forms, why = (RATED,), "a sum needs scores of single answers"
+    for criterion in dataset.weights:
+        yield _Use(criterion, forms, f"{where}.judge", why)
+    for criterion in dataset.offset or ():
+        yield _Use(criterion, (RATED,), f"{where}.offset", "offsets need scores of single answers")
+
+
+def _bounds(recipe: Recipe) -> list[tuple[str, ConstraintSpec | TailSpec]]:
+    tails = recipe.certify.tails if recipe.certify is not None else ()
+    return [
+        *((f"constraints.{index}", bound) for index, bound in enumerate(recipe.constraints)),
+        *((f"certify.tails.{index}", bound) for index, bound in enumerate(tails)),
+    ]
+
+
+def _check_use(rubrics: Mapping[str, Rubric], use: _Use) -> None:
+    if use.criterion not in rubrics or _gives(rubrics[use.criterion]) in use.forms:
+        return
+    rubric = rubrics[use.criterion]
+    raise RecipeError(
+        f"this judge's rubric gives {_gives(rubric)}, and {use.why}",
+        where=use.where,
+        value=f"{use.criterion} (rubric {rubric.name})",
+        do=f"give this judge {' or '.join(DO[form] for form in use.forms)}, or name another judge",
+    )
+
+
+def _check_scale(rubrics: Mapping[str, Rubric], dataset: object, where: str) -> None:
+    """Refuse a factor of scores where language models compare."""
+    if not isinstance(dataset, SampledSpec) or dataset.score_scale == 1:
+        return
+    if any(criterion in rubrics and rubrics[criterion].pairwise for criterion in dataset.weights):
         raise RecipeError(
-            f"this judge's rubric gives labels, and {needs}",
-            where=where,
-            value=f"{criterion} (rubric {rubrics[criterion].name})",
-            do="name a criterion whose rubric compares two answers",
+            "'score_scale' has no effect here: language models compare, and give no scores",
+            where=f"{where}.score_scale",
+            value=dataset.score_scale,
+            do="leave it out",
+        )
+
+
+def _check_range(rubrics: Mapping[str, Rubric], bound: ConstraintSpec | TailSpec, where: str) -> None:
+    """Refuse a declared range that scores on a rubric's scale may leave."""
+    rubric = rubrics.get(bound.criterion or "")
+    if rubric is None or bound.range is None or rubric.kind is not Form.RATING:
+        return
+    if not bound.range[0] <= rubric.scale[0] < rubric.scale[1] <= bound.range[1]:
+        raise RecipeError(
+            "scores on the rubric's scale may lie outside this range",
+            where=f"{where}.range",
+            value=list(bound.range),
+            allowed=list(rubric.scale),
+            do="declare the rubric's scale",
         )
 
 

@@ -11,6 +11,7 @@ from sacpo.data.records import Outcome, Verdict
 from sacpo.plain import JsonObject
 from sacpo.stats.agreement import agreement_rate, cohen_kappa, fleiss_kappa
 from sacpo.stats.intervals import OUTCOME_VALUES
+from sacpo.stats.labels import labellings
 from sacpo.stats.verdicts import unique
 
 HUMAN = "human:"
@@ -72,12 +73,13 @@ def item_labels(records: Iterable[Verdict]) -> dict[tuple[str, str], Labels]:
     """Return each rater's label of each item by criterion and kind; see `agreement` for items and labels."""
     games: dict[tuple[str, str, Item], list[Verdict]] = defaultdict(list)
     words: dict[tuple[str, str, Item], list[str]] = defaultdict(list)
+    records = [*records]
     for verdict in records:
         if verdict.baseline and verdict.outcome is not None and verdict.answer_hash != verdict.baseline_hash:
             games[verdict.criterion, verdict.judge, _sides(verdict)].append(verdict)
-        if verdict.label or (verdict.outcome is Outcome.UNPARSED and not verdict.baseline):
-            item: Item = (verdict.prompt_id, verdict.model, verdict.sample, verdict.answer_hash)
-            words[verdict.criterion, verdict.judge, item].append(SAME_LABEL.get(verdict.label, verdict.label))
+    for verdict in labellings(records):
+        item: Item = (verdict.prompt_id, verdict.model, verdict.sample, verdict.answer_hash)
+        words[verdict.criterion, verdict.judge, item].append(SAME_LABEL.get(verdict.label, verdict.label))
     tables: dict[tuple[str, str], Labels] = defaultdict(lambda: defaultdict(dict))
     for (criterion, judge, pair), members in games.items():
         tables[criterion, "pairwise"][judge][pair] = _preferred(members)

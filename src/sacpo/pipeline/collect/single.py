@@ -8,6 +8,7 @@ from typing import Any
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.specs import budget_of, check_panel, rubric_of
+from sacpo.judging.rubric import Form
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.collect.drawing import DrawnPairs, Sampler, WorldPrompts
 from sacpo.pipeline.collect.labels import Labeller, PeoplesVerdicts
@@ -133,7 +134,7 @@ def _judge(criterion: str, spec: JudgeSpec, world: WorldSpec | None, base: Optio
     if spec.kind == "llm":
         check_panel(spec.judges, f"judges.{criterion}")
     rubric = rubric_of(criterion, spec) if spec.kind == "llm" else None
-    if rubric is not None and rubric.pairwise != (criterion in COMPARED):
+    if rubric is not None and not (rubric.pairwise if criterion in COMPARED else rubric.kind is Form.LABEL):
         raise RecipeError(
             "this rubric does not give what is labelled",
             where=f"judges.{criterion}.rubric",

@@ -238,10 +238,13 @@ class Resampled(Stage[StoredRecords]):
         answers = sampled.answers
         cut = np.reshape([answer.truncated for answer in answers], bank.unsafe.shape)
         tilt = sum(weight * bank.scores[name] for name, weight in self.tilts.items()) + sampled.correction
+        unrated = int((~cut & ~np.isfinite(tilt)).sum())
         tilt = np.where(cut, np.nan, tilt)
         known = np.isfinite(tilt).sum(1) >= (max(2, self.keep or 2) if self.draw == "best" else 2)
         if not known.any():
-            raise DataError("no prompt has two whole answers with scores", where=self.name, do="raise max_new_tokens")
+            seen = f"of {cut.size} answers {cut.sum()} are cut off, and {unrated} whole ones have no score"
+            do = "raise max_new_tokens" if cut.sum() >= unrated else "look at what the judges say of them"
+            raise DataError("no prompt has two whole answers with scores", where=self.name, value=seen, do=do)
         tilt = np.where(np.isfinite(tilt), tilt, -np.inf)[known]
         weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
@@ -255,6 +258,7 @@ class Resampled(Stage[StoredRecords]):
             "few": float((ess < FEW).mean()),
             "all_unsafe": int(bank.unsafe.all(1).sum()),
             "truncated": int(cut.sum()),
+            "answers_not_scored": unrated,
             "not_scored": int((~known).sum()),
         }
         fits = {scorer.criterion: scorer.known(tools) for scorer in self.bank.learned}

@@ -118,7 +118,7 @@ class Pairs(Stage[StoredRecords]):
 
     def _labeller(self, tools: Tools) -> Labeller:
         """Return what says of pairs of answers with which probability the first one is preferred."""
-        if any(judge.spec.kind == "llm" for judge in self.judges):
+        if any(judge.rubric is not None and judge.rubric.pairwise for judge in self.judges):
             (judge,) = (judge.make(tools) for judge in self.judges)
             return partial(_compared, judge)
         score = weighted([judge.scores(tools) for judge in self.judges], [*self.spec.weights.values()])

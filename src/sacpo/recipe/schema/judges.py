@@ -26,7 +26,8 @@ class JudgeSpec(AskingSpec):
     oracle: the world's own score of helpfulness, harmlessness, over_refusal, politeness or brevity, or its label of
     refusal. reward-model: a sequence-classification model whose logit (times `sign`) is the score; `model` is a hub
     id or folder, or `dataset` names or samples pairs to train one from the SFT model. refusal: finds refusals in the
-    text. llm: language models behind endpoints (`panel`), by a rubric. A criterion with several of them is a panel: a
+    text. llm: language models behind endpoints (`panel`), by a rubric, which compares two answers, labels one or rates
+    one (kind rating: scores, as a reward model gives them). A criterion with several of them is a panel: a
     prompt's value is the mean over the judges, and it counts only when every judge was read in every order; an answer
     has a label (unsafe, refusal) when at least half of the judges give it. Their verdicts are kept in the run's
     folder, so that no answer is paid for twice. Two equal answers are a tie and nobody is asked.
@@ -97,6 +98,6 @@ JUDGES: dict[JudgeKind, JudgeFacts] = {
     "oracle": JudgeFacts(_oracle),
     "reward-model": JudgeFacts(_reward_model, (*SCORER, *sorted(TRAINED))),
     "refusal": JudgeFacts(lambda *_: {"refusals"}),
-    "llm": JudgeFacts(lambda *_: {"comparisons", "unsafe", "refusals"}, ("rubric", *AskingSpec.model_fields)),
+    "llm": JudgeFacts(lambda *_: {"scores", "comparisons", "unsafe", "refusals"}, ("rubric", *AskingSpec.model_fields)),
 }
 """Every kind of judge; how one judges is a module of the same name in `sacpo.judging.kinds`."""

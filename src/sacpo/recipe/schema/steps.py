@@ -25,8 +25,8 @@ class SampledSpec(Section):
     """Pairs sampled from models and labelled by judges that give scores.
 
     The label is Bradley-Terry on the score s of a judge, or on the weighted sum of several judges' scores (joint
-    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)). Of language models that compare it is the mean of their
-    verdicts, over both orders; ties count half.
+    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)). Language models give scores by a rubric of kind rating.
+    Of language models that compare it is the mean of their verdicts, over both orders; ties count half.
     """
 
     prompts: str = Field(description="a data source used as prompts")
