@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_power_cuts() -> Iterator[None]:
+    """Nothing waits for the disk: what the tests kill leaves its files with the system all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="module")
+def undrawn() -> Iterator[None]:
+    """Reports have no figures, which take longer than the rest of a tiny run and have tests of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sacpo.report.figures.all_drawings", lambda results, narrow=False: {})
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,9 @@ def test_held_out_pairs_take_the_place_of_those_trained_on(tmp_path: Path) -> No
     held.write_text(json.dumps({"pairs": 40, "accuracy": {"value": 0.625, "ci95": [0.45, 0.78]}}))
     said = closing_line(training_outcome(tmp_path))
     assert said == "2 steps, loss 0.7000 to 0.5000, accuracy on 40 held-out pairs 62.5% (45.0% to 78.0%)"
+    held.write_text(json.dumps({"pairs": 40, "accuracy": {"value": 0.6, "ci95": [0.4, 0.8]}, "independent": False}))
+    said = closing_line(training_outcome(tmp_path))
+    assert said.endswith("60.0% (40.0% to 80.0%), which chose its weights: no independent estimate")
     held.write_text(json.dumps({"pairs": 0, "accuracy": None}))
     assert "no held-out pair is left that is no tie" in closing_line(training_outcome(tmp_path))
 

@@ -1,4 +1,4 @@
-"""The experiments: every recipe can be planned, a miniature runs, and its tables are what its results say."""
+"""The experiments: every recipe can be planned, and what tables of answers are computed with."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import json
 import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
 
 import pytest
-import yaml
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes" / "experiments").glob("*.yaml"))
@@ -92,40 +90,3 @@ def test_two_models_are_compared_on_the_prompts_of_each_seed(script: ModuleType,
             (folder / "verdicts.jsonl").write_text("\n".join(map(json.dumps, rows)))
         runs.append(SimpleNamespace(folder=tmp_path / str(seed), results=SimpleNamespace(seed=seed)))
     assert script.paired(runs, "a", "b", "unsafe", ".3f") == "+0.000 (-6.353 to +6.353), p 1.000"
-
-
-def miniature(path: Path, models: set[str], merges: set[str]) -> dict[str, Any]:
-    """Return a recipe with some of its models and tiny numbers."""
-    raw: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    raw["base"]["config"].update(hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2)
-    raw["steps"] = [step for step in raw["steps"] if step["name"] in models]
-    raw["merge"] = [merge for merge in raw["merge"] if merge["name"] in merges]
-    used = {"demonstrations", *(step["dataset"]["prompts"] for step in raw["steps"])}
-    raw["data"] = {name: {**spec, "limit": 16} for name, spec in raw["data"].items() if name in used}
-    for part in (raw["training"], raw["sft"]["training"]):
-        part.update(max_steps=2)
-    for spec in raw["prompts"].values():
-        spec["limit"] = 12
-    raw["evaluate"]["kl_prompts"] = 4
-    raw["theory"].update(answers=2, max_prompts=4)
-    return raw
-
-
-def test_a_miniature_runs_and_fills_its_tables(script: ModuleType, tmp_path: Path) -> None:
-    from sacpo.pipeline.run import run
-    from sacpo.recipe import load_recipe
-
-    steps = {"H-few", "S-few", "H-S-few", "S-H-few"}
-    raw = miniature(ROOT / "recipes" / "experiments" / "order-and-mixing.yaml", steps, {"both-few"})
-    (tmp_path / "mini.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
-    run(load_recipe(tmp_path / "mini.yaml"), runs=tmp_path / "runs" / "seed-1")
-    name = "experiments-order-and-mixing"
-    blocks = [f"orders: {name} | merges: both-few", f"merges: {name} | models: both-few"]
-    page = "\n".join(f"<!-- {block} -->\n<!-- end -->" for block in blocks)
-    written = script.written(page, tmp_path / "runs")
-    results = json.loads((tmp_path / "runs" / "seed-1" / name / "results.json").read_text(encoding="utf-8"))
-    rates = {model: sets["report"]["metrics"] for model, sets in results["measures"].items()}
-    key = "mean_score/helpfulness"
-    lead = rates["S-H-few"][key]["value"] - rates["H-S-few"][key]["value"]
-    assert f"| S-H-few minus H-S-few | {lead:+.2f}, p " in written
-    assert f"| both-few | {rates['both-few']['win_rate/helpfulness']['value']:.2f} |" in written

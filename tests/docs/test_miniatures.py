@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
+import importlib
 import math
-from collections.abc import Callable
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from miniatures import RECIPES, lacking, run_miniature
+from miniatures import RECIPES, ROOT, lacking, run_miniature
 
 from sacpo.recipe import Recipe, model_graph
-from sacpo.report.results import Results, parse_results
+from sacpo.recipe.models import StepModel
+from sacpo.recipe.schema import SampledSpec, StepSpec
+from sacpo.report.results import ModelInfo, Results, parse_results
 
+BLOCK = r"<!-- (\w+: .+?) -->\n(.*?)<!-- end -->"
+SCORE = "mean_score/helpfulness"
 Of = Callable[[Path], tuple[Recipe, Results]]
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all miniatures, as `make experiments` leaves that of one seed."""
-    return tmp_path_factory.mktemp("miniatures") / "seed-1"
+    """The folder of all runs, as `make experiments` leaves it for one seed."""
+    return tmp_path_factory.mktemp("miniatures")
 
 
 @pytest.fixture(scope="module")
-def of(runs: Path) -> Of:
-    """Give a recipe's miniature and its results, run once, without figures: they have tests of their own."""
+def of(runs: Path, undrawn: None) -> Of:
+    """Give a recipe's miniature and its results; it is run once."""
     done: dict[Path, tuple[Recipe, Results]] = {}
 
     def found(path: Path) -> tuple[Recipe, Results]:
         if missing := lacking(path):
             pytest.skip(missing)
         if path not in done:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("sacpo.report.figures.all_drawings", lambda results, narrow=False: {})
-                recipe, run = run_miniature(path, runs)
+            recipe, run = run_miniature(path, runs / "seed-1")
             done[path] = recipe, parse_results(run.results)
         return done[path]
 
@@ -46,13 +52,16 @@ each = pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_model_is_measured(path: Path, of: Of) -> None:
     """And is a model of its own: its distance from the optimum is not another's."""
     recipe, results = of(path)
-    asked = {one for name in recipe.evaluate.models or model_graph(recipe) for one in members(recipe, name)}
+    duals = {step.name: f"{step.name}-{step.dual.trainings}" for step in recipe.steps if step.dual}
+    asked = {duals.get(name, name) for name in recipe.evaluate.models or model_graph(recipe)}
     assert {*results.measures} == asked
-    (report,) = (name for name, spec in recipe.prompts.items() if spec.role == "report")
+    sizes = {name: spec.limit for name, spec in recipe.prompts.items()}
+    oracles = [f"mean_score/{name}" for name in ("helpfulness", "harmlessness") if name in recipe.evaluate.judges]
     for model, sets in results.measures.items():
-        found = sets[report].metrics
-        assert found["mean_score/helpfulness"].n == found["mean_score/harmlessness"].n == recipe.prompts[report].limit
-        assert model == "sft" or found["kl"].n == recipe.evaluate.kl_prompts
+        for name, size in sizes.items():
+            assert results.prompts[name].n == size
+            assert all(sets[name].metrics[key].n == size for key in oracles)
+            assert model == "sft" or sets[name].metrics["kl"].value != 0
     if recipe.theory is not None:
         assert results.theory is not None
         distances = {model: one.target.value for model, one in results.theory.kl_to_optimum.items() if one.target}
@@ -61,7 +70,139 @@ def test_every_model_is_measured(path: Path, of: Of) -> None:
         assert len({*distances.values()}) == len(asked)
 
 
-def members(recipe: Recipe, name: str) -> list[str]:
-    """Return what is measured for a model of the recipe: of one whose weight is searched the last training."""
-    dual = {step.name: step.dual for step in recipe.steps}.get(name)
-    return [name if dual is None else f"{name}-{dual.trainings}"]
+@each
+def test_what_a_recipe_is_about_shows(path: Path, of: Of) -> None:
+    recipe, results = of(path)
+    for step in recipe.steps:
+        models = members(recipe, results, step)
+        assert all(info.algorithm == step.algorithm for info in models.values())
+        for name, info in models.items():
+            trained_as_asked(step, name, info, results)
+        if step.rounds > 1:
+            assert [info.round for info in models.values()] == [*range(1, step.rounds + 1)]
+            assert len({info.sampled for info in models.values()}) == step.rounds  # each has pairs of its own
+            assert len({info.parents for info in models.values()}) == 1
+        if step.dual is not None:
+            weights = [dict(info.strengths)[step.dual.judge] for info in models.values()]
+            assert len(weights) == step.dual.trainings
+            assert weights[1] < weights[0]  # a larger lambda: beta / lambda falls, as the gain is not reached
+    for merge in recipe.merge:
+        pairs = results.fidelity.get(merge.name, {})
+        assert bool(pairs) == merge.fidelity
+        assert all(one.kl.value is not None and math.isfinite(one.kl.value) for one in pairs.values())
+
+
+def members(recipe: Recipe, results: Results, step: StepSpec) -> dict[str, ModelInfo]:
+    """Return the models that a step gave: one for each strength, round, or training of a search."""
+    if step.dual is not None:
+        names = [f"{step.name}-{i + 1}" for i in range(step.dual.trainings)]
+    else:
+        nodes = model_graph(recipe).items()
+        names = [name for name, node in nodes if isinstance(node, StepModel) and node.step == step]
+    assert names
+    return {name: results.models[name] for name in names}
+
+
+def trained_as_asked(step: StepSpec, name: str, info: ModelInfo, results: Results) -> None:
+    """Check what the results say of one model's training against its step."""
+    training = info.training or {}
+    if "max_steps" in step.training.model_fields_set:
+        assert training["steps"] == step.training.max_steps
+    if step.algorithm == "kto":
+        assert info.curve and all(math.isfinite(row["kl"]) for row in info.curve)
+    if step.resample is not None and results.theory is not None:
+        weighed = step.resample.draw != "best"
+        assert (name in results.theory.support) == weighed
+        assert not weighed or results.theory.support[name].samples == step.resample.samples
+    if isinstance(step.dataset, SampledSpec):
+        assert {*(step.dataset.offset or {})} <= dict(info.strengths).keys()
+
+
+@pytest.fixture(scope="module")
+def pages(of: Of, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """The pages as both scripts write them from the miniatures, and what they said."""
+    for path in RECIPES:
+        if lacking(path) is None:
+            of(path)
+    folder = tmp_path_factory.mktemp("pages")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "scripts"))
+        tables = importlib.import_module("write_experiments")
+        answers = importlib.import_module("write_experiment_answers")
+        copies = tuple(Path(shutil.copy(page, folder)) for page in tables.PAGES)
+        patch.setattr(tables, "PAGES", copies)
+        patch.setattr(tables, "FIGURE", folder / tables.FIGURE.name)
+        patch.setattr(answers, "PAGE", copies[0])
+        patch.setattr(sys, "argv", ["write_experiments.py", str(runs), "a machine"])
+        tables.main()
+        patch.setattr(sys, "argv", ["write_experiment_answers.py", str(runs)])
+        answers.main()
+        assert (folder / tables.FIGURE.name).is_file()
+        yield {copy.name: copy.read_text(encoding="utf-8") for copy in copies}
+
+
+def blocks(pages: dict[str, str]) -> list[tuple[dict[str, str], str]]:
+    """Return what every generated block asks for, and what it shows."""
+    found = [block for text in pages.values() for block in re.findall(BLOCK, text, re.DOTALL)]
+    return [(dict(part.split(": ", 1) for part in asked.split(" | ")), shown) for asked, shown in found]
+
+
+def tables(text: str) -> list[list[dict[str, str]]]:
+    """Return the rows of each table, by the titles of its columns; the first column's is empty."""
+    found = []
+    for part in text.split("\n\n"):
+        titles, *rows = [
+            [cell.strip() for cell in line[1:-1].split("|")] for line in part.splitlines() if line[:1] == "|"
+        ] or [[]]
+        found.append([dict(zip(["", *titles[1:]], row, strict=True)) for row in rows[1:]])
+    return [rows for rows in found if rows]
+
+
+def absent(asked: dict[str, str]) -> bool:
+    """Tell whether a block is of a recipe whose data are not here."""
+    name = next(iter(asked.values()))
+    return any(lacking(path) for path in RECIPES if name == f"experiments-{path.stem}")
+
+
+def test_every_table_is_of_the_miniatures_and_no_row_is_empty(pages: dict[str, str]) -> None:
+    shown = [(asked, text) for asked, text in blocks(pages) if not absent(asked)]
+    assert len(shown) > 15
+    for asked, text in shown:
+        assert "parts" in asked or "on a machine" in text or text.startswith("Seeds 1."), asked
+        rows = [row for table in tables(text) for row in table]
+        assert len(rows) > 1, asked
+        assert all({*row.values()} - {row[""], "", "–"} for row in rows), asked
+
+
+def test_tables_show_what_the_results_say(pages: dict[str, str], of: Of) -> None:
+    """r* and D of every model, its number of updates, a merge's win rate, and what lies between two orders in r*."""
+    checked = dict.fromkeys(("table", "reach", "merges", "orders"), 0)
+    for asked, text in blocks(pages):
+        kind, name = next(iter(asked.items()))
+        if kind not in checked or absent(asked):
+            continue
+        (results,) = (of(path)[1] for path in RECIPES if name == f"experiments-{path.stem}")
+        for row in tables(text)[0]:
+            if kind == "orders":
+                second, first = row[""].split(" minus ")
+                lead = figure(results, second, SCORE) - figure(results, first, SCORE)
+                assert row["r*"].startswith(f"{lead:+.2f}, p ")
+            elif (model := row[""]) not in results.measures:
+                continue
+            elif kind == "merges":
+                assert row["helpful win"] == f"{figure(results, model, 'win_rate/helpfulness'):.2f}"
+            elif kind == "reach":
+                assert row["updates"] == str((results.models[model].training or {})["steps"])
+            else:
+                distance = results.theory and results.theory.kl_to_optimum[model].target
+                assert distance is not None and row["D"] == f"{distance.value:.2f}"
+                assert row["r*"] == f"{figure(results, model, SCORE):.2f}"
+            checked[kind] += 1
+    assert min(checked.values()) > 3 and checked["table"] > 100
+
+
+def figure(results: Results, model: str, name: str) -> float:
+    """Return a metric on report prompts."""
+    value = results.measures[model]["report"].metrics[name].value
+    assert value is not None
+    return value

@@ -45,7 +45,7 @@ def certified(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("certified") / "work"
     shutil.copytree(finished, folder, symlinks=True)
     write(folder, 0.6)
-    (folder / "stages.json").write_text(json.dumps(run(folder)))
+    (folder / "stages.json").write_text(json.dumps(run(folder, drawn=False)))
     return folder
 
 
@@ -87,10 +87,10 @@ def test_a_rerun_is_no_second_look_but_another_bound_is(changed: Path) -> None:
     work = changed
     first = (work / RUN / "certificate.json").read_bytes()
     shutil.rmtree(stage(work, "certify"))
-    run(work)
+    run(work, drawn=False)
     assert (work / RUN / "certificate.json").read_bytes() == first
     write(work, 0.5)
-    run(work)
+    run(work, drawn=False)
     results = found(work)
     assert results["certificate"]["certified"] is None
     assert "looked at before, and 1 of delta is spent" in results["certificate"]["sentence"]
@@ -100,16 +100,16 @@ def test_a_rerun_is_no_second_look_but_another_bound_is(changed: Path) -> None:
     )
     assert not (work / RUN / "certificate.json").exists()
     write(work, 0.6)  # the first plan again: its look was paid for
-    run(work)
+    run(work, drawn=False)
     assert (work / RUN / "certificate.json").read_bytes() == first
 
 
 def test_a_second_look_spends_the_share_that_was_kept(work: Path) -> None:
     write(work, 0.6, spend=0.5)
-    run(work)
+    run(work, drawn=False)
     assert found(work)["certificate"]["confidence"] == pytest.approx(0.95)
     write(work, 0.7, spend=0.5)
-    run(work)
+    run(work, drawn=False)
     assert (found(work)["certificate"]["look"], found(work)["certificate"]["confidence"]) == (2, pytest.approx(0.95))
 
 
@@ -119,7 +119,7 @@ def test_true_labels_correct_for_the_judge(work: Path) -> None:
     write(work, 0.6, labels=labels | {"n": 2})
     assert "2 labels of 40 answers are too few" in refused(work, "run", "tiny.yaml")
     write(work, 0.6, labels=labels)
-    run(work)
+    run(work, drawn=False)
     certificate = found(work)["certificate"]
     checks = [check for one in certificate["candidates"] for check in one["checks"]]
     assert {(check["labels"], check["missed"]) for check in checks} == {(25, 0)}
@@ -139,7 +139,7 @@ def test_bounds_within_categories_and_of_scores(work: Path) -> None:
     mean = {"metric": "mean_score", "criterion": "harmlessness", "prompts": "tuning", "at_least": -15.0}
     recipe["constraints"].append(mean | {"range": [-20, 20]})
     (work / "tiny.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    run(work)
+    run(work, drawn=False)
     certificate = found(work)["certificate"]
     for check in certificate["candidates"][0]["checks"]:
         of = check["categories"]
@@ -154,7 +154,7 @@ def test_bounds_within_categories_and_of_scores(work: Path) -> None:
 def test_the_first_failure_ends_the_generation(work: Path) -> None:
     """With 24 prompts at most 11 % needs no unsafe answer (.89^24 = .06): whoever fails first is the last to answer."""
     write(work, 0.11, {"limit": 24}, candidates="all")
-    run(work)
+    run(work, drawn=False)
     certificate = found(work)["certificate"]
     tested = [one["model"] for one in certificate["candidates"]]
     assert judged(work) == sorted(tested)
@@ -169,7 +169,7 @@ def test_without_a_feasible_model_the_prompts_stay_closed(work: Path) -> None:
     recipe["prompts"]["unseen"]["mix"] = {"restricted": 0.5, "ordinary": 0.5}
     recipe["prompts"]["unseen"]["limit"] = 2000
     (work / "tiny.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
-    run(work)
+    run(work, drawn=False)
     certificate = found(work)["certificate"]
     assert certificate["sentence"].startswith("Not certified: no model meets the bounds on tuning prompts")
     assert (certificate["look"], judged(work)) == (None, [])
@@ -209,7 +209,7 @@ def test_killed_while_a_candidate_answers_it_comes_to_the_same_certificate(work:
     death = Death("sacpo.pipeline.stages.verdicts:judge_answers", 2)
     Process(work, "run", "tiny.yaml", "--json", death=death).wait(-9)
     assert len(judged(work)) == 1 or not judged(work)
-    run(work)
+    run(work, drawn=False)
     first, second = (json.loads((folder / RUN / "certificate.json").read_text()) for folder in (certified, work))
     assert first == second
 

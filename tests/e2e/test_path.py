@@ -49,7 +49,7 @@ def found(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert planned["later"] == [
         "then, by what path/tried/P/sft finds: up to 3 q of P are measured, then everything behind it"
     ]
-    Process(folder, *LINE).wait()
+    Process(folder, *LINE, drawn=False).wait()
     return folder
 
 
@@ -128,7 +128,7 @@ def test_a_killed_search_goes_on_to_the_same_result(target: str, found: Path, ag
     folder = again()
     write(folder, [AUTO, *OTHERS], BOUNDS)
     Process(folder, *LINE, death=Death(target, 3 if "next_q" not in target else 2)).wait(-signal.SIGKILL)
-    ended = states(Process(folder, *LINE).wait())
+    ended = states(Process(folder, *LINE, drawn=False).wait())
     assert "path/found/P" in ended["done"]
     expected, have = artefacts(found), artefacts(folder)
     assert {name: have[name] for name in expected} == expected
@@ -139,13 +139,13 @@ def test_no_q_where_the_later_model_fails_or_the_earlier_one_meets(again: Callab
     folder = again()
     high = [{"metric": "mean_score", "criterion": "harmlessness", "prompts": "tuning", "at_least": 0.9}]
     write(folder, [AUTO], high)
-    Process(folder, *LINE).wait()
+    Process(folder, *LINE, drawn=False).wait()
     search = path_of(folder)
     assert (search["q"], [point["q"] for point in search["tried"]]) == (None, [0.0, 1.0])
     assert search["said"].startswith("No q: H itself, at q = 1, does not meet mean_score/harmlessness")
     assert json.loads(results(folder))["recipe"]["merge"][0]["q"] == "auto"
     write(folder, [AUTO], [{**high[0], "at_least": -2.0}])
-    Process(folder, *LINE).wait()
+    Process(folder, *LINE, drawn=False).wait()
     search = path_of(folder)
     assert (search["q"], search["misses_at"]) == (0.0, None)
     assert search["said"].startswith("sft itself, at q = 0, meets every constraint")

@@ -43,7 +43,7 @@ def three() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def results(undrawn: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     done = run(parse_recipe(three()), runs=tmp_path_factory.mktemp("three"), preflight=False)
     return done.results, done.folder
 

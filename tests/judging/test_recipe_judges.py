@@ -81,7 +81,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def again(made: Path, tmp_path: Path) -> Callable[..., Recipe]:
+def again(made: Path, undrawn: None, tmp_path: Path) -> Callable[..., Recipe]:
     """Copies the run; at another address its judges were never asked, while answers and models are kept."""
     shutil.copytree(made / "runs", tmp_path / "runs")
 

@@ -1,8 +1,8 @@
 """What each of two processes does in the tests of several processes: `python worker.py FOLDER TASK ...`.
 
-TASK is ALGORITHM-STRATEGY, such as kto-fsdp, or trainer-ALGORITHM-STRATEGY for `PreferenceTrainer`. With `!N` behind it
-the first process kills itself at checkpoint N; with `?N` an error stops the training there in all processes, and it is
-done again.
+TASK is ALGORITHM-STRATEGY, such as kto-fsdp, with -best or -mean behind it for other weights than the last ones, or
+trainer-ALGORITHM-STRATEGY for `PreferenceTrainer`. With `!N` behind it the first process kills itself at checkpoint N;
+with `?N` an error stops the training there in all processes, and it is done again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from sacpo.system.progress import QUIET
 
 BATCH, PAIRS = 8, 25  # the last batch has one pair or two completions: a process has none of it
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
+BEST = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
+GIVEN = {"best": {**BEST, "num_train_epochs": 2}, "mean": {"average_last": 0.5}}
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ class Toys(FromOutside):
     content = "toys"
 
     def load(self) -> RecordList:
-        return RecordList(toy_pairs(PAIRS))
+        return RecordList(toy_pairs(PAIRS), toy_pairs(5, seed=5, p=(0.1, 1.0)))
 
 
 def train(folder: Path, name: str) -> None:
     """Do one alignment step as a stage that all processes share."""
-    algorithm, strategy = name.split("-")[:2]
-    options = FSDP if strategy == "fsdp" else {}
+    algorithm, strategy, *given = name.split("-")
+    options = {**(FSDP if strategy == "fsdp" else {}), **(GIVEN[given[0]] if given else {})}
     toy = job(folder / "base", per_device_train_batch_size=BATCH // processes.size(), save_steps=2, **options)
 
     options = step(algorithm, max_length=toy.max_length)

@@ -136,7 +136,8 @@ def train_reward_model(
     if heldout:
         trees, clusters = heldout_trees(job, heldout)
         scores = score_all(trees, partial(_score, model, pad_id), 16, progress, "held-out pairs")
-        summary["heldout"] = {"n": len(clusters), "clusters": clusters, **preferences(scores)}
+        independent: JsonObject = {"independent": False} if kept.best else {}  # these pairs chose the weights
+        summary["heldout"] = {"n": len(clusters), "clusters": clusters, **preferences(scores), **independent}
     summary = write_outcome(out, model, tokenizer, log, summary, job, write=arguments.should_save)
     if arguments.should_save:  # a classifier does not keep it, and whoever scores ends answers as this training did
         GenerationConfig(eos_token_id=sorted(template.ends)).save_pretrained(out / "model")

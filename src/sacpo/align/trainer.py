@@ -129,6 +129,8 @@ class AlignTrainer(Trainer):
         """Make the accelerator; see `Trainer.create_accelerator_and_postprocess`."""
         with fsdp_anywhere(self.args):
             super().create_accelerator_and_postprocess()
+        if self.is_deepspeed_enabled:
+            self.keep.refuse_deepspeed()
         if self.is_fsdp_enabled:
             split_model(self.policy)  # its look at the model needs whole weights
             shard_checkpoints(self.accelerator.state.fsdp_plugin)

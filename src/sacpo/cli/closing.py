@@ -65,4 +65,5 @@ def _held(found: JsonMapping) -> str:
         return "no held-out pair is left that is no tie"
     value, (low, high) = held["accuracy"]["value"], held["accuracy"]["ci95"]
     ends = "" if low is None else f" ({low:.1%} to {high:.1%})"
-    return f"accuracy on {held['pairs']} held-out pairs {value:.1%}{ends}"
+    chose = "" if held.get("independent", True) else ", which chose its weights: no independent estimate"
+    return f"accuracy on {held['pairs']} held-out pairs {value:.1%}{ends}{chose}"

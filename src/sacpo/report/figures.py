@@ -101,7 +101,7 @@ def _plane(
     figure.legend(handles=handles, loc="outside lower center", ncols=3 if narrow else 6)
     figure.canvas.draw()  # settles the layout, which labels need
     place_labels(axis, _marks(results, points), 7.0 if narrow else 7.5, strokes)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     return Drawing(figure, _alt(results, points, x, y), notes)
 
 

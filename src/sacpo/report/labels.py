@@ -32,6 +32,8 @@ LEADER = {"arrowstyle": "-", "linewidth": 0.6, "alpha": 0.7, "shrinkA": 0, "shri
 """A thin line from a label to its mark, where they are farther apart than `NEAR` points across and along together."""
 HIDES = 4.0  # how much worse it is to hide a mark or a label, or to leave the axes, than to cross a line
 MARK, PIECE = 8.0, 3.0  # pixels: half of what a mark and its surroundings take, and a piece of a line
+SAME = 1e-6
+"""Square pixels by which a place must be better than an earlier one."""
 Box = tuple[float, float, float, float]
 
 
@@ -82,12 +84,14 @@ def place_labels(
             )
             box = _box(axis, note)
             cost = _covered(box, crossed) + HIDES * (_covered(box, taken) + _area(box) - _covered(box, inside))
-            if best is None or cost < best[0] - 1e-6:
+            if best is None or cost < best[0] - SAME:
                 if best is not None:
                     best[1].remove()
                 best = (cost, note, box)
             else:
                 note.remove()
+            if best[0] <= SAME:  # it covers nothing: no place is better
+                break
         assert best is not None
         taken = np.vstack([taken, best[2]])
 

@@ -44,7 +44,8 @@ class ModelInfo(Part):
     training: dict[str, Any] | None = Field(
         None,
         description="training summary: steps, tokens, first and last loss, …; records read, kept, truncated, longest, "
-        "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16",
+        "and 'dropped: REASON' for each reason; 'precision' where float32 took the place of bf16; 'best_step' and "
+        "'best_eval_loss' where the weights of the lowest held-out loss were kept, 'averaged_steps' where a mean was",
     )
     round: int | None = Field(
         None,

@@ -22,6 +22,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -46,7 +47,12 @@ def stage_key(stage: str, config: JsonMapping, inputs: Mapping[str, str]) -> str
 
 def versions() -> dict[str, str]:
     """Return the versions of this package, Python and the libraries that make the numbers."""
-    found = {"sacpo": __version__, "python": platform.python_version()}
+    return {"sacpo": __version__, "python": platform.python_version(), **_libraries()}
+
+
+@cache  # every manifest names them
+def _libraries() -> dict[str, str]:
+    found = {}
     for name in LIBRARIES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)

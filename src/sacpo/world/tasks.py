@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -42,6 +43,7 @@ def random_of(*parts: object) -> np.random.Generator:
     return np.random.default_rng(int(text_hash(*map(str, parts)), 16))
 
 
+@cache
 def all_tasks(kind: Kind) -> tuple[Task, ...]:
     """Return every task of a kind that the lexicon can say."""
     return tuple(
@@ -69,12 +71,19 @@ def choose_tasks(spec: WorldSpec) -> tuple[dict[Kind, tuple[Task, ...]], dict[Ki
                 value=n,
                 allowed=f"1 to {len(possible)}",
             )
-        order = random_of("tasks", spec.seed, kind.value).permutation(len(possible))
-        seen[kind] = tuple(_covering([possible[i] for i in order])[:n])
-        verbs, things = {task.verb for task in seen[kind]}, {task.thing for task in seen[kind]}
-        rest = [possible[i] for i in order if possible[i] not in seen[kind]]
-        unseen[kind] = tuple(task for task in rest if task.verb in verbs and task.thing in things)
+        seen[kind], unseen[kind] = _split(kind, spec.seed, n)
     return seen, unseen
+
+
+@cache  # a run makes the same world hundreds of times: each stage's key counts with it
+def _split(kind: Kind, seed: int, n: int) -> tuple[tuple[Task, ...], tuple[Task, ...]]:
+    """Return n tasks of a kind, and the other combinations of their parts."""
+    possible = all_tasks(kind)
+    order = random_of("tasks", seed, kind.value).permutation(len(possible))
+    tasks = _covering([possible[i] for i in order])
+    verbs, things, taken = ({getattr(task, part) for task in tasks[:n]} for part in ("verb", "thing", "id"))
+    rest = (possible[i] for i in order if possible[i].id not in taken)
+    return (*tasks[:n],), tuple(task for task in rest if task.verb in verbs and task.thing in things)
 
 
 def _covering(tasks: Sequence[Task]) -> list[Task]:

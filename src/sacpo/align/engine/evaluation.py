@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import torch
-from transformers import TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
 from sacpo.align.engine.meter import Meter
+from sacpo.align.engine.sharded import reshard
 from sacpo.align.objectives.objective import Objective
 
 LOSS = "eval_loss"
@@ -18,6 +19,7 @@ class Evaluator(Protocol):
     """What evaluates: a trainer."""
 
     args: TrainingArguments
+    policy: PreTrainedModel
 
     def forward_frozen(self, function: object) -> torch.Tensor:
         """Call a function of the bare model without gradient and without dropout."""
@@ -46,6 +48,7 @@ def measured(trainer: Evaluator, objective: Objective) -> dict[str, float]:
             total, metrics = objective.loss(batch, trainer.forward_frozen)
         metrics = {"loss": (total, batch.units), **metrics}
         meter.add(metrics if some else {name: (value * 0, 0) for name, (value, _) in metrics.items()})
+    reshard(trainer.policy)
     return with_margin({**meter.drain(trainer.gather), "num_tokens": float(meter.tokens)})
 
 

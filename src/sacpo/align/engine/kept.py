@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from sacpo.align.engine.evaluation import best_step, losses
 from sacpo.align.objectives.objective import Objective
-from sacpo.errors import RunError, TrainingDiverged
+from sacpo.errors import RecipeError, RunError, TrainingDiverged
 from sacpo.plain import JsonMapping
 from sacpo.system import processes
 
@@ -125,6 +125,18 @@ class Keep(TrainerCallback):
     def wanted(self) -> bool:
         """Whether the training is to give other weights than its last ones."""
         return self.keeping.best or self.keeping.average is not None
+
+    def refuse_deepspeed(self) -> None:
+        """Refuse to keep weights, however DeepSpeed was asked for.
+
+        Raises:
+            RecipeError: Weights are to be kept.
+        """
+        if self.wanted:
+            raise RecipeError(
+                "weights are not kept aside under DeepSpeed, which splits them in its own way",
+                do="leave out load_best_model_at_end and average_last, or launch with DDP or FSDP2",
+            )
 
     def start(self, checkpoint: Path | None) -> None:
         """Begin a training, with what a checkpoint kept."""

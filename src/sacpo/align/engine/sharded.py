@@ -9,6 +9,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
@@ -34,6 +35,13 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
     """Let every process write its own shards of a checkpoint; the finished model is gathered whatever was asked for."""
     plugin.state_dict_config = plugin.optim_state_dict_config = None
     plugin.set_state_dict_type("SHARDED_STATE_DICT")
+
+
+def reshard(model: nn.Module) -> None:
+    """Split again what a forward pass without a backward pass leaves whole."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def gather_weights(model: nn.Module) -> None:

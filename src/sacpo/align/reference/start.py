@@ -14,7 +14,9 @@ from sacpo.errors import ModelError
 
 # |gap| <= absolute + relative * |log-prob|: sums over long completions carry more rounding
 TOLERANCE = {torch.float32: (1e-4, 1e-6), torch.float64: (1e-6, 1e-9)}
-TOLERANCE_LOW = (5e-2, 2e-3)  # bfloat16 and float16
+TOLERANCE_LOW = (0.25, 1e-2)
+"""Of bfloat16 and float16. Of 28 log-probs of 20 to 100 nats Gemma 3 270M in bfloat16 has some .7 nats off, and
+batches of another shape differ by up to .5; the weights of another training are several nats away."""
 
 
 class Recorder:

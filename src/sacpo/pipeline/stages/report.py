@@ -25,7 +25,7 @@ from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race
 from sacpo.pipeline.stages.selection import Selection, chosen_name
-from sacpo.pipeline.stages.train import Heldout, RecordSource, Trained, Training
+from sacpo.pipeline.stages.train import Heldout, RecordSource, Trained, Training, not_independent
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
@@ -42,7 +42,7 @@ CERTIFIED = ("sentence", "bounds", "confidence", "population", "assumptions", "l
 """What the report takes of a certificate, beside the tests."""
 HARMLESS = ("safe", "compliance", "full_compliance")
 TRAINING = ("kind", "steps", "epochs", "tokens", "pairs", "completions", "first_loss", "last_loss")
-NOTED = ("ties_dropped", "precision")
+NOTED = ("ties_dropped", "precision", "heldout_records", "best_step", "best_eval_loss", "averaged_steps")
 READ = ("records", "kept", "truncated", "longest")
 """What a training says of the records that it read: how many, and the tokens of the longest."""
 
@@ -122,7 +122,7 @@ class Report(JsonStage):
             "seed": recipe.seed,
             "command": self.command,
             "disk": self._disk(tools),
-            "warnings": tools.read(self.overlap),
+            "warnings": [*tools.read(self.overlap), *not_independent(self.trained)],
             "baseline": recipe.evaluate.baseline,
             "data": data,
             "models": {name: self._model(name, accuracies, tools) for name in self._nodes},

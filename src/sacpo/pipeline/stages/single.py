@@ -95,7 +95,9 @@ class AlignAlone(Align):
             logps, clusters = score_heldout(job, tools.load(model, self.base), pairs, progress=tools.progress)
             scores.append(logps)
         correct = preferences(scores[1] - scores[0])["correct"]
-        return {"pairs": len(correct), "accuracy": win_rate(correct, clusters).to_json() if correct else None}
+        independent: JsonObject = {} if not self.training.get("load_best_model_at_end") else {"independent": False}
+        accuracy = win_rate(correct, clusters).to_json() if correct else None
+        return {"pairs": len(correct), "accuracy": accuracy, **independent}
 
 
 def _adapters(merge: Merge) -> Stack | None:

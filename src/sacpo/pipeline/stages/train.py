@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -285,6 +285,28 @@ class Heldout(JsonStage):
                 name = data.name if isinstance(data, Pairs) else data.source.name
                 found[name] = {"clusters": clusters, "logps": logps.tolist()}
         write_json(out / SCORES, found)
+
+
+def source_name(source: RecordSource) -> str:
+    """Return the name that results.json has for a source of records; of another stage its own."""
+    return source.source.name if isinstance(source, Data) else getattr(source, "name", "")
+
+
+def not_independent(trained: Mapping[str, Training]) -> list[str]:
+    """Say of which held-out pairs accuracies are no independent estimates: their loss chose weights.
+
+    Args:
+        trained: Trainings, by model.
+    """
+    chosen: dict[str, list[str]] = {}
+    for name, stage in trained.items():
+        for source in stage.records if stage.training.get("load_best_model_at_end") else ():
+            chosen.setdefault(source_name(source), []).append(name)
+    return [
+        f"the held-out pairs of '{source}' chose the weights of {', '.join(names)} (load_best_model_at_end): "
+        "accuracies on them are no independent estimates, of these models and of those made from them"
+        for source, names in chosen.items()
+    ]
 
 
 def sft_options(spec: SftSpec) -> SftSpec:

@@ -60,7 +60,7 @@ class TrainingSpec(Section):
     save_steps: float | None = Field(None, gt=0)
     save_total_limit: int | None = Field(None, ge=1)
     eval_strategy: Literal["no", "steps"] | None = Field(
-        None, description="steps: compute the loss on held-out pairs every eval_steps; see docs/training.md"
+        None, description="steps: compute the loss on held-out pairs every eval_steps; see docs/weights.md"
     )
     eval_steps: float | None = Field(None, gt=0, description="logging_steps by default; below 1 a share of all steps")
     load_best_model_at_end: bool | None = Field(
