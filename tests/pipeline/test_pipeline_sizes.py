@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from pipeline_toys import recipe as toy
 
 from sacpo import parse_recipe
 from sacpo.pipeline.run import plan
-from sacpo.pipeline.sizes import trainings
+from sacpo.pipeline.sizes import judgings, trainings
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,11 @@ def test_resampled_answers_are_counted_by_prompt(base: Path, tmp_path: Path) -> 
     )
     (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
     assert (training.records, training.steps) == (18, 9)
+
+
+def test_every_sample_of_a_forecast_is_a_question() -> None:
+    """Two models answer 8 tuning prompts 16 times each; a language model labels each answer once."""
+    judge = "evaluate.judges.safety={kind: llm, panel: {model: m}, prompts: [tuning]}"
+    searched = toy("steps.H-S.beta=auto", "steps.H-S.criterion=safety", "merge=[]", judge)
+    (asked,) = judgings(searched, plan(searched, runs="nowhere"))
+    assert (asked.criterion, asked.requests) == ("safety", 2 * 8 * 16)

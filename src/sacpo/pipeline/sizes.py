@@ -164,7 +164,7 @@ def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], i
         for judge in stage.judges:
             itself = judge.rubric is not None and judge.rubric.pairwise and stage.answers is stage.baseline
             if judge.criterion not in known_already:
-                yield judge, [stage.answers.prompts], 0 if itself else 1
+                yield judge, [stage.answers.prompts], 0 if itself else stage.answers.samples
     elif isinstance(stage, Pairs):
         for judge in (*stage.judges, *stage.others):  # two answers are compared at once, or scored one by one
             yield judge, [stage.prompts], 1 if judge.rubric is not None and judge.rubric.pairwise else 2
