@@ -215,7 +215,8 @@ def written(page: str, folder: Path) -> str:
 
     def block(found: re.Match[str]) -> str:
         asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
-        runs = [finished(folder, seed, asked.pop("text")) for seed in sorted(folder.glob("seed-*"))]
+        recipe = asked.pop("text")
+        runs = [finished(folder, seed, recipe) for seed in sorted(folder.glob("seed-*"))]
         done = [run for run in runs if run is not None]
         if not done:
             print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
