@@ -9,7 +9,6 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, parse_flag_from_env
 from torch import nn
-from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import TrainingArguments
 
@@ -40,8 +39,10 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
 def reshard(model: nn.Module) -> None:
     """Split again what a forward pass without a backward pass leaves whole."""
     for module in model.modules():
-        if isinstance(module, FSDPModule):
-            module.reshard()
+        if callable(
+            split := getattr(module, "reshard", None)
+        ):  # an FSDPModule, whose place differs among torch's versions
+            split()
 
 
 def gather_weights(model: nn.Module) -> None:
