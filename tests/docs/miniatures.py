@@ -28,6 +28,7 @@ DIVIDED = {
     "per_device_train_batch_size": 2,
     "max_steps": 4,
     "logging_steps": 5,
+    "eval_steps": 5,
     "answers": 8,
     "max_prompts": 25,
     "kl_prompts": 25,
@@ -35,22 +36,31 @@ DIVIDED = {
 }
 """What a size is divided by, wherever it stands; none gets below 1."""
 LIMITS = {"data": 50, "prompts": 25}
-"""What the limits of data sets and of prompt sets are divided by; that of demonstrations by half of it."""
+"""What the limits of data sets and of prompt sets are divided by."""
+DEMONSTRATIONS = 320
+LEARNT = 64
+"""The least number of pairs of which a score is learned: fewer are refused."""
 
 
 def miniature(path: Path) -> dict[str, Any]:
     """Return an experiment's recipe with smaller numbers."""
     raw: dict[str, Any] = smaller(yaml.safe_load(path.read_text(encoding="utf-8")))
+    raw["training"]["warmup_steps"] = 0  # it would be all of so few steps
+    for part, divisor in LIMITS.items():
+        for spec in raw[part].values():
+            spec["limit"] = divided(spec["limit"], divisor)
     config = raw["base"]["config"]
     config.update(BASE)
     if "layer_types" in config:
         config["layer_types"] = config["layer_types"][-config["num_hidden_layers"] :]
     raw["world"] |= WORLD
-    raw["training"]["warmup_steps"] = 0  # it would be all of so few steps
     raw["sft"]["training"] |= SFT
-    for part, divisor in LIMITS.items():
-        for spec in raw[part].values():
-            spec["limit"] = divided(spec["limit"], divisor // 2 if spec.get("as") == "demonstrations" else divisor)
+    raw["data"][raw["sft"]["dataset"]]["limit"] = DEMONSTRATIONS
+    learnt = {name for step in raw["steps"] for name in step.get("resample", {}).get("learn", {}).values()}
+    for step in raw["steps"]:
+        if step["name"] in {name.partition("@")[0] for name in learnt}:
+            spec = raw["data"][step["dataset"]["prompts"]]
+            spec["limit"] = max(spec["limit"], LEARNT)
     return raw
 
 
@@ -60,10 +70,8 @@ def smaller(node: Any) -> Any:
         return [smaller(item) for item in node]
     if not isinstance(node, dict):
         return node
-    return {
-        key: divided(value, DIVIDED[key]) if key in DIVIDED and isinstance(value, int) else smaller(value)
-        for key, value in node.items()
-    }
+    small = {key: smaller(value) for key, value in node.items()}
+    return small | {key: divided(node[key], by) for key, by in DIVIDED.items() if isinstance(node.get(key), int)}
 
 
 def divided(size: int, divisor: int) -> int:
@@ -72,12 +80,12 @@ def divided(size: int, divisor: int) -> int:
 
 
 def lacking(path: Path) -> str | None:
-    """Return what a recipe needs that is not here; None: nothing."""
+    """Return why a recipe has no miniature here; None: it has one."""
     text = path.read_text(encoding="utf-8")
+    if (model := yaml.safe_load(text)["base"].get("model")) is not None:
+        return f"{path.name} starts from the weights {model}, and no smaller ones can take their place"
     unset = sorted({name for name in re.findall(r"\$\{(\w+)", text) if name not in os.environ})
-    if unset:
-        return f"{path.name} reads real data: set {', '.join(unset)}"
-    return None
+    return f"{path.name} reads real data: set {', '.join(unset)}" if unset else None
 
 
 def run_miniature(path: Path, runs: Path) -> tuple[Recipe, Run]:

@@ -19,6 +19,7 @@ from sacpo.recipe.schema import SampledSpec, StepSpec
 from sacpo.report.results import ModelInfo, Results, parse_results
 
 BLOCK = r"<!-- (\w+: .+?) -->\n(.*?)<!-- end -->"
+SCRIPTS = ("write_experiments", "write_experiment_answers", "write_experiment_text")
 SCORE = "mean_score/helpfulness"
 Of = Callable[[Path], tuple[Recipe, Results]]
 
@@ -61,7 +62,7 @@ def test_every_model_is_measured(path: Path, of: Of) -> None:
         for name, size in sizes.items():
             assert results.prompts[name].n == size
             assert all(sets[name].metrics[key].n == size for key in oracles)
-            assert model == "sft" or sets[name].metrics["kl"].value != 0
+            assert model == "sft" or recipe.prompts[name].role != "report" or sets[name].metrics["kl"].value != 0
     if recipe.theory is not None:
         assert results.theory is not None
         distances = {model: one.target.value for model, one in results.theory.kl_to_optimum.items() if one.target}
@@ -111,7 +112,7 @@ def trained_as_asked(step: StepSpec, name: str, info: ModelInfo, results: Result
     if step.algorithm == "kto":
         assert info.curve and all(math.isfinite(row["kl"]) for row in info.curve)
     if step.resample is not None and results.theory is not None:
-        weighed = step.resample.draw != "best" and {*step.resample.sample_from} == {"sft"}
+        weighed = step.resample.draw != "best" and {*step.resample.sample_from} <= {"sft"}
         assert (name in results.theory.support) == weighed
         assert not weighed or results.theory.support[name].samples == step.resample.samples
     if isinstance(step.dataset, SampledSpec):
@@ -120,24 +121,24 @@ def trained_as_asked(step: StepSpec, name: str, info: ModelInfo, results: Result
 
 @pytest.fixture(scope="module")
 def pages(of: Of, runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    """The pages as both scripts write them from the miniatures, and what they said."""
+    """The pages as the scripts write them from the miniatures."""
     for path in RECIPES:
         if lacking(path) is None:
             of(path)
     folder = tmp_path_factory.mktemp("pages")
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT / "scripts"))
-        tables = importlib.import_module("write_experiments")
-        answers = importlib.import_module("write_experiment_answers")
-        copies = tuple(Path(shutil.copy(page, folder)) for page in tables.PAGES)
-        patch.setattr(tables, "PAGES", copies)
-        patch.setattr(tables, "FIGURE", folder / tables.FIGURE.name)
-        patch.setattr(answers, "PAGE", copies[0])
-        patch.setattr(sys, "argv", ["write_experiments.py", str(runs), "a machine"])
-        tables.main()
-        patch.setattr(sys, "argv", ["write_experiment_answers.py", str(runs)])
-        answers.main()
-        assert (folder / tables.FIGURE.name).is_file()
+        first, *others = (importlib.import_module(name) for name in SCRIPTS)
+        copies = tuple(Path(shutil.copy(page, folder)) for page in first.PAGES)
+        patch.setattr(first, "PAGES", copies)
+        patch.setattr(first, "FIGURE", folder / first.FIGURE.name)
+        patch.setattr(sys, "argv", [SCRIPTS[0], str(runs), "a machine"])
+        first.main()
+        for script in others:
+            patch.setattr(script, "PAGE", copies[0])
+            patch.setattr(sys, "argv", [script.__name__, str(runs)])
+            script.main()
+        assert (folder / first.FIGURE.name).is_file()
         yield {copy.name: copy.read_text(encoding="utf-8") for copy in copies}
 
 
@@ -171,7 +172,16 @@ def test_every_table_is_of_the_miniatures_and_no_row_is_empty(pages: dict[str, s
         assert "parts" in asked or "on a machine" in text or text.startswith("Seeds 1."), asked
         rows = [row for table in tables(text) for row in table]
         assert len(rows) > 1, asked
-        assert all({*row.values()} - {row[""], "", "–"} for row in rows), asked
+        assert all(figures_in(row) or found_at_a_bound(row) for row in rows), asked
+
+
+def figures_in(row: dict[str, str]) -> list[str]:
+    return [cell for title, cell in row.items() if title and cell not in ("", "–")]
+
+
+def found_at_a_bound(row: dict[str, str]) -> bool:
+    """Tell whether a row has nothing but figures at a bound that models must come down to, such as 20% unsafe."""
+    return all(" at " in title or title.startswith("minus") for title in row if title)
 
 
 def test_tables_show_what_the_results_say(pages: dict[str, str], of: Of) -> None:
