@@ -3,7 +3,7 @@
     <!-- lengths: RECIPE | recipes: LENGTH RECIPE, LENGTH RECIPE | models: MODEL, ... -->   seeds that all recipes have
     <!-- cures: RECIPE | against: MODEL | target: RATE | NAME: MODEL | NAME: MODEL, MODEL, ... | ... -->
 
-A cure that names one model is that model, or that of another recipe's run of the same seed: RECIPE/MODEL. One that
+A cure that names one model is that model, or that of another recipe's run of the same seeds: RECIPE/MODEL. One that
 names several is a choice between them, seed by seed, on tuning prompts: the recipe's objective under its constraints,
 with and without the bound on over-refusal, and the fewest refusals under the others. Where no model meets all bounds it
 is the nearest, as `sacpo select` names it.
@@ -27,13 +27,8 @@ Asked = Mapping[str, str]
 
 
 def column(runs: Sequence[Run], models: Sequence[str], name: str) -> list[Figure]:
-    """Return a figure of one model a seed, of another recipe's where it is named."""
-    found: list[Figure] = []
-    for run, model in zip(runs, models, strict=True):
-        *recipe, own = model.split("/")
-        there = beside(run, recipe[0]) if recipe else run
-        found.append(None if there is None else COLUMNS[name][0](there, own))
-    return found
+    """Return a figure of one model a seed."""
+    return [COLUMNS[name][0](run, model) for run, model in zip(runs, models, strict=True)]
 
 
 def beside(run: Run, recipe: str) -> Run | None:
@@ -74,31 +69,35 @@ def choose(run: Run, models: Sequence[str], rule: str) -> tuple[str, bool]:
 
 def cures(runs: Sequence[Run], asked: Asked) -> str:
     """Return what each cure reaches, beside one model, and in how many seeds the target is met."""
-    against, target = [asked["against"]] * len(runs), float(asked["target"])
-    title = f"{target:.0%} or less, not less safe"
-    differ = [f"{name} minus {asked['against']}" for name in SHOWN]
-    shown = [head("cure", *SHOWN[:2], *differ, title)]
+    against, target = asked["against"], float(asked["target"])
+    differ = [f"{name} minus {against}" for name in SHOWN]
+    shown = [head("cure", *SHOWN[:2], *differ, f"{target:.0%} or less, not less safe")]
 
-    def row(name: str, models: Sequence[str]) -> str:
-        values = {key: column(runs, models, key) for key in SHOWN}
-        start = {key: column(runs, against, key) for key in SHOWN}
+    def row(name: str, there: Sequence[Run], models: Sequence[str], seeds: Sequence[Run]) -> str:
+        values = {key: column(there, models, key) for key in SHOWN}
+        start = {key: column(seeds, [against] * len(seeds), key) for key in SHOWN}
         cells = [cell(values[key], COLUMNS[key][1]) for key in SHOWN[:2]]
         cells += [cell(minus(values[key], start[key]), f"+{COLUMNS[key][1]}") for key in SHOWN]
         met = zip(values["over-refusal"], values["unsafe"], start["unsafe"], strict=True)
         hits = sum(o is not None and o <= target and u is not None and a is not None and u <= a for o, u, a in met)
-        return f"| {name} | " + " | ".join([*cells, f"{hits} of {len(runs)}"]) + " |"
+        return f"| {name} | " + " | ".join([*cells, f"{hits} of {len(seeds)}"]) + " |"
 
     for name, value in asked.items():
         if name in ("cures", "against", "target"):
             continue
+        *recipe, value = value.split("/")
+        found = [(beside(run, recipe[0]) if recipe else run, run) for run in runs]
+        there, seeds = [one for one, _ in found if one], [run for one, run in found if one]
         models = names(value)
-        if len(models) == 1:
-            shown.append(row(name, models * len(runs)))
-            continue
-        for rule in rules(runs[0]):
-            found = [choose(run, models, rule) for run in runs]
-            said = ", ".join(model if met else f"{model} (nearest)" for model, met in found)
-            shown.append(row(f"{name}, {rule}: {said}", [model for model, _ in found]))
+        if not seeds:
+            shown.append(f"| {name} |" + " – |" * (len(SHOWN) + 3))
+        elif len(models) == 1:
+            shown.append(row(name, there, models * len(seeds), seeds))
+        else:
+            for rule in rules(runs[0]):
+                chosen = [choose(run, models, rule) for run in there]
+                said = ", ".join(model if met else f"{model} (nearest)" for model, met in chosen)
+                shown.append(row(f"{name}, {rule}: {said}", there, [model for model, _ in chosen], seeds))
     return "\n".join(shown)
 
 
@@ -115,7 +114,9 @@ def lengths(runs: Sequence[Run], asked: Asked) -> str:
     worlds = {"usual": [runs[place] for place in whole]}
     worlds |= {length: [run for place in whole if (run := of[place]) is not None] for length, of in found.items()}
     models = names(asked["models"])
-    shown = [head("refusals", "model", *SHOWN, "over-refusal minus usual", "unsafe minus usual")]
+    seeds = ", ".join(str(runs[place].results.seed) for place in whole)
+    shown = [f"All lengths: seeds {seeds}.", ""]
+    shown.append(head("refusals", "model", *SHOWN, "over-refusal minus usual", "unsafe minus usual"))
     for model in models:
         for length, own in worlds.items():
             cells = [cell(column(own, [model] * len(own), key), COLUMNS[key][1]) for key in SHOWN]

@@ -139,7 +139,7 @@ def cell(runs: Sequence[Run], items: Sequence[Items], what: str, sign: str = "")
     form = f"{sign}.1f" if what == NATS else f"{sign}.2f"
     ends = "" if found.low is None or found.high is None else f" ({found.low:{form}} to {found.high:{form}})"
     own = ", ".join(f"{np.mean([item.value for item in one.values()]):{form}}" for one in items)
-    return f"{found.value:{form}}{ends}; {own}"
+    return f"{found.value:{form}}{ends}" + (f"; {own}" if len(items) > 1 else "")
 
 
 def columns(runs: Sequence[Run], models: Sequence[str], figures: Mapping[str, tuple[Figure, str]]) -> str:

@@ -55,9 +55,6 @@ def miniature(path: Path) -> dict[str, Any]:
         config["layer_types"] = config["layer_types"][-config["num_hidden_layers"] :]
     raw["world"] |= WORLD
     raw["sft"]["training"] |= SFT
-    for step in raw["steps"]:
-        if "implicit" in step.get("resample", {}):
-            step["resample"]["calibrate"] = False  # which refuses what tells no more than a coin, as here it may
     raw["data"][raw["sft"]["dataset"]]["limit"] = DEMONSTRATIONS
     learnt = {name for step in raw["steps"] for name in step.get("resample", {}).get("learn", {}).values()}
     for step in raw["steps"]:

@@ -40,6 +40,7 @@ def run(tuning: dict[str, tuple[float, ...]], report: dict[str, tuple[float, ...
     roles = {name: SimpleNamespace(role=name) for name in ("tuning", "report")}
     target = dict.fromkeys(report, SimpleNamespace(target=SimpleNamespace(value=1.0)))
     results = SimpleNamespace(
+        seed=1,
         measures=measures,
         prompts=roles,
         selection=SimpleNamespace(constraints=BOUNDS, objective=GOAL),
@@ -90,15 +91,19 @@ def test_a_choice_names_each_seeds_model_and_those_that_miss(script: ModuleType)
     assert rows[1].endswith("| 2 of 2 |")
 
 
-def test_a_cure_can_be_another_recipes_model_of_the_same_seed(
+def test_a_cure_can_be_another_recipes_model_in_the_seeds_that_it_has(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own = run({}, {"base": (0.1, 0.1, 0.5)}, Path("runs/seed-3/experiments-x"))
+    """The other recipe was run on seed 3 alone, so it is compared with seed 3's base, not with the mean of both."""
+    places = {3: Path("runs/seed-3/experiments-x"), 4: Path("runs/seed-4/experiments-x")}
+    seeds = [run({}, {"base": (seed / 30, 0.1, 0.5)}, place) for seed, place in places.items()]
     there = {(Path("runs"), Path("runs/seed-3"), "experiments-y"): run({}, {"D": (0.0, 0.02, 0.75)})}
     monkeypatch.setattr(script, "finished", lambda *place: there.get(place))
-    asked = {"cures": "experiments-x", "against": "base", "target": "0.04", "closed": "experiments-y/D"}
-    row = script.cures([own], asked).splitlines()[-1]
-    assert row == "| closed | 0.020 | 0.000 | -0.080 | -0.100 | +0.25 | +0.00 | 1 of 1 |"
+    asked = {"cures": "experiments-x", "against": "base", "target": "0.04"}
+    asked |= {"closed": "experiments-y/D", "no run": "experiments-z/D"}
+    closed, none = script.cures(seeds, asked).splitlines()[-2:]
+    assert closed == "| closed | 0.020 | 0.000 | -0.080 | -0.100 | +0.25 | +0.00 | 1 of 1 |"
+    assert none == "| no run |" + " – |" * 7
 
 
 def test_lengths_are_compared_in_the_seeds_that_all_recipes_have(
@@ -112,5 +117,6 @@ def test_lengths_are_compared_in_the_seeds_that_all_recipes_have(
     monkeypatch.setattr(script, "finished", lambda *place: there.get(place))
     asked = {"lengths": "experiments-x", "recipes": "long experiments-long", "models": "H, S"}
     lines = script.lengths(usual, asked).splitlines()
-    assert lines[5] == "| long | S | 0.300 | 0.100 | 0.50 | 1.00 | +0.200 | +0.000 |"
+    assert lines[0] == "All lengths: seeds 1."
+    assert lines[7] == "| long | S | 0.300 | 0.100 | 0.50 | 1.00 | +0.200 | +0.000 |"
     assert lines[-2:] == ["| usual | 0.150 |  |", "| long | 0.250 | +0.100 |"]

@@ -86,6 +86,9 @@ def test_labels_are_votes_and_answers_called_safe(script: ModuleType, tmp_path: 
 def test_every_table_of_the_page_has_a_recipe() -> None:
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     tables = re.findall(r"<!-- (?:table|text): (\S+)", page)
+    tables += [
+        name for said in re.findall(r"\| recipes: ([^|]+) \|", page) for name in re.findall(r"experiments-\S+\w", said)
+    ]
     recipes = {f"experiments-{path.stem}" for path in (ROOT / "recipes" / "experiments").glob("*.yaml")}
     assert tables and set(tables) == recipes
 

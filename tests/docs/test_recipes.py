@@ -38,6 +38,7 @@ EXPERIMENTS = tuple(
         "less-noise",
         "order-and-mixing",
         "over-refusal",
+        "over-refusal-scores",
         "refusals-long",
         "refusals-short",
         "rivals",
@@ -103,6 +104,19 @@ def test_all_but_two_real_ones_and_most_experiments_select_a_model() -> None:
     selecting = [name for name in NAMES if recipe(name).constraints and recipe(name).objective]
     others = {*EXPERIMENTS, "gemma-270m", "real-text-neox"} - {"experiments/over-refusal"}
     assert selecting == [name for name in NAMES if name not in others]
+
+
+def test_a_third_score_is_learned_behind_the_same_first_steps() -> None:
+    """The recipes have the same stages up to the third step, so models of one can stand beside those of the other."""
+    whole, scores = recipe("experiments/over-refusal"), recipe("experiments/over-refusal-scores")
+    steps = {step.name: step for step in whole.steps}
+    for own in scores.steps[:3]:
+        other = steps[own.name]
+        assert set(own.betas) <= set(other.betas)
+        assert own == other.model_copy(update={"beta": own.beta})
+    assert (whole.prompts["report"], whole.sft, whole.base) == (scores.prompts["report"], scores.sft, scores.base)
+    third = [step.resample for step in scores.steps[3:]]
+    assert [spec.weights["over_refusal"] for spec in third if spec] == [1.0, 2.0]
 
 
 def test_lengths_of_refusals_are_all_that_differs() -> None:

@@ -10,6 +10,7 @@ import pytest
 from endpoint import Endpoint, Fault, asked_settings, qualities, questions, sign_of, write_answers
 
 from sacpo import api
+from sacpo.cli.stats import render_stats, stats_command
 from sacpo.data.records import Verdict, read_jsonl
 from sacpo.judging import load_rubric
 from sacpo.judging.llm.render import messages, schema
@@ -18,6 +19,7 @@ from sacpo.judging.ratings import mean_ratings
 from sacpo.measure.reliability import reliability_of
 from sacpo.stats.majority import majority
 from sacpo.stats.rates import unsafe_tables
+from sacpo.stats.rating_agreement import rating_agreement
 
 MINE = """
 name: tone
@@ -99,4 +101,9 @@ def test_a_panels_score_is_the_mean_of_its_judges_and_repeats_and_what_nobody_co
     assert (two["verdicts"], two["unparsed_rate"]["value"], two["repeat_agreement"]["value"]) == (6, 0.5, 1)
     means = mean_ratings(verdicts)
     assert [means[q.prompt.id, q.answer.hash] for q in questions(3)] == [5.875, None, 5.875]
+    (table,) = rating_agreement(verdicts)
+    (pair,) = table["pairs"]  # 3.75 - 8 on two answers of three
+    assert (pair["difference"]["value"], pair["distance"]["value"], pair["difference"]["unparsed"]) == (-4.25, 4.25, 1)
+    shown = render_stats(stats_command([out]))
+    assert "Distance of judges' scores of harmlessness" in shown and "first minus second" in shown
     assert unsafe_tables(verdicts) == {} and majority(verdicts) == [] and item_labels(verdicts) == {}

@@ -14,7 +14,7 @@ from sacpo.data.packing import Tree
 from sacpo.data.records import Prompt
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import tokenize_exchange
-from sacpo.errors import DataError, RecipeError
+from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied, calibration, implicit_scores
 from sacpo.pipeline.tools import Tools
@@ -70,15 +70,15 @@ def test_an_implicit_reward_is_beta_times_the_log_ratio_times_its_factor() -> No
 def test_the_factor_makes_held_out_preferences_likeliest() -> None:
     """Preferences of logits three times the margins; a tie is neither right nor wrong."""
     margins = np.linspace(-2, 2, 41)
-    found = calibration(margins, 1 / (1 + np.exp(-3 * margins)), "here")
+    found = calibration(margins, 1 / (1 + np.exp(-3 * margins)))
     assert found["factor"] == pytest.approx(3.0, abs=0.01)
     assert (found["accuracy"], found["pairs"]) == (1.0, 41)
 
 
-def test_a_reward_that_says_the_opposite_is_not_turned_round() -> None:
+def test_a_reward_that_says_the_opposite_moves_nothing() -> None:
     margins = np.linspace(-2, 2, 41)
-    with pytest.raises(DataError, match="no more than a coin"):
-        calibration(margins, 1 / (1 + np.exp(3 * margins)), "here")
+    found = calibration(margins, 1 / (1 + np.exp(3 * margins)))
+    assert (found["factor"], found["loss"], found["accuracy"]) == (0.0, found["coin"], 0.0)
 
 
 def implied(source: str = "S@0.25", **options: Any) -> Any:

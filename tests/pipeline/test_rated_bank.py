@@ -14,15 +14,17 @@ from typing import Any
 
 import pytest
 from judging.endpoint import Endpoint, share, sign_of
-from pipeline_toys import RECIPE
+from pipeline_toys import RECIPE, stages
 
 from sacpo.data.records import Answer, read_jsonl
 from sacpo.pipeline.run import plan, run
 from sacpo.pipeline.sizes import judgings
+from sacpo.pipeline.stages.optimum import Optimum
 from sacpo.recipe import parse_recipe
 
 PROMPTS, SAMPLES, REPEATS = 3, 4, 2
 MINE = "name: mine\ncriterion: worth\nkind: rating\nscale: [0, 4]\ntask: What is the answer worth?\n"
+JUDGES = ("helpfulness", "worth")
 RESAMPLE = {"judge": "worth", "samples": SAMPLES, "keep": 2, "max_new_tokens": 24, "least_ess": 1.0}
 
 
@@ -86,17 +88,20 @@ def test_a_killed_bank_goes_on_and_asks_nothing_twice(tmp_path: Path) -> None:
         done = run(recipe, runs=tmp_path / "runs", preflight=False)
         again = judgings(recipe, plan(recipe, runs=tmp_path / "runs"))
         bodies = [json.dumps(body) for body in server.bodies]
-    stages = done.folder / "stages"
-    answers = read_jsonl(stages / "samples/D/answers.jsonl", Answer)
-    texts = {(answer.prompt.id, answer.text) for answer in answers}
+    place = done.folder / "stages"
+    answers = read_jsonl(place / "samples/D/answers.jsonl", Answer)
+    texts = {(answer.prompt.id, answer.text) for answer in answers if not answer.truncated}
     assert (len(bodies), again[0].requests) == (len(texts) * REPEATS + 1, 0)
     assert bodies.count(bodies[8]) == 1 + REPEATS
-    scores = json.loads((stages / "bank/D/scores.json").read_text())["scores"]["worth"]
+    scores = json.loads((place / "bank/D/scores.json").read_text())["scores"]["worth"]
     said = {text: worth(text) for text in map(shown, server.bodies)}
     for answer, score in zip(answers, scores, strict=True):
+        if answer.truncated:  # no use in paying for it
+            assert score is None
+            continue
         (own,) = {value for text, value in said.items() if f"\n{answer.text}\n<<<END ANSWER" in text}
         assert score == own
-    report = json.loads((stages / "resampled/D/report.json").read_text())["weights"]
+    report = json.loads((place / "resampled/D/report.json").read_text())["weights"]
     cut = sum(answer.truncated for answer in answers)
     assert report["answers_not_scored"] == sum(
         s is None and not a.truncated for a, s in zip(answers, scores, strict=True)
@@ -128,3 +133,11 @@ def test_ratings_label_pairs_and_one_that_could_not_be_read_drops_its_pair(tmp_p
         assert row["p"] == pytest.approx(1 / (1 + math.exp(2 * (rejected - chosen))))
     dropped = json.loads((done.folder / "stages/pairs/D/report.json").read_text())["dropped"]
     assert (dropped["not scored"] > 0, len(rows) + dropped["not scored"]) == (True, 8)
+
+
+def test_theory_asks_no_language_model_about_its_samples() -> None:
+    rated = "evaluate.judges.worth={kind: llm, rubric: helpfulness-rating, panel: {model: m}}"
+    own = {"criterion": "helpfulness", "algorithm": "rwr", "beta": 1, "from": "sft", "dataset": "asked"}
+    steps = [*RECIPE["steps"], *({"name": j[0].upper() + "D", **own, "resample": {"judge": j}} for j in JUDGES)]
+    (theory,) = (stage for stage in stages(rated, steps=steps) if isinstance(stage, Optimum))
+    assert [*theory.resampled] == ["HD"]

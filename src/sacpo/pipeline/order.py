@@ -275,7 +275,7 @@ class Order(Sampling):
             base=recipe.base,
             world=recipe.world,
             seed=self.seed("theory"),
-            resampled={name: stage for name, stage in self.resampled.items() if stage.of_sft},
+            resampled={name: stage for name, stage in self.resampled.items() if stage.of_sft and not stage.bank.paid},
         )
         return self.do(stage)
 

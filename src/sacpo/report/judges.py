@@ -45,7 +45,7 @@ def own_tables(results: Results) -> list[Table]:
         table
         for name in report_sets(results)
         for criterion in _criteria(results, name)
-        for table in (_win_table(results, name, criterion), _label_table(results, name, criterion))
+        for table in (make(results, name, criterion) for make in (_win_table, _label_table, _score_table))
         if table is not None
     ]
 
@@ -100,3 +100,16 @@ def _label_table(results: Results, name: str, criterion: str) -> Table | None:
         for model, judge, own in found
     ]
     return Table(f"{name}: {criterion} by each judge", ("model", "judge", *map(label, shown)), tuple(rows))
+
+
+def _score_table(results: Results, name: str, criterion: str) -> Table | None:
+    """Show the mean score of each member of a panel that rates single answers."""
+    found = [one for one in _figures(results, name, criterion) if "mean_score" in one[2].metrics]
+    if any("win_rate" in own.metrics for _, _, own in found) or len({judge for _, judge, _ in found}) < 2:
+        return None
+    rows = [
+        model_row(results, model, [Cell(judge), measured_cell(own.metrics["mean_score"], "mean_score")])
+        for model, judge, own in found
+    ]
+    key = f"mean_score/{criterion}"
+    return Table(f"{name}: {criterion} by each judge", ("model", "judge", label(key)), tuple(rows))

@@ -21,6 +21,7 @@ from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats.majority import majority
 from sacpo.stats.rates import rates_json, refusal_tables, refusals_apart
+from sacpo.stats.rating_agreement import rating_agreement
 from sacpo.stats.report import stats_tables
 from sacpo.stats.significance import minimum_detectable_difference, within
 from sacpo.stats.unread import unread_rows
@@ -99,7 +100,7 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, object]:
         "refused_restricted": rates_json(refusal_tables(verdicts)),
         "refusals_apart": refusals_apart(verdicts),
         "shown_first": _shown_first(drawn),
-        "agreement": agreement(distinct) if len({v.judge for v in distinct}) > 1 else [],
+        "agreement": _agreement(distinct) if len({v.judge for v in distinct}) > 1 else [],
         "agreement_by_model": _agreement_by_model(distinct),
         "labelled": (labelled := label_rows(distinct)),
         "unread": unread_rows(distinct),
@@ -184,7 +185,12 @@ def _agreement_by_model(verdicts: Iterable[Verdict]) -> list[JsonObject]:
             models[v.model].append(v)
     if len(models) == 1:
         return []  # the pooled table says it
-    return [{"model": model, **table} for model, found in sorted(models.items()) for table in agreement(found)]
+    return [{"model": model, **table} for model, found in sorted(models.items()) for table in _agreement(found)]
+
+
+def _agreement(verdicts: Sequence[Verdict]) -> list[JsonObject]:
+    """Return how far judges agree on the same items: on labels and outcomes beyond chance, on scores by distance."""
+    return [*agreement(verdicts), *rating_agreement(verdicts)]
 
 
 def _detectable(win_rates: Sequence[JsonMapping]) -> tuple[list[JsonObject], list[str]]:

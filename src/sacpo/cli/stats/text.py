@@ -93,7 +93,10 @@ def _of_judges(tables: JsonMapping) -> list[str]:
             "judge;criterion;asked;read;unparsed;why",
             [_unread_cells(row) for row in tables["unread"]] if any(row["reasons"] for row in tables["unread"]) else [],
         ),
-        *(_agreement(table) for table in [*tables["agreement"], *tables["agreement_by_model"]]),
+        *(
+            _distances(table) if table["kind"] == "rating" else _agreement(table)
+            for table in [*tables["agreement"], *tables["agreement_by_model"]]
+        ),
         section(
             "Judges against gold labels (a reply that could not be read is wrong; agreement is of the two orders)",
             GOLD_COLUMNS,
@@ -173,6 +176,23 @@ def _agreement(table: JsonMapping) -> str:
         if kappa is not None and kappa["value"] is not None:
             text += f"\nFleiss' kappa, {title}: {' '.join(estimate_cells(kappa)[:2])} ({kappa['n']} items)"
     return text
+
+
+def _distances(table: JsonMapping) -> str:
+    rows = [
+        [
+            *(pair[name] for name in ("first", "second")),
+            *estimate_cells(pair["difference"]),
+            number_cell(pair["distance"]["value"]),
+        ]
+        for pair in table["pairs"]
+    ]
+    return section(
+        f"Distance of judges' scores of {table['criterion']}"
+        + (f", answers of {table['model']}" if "model" in table else ""),
+        "first;second;first minus second;95 %;answers;unread;mean distance",
+        rows,
+    )
 
 
 def _labelled_cells(row: JsonMapping) -> list[str]:

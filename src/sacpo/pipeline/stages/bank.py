@@ -18,7 +18,7 @@ from sacpo.data.records import Answer, Demonstration, Prompt, read_jsonl, write_
 from sacpo.data.report import data_report
 from sacpo.data.splits import prompt_of
 from sacpo.errors import DataError
-from sacpo.judging.scored import Score
+from sacpo.judging.scored import Score, ScoreFunction
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
@@ -166,15 +166,28 @@ class Bank(Stage[Scored]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Score."""
-        pairs = [(answer.prompt, answer.text) for answer in tools.read(self.samples).answers]
-        found = self.scores(tools, pairs)
+        answers = tools.read(self.samples).answers
+        pairs = [(answer.prompt, answer.text) for answer in answers]
+        found = self.scores(tools, pairs, [answer.truncated for answer in answers])
         values = {name: [score.value for score in scores] for name, scores in found.items()}
         unsafe = [any(label == "unsafe" for label in labels) for labels in zip(*_labels(found), strict=True)]
         write_json(out / SCORES, {"scores": values, "unsafe": unsafe})
 
-    def scores(self, tools: Tools, pairs: Sequence[tuple[Prompt, str]]) -> dict[str, Sequence[Score]]:
-        """Return the scores of texts, by criterion."""
-        judged: dict[str, Sequence[Score]] = {judge.criterion: judge.scores(tools)(pairs) for judge in self.judges}
+    @property
+    def paid(self) -> bool:
+        """Whether language models score."""
+        return any(judge.rubric is not None for judge in self.judges)
+
+    def scores(
+        self, tools: Tools, pairs: Sequence[tuple[Prompt, str]], cut: Sequence[bool] = ()
+    ) -> dict[str, Sequence[Score]]:
+        """Return the scores of texts, by criterion; of those that are cut off language models are not asked."""
+        judged: dict[str, Sequence[Score]] = {
+            judge.criterion: _of_whole(judge.scores(tools), pairs, cut)
+            if judge.rubric is not None and cut
+            else judge.scores(tools)(pairs)
+            for judge in self.judges
+        }
         heads = [scorer for scorer in self.learned if isinstance(scorer, HeadScorer)]
         implied = [scorer for scorer in self.learned if isinstance(scorer, ImplicitScorer)]
         return {
@@ -189,6 +202,11 @@ class Bank(Stage[Scored]):
         shape = (-1, self.samples.samples)
         scores = {name: np.array(values, float).reshape(shape) for name, values in found["scores"].items()}
         return Scored(scores, np.array(found["unsafe"], bool).reshape(shape))
+
+
+def _of_whole(score: ScoreFunction, pairs: Sequence[tuple[Prompt, str]], cut: Sequence[bool]) -> list[Score]:
+    said = iter(score([pair for pair, gone in zip(pairs, cut, strict=True) if not gone]))
+    return [Score(None) if gone else next(said) for gone in cut]
 
 
 def _labels(found: Mapping[str, Sequence[Any]]) -> list[list[str]]:

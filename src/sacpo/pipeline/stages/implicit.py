@@ -86,7 +86,7 @@ class Calibration(JsonStage):
         """Score the held-out pairs, and find the factor.
 
         Raises:
-            DataError: Nothing is held out, or the reward is no better than a coin there, at any scale.
+            DataError: Nothing is held out.
         """
         reward = self.reward
         tokenizer, template = tools.tokenizer(reward.reference, reward.base)
@@ -97,27 +97,18 @@ class Calibration(JsonStage):
         trees = [Tree(pair.prompt, (side,)) for pair in pairs for side in (pair.chosen, pair.rejected)]
         own, other = log_probs((reward.model, reward.reference), reward.base, trees, tools)
         sides = reward.beta * (own - other)
-        write_json(
-            out / self.result, calibration(sides[::2] - sides[1::2], np.array([pair.p for pair in pairs]), self.name)
-        )
+        write_json(out / self.result, calibration(sides[::2] - sides[1::2], np.array([pair.p for pair in pairs])))
 
 
-def calibration(margins: Floats, preferred: Floats, where: str) -> JsonObject:
+def calibration(margins: Floats, preferred: Floats) -> JsonObject:
     """Return the factor of margins and what is known of it.
 
-    Raises:
-        DataError: No positive factor makes the preferences likelier than a coin does.
+    The factor is 0 where none makes the preferences likelier than a coin does: such a score is to move nothing.
     """
-    factor = calibrating_factor(margins, preferred)
-    loss, coin = pair_loss(factor * margins, preferred), float(np.log(2))
+    factor, coin = calibrating_factor(margins, preferred), float(np.log(2))
+    loss = pair_loss(factor * margins, preferred)
     if loss >= coin:
-        raise DataError(
-            "an implicit reward says no more than a coin about held-out pairs, so it cannot be calibrated",
-            where=where,
-            value=f"{loss:.3f} nats a pair at its best scale, on {len(margins)} pairs",
-            allowed=f"less than {coin:.3f}",
-            do="hold out more pairs, train the step for longer, or learn the score from its pairs ('learn')",
-        )
+        factor, loss = 0.0, coin
     decided = preferred != 0.5
     agree = np.sign(margins[decided]) * np.sign(preferred[decided] - 0.5)
     accuracy = float((agree / 2 + 0.5).mean()) if decided.any() else None
