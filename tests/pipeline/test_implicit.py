@@ -78,7 +78,15 @@ def test_the_factor_makes_held_out_preferences_likeliest() -> None:
 def test_a_reward_that_says_the_opposite_moves_nothing() -> None:
     margins = np.linspace(-2, 2, 41)
     found = calibration(margins, 1 / (1 + np.exp(3 * margins)))
-    assert (found["factor"], found["loss"], found["accuracy"]) == (0.0, found["coin"], 0.0)
+    assert (found["factor"], found["accuracy"]) == (0.0, 0.0)
+    assert found["loss"] > found["coin"]
+
+
+def test_a_factor_is_judged_on_pairs_that_it_was_not_fitted_to() -> None:
+    """Two pairs, one right and one wrong by as much: each says the opposite of the other."""
+    found = calibration(np.array([1.0, -0.9]), np.array([1.0, 1.0]))
+    assert found["factor"] == 0.0 and found["loss"] > found["coin"]
+    assert calibration(np.array([1.0]), np.array([1.0]))["factor"] == 0.0  # one pair proves nothing
 
 
 def implied(source: str = "S@0.25", **options: Any) -> Any:

@@ -31,4 +31,4 @@ def _labelled(data: Sequence[str], format: str, label: str | None) -> Sequence[s
         raise RecipeError(
             "no such label", where="--label", value=label, allowed=["better", "safer"], do="choose one of these"
         )
-    return [DataSpec(format=format, path=path, label=label) for path in data]
+    return [DataSpec(format=format, path=str(path), label=label) for path in data]

@@ -28,6 +28,7 @@ from sacpo.theory.calibrated import calibrating_factor, pair_loss
 from sacpo.theory.optimum import Floats
 
 SCORED_AT_ONCE = 64
+FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -103,16 +104,23 @@ class Calibration(JsonStage):
 def calibration(margins: Floats, preferred: Floats) -> JsonObject:
     """Return the factor of margins and what is known of it.
 
-    The factor is 0 where none makes the preferences likelier than a coin does: such a score is to move nothing.
+    The loss is of pairs that the factor was not fitted to, in turn (`FOLDS` parts). Where it is no less than a coin's,
+    the factor is 0: such a score is to move nothing.
     """
-    factor, coin = calibrating_factor(margins, preferred), float(np.log(2))
-    loss = pair_loss(factor * margins, preferred)
+    coin = float(np.log(2))
+    factor, loss = calibrating_factor(margins, preferred), coin
+    if (n := len(margins)) > 1:
+        part = np.arange(n) % min(FOLDS, n)
+        factors = np.array(
+            [calibrating_factor(margins[part != k], preferred[part != k]) for k in range(part.max() + 1)]
+        )
+        loss = pair_loss(factors[part] * margins, preferred)
     if loss >= coin:
-        factor, loss = 0.0, coin
+        factor = 0.0
     decided = preferred != 0.5
     agree = np.sign(margins[decided]) * np.sign(preferred[decided] - 0.5)
     accuracy = float((agree / 2 + 0.5).mean()) if decided.any() else None
-    return {"pairs": len(margins), "factor": factor, "accuracy": accuracy, "loss": loss, "coin": coin}
+    return {"pairs": n, "factor": factor, "accuracy": accuracy, "loss": loss, "coin": coin}
 
 
 @dataclass(frozen=True)
