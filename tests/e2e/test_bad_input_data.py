@@ -307,7 +307,7 @@ WORLD = [
         "world-pairs",
         {"data.more": {"format": "world", "split": "pairs", "limit": 5, "as": "pairs"}, "world": {}},
         what="prompts and demonstrations",
-        where="data.more, as",
+        where="data.more.as",
         value="'pairs'",
         allowed="prompts, demonstrations",
         do="sample",

@@ -18,6 +18,7 @@ from sacpo.recipe.judge_checks import (
     check_sampled,
     check_scores,
     check_teachers,
+    check_world_sources,
 )
 from sacpo.recipe.kept_weights import check_kept_weights
 from sacpo.recipe.learn_checks import check_resampled, check_turns
@@ -47,6 +48,7 @@ def check_references(recipe: Recipe) -> None:
     for where, name in dataset_references(recipe):
         known("data source", name, recipe.data, where)
         _once(where, name, named)
+    check_world_sources(recipe)
     _check_kinds(recipe)
     check_kept_weights(recipe)
     check_held_prompts(recipe)
