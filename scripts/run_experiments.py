@@ -44,6 +44,8 @@ def main() -> None:
     if len(sys.argv) < 3:
         sys.exit("say run_experiments.py RUNS SEED ...")
     runs, seeds = Path(sys.argv[1]), sys.argv[2:]
+    if wrong := [seed for seed in seeds if not seed.isdecimal()]:
+        sys.exit(f"a seed is a whole number, not '{wrong[0]}': say run_experiments.py RUNS SEED ...")
     for recipe in sorted((ROOT / "recipes" / "experiments").glob("*.yaml")):
         if (lacks := missing(recipe)) is not None:
             print(f"{recipe.name} is left out: this machine lacks {lacks}")

@@ -235,9 +235,11 @@ def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
 def parts_of(votes: Run, exact: Run) -> list[float]:
     """Return the parts of one seed's distance, in the order of `PARTS`; they add up to D of H-S from votes."""
     ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
-    noisy, dpo, learned, true = (0.0 if end is None else end for end in ends)
     point = support_of(exact, "D-true")
-    few = 0.0 if point is None else point.distance
+    if None in ends or point is None:
+        sys.exit("a run lacks H-S, D or D-true, or 'theory' of one of them: the parts of D are not known")
+    noisy, dpo, learned, true = (end for end in ends if end is not None)
+    few = point.distance
     return [noisy - dpo, dpo - learned, learned - true, few, true - few]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from sacpo.align.heldout import score_heldout
 from sacpo.align.reward_model import train_reward_model
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
-from sacpo.errors import RecipeError
+from sacpo.errors import DataError, RecipeError
 from sacpo.recipe.schema import LoraSpec
 
 EVERY_2: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 2}
@@ -123,6 +124,17 @@ def test_a_reward_model_has_the_same(base: Path, tmp_path: Path) -> None:
     summary = train_reward_model(job(base, **options), toy_pairs(16), tmp_path, heldout=HELD)
     found = {row["step"]: row["eval_loss"] for row in log(tmp_path) if "eval_loss" in row}
     assert summary["best_step"] == min(found, key=lambda at: found[at]) < 10
+
+
+def test_held_out_pairs_that_give_no_loss_are_named(base: Path, tmp_path: Path) -> None:
+    """KTO drops ties; a reward model has no use for what is too long."""
+    ties = [replace(pair, p=0.5) for pair in HELD]
+    long = [replace(pair, chosen=f"{pair.chosen} " * 40) for pair in HELD]
+    with pytest.raises(DataError, match=r"the held-out pairs give no loss(?s:.*)10 held out"):
+        run_align(job(base, **CONSTANT, **BEST), step("kto"), 0.5, toy_pairs(16), tmp_path, tmp_path, heldout=ties)
+    short = replace(job(base, **CONSTANT, **BEST), too_long="drop")
+    with pytest.raises(DataError, match=r"the held-out pairs give no loss(?s:.*)10 held out"):
+        train_reward_model(short, toy_pairs(16), tmp_path, heldout=long)
 
 
 def test_what_does_not_go_together_is_refused(base: Path, tmp_path: Path) -> None:

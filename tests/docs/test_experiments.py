@@ -100,6 +100,9 @@ def test_the_parts_of_a_distance_add_up(script: ModuleType) -> None:
     parts = script.parts_of(votes, exact)
     assert parts == pytest.approx([0.6, 0.6, -0.1, 0.2, 0.3])
     assert len(parts) == len(script.PARTS)
+    exact.results.theory.support.clear()
+    with pytest.raises(SystemExit, match="not known"):
+        script.parts_of(votes, exact)
 
 
 def test_what_a_machine_lacks_is_said_and_a_world_has_the_runs_seed(
@@ -117,3 +120,6 @@ def test_what_a_machine_lacks_is_said_and_a_world_has_the_runs_seed(
     assert experiments.missing(real) is None and experiments.missing(world) is None
     assert experiments.options(real, Path("r"), "3")[1:] == ["--runs", "r/seed-3", "--set", "seed=3"]
     assert experiments.options(world, Path("r"), "3")[-1] == "world.seed=3"
+    monkeypatch.setattr(sys, "argv", ["run_experiments.py", "r", "1", "two"])
+    with pytest.raises(SystemExit, match="not 'two'"):
+        experiments.main()

@@ -303,15 +303,6 @@ WORLD = [
         allowed="at most",
         do="limit",
     ),
-    Case(
-        "world-pairs",
-        {"data.more": {"format": "world", "split": "pairs", "limit": 5, "as": "pairs"}, "world": {}},
-        what="prompts and demonstrations",
-        where="data.more, as",
-        value="'pairs'",
-        allowed="prompts, demonstrations",
-        do="sample",
-    ),
 ]
 
 

@@ -154,6 +154,10 @@ def test_a_users_rubric_is_a_file(tmp_path: Path) -> None:
         (USER + "explain: 3", "wrong type"),
         (USER.replace("{Kind Enough: yes it is, unkind: no}", "{one: only}"), "two labels"),
         ("name: a\ncriterion: b\nkind: scores\ntask: c\nscale: [5, 1]", "scale"),
+        ("name: a\ncriterion: b\nkind: rating\ntask: c\nscale: [0, .inf]", "scale"),
+        ("name: a\ncriterion: b\nkind: rating\ntask: c\ncategories: {a: b}\ncategorised: x", "no such label"),
+        ("name: a\ncriterion: b\nkind: verdict\ntask: c\nscale: [1, 5]", "'scale' has no effect here"),
+        (USER + "scale: [1, 5]", "'scale' has no effect here"),
     ],
 )
 def test_a_rubric_that_cannot_be_used_is_refused_with_its_place(text: str, words: str, tmp_path: Path) -> None:

@@ -107,6 +107,13 @@ def test_what_a_rating_does_not_give_and_what_only_a_rating_gives_is_refused(dat
         check_judges(parse_recipe(data))
 
 
+@pytest.mark.parametrize(("key", "value"), [("at_least", 10.5), ("at_most", 0.5)])
+def test_a_bound_that_no_rating_meets_is_refused(key: str, value: float) -> None:
+    bound = {"metric": "mean_score", "criterion": "helpfulness", "prompts": "tuning", key: value}
+    with pytest.raises(RecipeError, match=rf"constraints\.0\.{key}(?s:.*)1 to 10"):
+        check_judges(parse_recipe(rating(constraints=[bound])))
+
+
 def test_a_range_that_is_certified_holds_the_rubrics_scale() -> None:
     bound = {"metric": "mean_score", "criterion": "helpfulness", "prompts": "tuning", "at_least": 5, "range": [0, 9]}
     data = rating(constraints=[bound], certify={"prompts": "sealed"})

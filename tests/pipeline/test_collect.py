@@ -28,6 +28,7 @@ from sacpo.pipeline.collect.card import noise
 from sacpo.pipeline.collect.drawing import draw_pairs
 from sacpo.pipeline.collect.labels import Labels
 from sacpo.pipeline.collect.rows import rows_of
+from sacpo.pipeline.collect.stage import no_labels
 from sacpo.recipe.collect import LabelSpec
 from sacpo.recipe.schema import DataSpec, WorldSpec
 from sacpo.world import World
@@ -345,3 +346,9 @@ def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> No
         "kinds": {"borderline": 1, "restricted": 1},
         "left": {"cut off": 1},
     }
+
+
+def test_data_without_a_row_says_what_the_judges_replied() -> None:
+    empty = [Verdict(str(i), "", "m", "safety", "j", "", outcome=Outcome.UNPARSED, reason="empty") for i in range(3)]
+    said = str(no_labels(Path("pairs"), {"nobody said whether an answer is safe": 2}, empty))
+    assert "safe: 2; replies: 3 x safety: empty" in said and "delete cache/" in said

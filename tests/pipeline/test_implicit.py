@@ -128,6 +128,23 @@ def test_the_implicit_reward_of_chipo_is_another_one() -> None:
         parse_recipe(own)
 
 
+LEARNED = {"judge": "helpfulness", "learn": {"helpfulness": "good"}}
+
+
+@pytest.mark.parametrize(
+    ("start", "options", "message"),
+    [("sft", {"draw": "best"}, "best of n has no strength"), ("H", {}, "is beta log pi/pi_sft")],
+)
+def test_resampling_implies_a_reward_from_sft_and_at_a_strength(start: str, options: Any, message: str) -> None:
+    own = implied("B", calibrate=False)
+    step = own["steps"][-1]
+    own["steps"].insert(2, {**step, "name": "B", "from": "sft", "resample": LEARNED})
+    parse_recipe(own)
+    own["steps"][2] |= {"from": start, "resample": {**LEARNED, **options}}
+    with pytest.raises(RecipeError, match=message):
+        parse_recipe(own)
+
+
 def test_samples_come_from_merges_of_steps_that_are_trained_before() -> None:
     """A mixture of logits of H and S; not one with the step itself, which would wait for it."""
     own = recipe("safe")

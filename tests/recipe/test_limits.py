@@ -89,3 +89,9 @@ def test_a_pipe_a_link_to_itself_and_nobodys_home_are_no_files(tmp_path: Path) -
         for read in (source_key, lambda spec: read_source(spec, name="p", seed=0)):
             with pytest.raises(DataError, match=words):
                 read(spec)
+
+
+def test_records_that_the_world_does_not_have_are_refused() -> None:
+    source = {"format": "world", "split": "pairs", "limit": 4, "as": "pairs"}
+    with pytest.raises(RecipeError, match=r"data\.w\.as(?s:.*)prompts, demonstrations"):
+        parse_recipe({**recipe(world={}), "data": {**recipe()["data"], "w": source}})

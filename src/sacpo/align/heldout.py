@@ -5,7 +5,8 @@ The implicit reward of a model is beta log pi/pi_ref: its accuracy on held-out p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from transformers import PreTrainedModel
@@ -17,9 +18,28 @@ from sacpo.align.reference.score import score_all, scorer
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair
 from sacpo.data.tokenize import tokenize_pairs
+from sacpo.errors import DataError
 from sacpo.models.tokens import padding_token
 from sacpo.plain import JsonObject
 from sacpo.system.progress import QUIET, Progress
+
+
+@contextmanager
+def held_out(name: str, pairs: Sequence[Pair]) -> Iterator[None]:
+    """Say of what a loss cannot be made of that it is the held-out pairs of a training of this name.
+
+    Raises:
+        DataError: They allow no loss.
+    """
+    try:
+        yield
+    except DataError as error:
+        raise DataError(
+            f"the held-out pairs give no loss: {error.what}",
+            where=f"held-out pairs of {name}",
+            value=f"{len(pairs)} held out; {error.value}",
+            do="hold out more pairs ('holdout'), or leave out eval_strategy and what belongs to it",
+        ) from error
 
 
 def score_heldout(

@@ -19,7 +19,7 @@ from transformers import AutoModelForSequenceClassification, GenerationConfig, P
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.kept import keeping
 from sacpo.align.engine.layout import require_context
-from sacpo.align.heldout import heldout_trees, preferences
+from sacpo.align.heldout import held_out, heldout_trees, preferences
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.objective import Batch, Forward, Gather, Metrics
 from sacpo.align.objectives.pairs import no_offsets, oriented, pair_trees, real_tokens
@@ -126,7 +126,9 @@ def train_reward_model(
     require_context(model, objective.trees)
     held: RewardObjective | None = None
     if evaluates(job.options):
-        others, _ = tokenize_pairs(heldout, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+        others, left = tokenize_pairs(heldout, tokenizer, template, max_length=job.max_length, too_long=job.too_long)
+        with held_out(job.name, heldout):
+            left.require_some(job.name, QUIET)
         held = RewardObjective([oriented(pair) for pair in others], pad_id)
     kept = keeping(job.options, held)
     log = train(model, arguments, objective, progress=progress, description=job.name, keeping=kept)

@@ -11,6 +11,7 @@ from sacpo.align.defaults import of_step
 from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.kept import keeping
 from sacpo.align.engine.layout import LayoutName
+from sacpo.align.heldout import held_out
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, make_objective
@@ -82,7 +83,8 @@ def run_align(
     objective, counts = make_objective(parts)
     held: Objective | None = None
     if evaluates(job.options):
-        held, _ = make_objective(replace(parts, records=heldout, training=objective))
+        with held_out(job.name, heldout):
+            held, _ = make_objective(replace(parts, records=heldout, training=objective))
         counts["heldout_records"] = len(held.ids)
     described = scored.describe()
     scored.other = None

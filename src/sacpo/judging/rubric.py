@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 import functools
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -113,6 +114,13 @@ def _rubric(data: object, path: Path) -> Rubric:
     _check_labels(data, path)
     fields = {**data, "kind": Form(data["kind"])}
     if "scale" in data:
+        if data["kind"] not in (Form.SCORES, Form.RATING):
+            raise DataError(
+                "'scale' has no effect here: it is about scores",
+                where=f"{path}, scale",
+                value=data["scale"],
+                do=f"leave it out, or name another kind than {data['kind']}",
+            )
         fields["scale"] = _scale(data["scale"], path)
     for name in ("labels", "categories"):
         if name in data:
@@ -135,14 +143,18 @@ def _check_labels(data: JsonObject, path: Path) -> None:
         raise DataError("a rubric needs two labels or more", where=f"{path}, labels", value=list(data["labels"]))
     if bool(data.get("categories")) != bool(data.get("categorised")):
         raise DataError("categories need 'categorised', the label they belong to, and the reverse", where=path)
-    if data.get("categorised") and data["categorised"] not in data["labels"]:
+    labels = data.get("labels") or {}
+    if data.get("categorised") and data["categorised"] not in labels:
         raise DataError(
-            "no such label", where=f"{path}, categorised", value=data["categorised"], allowed=list(data["labels"])
+            "no such label",
+            where=f"{path}, categorised",
+            value=data["categorised"],
+            allowed=list(labels) or "none: only rubrics of kind label have labels",
         )
 
 
 def _scale(value: list[object], path: Path) -> tuple[float, float]:
     numbers = [v for v in value if isinstance(v, int | float) and not isinstance(v, bool)]
-    if len(value) != 2 or len(numbers) != 2 or not numbers[0] < numbers[1]:
+    if len(value) != 2 or len(numbers) != 2 or not -math.inf < numbers[0] < numbers[1] < math.inf:
         raise DataError("a scale is its lowest and its highest score", where=f"{path}, scale", value=value)
     return float(numbers[0]), float(numbers[1])

@@ -13,10 +13,10 @@ from sacpo.recipe.explain import known
 from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.judge_checks import (
     ORACLES,
-    check_held_prompts,
     check_oracle,
     check_sampled,
     check_scores,
+    check_sources,
     check_teachers,
 )
 from sacpo.recipe.kept_weights import check_kept_weights
@@ -47,9 +47,9 @@ def check_references(recipe: Recipe) -> None:
     for where, name in dataset_references(recipe):
         known("data source", name, recipe.data, where)
         _once(where, name, named)
+    check_sources(recipe)
     _check_kinds(recipe)
     check_kept_weights(recipe)
-    check_held_prompts(recipe)
     _check_tokenizer(recipe)
     _check_quantized(recipe)
     for index, step in enumerate(recipe.steps):

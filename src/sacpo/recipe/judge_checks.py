@@ -89,7 +89,26 @@ def check_scores(recipe: Recipe, criterion: str, where: str, *, compared: bool =
         )
 
 
-def check_held_prompts(recipe: Recipe) -> None:
+def check_sources(recipe: Recipe) -> None:
+    """Refuse data sources that give nothing of what is asked of them."""
+    _check_world(recipe)
+    _check_held_prompts(recipe)
+
+
+def _check_world(recipe: Recipe) -> None:
+    """Refuse records of the world that it does not have: it has no pairs, and labels none by itself."""
+    for name, spec in recipe.data.items():
+        if spec.format == "world" and spec.as_ not in (None, "prompts", "demonstrations"):
+            raise RecipeError(
+                "the world gives prompts and demonstrations",
+                where=f"data.{name}.as",
+                value=spec.as_,
+                allowed=["prompts", "demonstrations"],
+                do="let a step sample its pairs from these prompts",
+            )
+
+
+def _check_held_prompts(recipe: Recipe) -> None:
     """Refuse prompts that are held out where nothing is sampled for them: they would be lost without a word."""
     trained = [step.dataset for step in recipe.steps] + [judge.dataset for judge in recipe.evaluate.judges.values()]
     sampled = {dataset.prompts for dataset in trained if isinstance(dataset, SampledSpec)}

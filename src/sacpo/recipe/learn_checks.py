@@ -95,12 +95,12 @@ def _check_implicit(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, n
             allowed=steps,
             do=did_you_mean(name, steps, "name such a step, at a given strength"),
         )
-    if node.step.algorithm == "chipo":
+    if said := _implies_otherwise(node):
         raise RecipeError(
-            "chi-PO's implicit reward is not beta log pi/pi_ref",
+            said,
             where=where,
             value=name,
-            do="name a step of another algorithm, or learn the score from its pairs ('learn')",
+            do="name another step, or learn the score from pairs ('learn')",
         )
     assert step.resample is not None
     if step.resample.calibrate and not (_has_pairs(recipe, node) and _holds_out(recipe, node)):
@@ -110,6 +110,18 @@ def _check_implicit(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, n
             value=name,
             do="hold out pairs ('holdout' of the step's data source, or of its prompts), or give 'calibrate: false'",
         )
+
+
+def _implies_otherwise(node: StepModel) -> str | None:
+    """Return why a step's model does not imply beta log pi/pi_ref as a reward; None: it does."""
+    resample = node.step.resample
+    if node.step.algorithm == "chipo":
+        return "chi-PO's implicit reward is not beta log pi/pi_ref"
+    if resample is not None and resample.draw == "best":
+        return "best of n has no strength, so its model implies no reward beta log pi/pi_ref"
+    if resample is not None and node.parent != SFT:
+        return "RWR's implicit reward is beta log pi/pi_sft, and this step does not start from the SFT model"
+    return None
 
 
 def _holds_out(recipe: Recipe, node: StepModel) -> bool:

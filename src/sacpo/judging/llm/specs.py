@@ -191,9 +191,12 @@ def _check_scale(rubrics: Mapping[str, Rubric], dataset: object, where: str) -> 
 
 
 def _check_range(rubrics: Mapping[str, Rubric], bound: ConstraintSpec | TailSpec, where: str) -> None:
-    """Refuse a declared range that scores on a rubric's scale may leave."""
+    """Refuse a bound that no score on a rubric's scale meets, and a declared range that such a score may leave."""
     rubric = rubrics.get(bound.criterion or "")
-    if rubric is None or bound.range is None or rubric.kind is not Form.RATING:
+    if rubric is None or rubric.kind is not Form.RATING:
+        return
+    _check_reached(rubric, bound, where)
+    if bound.range is None:
         return
     if not bound.range[0] <= rubric.scale[0] < rubric.scale[1] <= bound.range[1]:
         raise RecipeError(
@@ -203,6 +206,20 @@ def _check_range(rubrics: Mapping[str, Rubric], bound: ConstraintSpec | TailSpec
             allowed=list(rubric.scale),
             do="declare the rubric's scale",
         )
+
+
+def _check_reached(rubric: Rubric, bound: ConstraintSpec | TailSpec, where: str) -> None:
+    low, high = rubric.scale
+    most = bound.at_most if isinstance(bound, ConstraintSpec) else None
+    for key, asked in (("at_least", bound.at_least), ("at_most", most)):
+        if asked is not None and (asked > high if key == "at_least" else asked < low):
+            raise RecipeError(
+                f"no score on the scale of rubric {rubric.name} meets this bound",
+                where=f"{where}.{key}",
+                value=asked,
+                allowed=f"{low:g} to {high:g}",
+                do="give a bound on the rubric's scale",
+            )
 
 
 def _check_labelled(

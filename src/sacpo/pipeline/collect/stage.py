@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from sacpo.audit import audit_preferences
 from sacpo.data.answers import ANSWERS, BASELINE
-from sacpo.data.records import write_jsonl
+from sacpo.data.records import Verdict, write_jsonl
 from sacpo.errors import DataError
 from sacpo.judging.verdicts import VERDICTS
 from sacpo.pipeline.collect.card import card, figures
@@ -69,7 +70,7 @@ class Collected(Stage[Path]):
         labels = label(pairs, self.labellers, self.spec.score_scale, tools)
         rows, left = rows_of(pairs, labels, self.spec, self._categories(), self.seed)
         if not rows:
-            raise DataError("no pair has all its labels", where=self.pairs.path, value=left, do="look at the judges")
+            raise no_labels(self.pairs.path, left, labels.verdicts)
         write_jsonl(out / DATA, rows)
         write_parquet(out / PARQUET, rows)
         write_jsonl(out / VERDICTS, dict.fromkeys(labels.verdicts))
@@ -100,3 +101,16 @@ def write_parquet(path: Path, rows: list[JsonObject]) -> None:
 
     with replacing(path) as temporary:
         parquet.write_table(arrow.Table.from_pylist(rows), temporary)
+
+
+def no_labels(pairs: Path, left: Mapping[str, int], verdicts: Sequence[Verdict]) -> DataError:
+    """Return the error of data without a row, with what could not be read of the judges' replies."""
+    unread = Counter(f"{one.criterion}: {one.reason}" for one in verdicts if one.reason)
+    replies = f"; replies: {', '.join(f'{n} x {said}' for said, n in sorted(unread.items()))}" if unread else ""
+    return DataError(
+        "no pair has all its labels",
+        where=pairs,
+        value=", ".join(f"{why}: {n}" for why, n in left.items()) + replies,
+        do="change the judges' settings: other ones are asked anew, and what was read with these stays; or delete "
+        "cache/ beside these pairs, and all is asked and paid again",
+    )

@@ -127,14 +127,6 @@ class Data(Stage[StoredRecords]):
         world = World(self.world)
         if spec.as_ == "demonstrations":
             return world.demonstrations(spec.limit, seed=self.seed, mix=spec.mix)
-        if spec.as_ not in (None, "prompts"):
-            raise DataError(
-                "the world gives prompts and demonstrations",
-                where="as",
-                value=spec.as_,
-                allowed=["prompts", "demonstrations"],
-                do="let a step sample its pairs from these prompts",
-            )
         return world.prompts(spec.split, spec.limit, seed=self.seed, mix=spec.mix)
 
     def read(self, folder: Path) -> StoredRecords:
