@@ -121,10 +121,13 @@ def test_an_implicit_reward_that_cannot_be_is_refused(source: str, options: Any,
         parse_recipe(implied(source, **options))
 
 
-def test_the_implicit_reward_of_chipo_is_another_one() -> None:
+@pytest.mark.parametrize(
+    ("algorithm", "message"), [("chipo", "chi-PO's implicit reward"), ("ipo", "means over tokens")]
+)
+def test_the_implicit_reward_of_some_is_another_one(algorithm: str, message: str) -> None:
     own = implied(calibrate=False)
-    own["steps"][1]["algorithm"] = "chipo"
-    with pytest.raises(RecipeError, match="chi-PO's implicit reward"):
+    own["steps"][1]["algorithm"] = algorithm
+    with pytest.raises(RecipeError, match=message):
         parse_recipe(own)
 
 

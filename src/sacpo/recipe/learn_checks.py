@@ -117,6 +117,8 @@ def _implies_otherwise(node: StepModel) -> str | None:
     resample = node.step.resample
     if node.step.algorithm == "chipo":
         return "chi-PO's implicit reward is not beta log pi/pi_ref"
+    if node.step.algorithm == "ipo":
+        return "IPO's log-ratios are means over tokens, so its reward is not beta log pi/pi_ref of whole answers"
     if resample is not None and resample.draw == "best":
         return "best of n has no strength, so its model implies no reward beta log pi/pi_ref"
     if resample is not None and node.parent != SFT:
