@@ -62,13 +62,13 @@ CHANGES = {
         "select",
         *END,
     },
-    "merge.control.q=0.25": {*evaluation("control"), "select", "theory", *END},
-    "merge.control.scale=0.5": {*evaluation("control"), "select", "theory", *END},
+    "merge.control.q=0.25": {"heldout/control", *evaluation("control"), "select", "theory", *END},
+    "merge.control.scale=0.5": {"heldout/control", *evaluation("control"), "select", "theory", *END},
     "steps.K.beta=0.3": {"align/K", "heldout/K", *evaluation("K"), "select", "theory", *END},
     "steps.K.training.learning_rate=2.0e-3": {"align/K", "heldout/K", *evaluation("K"), "select", "theory", *END},
     "steps.H-S.beta=[0.5, 0.2]": {
         "align/H-S@0.2",
-        "heldout/H-S@0.2",
+        *(f"heldout/{name}" for name in ("H-S@0.2", "P@q0.25", "P@q0.75")),
         *evaluation("H-S@0.2", "P@q0.25", "P@q0.75", "mixed"),
         "select",
         "theory",
@@ -88,7 +88,7 @@ def test_a_change_redoes_what_depends_on_it(change: str, finished: Path) -> None
 def test_every_stage_depends_on_the_seed(finished: Path) -> None:
     every = {status.stage.name for status in plan(load_tiny(finished), runs=finished / "nowhere").statuses}
     assert open_stages(finished, "--set", "seed=4") == every
-    assert len(every) == 79
+    assert len(every) == 82
 
 
 def load_tiny(folder: Path, *overrides: str) -> Any:
@@ -115,12 +115,12 @@ def test_a_changed_data_file_redoes_what_reads_it(again: Again) -> None:
     folder = again()
     lines = (folder / "pairs.jsonl").read_text().splitlines()
     (folder / "pairs.jsonl").write_text("\n".join(lines[1:]) + "\n")
-    trained = ("sft", "H", "K", "H-S@0.5", "H-S@0.1")
+    scored = ("sft", "H", "K", "H-S@0.5", "H-S@0.1", "P@q0.25", "P@q0.75", "control")  # "mixed" has no weights
     assert open_stages(folder) == {
         "data/heldout",
         "overlap",
         "judge-model/learned",
-        *(f"heldout/{name}" for name in trained),
+        *(f"heldout/{name}" for name in scored),
         *(f"judge/{model}/tuning" for model in MODELS),
         *(f"measure/{model}" for model in MODELS),
         "select",
@@ -132,7 +132,7 @@ def test_a_finished_run_is_kept_as_a_whole(again: Again) -> None:
     folder = again()
     before = artefacts(folder)
     found = run(folder)
-    assert (found["start"], found["resume"], len(found["kept"])) == ([], [], 79)
+    assert (found["start"], found["resume"], len(found["kept"])) == ([], [], 82)
     assert artefacts(folder) == before
 
 
@@ -140,7 +140,7 @@ def test_from_redoes_a_stage_and_all_that_depend_on_it(again: Again) -> None:
     folder = again()
     assert open_stages(folder, "--from", "select") == {"select", *END}
     found = run(folder, "--from", "chosen")
-    assert (found["start"], len(found["kept"])) == (["chosen"], 78)
+    assert (found["start"], len(found["kept"])) == (["chosen"], 81)
     assert open_stages(folder, "--from", "align/K") == CHANGES["steps.K.beta=0.3"]
     assert "align/H" in refused(folder, "run", "tiny.yaml", "--from", "align/none")
 
@@ -157,7 +157,7 @@ def test_a_plan_writes_nothing_and_says_what_is_done(again: Again, tmp_path: Pat
     }
     assert {path: path.lstat().st_mtime_ns for path in (folder / "runs").rglob("*")} == before
     said = Process(folder, "run", "tiny.yaml", "--dry-run", "--runs", "elsewhere").wait()
-    assert "79 stages, 9 models" in said
+    assert "82 stages, 9 models" in said
     assert not (folder / "elsewhere").exists()
     trainings = {training["model"]: training for training in plan["trainings"]}
     assert (trainings["H"]["steps"], trainings["H"]["state"]) == (12, "done")  # 48 pairs, 4 a step
@@ -240,6 +240,6 @@ def test_json_lines_tell_every_stage_once(finished: Path) -> None:
     lines = (finished / "done.json").read_text()
     found = states(lines)
     assert found["start"] == found["done"]
-    assert len({*found["done"]}) == len(found["done"]) == 79
+    assert len({*found["done"]}) == len(found["done"]) == 82
     last = json.loads(lines.splitlines()[-1])
     assert (last["event"], last["folder"]) == ("done", str(RUN))

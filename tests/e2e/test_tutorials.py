@@ -108,7 +108,7 @@ def test_the_newcomers(demo: Path, type_in: Type, tmp_path: Path) -> None:
     type_in(answers)
     type_in(refusals)
     assert (tmp_path / "out" / "refusal" / "verdicts.jsonl").is_file()
-    assert "demo-5: 79 stages, 9 models" in type_in(f"{stricter} --dry-run")  # to do it all again would show no more
+    assert "demo-5: 82 stages, 9 models" in type_in(f"{stricter} --dry-run")  # to do it all again would show no more
 
 
 def test_the_engineers(type_in: Type, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from tiny_models import PAD, tiny, trees
 from transformers import Trainer
 
+from sacpo.align.engine.kept import Keep, Keeping
 from sacpo.align.trainer import AlignTrainer
 from sacpo.answer.decoding import Row, Sampling, decode
 from sacpo.data.packing import packed_rows
@@ -43,6 +44,7 @@ def test_a_training_is_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "train", lambda self, *args: torch.backends.cuda.cudnn_sdp_enabled())
     trainer = AlignTrainer.__new__(AlignTrainer)
     trainer.args = SimpleNamespace(should_save=False)
+    trainer.keep = Keep(torch.nn.Linear(1, 1), Keeping())
     assert trainer.train() is False
     assert torch.backends.cuda.cudnn_sdp_enabled()
 
