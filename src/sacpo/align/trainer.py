@@ -215,13 +215,13 @@ class AlignTrainer(Trainer):
         first = self.starts_at_reference and self.state.global_step == 0 and not self._started
         self._started = True
         if first and has_dropout(self.policy):
-            check_start(self.objective, batch, self.forward_frozen, self.precision)
+            check_start(self, batch, self.forward_frozen)
         recorder = Recorder(self.forward)
         total, metrics = self.objective.loss(batch, recorder)
         if batch.units == 0:
             total, metrics = total * 0, {name: (value * 0, 0) for name, (value, _) in metrics.items()}
         if first and not has_dropout(self.policy):
-            check_start(self.objective, batch, recorder.replay, self.precision)
+            check_start(self, batch, recorder.replay)
         self.meter.add({"loss": (total, batch.units), **metrics})
         self.meter.tokens += batch.tokens if batch.units else 0
         # DDP and FSDP average gradients over processes: the factor turns that mean into the sum

@@ -132,8 +132,18 @@ def _is_rounding(
     is measured: the plain rows again, their embeddings moved at random by one rounding of the type. What a wrong mask
     makes is tens of times as large.
     """
-    unit = torch.finfo(policy.dtype).eps
-    if policy.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+    with moved_embeddings(policy, policy.dtype):
+        noise = torch.cat([completion_token_logps(model, part) for part in rows]) - plain
+    gap = found - plain
+    worst, mean = gap.abs().max() <= ROUNDINGS * noise.abs().max(), gap.norm() <= ROUNDINGS * noise.norm()
+    return bool(worst and mean)
+
+
+@contextlib.contextmanager
+def moved_embeddings(policy: PreTrainedModel, precision: torch.dtype) -> Iterator[None]:
+    """Move the embeddings at random by one rounding of the type that is computed in: what changes is rounding's."""
+    unit = torch.finfo(precision).eps
+    if precision == torch.float32 and torch.get_float32_matmul_precision() != "highest":
         unit = TF32
     generator = torch.Generator().manual_seed(0)
 
@@ -144,12 +154,9 @@ def _is_rounding(
 
     handle = policy.get_input_embeddings().register_forward_hook(moved)
     try:
-        noise = torch.cat([completion_token_logps(model, part) for part in rows]) - plain
+        yield
     finally:
         handle.remove()
-    gap = found - plain
-    worst, mean = gap.abs().max() <= ROUNDINGS * noise.abs().max(), gap.norm() <= ROUNDINGS * noise.norm()
-    return bool(worst and mean)
 
 
 def _first_line(error: Exception) -> str:
