@@ -1,11 +1,40 @@
-"""What tables of experiments share: lists of models, figures seed by seed, and what a line of models gives."""
+"""What tables of experiments share: their places on the page, figures seed by seed, what a line of models gives."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
-from write_experiments import Figure, Run, metric
+from write_experiments import Figure, Run, finished, metric
+
+
+def with_tables(
+    page: str, folder: Path, blocks: re.Pattern[str], table: Callable[[list[Run], dict[str, str]], str]
+) -> str:
+    """Return a page with the tables whose runs are there, from all seeds that are done.
+
+    Args:
+        page: The page.
+        folder: The runs, one folder a seed.
+        blocks: Three groups: the comment with its end of line, what it says (`KIND: RECIPE | NAME: VALUE | ...`), and
+            the closing comment.
+        table: Makes a table of the runs, and of what the comment says, its kind first.
+    """
+
+    def block(found: re.Match[str]) -> str:
+        asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
+        recipe = next(iter(asked.values()))
+        runs = [finished(folder, seed, recipe) for seed in sorted(folder.glob("seed-*"))]
+        done = [run for run in runs if run is not None]
+        if not done:
+            print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
+            return found[0]
+        seeds = ", ".join(str(run.results.seed) for run in done)
+        return f"{found[1]}Seeds {seeds}.\n\n{table(done, asked)}\n{found[3]}"
+
+    return blocks.sub(block, page)
 
 
 def names(text: str) -> list[str]:

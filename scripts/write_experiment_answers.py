@@ -24,9 +24,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from experiment_lines import crossing, figures, hypervolume, minus, names
+from experiment_lines import crossing, figures, hypervolume, minus, names, with_tables
 from experiment_refusals import cures, lengths
-from write_experiments import PAGE, Figure, Run, cell, distance, finished, head, metric
+from write_experiments import PAGE, Figure, Run, cell, distance, head, metric
 
 from sacpo.stats.intervals import mean_interval
 from sacpo.stats.significance import sign_flip_test
@@ -248,19 +248,7 @@ KINDS: dict[str, Callable[[Sequence[Run], Asked], str]] = {
 
 def written(page: str, folder: Path) -> str:
     """Return the page with the tables whose runs are there."""
-
-    def block(found: re.Match[str]) -> str:
-        asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
-        kind = next(iter(asked))
-        runs = [finished(folder, seed, asked[kind]) for seed in sorted(folder.glob("seed-*"))]
-        done = [run for run in runs if run is not None]
-        if not done:
-            print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
-            return found[0]
-        seeds = ", ".join(str(run.results.seed) for run in done)
-        return f"{found[1]}Seeds {seeds}.\n\n{KINDS[kind](done, asked)}\n{found[3]}"
-
-    return BLOCK.sub(block, page)
+    return with_tables(page, folder, BLOCK, lambda runs, asked: KINDS[next(iter(asked))](runs, asked))
 
 
 def main() -> None:

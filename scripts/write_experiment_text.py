@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from write_experiments import PAGE, Run, finished, head
+from experiment_lines import with_tables
+from write_experiments import PAGE, Run, head
 
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
@@ -213,20 +214,11 @@ def table(runs: Sequence[Run], kind: str, names: Sequence[str]) -> str:
 def written(page: str, folder: Path) -> str:
     """Return the page with the tables whose runs are there."""
 
-    def block(found: re.Match[str]) -> str:
-        asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
-        recipe = asked.pop("text")
-        runs = [finished(folder, seed, recipe) for seed in sorted(folder.glob("seed-*"))]
-        done = [run for run in runs if run is not None]
-        if not done:
-            print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
-            return found[0]
-        ((kind, names),) = asked.items()
-        seeds = ", ".join(str(run.results.seed) for run in done)
-        shown = table(done, kind, [name.strip() for name in names.split(",")])
-        return f"{found[1]}Seeds {seeds}.\n\n{shown}\n{found[3]}"
+    def shown(runs: list[Run], asked: dict[str, str]) -> str:
+        _, (kind, names) = asked.items()
+        return table(runs, kind, [name.strip() for name in names.split(",")])
 
-    return BLOCK.sub(block, page)
+    return with_tables(page, folder, BLOCK, shown)
 
 
 def main() -> None:

@@ -67,26 +67,30 @@ def test_an_implicit_reward_is_beta_times_the_log_ratio_times_its_factor() -> No
     assert tools.loaded == ["S", "H"]
 
 
+EACH = [str(i) for i in range(41)]
+
+
 def test_the_factor_makes_held_out_preferences_likeliest() -> None:
     """Preferences of logits three times the margins; a tie is neither right nor wrong."""
     margins = np.linspace(-2, 2, 41)
-    found = calibration(margins, 1 / (1 + np.exp(-3 * margins)))
+    found = calibration(margins, 1 / (1 + np.exp(-3 * margins)), EACH)
     assert found["factor"] == pytest.approx(3.0, abs=0.01)
     assert (found["accuracy"], found["pairs"]) == (1.0, 41)
 
 
 def test_a_reward_that_says_the_opposite_moves_nothing() -> None:
     margins = np.linspace(-2, 2, 41)
-    found = calibration(margins, 1 / (1 + np.exp(3 * margins)))
+    found = calibration(margins, 1 / (1 + np.exp(3 * margins)), EACH)
     assert (found["factor"], found["accuracy"]) == (0.0, 0.0)
     assert found["loss"] > found["coin"]
 
 
 def test_a_factor_is_judged_on_pairs_that_it_was_not_fitted_to() -> None:
     """Two pairs, one right and one wrong by as much: each says the opposite of the other."""
-    found = calibration(np.array([1.0, -0.9]), np.array([1.0, 1.0]))
+    found = calibration(np.array([1.0, -0.9]), np.array([1.0, 1.0]), ["a", "b"])
     assert found["factor"] == 0.0 and found["loss"] > found["coin"]
-    assert calibration(np.array([1.0]), np.array([1.0]))["factor"] == 0.0  # one pair proves nothing
+    same = calibration(np.array([1.0, 1.1]), np.array([1.0, 1.0]), ["a", "a"])
+    assert same["factor"] == 0.0  # one prompt proves nothing
 
 
 def implied(source: str = "S@0.25", **options: Any) -> Any:

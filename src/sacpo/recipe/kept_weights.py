@@ -98,12 +98,14 @@ def check_kept_weights(recipe: Recipe) -> None:
         check_options(options, where)
         if place in resampling:
             refuse_evaluation(options, where, "RWR resamples answers and holds none out")
-        check_heldout(options, where, some=any(recipe.data[name].holdout > 0 for name in _sources(dataset)))
+        check_heldout(options, where, some=holds_out(recipe, dataset))
 
 
-def _sources(dataset: str | Names | SampledSpec | None) -> Names:
+def holds_out(recipe: Recipe, dataset: str | Names | SampledSpec | None) -> bool:
+    """Return whether a training's data sources, or the one whose prompts it samples pairs for, hold records out."""
     named = dataset.prompts if isinstance(dataset, SampledSpec) else dataset
-    return (named,) if isinstance(named, str) else named or ()
+    names = (named,) if isinstance(named, str) else named or ()
+    return any(recipe.data[name].holdout > 0 for name in names)
 
 
 def _options(recipe: Recipe, own: TrainingSpec) -> JsonMapping:

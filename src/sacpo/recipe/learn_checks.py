@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.judge_checks import check_scores
+from sacpo.recipe.kept_weights import holds_out
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.resample import POLICY
 from sacpo.recipe.schema import SFT, Recipe, StepSpec
@@ -103,7 +104,7 @@ def _check_implicit(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, n
             do="name another step, or learn the score from pairs ('learn')",
         )
     assert step.resample is not None
-    if step.resample.calibrate and not (_has_pairs(recipe, node) and _holds_out(recipe, node)):
+    if step.resample.calibrate and not (_has_pairs(recipe, node) and holds_out(recipe, node.step.dataset)):
         raise RecipeError(
             "an implicit reward is calibrated on held-out pairs of its step, and this one has none",
             where=where,
@@ -124,12 +125,6 @@ def _implies_otherwise(node: StepModel) -> str | None:
     if resample is not None and node.parent != SFT:
         return "RWR's implicit reward is beta log pi/pi_sft, and this step does not start from the SFT model"
     return None
-
-
-def _holds_out(recipe: Recipe, node: StepModel) -> bool:
-    dataset = node.step.dataset
-    names = (dataset,) if isinstance(dataset, str) else dataset if isinstance(dataset, tuple) else (dataset.prompts,)
-    return any(recipe.data[name].holdout > 0 for name in names)
 
 
 def _trained_before(nodes: Mapping[str, Node], step: StepSpec) -> list[str]:

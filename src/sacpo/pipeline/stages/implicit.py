@@ -94,33 +94,38 @@ class Calibration(JsonStage):
         held = [pair for source in self.records for pair in tools.read(source).heldout if isinstance(pair, Pair)]
         pairs, _ = tokenize_pairs(held, tokenizer, template, max_length=reward.max_length, too_long=reward.too_long)
         if not pairs:
-            raise DataError("no pair is held out to calibrate an implicit reward on", where=self.name)
+            raise DataError(
+                "no pair is held out to calibrate an implicit reward on",
+                where=self.name,
+                value=f"{len(held)} pairs held out, none of them within {reward.max_length} tokens",
+                do="raise the step's max_length, hold out more, or give 'calibrate: false'",
+            )
         trees = [Tree(pair.prompt, (side,)) for pair in pairs for side in (pair.chosen, pair.rejected)]
         own, other = log_probs((reward.model, reward.reference), reward.base, trees, tools)
         sides = reward.beta * (own - other)
-        write_json(out / self.result, calibration(sides[::2] - sides[1::2], np.array([pair.p for pair in pairs])))
+        preferred, prompts = np.array([pair.p for pair in pairs]), [str(pair.prompt) for pair in pairs]
+        write_json(out / self.result, calibration(sides[::2] - sides[1::2], preferred, prompts))
 
 
-def calibration(margins: Floats, preferred: Floats) -> JsonObject:
+def calibration(margins: Floats, preferred: Floats, prompts: Sequence[str]) -> JsonObject:
     """Return the factor of margins and what is known of it.
 
-    The loss is of pairs that the factor was not fitted to, in turn (`FOLDS` parts). Where it is no less than a coin's,
-    the factor is 0: such a score is to move nothing.
+    The loss is of prompts that the factor was not fitted to, in turn (`FOLDS` parts). Where it is no less than a
+    coin's, the factor is 0: such a score is to move nothing.
     """
     coin = float(np.log(2))
     factor, loss = calibrating_factor(margins, preferred), coin
-    if (n := len(margins)) > 1:
-        part = np.arange(n) % min(FOLDS, n)
-        factors = np.array(
-            [calibrating_factor(margins[part != k], preferred[part != k]) for k in range(part.max() + 1)]
-        )
-        loss = pair_loss(factors[part] * margins, preferred)
+    known, part = np.unique(prompts, return_inverse=True)
+    if len(known) > 1:
+        part = part % min(FOLDS, len(known))
+        factors = [calibrating_factor(margins[part != k], preferred[part != k]) for k in range(part.max() + 1)]
+        loss = pair_loss(np.array(factors)[part] * margins, preferred)
     if loss >= coin:
         factor = 0.0
     decided = preferred != 0.5
     agree = np.sign(margins[decided]) * np.sign(preferred[decided] - 0.5)
     accuracy = float((agree / 2 + 0.5).mean()) if decided.any() else None
-    return {"pairs": n, "factor": factor, "accuracy": accuracy, "loss": loss, "coin": coin}
+    return {"pairs": len(margins), "factor": factor, "accuracy": accuracy, "loss": loss, "coin": coin}
 
 
 @dataclass(frozen=True)
