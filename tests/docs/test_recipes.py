@@ -89,6 +89,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
+    assert len(found) == len(NAMES) == 32
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -106,7 +106,10 @@ def test_the_reference_is_computed_once_and_found_again(
 def test_rows_that_come_after_the_training_have_no_reference(base: Path, tmp_path: Path) -> None:
     trainer = trained(base, tmp_path, eval_dataset={"a": pair_rows(5), "b": pair_rows(3)}, eval_strategy="epoch")
     assert len([e for e in trainer.state.log_history if "eval_b_loss" in e]) == 2
-    assert {"eval_a_loss", "eval_b_rewards/margins"} <= trainer.evaluate().keys()
+    found = trainer.evaluate()
+    assert {"eval_a_loss", "eval_b_rewards/margins"} <= found.keys()
+    trained_on = [entry["num_tokens"] for entry in trainer.state.log_history if "num_tokens" in entry]
+    assert found["eval_a_num_tokens"] == trained_on[-1] > 0  # as TRL's: those of the training so far
     with pytest.raises(RecipeError, match="reference is gone"):
         trainer.evaluate(pair_rows(4))
 

@@ -170,7 +170,7 @@ class AlignTrainer(Trainer):
         """Return and log the loss and metrics on the held-out records; the arguments are the Trainer's, not used."""
         assert self.keep.keeping.heldout is not None
         found = measured(self, self.keep.keeping.heldout)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items() if name != "num_tokens"}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics

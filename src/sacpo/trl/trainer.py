@@ -157,7 +157,7 @@ class PreferenceTrainer(AlignTrainer):
         for name, objective in found.items():
             prefix = f"{metric_key_prefix}_{name}" if name else metric_key_prefix
             started = time.time()
-            means = measured(self, objective)
+            means = {**measured(self, objective), "num_tokens": float(self.meter.tokens)}  # trained on so far, as TRL's
             n = len(objective.ids)
             steps = math.ceil(n / (self.args.per_device_eval_batch_size * self.args.world_size))
             speed = speed_metrics(prefix, started, num_samples=n, num_steps=steps)

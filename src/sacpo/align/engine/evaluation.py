@@ -49,7 +49,9 @@ def measured(trainer: Evaluator, objective: Objective) -> dict[str, float]:
         metrics = {"loss": (total, batch.units), **metrics}
         meter.add(metrics if some else {name: (value * 0, 0) for name, (value, _) in metrics.items()})
     reshard(trainer.policy)
-    return with_margin({**meter.drain(trainer.gather), "num_tokens": float(meter.tokens)})
+    means = meter.drain(trainer.gather)
+    del means["num_tokens"]  # of a training
+    return with_margin(means)
 
 
 def with_margin(logs: dict[str, float]) -> dict[str, float]:

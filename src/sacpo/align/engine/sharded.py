@@ -39,9 +39,8 @@ def shard_checkpoints(plugin: FullyShardedDataParallelPlugin) -> None:
 def reshard(model: nn.Module) -> None:
     """Split again what a forward pass without a backward pass leaves whole."""
     for module in model.modules():
-        if callable(
-            split := getattr(module, "reshard", None)
-        ):  # an FSDPModule, whose place differs among torch's versions
+        split = getattr(module, "reshard", None)  # an FSDPModule has it; its place differs among torch's versions
+        if callable(split):
             split()
 
 
