@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,53 @@ def test_language_models_label_and_are_paid_once(model: Path, tmp_path: Path) ->
     assert {row["response_0_source"] for row in found} <= {f"{model.parent.name}/model@{t}" for t in (1, 2)}
 
 
+def test_ratings_label_pairs_and_what_could_not_be_read_is_asked_again(model: Path, tmp_path: Path) -> None:
+    """The first answer that is rated gets "seven or eight": its pair is left out until it is asked again."""
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
+    prompts.write_text("".join(json.dumps({"prompt": f"how do i wash a {what} ?"}) + "\n" for what in ("car", "dog")))
+    clear = False
+    unread: set[str] = set()
+
+    def script(body: dict[str, Any], attempt: int) -> str:
+        text = body["messages"][1]["content"]
+        if "the answer's score" not in text:
+            return judging(body, attempt)
+        if not clear and (not unread or text in unread):
+            unread.add(text)
+            return "It is seven or eight."
+        return f"VERDICT {sign_of(body)}: {1 + int(9 * share('r', text))}"
+
+    with Endpoint(script) as server:
+        panel = {"model": "m", "base_url": server.url, "api_key_env": "", "structured": False, "rereads": 0}
+        judge = {"kind": "llm", "panel": panel}
+        rated = {**judge, "rubric": "helpfulness-rating"}
+        spec = {"judges": {"helpfulness": rated, "harmlessness": judge, "safety": judge}, "ties": "draw"}
+        options = {**OPTIONS, "format": "prompts", "judges": spec}
+        card = api.collect(model, prompts, out, **options).parent / "card.json"
+        assert json.loads(card.read_text())["left"] == {"no verdict was read: helpfulness": 1}
+        shares = {(row["criterion"], row["kind"]): row["unparsed_rate"] for row in reliability(card)}
+        assert shares["helpfulness", "rating"]["value"] == 1 / shares["helpfulness", "rating"]["n"] == 0.25
+        assert shares["safety", "label"]["value"] == 0
+        paid, clear = len(server.bodies), True
+        assert len(rows(api.collect(model, prompts, out, **options))) == 1 and len(server.bodies) == paid
+        found = rows(api.collect(model, prompts, out, ask_again=True, **options))
+        assert len(server.bodies) == paid + 1
+        with pytest.raises(RecipeError, match="'orders' has no effect"):
+            judges = {**spec["judges"], "helpfulness": {**rated, "orders": ["ab"]}}  # type: ignore[dict-item]
+            api.collect(model, prompts, out, **{**options, "judges": {"judges": judges}})
+    assert len(found) == 2
+    for row in found:
+        first, second = (row[f"response_{i}_helpfulness_rating"] for i in (0, 1))
+        assert first == second or row["better_response_id"] == int(second > first)
+        p = row["better_probability"] if row["better_response_id"] == 0 else 1 - row["better_probability"]
+        assert p == pytest.approx(1 / (1 + math.exp(second - first)))
+
+
+def reliability(card: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(card.read_text())["reliability"]
+    return found
+
+
 def test_people_label_pairs_that_were_only_drawn(model: Path, tmp_path: Path) -> None:
     out, labels = tmp_path / "out", tmp_path / "labels.db"
     prompts = tmp_path / "prompts.jsonl"
@@ -301,6 +349,13 @@ def test_bad_input_is_told(model: Path, tmp_path: Path) -> None:
     refused("near", draw={"near": 2.0})
     refused("names one twice", draw={"temperatures": [1, 1]})
     refused("'votes' has no effect", judges={**ORACLES, "votes": 3})
+    refused("nobody can be asked again", ask_again=True)
+    llm = {"kind": "llm", "panel": {"model": "m", "api_key_env": ""}}
+    asked = {"helpfulness": llm, "harmlessness": llm, "safety": llm}
+    compared = {"format": "prompts"}
+    refused("'score_scale' has no effect", judges={"judges": asked, "score_scale": 2}, **compared)
+    labelling = {**asked, "helpfulness": {**llm, "rubric": "safety"}}
+    refused("compares two answers, or rates each", judges={"judges": labelling}, **compared)
 
 
 def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None:
@@ -351,4 +406,5 @@ def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> No
 def test_data_without_a_row_says_what_the_judges_replied() -> None:
     empty = [Verdict(str(i), "", "m", "safety", "j", "", outcome=Outcome.UNPARSED, reason="empty") for i in range(3)]
     said = str(no_labels(Path("pairs"), {"nobody said whether an answer is safe": 2}, empty))
-    assert "safe: 2; replies: 3 x safety: empty" in said and "delete cache/" in said
+    assert "safe: 2; replies: 3 x safety: empty" in said and "then --ask-again" in said
+    assert "--ask-again" not in str(no_labels(Path("pairs"), {"no preference: helpfulness": 2}, []))

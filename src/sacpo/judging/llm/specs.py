@@ -62,6 +62,21 @@ def check_panel(judges: Sequence[LlmSpec], where: str) -> None:
         )
 
 
+def check_orders(spec: JudgeSpec, rubric: Rubric, where: str) -> None:
+    """Check that a judge that sees one answer at a time is given no orders.
+
+    Raises:
+        RecipeError: It is.
+    """
+    if not rubric.pairwise and spec.orders != JudgeSpec.model_fields["orders"].default:
+        raise RecipeError(
+            "'orders' has no effect here: this rubric judges one answer at a time",
+            where=f"{where}.orders",
+            value=list(spec.orders),
+            do="leave it out",
+        )
+
+
 def check_judges(recipe: Recipe) -> dict[str, Rubric]:
     """Return the rubrics of a recipe's LLM judges by criterion, and check that they measure what is selected by.
 
@@ -74,13 +89,7 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
         check_panel(spec.judges, f"evaluate.judges.{criterion}.panel")
     rubrics = {criterion: rubric_of(criterion, spec) for criterion, spec in judges.items()}
     for criterion, spec in judges.items():
-        if not rubrics[criterion].pairwise and spec.orders != JudgeSpec.model_fields["orders"].default:
-            raise RecipeError(
-                "'orders' has no effect here: this rubric judges one answer at a time",
-                where=f"evaluate.judges.{criterion}.orders",
-                value=list(spec.orders),
-                do="leave it out",
-            )
+        check_orders(spec, rubrics[criterion], f"evaluate.judges.{criterion}")
     for index, constraint in enumerate(recipe.constraints):
         where = f"constraints.{index}"
         needs = METRICS[constraint.metric].needs

@@ -10,12 +10,12 @@ from pathlib import Path
 from sacpo.audit.tables import Table, preference_tables, render
 from sacpo.data.records import Verdict
 from sacpo.judging.llm.store import Store
+from sacpo.measure.reliability import reliability_of
 from sacpo.pipeline.collect.labels import Labels
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.llm import LlmSpec
 from sacpo.stats.agreement import fleiss_kappa
 from sacpo.stats.intervals import OUTCOME_VALUES
-from sacpo.stats.verdicts import summarise
 
 INTRODUCTION = """---
 task_categories: [text-generation]
@@ -51,7 +51,6 @@ def figures(
         panels: The language models that judge, by name.
         store: Where their verdicts are kept.
     """
-    summary = summarise(labels.verdicts)
     return {
         "drawing": dict(drawing),
         "left": dict(left),
@@ -60,7 +59,10 @@ def figures(
         "expected_noise": {
             name: math.fsum(1 - row[f"{name}_probability"] for row in rows) / len(rows) for name in ("better", "safer")
         },
-        "reliability": [{**judge, "noise": noise(judge["repeat_agreement"])} for judge in summary["reliability"]],
+        "reliability": [
+            {**judge, "noise": noise(judge["repeat_agreement"]) if judge["kind"] == "comparison" else None}
+            for judge in reliability_of(labels.verdicts, {})
+        ],
         "agreement": agreement(labels.verdicts),
         "usage": usage(labels.verdicts, panels, store),
     }
@@ -162,7 +164,8 @@ RELIABILITY = "judge;criterion;verdicts;unread;order flips;kappa of orders;repea
 
 
 def _judge_cells(row: JsonMapping) -> list[str]:
-    shares = [_cell(row[name]) for name in ("unparsed_rate", "flip_rate", "order_kappa", "repeat_agreement")]
+    names = ("unparsed_rate", "flip_rate", "order_kappa", "repeat_agreement")
+    shares = [_cell(row[name]) if name in row else "-" for name in names]
     return [row["judge"], row["criterion"], f"{row['verdicts']:,}", *shares,
             "-" if row["noise"] is None else f"{row['noise']:.3f}"]  # fmt: skip
 

@@ -12,6 +12,8 @@ from sacpo.data.records import Verdict
 from sacpo.judging.llm.store import Store
 from sacpo.judging.preferences import bradley_terry, preferences
 from sacpo.judging.question import Question
+from sacpo.judging.ratings import mean_ratings
+from sacpo.judging.rubric import Form
 from sacpo.pipeline.collect.drawing import Drawn
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.outside import FromOutside
@@ -56,6 +58,7 @@ class Labels:
         safe: By answer, whether it is safe; None where it was not read.
         categories: By answer, the categories of harm that at least half of the judges name.
         severity: By answer, from 0 to 3.
+        ratings: By criterion that language models rate and answer, the mean rating; None where it was not read.
         verdicts: Everything that was said one by one.
     """
 
@@ -63,6 +66,7 @@ class Labels:
     safe: dict[Text, bool | None] = field(default_factory=dict)
     categories: dict[Text, tuple[str, ...]] = field(default_factory=dict)
     severity: dict[Text, int | None] = field(default_factory=dict)
+    ratings: dict[str, dict[Text, float | None]] = field(default_factory=dict)
     verdicts: list[Verdict] = field(default_factory=list)
 
 
@@ -85,11 +89,19 @@ def label(pairs: Sequence[Drawn], labellers: Mapping[str, Labeller], scale: floa
             _label_alone(criterion, labeller, pairs, found, tools)
         elif isinstance(labeller, CriterionJudge) and labeller.spec.kind != "llm":
             _label_by_scores(criterion, labeller, pairs, found, scale, tools)
+        elif rates(labeller):
+            _label_by_ratings(criterion, labeller, pairs, found, scale, tools)
         else:
             verdicts = _said(labeller, criterion, [Question(a.prompt, a, b) for a, b in pairs], tools)
             found.verdicts += verdicts
             found.better[criterion] = preferences(pairs, verdicts)
     return found
+
+
+def rates(labeller: Labeller) -> bool:
+    """Return whether language models give single answers a score."""
+    rubric = labeller.rubric if isinstance(labeller, CriterionJudge) else None
+    return rubric is not None and rubric.kind is Form.RATING
 
 
 def answer_key(answer: object) -> Text:
@@ -113,17 +125,34 @@ def _label_by_scores(
 ) -> None:
     texts = {answer_key(answer): (answer.prompt, answer.text) for pair in pairs for answer in pair}
     scores = dict(zip(texts, judge.scores(tools)([*texts.values()]), strict=True))
-    found.better[criterion] = [
-        bradley_terry(scores[answer_key(first)].value, scores[answer_key(second)].value, scale)
-        for first, second in pairs
-    ]
+    found.better[criterion] = _scored(pairs, {key: score.value for key, score in scores.items()}, scale)
     if criterion == HARMLESS and any(score.label for score in scores.values()):
         found.safe |= {key: score.label != UNSAFE if score.label else None for key, score in scores.items()}
 
 
-def _label_alone(criterion: str, labeller: Labeller, pairs: Sequence[Drawn], found: Labels, tools: Tools) -> None:
+def _label_by_ratings(
+    criterion: str, judge: Labeller, pairs: Sequence[Drawn], found: Labels, scale: float, tools: Tools
+) -> None:
+    verdicts = _said(judge, criterion, _alone(pairs), tools)
+    found.verdicts += verdicts
+    found.ratings[criterion] = mean_ratings(verdicts)
+    found.better[criterion] = _scored(pairs, found.ratings[criterion], scale)
+
+
+def _scored(pairs: Sequence[Drawn], scores: Mapping[Text, float | None], scale: float) -> list[float | None]:
+    return [bradley_terry(scores[answer_key(first)], scores[answer_key(second)], scale) for first, second in pairs]
+
+
+def _alone(pairs: Sequence[Drawn]) -> list[Question]:
+    """Return the questions about single answers, each once."""
     answers = {answer_key(answer): answer for pair in pairs for answer in pair}
-    verdicts = _said(labeller, criterion, [Question(answer.prompt, answer) for answer in answers.values()], tools)
+    return [Question(answer.prompt, answer) for answer in answers.values()]
+
+
+def _label_alone(criterion: str, labeller: Labeller, pairs: Sequence[Drawn], found: Labels, tools: Tools) -> None:
+    asked = _alone(pairs)
+    answers = [answer_key(question.answer) for question in asked]
+    verdicts = _said(labeller, criterion, asked, tools)
     found.verdicts += verdicts
     labels: dict[Text, list[str]] = defaultdict(list)
     for verdict in verdicts:

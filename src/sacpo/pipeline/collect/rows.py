@@ -88,6 +88,7 @@ def _row(
             row[f"response_{i}_harm_category"] = {name: name in named for name in categories}
         if labels.severity:
             row[f"response_{i}_severity_level"] = 0 if labels.safe[key] else labels.severity.get(key)
+        row |= {f"response_{i}_{criterion}_rating": rated[key] for criterion, rated in labels.ratings.items()}
     for criterion, name in IDS.items():
         row[f"{name}_response_id"] = ids[criterion]
         p = said[criterion] or 0.0

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sacpo.data.records import Outcome
 from sacpo.errors import RecipeError
-from sacpo.judging.llm.specs import budget_of, check_panel, rubric_of
+from sacpo.judging.llm.judge import LlmJudgeConfig
+from sacpo.judging.llm.specs import budget_of, check_orders, check_panel, rubric_of
+from sacpo.judging.llm.store import Store
+from sacpo.judging.preflight import check_reachable
 from sacpo.judging.rubric import Form
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.collect.drawing import DrawnPairs, Sampler, WorldPrompts
-from sacpo.pipeline.collect.labels import Labeller, PeoplesVerdicts
+from sacpo.pipeline.collect.labels import Labeller, PeoplesVerdicts, rates
 from sacpo.pipeline.collect.stage import DATA, Collected, FolderOfPairs
 from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import FilePrompts, FileRecords
-from sacpo.pipeline.single import do_single
+from sacpo.pipeline.single import OutFolder, do_in, do_single
+from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonMapping
 from sacpo.recipe.collect import COMPARED, LABELLED, DrawSpec, LabelSpec
 from sacpo.recipe.explain import checked
 from sacpo.recipe.safe import yaml_file
 from sacpo.recipe.schema import BaseSpec, DataSpec, GenerationSpec, JudgeSpec, WorldSpec
+from sacpo.system import processes
 from sacpo.system.progress import Progress
 
 Options = JsonMapping | None
@@ -34,13 +41,21 @@ def collecting(
     judges: str | Path | JsonMapping | None,
     format: str,
     draw: DrawSpec,
-    generation: Options,
-    base: Options,
+    options: tuple[Options, Options],
     seed: int,
+    ask_again: bool,
     progress: Progress,
 ) -> Path:
-    """Do what `sacpo.api.collect` says."""
+    """Do what `sacpo.api.collect` says; `options` are those of answering and those of the models."""
+    generation, base = options
     spec = None if judges is None else _labels(judges)
+    if ask_again and (spec is None or not any(judge.kind == "llm" for judge in spec.judges.values())):
+        raise RecipeError(
+            "nobody can be asked again: no language model labels",
+            where="--ask-again",
+            allowed="only where language models label",
+            do="leave it out, or name such a judge in the file of --judges",
+        )
     models = [model] if draw.second is None else [model, draw.second]
     stage = DrawnPairs(
         samplers=tuple(_samplers(models, draw.temperatures, base, generation)),
@@ -57,8 +72,31 @@ def collecting(
     counted = spec.model_dump(mode="json", include={"labels", "votes", "score_scale", "ties"})
     labelled = Collected(FolderOfPairs(folder), labellers, counted, seed, spec)
     panel = [judge for one in spec.judges.values() for judge in one.judges]
-    budget = budget_of(spec.budget, panel)
-    return do_single("label", labelled, out / ROWS, progress, cache=out / CACHE, budget=budget) / DATA
+    with OutFolder(out / ROWS, "label", progress) as rows:
+        tools = Tools(rows, cache=out / CACHE, progress=progress, budget=budget_of(spec.budget, panel))
+        if ask_again and processes.is_first():
+            _forget_unread(labelled, tools)
+        return do_in(rows, labelled, tools) / DATA
+
+
+def _forget_unread(stage: Collected, tools: Tools) -> None:
+    """Drop the verdicts that could not be read, and the data that was made without them, when endpoints can be asked.
+
+    Raises:
+        RunError: There is no connection to one.
+    """
+    store = tools.bench.store
+    assert store is not None
+    if not store.is_file():
+        return
+    with Store(store) as kept:
+        if not any(verdict.outcome is Outcome.UNPARSED for verdict in kept.verdicts()):
+            return
+        judged = [judge for judge in stage.labellers.values() if isinstance(judge, CriterionJudge) and judge.rubric]
+        check_reachable([LlmJudgeConfig(spec, one.rubric) for one in judged if one.rubric for spec in one.spec.judges])
+        if tools.folder.is_done(stage.name, stage.key):
+            shutil.rmtree(tools.home(stage))
+        kept.forget_unparsed()
 
 
 def _labels(judges: str | Path | JsonMapping) -> LabelSpec:
@@ -119,7 +157,18 @@ def _labellers(spec: LabelSpec, base: Options) -> dict[str, Labeller]:
             found[criterion] = _people(spec.people[criterion])
         elif criterion in spec.judges:
             found[criterion] = _judge(criterion, spec.judges[criterion], spec.world, base)
+    if spec.score_scale != 1 and not any(_scores(found.get(criterion)) for criterion in COMPARED):
+        raise RecipeError(
+            "'score_scale' has no effect here: no judge that compares the answers gives scores",
+            where="score_scale",
+            value=spec.score_scale,
+            do="leave it out",
+        )
     return found
+
+
+def _scores(labeller: Labeller | None) -> bool:
+    return isinstance(labeller, CriterionJudge) and (labeller.spec.kind != "llm" or rates(labeller))
 
 
 def _people(path: str) -> PeoplesVerdicts:
@@ -134,14 +183,17 @@ def _judge(criterion: str, spec: JudgeSpec, world: WorldSpec | None, base: Optio
     if spec.kind == "llm":
         check_panel(spec.judges, f"judges.{criterion}")
     rubric = rubric_of(criterion, spec) if spec.kind == "llm" else None
-    if rubric is not None and not (rubric.pairwise if criterion in COMPARED else rubric.kind is Form.LABEL):
+    if rubric is not None and (rubric.kind is Form.LABEL) == (criterion in COMPARED):
+        compares = "a rubric that compares two answers, or rates each"
         raise RecipeError(
             "this rubric does not give what is labelled",
             where=f"judges.{criterion}.rubric",
             value=rubric.name,
-            allowed="a rubric that compares two answers" if criterion in COMPARED else "a rubric of kind label",
+            allowed=compares if criterion in COMPARED else "a rubric of kind label",
             do="name another rubric",
         )
+    if rubric is not None:
+        check_orders(spec, rubric, f"judges.{criterion}")
     own = {name: value for name, value in (base or {}).items() if name in ("template", "dtype", "device")}
     return CriterionJudge(
         criterion=criterion,

@@ -107,10 +107,10 @@ def no_labels(pairs: Path, left: Mapping[str, int], verdicts: Sequence[Verdict])
     """Return the error of data without a row, with what could not be read of the judges' replies."""
     unread = Counter(f"{one.criterion}: {one.reason}" for one in verdicts if one.reason)
     replies = f"; replies: {', '.join(f'{n} x {said}' for said, n in sorted(unread.items()))}" if unread else ""
+    again = "see the replies in cache/verdicts.sqlite beside these pairs, mend the settings, then --ask-again"
     return DataError(
         "no pair has all its labels",
         where=pairs,
         value=", ".join(f"{why}: {n}" for why, n in left.items()) + replies,
-        do="change the judges' settings: other ones are asked anew, and what was read with these stays; or delete "
-        "cache/ beside these pairs, and all is asked and paid again",
+        do=again if unread else "label more of them, sample other answers, or keep ties with 'ties: draw'",
     )

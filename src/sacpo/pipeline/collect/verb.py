@@ -21,6 +21,7 @@ def collect(
     format: str = "prompts",
     generation: JsonMapping | None = None,
     seed: int = 0,
+    ask_again: bool = False,
     base: JsonMapping | None = None,
     progress: Progress = QUIET,
 ) -> Path:
@@ -37,6 +38,7 @@ def collect(
         format: The format of the prompts.
         generation: max_new_tokens, top_p, batch_size, engine.
         seed: The root of all random numbers.
+        ask_again: Ask again what no verdict could be read from; else such replies are kept.
         base: More about the models: template, dtype, device, revision, trust_remote_code, attn_implementation,
             quantization.
         progress: Where to show it.
@@ -48,5 +50,5 @@ def collect(
     """
     from sacpo.pipeline.collect.single import collecting
 
-    asked = checked(DrawSpec, draw), generation, base, seed
+    asked = checked(DrawSpec, draw), (generation, base), seed, ask_again
     return collecting(model, prompts, Path(out), judges, format, *asked, progress)
