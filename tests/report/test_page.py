@@ -134,6 +134,7 @@ def test_categories_training_optimum_and_data(text: str) -> None:
     assert row(text, "report: unsafe answers by category", "H-S@0.25") == ["2.8 %", "4.0 %", "7.6 %", "1.6 %"]
     training = row(text, "Training", "H-S@0.25")
     assert training[:4] == ["DPO(helpfulness, 0.5) → DPO(harmlessness, 0.25)", "126", "1", "176400"]
+    assert row(text, "Held-out pairs", "H-S@0.25")[0] == "71.0 %"
     assert row(text, "Distance to the optimum", "H-S@0.25") == ["0.505", "2.4", "0.9", "2.9"]
     assert row(text, "report: helpfulness verdicts", "H") == ["405", "0", "195", "0"]
     assert "<dt>dropped</dt><dd>tie 930, equal answers 410</dd>" in text

@@ -106,10 +106,12 @@ def made_by(results: Results, model: str) -> str:
         return f"{words.get(info.method or '', info.method or 'merged')}, {weights_words(info)}: " + " with ".join(
             info.parents
         )
-    steps = [
-        f"{(step.algorithm or '').upper()}({step.criterion}, {number(step.beta)})" for step in chain(results, model)
-    ]
-    return " → ".join(steps)
+    return " → ".join(map(_step_words, chain(results, model)))
+
+
+def _step_words(step: ModelInfo) -> str:
+    words = f"{(step.algorithm or '').upper()}({step.criterion}, {number(step.beta)})"
+    return words if step.round is None else f"{words}, round {step.round}"
 
 
 def weights_words(info: ModelInfo) -> str:

@@ -40,9 +40,9 @@ from sacpo.report.tables import (
     outcome_tables,
     prompts_table,
     selection_table,
-    training_table,
     value_words,
 )
+from sacpo.report.training_tables import heldout_tables, training_table
 from sacpo.system.visible import visible
 
 CAPTIONS = {
@@ -178,6 +178,7 @@ def _content(results: Results) -> dict[str, Any]:
         "judge_findings": judge_findings(results),
         "categories": category_tables(results),
         "training": training_table(results),
+        "heldout": heldout_tables(results),
         "optimum": [table for table in (optimum_table(results), distance_table(results)) if table],
         "prompts": prompts_table(results),
         "recipe": yaml.safe_dump(plain(_json_ready(results.recipe)), sort_keys=False, allow_unicode=True, width=100),

@@ -11,7 +11,6 @@ from sacpo.report.lookup import (
     bound_words,
     interval,
     label,
-    made_by,
     measure_of,
     number,
     shown_model,
@@ -138,27 +137,6 @@ def category_tables(results: Results) -> list[Table]:
             ]
             tables.append(Table(f"{name}: {label(key)} by category", ("model", *categories), tuple(rows)))
     return tables
-
-
-def training_table(results: Results) -> Table | None:
-    """Show how every trained model was trained and what it learned on held-out pairs."""
-    trained = [name for name, info in results.models.items() if info.training or info.implicit or info.kl_reference]
-    if not trained:
-        return None
-    facts = list(dict.fromkeys(key for name in trained for key in results.models[name].training or {}))
-    accuracies = list(dict.fromkeys(key for name in trained for key in results.models[name].implicit or {}))
-    rows = []
-    for name in trained:
-        info = results.models[name]
-        cells = [Cell(made_by(results, name))]
-        cells += [Cell(value_words((info.training or {}).get(key))) for key in facts]
-        cells += [measured_cell(info.kl_reference, "kl")] if _any_kl(results, trained) else []
-        cells += [measured_cell((info.implicit or {}).get(key), "win_rate") for key in accuracies]
-        rows.append(model_row(results, name, cells))
-    kl = ("KL from its reference, nats",) if _any_kl(results, trained) else ()
-    held_out = tuple(f"held-out accuracy, {key}" for key in accuracies)
-    head = ("model", "made by", *(key.replace("_", " ") for key in facts), *kl, *held_out)
-    return Table("Training: KL and held-out accuracies with 95 % intervals", head, tuple(rows))
 
 
 def optimum_table(results: Results) -> Table | None:
@@ -293,7 +271,3 @@ def measured_cell(measured: Measured | None, key: str, mood: str = "") -> Cell:
         f"{measured.unparsed} unparsed" if measured.unparsed else "",
     ]
     return Cell(number(measured.value, key), ", ".join(note for note in notes if note), mood)
-
-
-def _any_kl(results: Results, names: Sequence[str]) -> bool:
-    return any(results.models[name].kl_reference for name in names)
