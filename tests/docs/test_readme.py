@@ -152,13 +152,15 @@ def test_recipes_in_the_pages_are_valid(tmp_path: Path) -> None:
     nodes = model_graph(parse_recipe(yaml.safe_load(block)))
     assert len(PanelSpec.model_validate(yaml.safe_load(panel)).judges) == 2
     evaluate = EvaluateSpec.model_validate(yaml.safe_load(judges))
-    assert {rubric_of(criterion, spec).name for criterion, spec in evaluate.judges.items()} == set(evaluate.judges)
+    assert {rubric_of(criterion, spec, criterion).name for criterion, spec in evaluate.judges.items()} == set(
+        evaluate.judges
+    )
     assert [*nodes] == ["sft", "H", "H-S@0.1", "H-S@0.025", "P@q0.25", "P@q0.5", "P@q0.75"]
     mine, own = blocks("docs/judges.md", "yaml")
     (tmp_path / "mine.yaml").write_text(mine)
     assert load_rubric(tmp_path / "mine.yaml").scale == (1, 5)
     (spec,) = EvaluateSpec.model_validate(yaml.safe_load(own)).judges.values()
-    assert rubric_of("helpfulness", spec).kind == "rating"
+    assert rubric_of("helpfulness", spec, "helpfulness").kind == "rating"
     named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("docs/first-recipe.md")))
     assert len(named) == 3
     for path in named - {"recipes/real-text.yaml", "recipes/real-text-neox.yaml"}:  # those need SACPO_DATA

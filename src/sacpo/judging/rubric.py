@@ -73,8 +73,8 @@ def builtin_rubrics() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
-def load_rubric(source: str | Path) -> Rubric:
-    """Return a built-in rubric by its name, or a user's by its file.
+def load_rubric(source: str | Path, where: str = "rubric") -> Rubric:
+    """Return a built-in rubric by its name, or a user's by its file; `where` says who names it.
 
     Raises:
         DataError: There is no such rubric, or the file is none; the message names file and field.
@@ -83,7 +83,11 @@ def load_rubric(source: str | Path) -> Rubric:
     path = FOLDER / f"{text}.yaml" if text in builtin_rubrics() else Path(source)
     if not path.exists():
         raise DataError(
-            "no such rubric", value=text, allowed=[*builtin_rubrics(), "a YAML file"], do="name one of these"
+            "no such rubric",
+            where=where,
+            value=text,
+            allowed=[*builtin_rubrics(), "a YAML file"],
+            do="name one of these",
         )
     return _rubric(yaml_file(path, "rubric", DataError), path)
 

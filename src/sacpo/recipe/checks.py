@@ -9,7 +9,7 @@ from sacpo.errors import RecipeError
 from sacpo.recipe.algorithms import ALGORITHMS
 from sacpo.recipe.auto_merges import check_auto_merges
 from sacpo.recipe.dual import check_dual
-from sacpo.recipe.explain import known
+from sacpo.recipe.explain import known, with_name
 from sacpo.recipe.harness import WORLD_STEPS
 from sacpo.recipe.judge_checks import (
     ORACLES,
@@ -289,9 +289,9 @@ def _once(where: str, name: str, named: set[tuple[str, str]]) -> None:
     named.add((where, name))
 
 
-def placed(error: RecipeError, source: str) -> RecipeError:
-    """Return the error with the recipe's file in front of the field that it names."""
-    where: object = f"{source}, {error.where}" if error.where else source
+def placed(error: RecipeError, source: str, recipe: Recipe) -> RecipeError:
+    """Return the error with the recipe's file in front of the field that it names, and the step's name behind it."""
+    where: object = f"{source}, {with_name(str(error.where), recipe)}" if error.where else source
     return RecipeError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do)
 
 

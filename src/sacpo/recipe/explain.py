@@ -31,6 +31,10 @@ KINDS = {
 }
 UNKNOWN = ("extra_forbidden", "invalid_key")
 NAME_RULE = "letters, digits, '.', '_' and '-', beginning with a letter or a digit"
+NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}")
+NAMED = re.compile(r"(steps|merge)\.(\d+)\b")
+"""A place in the two lists of a recipe whose items have names."""
+QUOTED = re.compile(r"'([a-z_]+)(?:: [^']*)?'")
 Location = tuple[int | str, ...]
 Section = TypeVar("Section", bound=BaseModel)
 
@@ -78,6 +82,25 @@ def checked(section: type[Section], given: JsonMapping | None = None, /, **value
         raise explain(error, values, "", section) from error
 
 
+def with_name(where: str, recipe: object) -> str:
+    """Return a place in a recipe, such as `steps.3.beta`, with the name of its step or merge behind it.
+
+    Args:
+        where: The place.
+        recipe: The recipe, or what it was to be made of.
+    """
+    found = NAMED.match(where)
+    items = _part(recipe, found[1]) if found else None
+    if found is None or not isinstance(items, list | tuple) or int(found[2]) >= len(items):
+        return where
+    name = _part(items[int(found[2])], "name")
+    return f"{where} ({name})" if isinstance(name, str) and NAME.fullmatch(name) else where
+
+
+def _part(whole: object, key: str) -> object:
+    return whole.get(key) if isinstance(whole, dict) else getattr(whole, key, None)
+
+
 def explain(error: ValidationError, data: object, source: str, section: type[BaseModel]) -> RecipeError:
     """Return the message about the first problem: an unknown key before anything else.
 
@@ -91,7 +114,7 @@ def explain(error: ValidationError, data: object, source: str, section: type[Bas
     first = next((group for group in groups if group[0]["type"] in UNKNOWN), groups[0])
     worst = max(first, key=lambda entry: (len(_place(entry, data)), not entry["type"].endswith("_type")))
     place = _place(worst, data)
-    named = ".".join(map(str, place))
+    named = with_name(".".join(map(str, place)), data)
     where = f"{source}, {named}" if place and source else source or named or None
     more = f" ({len(groups)} problems in all)" if len(groups) > 1 else ""
     if worst["type"] in UNKNOWN:
@@ -101,7 +124,7 @@ def explain(error: ValidationError, data: object, source: str, section: type[Bas
     if worst["type"] == "missing":
         return RecipeError(f"the key '{place[-1]}' is missing", where=where, do=f"add '{place[-1]}'" + more)
     alike = [entry for entry in first if _place(entry, data) == place]
-    last = place[-1] if place and isinstance(place[-1], str) else named  # an item's number alone says nothing
+    last = place[-1] if place and isinstance(place[-1], str) else ".".join(map(str, place))  # a number says nothing
     return _about_a_value(worst, alike, where, f"correct '{last}'{more}" if place else f"correct it{more}")
 
 
@@ -110,8 +133,7 @@ def _about_a_value(worst: JsonMapping, alike: Sequence[JsonMapping], where: str 
     given = worst["input"]
     if worst["type"] == "value_error":
         message = worst["msg"].removeprefix("Value error, ")
-        plain = given if isinstance(given, str | int | float) else None
-        return RecipeError(message, where=where, value=plain, do=do)
+        return RecipeError(message, where=where, value=_concerned(given, message), do=do)
     if worst["type"] == "literal_error":
         choices = _choices(worst)
         advice = did_you_mean(given, choices, do)
@@ -126,6 +148,26 @@ def _about_a_value(worst: JsonMapping, alike: Sequence[JsonMapping], where: str 
     what = "a value is outside its range" if any(kind in (*NUMBERS, "finite_number") for kind in kinds) else None
     what = what or ("a name is not valid" if "string_pattern_mismatch" in kinds else "a value is of the wrong kind")
     return RecipeError(what, where=where, value=given, allowed=", or ".join(allowed), do=do)
+
+
+def _concerned(given: object, message: str) -> object:
+    """Return the value that a message is about; of a section the numbers under the keys that it quotes.
+
+    Texts of a section are left out: they may hold what environment variables hold.
+    """
+    if isinstance(given, str | int | float):
+        return given
+    if not isinstance(given, dict):
+        return None
+    if given and all(isinstance(value, int | float) for value in given.values()):
+        return given
+    return {key: given[key] for key in QUOTED.findall(message) if key in given and _numbers(given[key])} or None
+
+
+def _numbers(value: object) -> bool:
+    """Tell whether a value is a number, or several."""
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else [value]
+    return all(isinstance(one, int | float) for one in inside)
 
 
 def _allowed(entry: JsonMapping) -> str:

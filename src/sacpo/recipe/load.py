@@ -64,7 +64,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
         check_certify(recipe)
         check_auto(recipe)
     except RecipeError as error:
-        raise placed(error, source) from error.__cause__
+        raise placed(error, source, recipe) from error.__cause__
     recipe.note(written)
     return recipe
 

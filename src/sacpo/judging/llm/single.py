@@ -64,7 +64,7 @@ def rubrics_of(spec: PanelSpec, criterion: str | None) -> list[Rubric]:
             allowed=[*builtin_rubrics(), "a YAML file"],
             do="name a rubric: --rubric helpfulness",
         )
-    rubrics = [load_rubric(name) for name in names]
+    rubrics = [load_rubric(name, "--rubric") for name in names]
     if criterion is not None:
         if len(rubrics) > 1:
             raise RecipeError(

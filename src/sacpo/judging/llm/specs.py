@@ -10,6 +10,7 @@ from sacpo.judging.llm.budget import Budget, Price
 from sacpo.judging.llm.judge import asked_of
 from sacpo.judging.llm.plan import Asking
 from sacpo.judging.rubric import Form, Rubric, load_rubric
+from sacpo.recipe.explain import with_name
 from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
 from sacpo.recipe.schema import ConstraintSpec, JudgeSpec, Recipe, SampledSpec, TailSpec
@@ -31,13 +32,13 @@ def asking_of(spec: AskingSpec, budget: Budget) -> Asking:
     return Asking(spec.orders, spec.repeats, spec.concurrency, budget)
 
 
-def rubric_of(criterion: str, spec: JudgeSpec) -> Rubric:
-    """Return the rubric of a recipe's judge, its verdicts filed under the recipe's criterion.
+def rubric_of(criterion: str, spec: JudgeSpec, where: str) -> Rubric:
+    """Return the rubric of a recipe's judge, its verdicts filed under the recipe's criterion; `where` is the judge.
 
     Raises:
         DataError: There is no such rubric, or its file is none.
     """
-    return replace(load_rubric(spec.rubric or criterion), criterion=criterion)
+    return replace(load_rubric(spec.rubric or criterion, f"{where}.rubric"), criterion=criterion)
 
 
 def check_panel(judges: Sequence[LlmSpec], where: str) -> None:
@@ -87,9 +88,21 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
     judges = {name: spec for name, spec in recipe.evaluate.judges.items() if spec.kind == "llm"}
     for criterion, spec in judges.items():
         check_panel(spec.judges, f"evaluate.judges.{criterion}.panel")
-    rubrics = {criterion: rubric_of(criterion, spec) for criterion, spec in judges.items()}
+    rubrics = {
+        criterion: rubric_of(criterion, spec, f"evaluate.judges.{criterion}") for criterion, spec in judges.items()
+    }
     for criterion, spec in judges.items():
         check_orders(spec, rubrics[criterion], f"evaluate.judges.{criterion}")
+    try:
+        _check_uses(recipe, rubrics)
+    except RecipeError as error:
+        where = with_name(str(error.where), recipe)
+        raise RecipeError(error.what, where=where, value=error.value, allowed=error.allowed, do=error.do) from None
+    return rubrics
+
+
+def _check_uses(recipe: Recipe, rubrics: Mapping[str, Rubric]) -> None:
+    """Check that judges give what the recipe wants of them; errors as of `check_judges`."""
     for index, constraint in enumerate(recipe.constraints):
         where = f"constraints.{index}"
         needs = METRICS[constraint.metric].needs
@@ -103,7 +116,6 @@ def check_judges(recipe: Recipe) -> dict[str, Rubric]:
         _check_scale(rubrics, spec.dataset, f"evaluate.judges.{name}.dataset")
     for where, bound in _bounds(recipe):
         _check_range(rubrics, bound, where)
-    return rubrics
 
 
 @dataclass(frozen=True)

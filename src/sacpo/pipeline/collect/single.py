@@ -182,7 +182,7 @@ def _people(path: str) -> PeoplesVerdicts:
 def _judge(criterion: str, spec: JudgeSpec, world: WorldSpec | None, base: Options) -> CriterionJudge:
     if spec.kind == "llm":
         check_panel(spec.judges, f"judges.{criterion}")
-    rubric = rubric_of(criterion, spec) if spec.kind == "llm" else None
+    rubric = rubric_of(criterion, spec, f"judges.{criterion}") if spec.kind == "llm" else None
     if rubric is not None and (rubric.kind is Form.LABEL) == (criterion in COMPARED):
         compares = "a rubric that compares two answers, or rates each"
         raise RecipeError(
