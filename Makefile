@@ -20,8 +20,8 @@ MACHINE ?= this machine
 experiments: $(BIN)/.ready
 	$(BIN)/python scripts/run_experiments.py runs/experiments $(SEEDS)
 	$(BIN)/python scripts/write_experiments.py runs/experiments "$(MACHINE)"
-	$(BIN)/python scripts/write_experiment_answers.py runs/experiments
-	$(BIN)/python scripts/write_experiment_text.py runs/experiments
+	$(BIN)/python scripts/write_experiment_answers.py runs/experiments "$(MACHINE)"
+	$(BIN)/python scripts/write_experiment_text.py runs/experiments "$(MACHINE)"
 
 test: site
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests

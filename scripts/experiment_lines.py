@@ -7,17 +7,22 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from write_experiments import Figure, Run, finished, metric
+from write_experiments import Figure, Run, finished, lacking, made, metric
 
 
 def with_tables(
-    page: str, folder: Path, blocks: re.Pattern[str], table: Callable[[list[Run], dict[str, str]], str]
+    page: str,
+    folder: Path,
+    machine: str,
+    blocks: re.Pattern[str],
+    table: Callable[[list[Run], dict[str, str]], str],
 ) -> str:
     """Return a page with the tables whose runs are there, from all seeds that are done.
 
     Args:
         page: The page.
         folder: The runs, one folder a seed.
+        machine: What they ran on.
         blocks: Three groups: the comment with its end of line, what it says (`KIND: RECIPE | NAME: VALUE | ...`), and
             the closing comment.
         table: Makes a table of the runs, and of what the comment says, its kind first.
@@ -31,8 +36,9 @@ def with_tables(
         if not done:
             print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
             return found[0]
-        seeds = ", ".join(str(run.results.seed) for run in done)
-        return f"{found[1]}Seeds {seeds}.\n\n{table(done, asked)}\n{found[3]}"
+        with lacking(f"{folder}/seed-*/{recipe}"):
+            shown = table(done, asked)
+        return f"{found[1]}{made(done, machine)}\n\n{shown}\n{found[3]}"
 
     return blocks.sub(block, page)
 

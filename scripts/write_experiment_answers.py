@@ -1,6 +1,6 @@
 """Write the tables of docs/experiments.md that compare models in other ways than `write_experiments.py` does.
 
-    write_experiment_answers.py RUNS
+    write_experiment_answers.py RUNS "2 CPU cores"
 
 RUNS is as for `write_experiments.py`. Each table stands between two comments, of which the first says what it shows:
 
@@ -246,16 +246,16 @@ KINDS: dict[str, Callable[[Sequence[Run], Asked], str]] = {
 }
 
 
-def written(page: str, folder: Path) -> str:
+def written(page: str, folder: Path, machine: str) -> str:
     """Return the page with the tables whose runs are there."""
-    return with_tables(page, folder, BLOCK, lambda runs, asked: KINDS[next(iter(asked))](runs, asked))
+    return with_tables(page, folder, machine, BLOCK, lambda runs, asked: KINDS[next(iter(asked))](runs, asked))
 
 
 def main() -> None:
     """Write the page."""
-    if len(sys.argv) != 2:
-        sys.exit("say write_experiment_answers.py RUNS")
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), Path(sys.argv[1])), encoding="utf-8")
+    if len(sys.argv) != 3:
+        sys.exit('say write_experiment_answers.py RUNS "WHAT MACHINE"')
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), Path(sys.argv[1]), sys.argv[2]), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the tables of docs/experiments.md on real text: `write_experiment_text.py RUNS`.
+"""Write the tables of docs/experiments.md on real text: `write_experiment_text.py RUNS "2 CPU cores"`.
 
 RUNS is as for `write_experiments.py`. Each table stands between two comments, of which the first says what it shows:
 
@@ -211,21 +211,21 @@ def table(runs: Sequence[Run], kind: str, names: Sequence[str]) -> str:
     return columns(runs, names, {"held-out": HELD, "answers": ANSWERED}[kind])
 
 
-def written(page: str, folder: Path) -> str:
+def written(page: str, folder: Path, machine: str) -> str:
     """Return the page with the tables whose runs are there."""
 
     def shown(runs: list[Run], asked: dict[str, str]) -> str:
         _, (kind, names) = asked.items()
         return table(runs, kind, [name.strip() for name in names.split(",")])
 
-    return with_tables(page, folder, BLOCK, shown)
+    return with_tables(page, folder, machine, BLOCK, shown)
 
 
 def main() -> None:
     """Write the page."""
-    if len(sys.argv) != 2:
-        sys.exit("say write_experiment_text.py RUNS")
-    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), Path(sys.argv[1])), encoding="utf-8")
+    if len(sys.argv) != 3:
+        sys.exit('say write_experiment_text.py RUNS "WHAT MACHINE"')
+    PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), Path(sys.argv[1]), sys.argv[2]), encoding="utf-8")
 
 
 if __name__ == "__main__":

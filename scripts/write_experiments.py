@@ -18,16 +18,18 @@ and the script says so.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sacpo.errors import DataError
 from sacpo.report.results import Results, parse_results
 from sacpo.report.theory import SupportPoint
 from sacpo.stats.intervals import mean_interval
@@ -58,11 +60,18 @@ class Run:
 
     @classmethod
     def at(cls, folder: Path) -> Run:
-        """Read a run's folder."""
-        found = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        paths = sorted((folder / "stages").rglob("manifest.json"))
-        manifests = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
-        return cls(folder, parse_results(found), {manifest["key"]: manifest for manifest in manifests})
+        """Read a run's folder; what cannot be read ends the script with one line."""
+        path = folder / "results.json"
+        try:
+            results = parse_results(json.loads(path.read_text(encoding="utf-8")))
+            manifests: dict[str, dict[str, Any]] = {}
+            for path in sorted((folder / "stages").rglob("manifest.json")):
+                manifest = json.loads(path.read_text(encoding="utf-8"))
+                manifests[manifest["key"]] = manifest
+        except (OSError, ValueError, KeyError, TypeError, DataError) as error:
+            reason = " ".join(str(error).split())
+            sys.exit(f"{path}: cannot be used: {reason}; run the recipe again with this version, or delete the run")
+        return cls(folder, results, manifests)
 
     def behind(self, model: str) -> list[dict[str, Any]]:
         """Return the manifests of all stages that a model is made of; of a merge those of its parents."""
@@ -221,15 +230,25 @@ def block(runs: Sequence[Run], asked: dict[str, str], machine: str) -> str:
     unknown = [name for name in [*models, asked.get("against", models[0])] if name not in known]
     if unknown:
         sys.exit(f"{asked['table']} has no model {unknown[0]}; it has {', '.join(known)}")
-    seeds = ", ".join(str(run.results.seed) for run in runs)
-    n = runs[0].results.prompts["report"].n
-    took = [sum(stage["seconds"] for stage in run.manifests.values()) / 60 for run in runs]
-    minutes = f"{min(took):.0f} to {max(took):.0f} minutes a seed on {machine}"
-    said = f"Seeds {seeds}; {n} report prompts; {minutes}. Means over seeds, 95 % t intervals."
-    parts = [said, table(runs, models)]
+    parts = [f"{made(runs, machine)} Means over seeds, 95 % t intervals.", table(runs, models)]
     if "against" in asked:
         parts.append(differences(runs, models, asked["against"]))
     return "\n\n".join(["", *parts, "", ""]).strip("\n") + "\n"
+
+
+def made(runs: Sequence[Run], machine: str) -> str:
+    """Return the sentence on how a table came about: seeds, prompts, time and machine."""
+    seeds = ", ".join(str(run.results.seed) for run in runs)
+    n = sum(prompts.n for prompts in runs[0].results.prompts.values() if prompts.role == "report")
+    return f"Seeds {seeds}; {n} report prompts; {minutes(runs)} a seed on {machine}."
+
+
+def minutes(runs: Sequence[Run]) -> str:
+    """Return the minutes of the fastest and of the slowest run, or of both where they are the same."""
+    took = [round(sum(stage["seconds"] for stage in run.manifests.values()) / 60) for run in runs]
+    few, most = min(took), max(took)
+    words = f"{few}" if few == most else f"{few} to {most}"
+    return f"{words} {'minute' if most == 1 else 'minutes'}"
 
 
 def parts_of(votes: Run, exact: Run) -> list[float]:
@@ -243,13 +262,16 @@ def parts_of(votes: Run, exact: Run) -> list[float]:
     return [noisy - dpo, dpo - learned, learned - true, few, true - few]
 
 
-def parts(folder: Path, names: Sequence[str]) -> str | None:
+def parts(folder: Path, names: Sequence[str], machine: str) -> str | None:
     """Return the table of parts and draw its figure; None where no seed has both runs."""
     pairs = [[finished(folder, seed, name) for name in names] for seed in sorted(folder.glob("seed-*"))]
-    rows = [parts_of(votes, exact) for votes, exact in pairs if votes is not None and exact is not None]
+    found = [(votes, exact) for votes, exact in pairs if votes is not None and exact is not None]
+    rows = [parts_of(votes, exact) for votes, exact in found]
     if not rows:
         return None
-    lines = [head("part of D", "nats", "share", "what it is")]
+    said = made([exact for _, exact in found], machine).removesuffix(".")
+    said += f", and {minutes([votes for votes, _ in found])} for {names[0]}. Means over seeds, 95 % t intervals."
+    lines = [said, "", head("part of D", "nats", "share", "what it is")]
     total = mean_interval([sum(row) for row in rows])
     assert total.value is not None
     for place, (name, what) in enumerate(PARTS.items()):
@@ -285,6 +307,15 @@ def finished(folder: Path, seed: Path, name: str) -> Run | None:
     return Run.at(place) if (place / "results.json").exists() else None
 
 
+@contextlib.contextmanager
+def lacking(runs: str) -> Iterator[None]:
+    """End the script with one line where a run of an earlier version lacks what a table needs."""
+    try:
+        yield
+    except (LookupError, OSError) as error:
+        sys.exit(f"{runs}: a finished run lacks {error}; run the recipe again with this version, or delete the run")
+
+
 def main() -> None:
     """Write the pages."""
     if len(sys.argv) != 3:
@@ -293,12 +324,14 @@ def main() -> None:
 
     def written(found: re.Match[str]) -> str:
         asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
-        if "parts" in asked:
-            new = parts(folder, [name.strip() for name in asked["parts"].split(",")])
-        else:
-            runs = [finished(folder, seed, asked["table"]) for seed in sorted(folder.glob("seed-*"))]
-            done = [run for run in runs if run is not None]
-            new = block(done, asked, machine) if done else None
+        recipes = [name.strip() for name in (asked.get("parts") or asked["table"]).split(",")]
+        with lacking(f"{folder}/seed-*/{' or '.join(recipes)}"):
+            if "parts" in asked:
+                new = parts(folder, recipes, machine)
+            else:
+                runs = [finished(folder, seed, asked["table"]) for seed in sorted(folder.glob("seed-*"))]
+                done = [run for run in runs if run is not None]
+                new = block(done, asked, machine) if done else None
         if new is None:
             print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
             return found[0]

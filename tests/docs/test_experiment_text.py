@@ -64,5 +64,5 @@ def test_a_page_without_runs_stays_as_it_is(
     script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = "<!-- text: experiments-text | held-out: H -->\nold\n<!-- end -->\n"
-    assert script.written(page, tmp_path) == page
+    assert script.written(page, tmp_path, "a machine") == page
     assert "no finished run" in capsys.readouterr().out

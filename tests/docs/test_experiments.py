@@ -47,6 +47,31 @@ def test_a_figure_that_one_seed_lacks_is_a_dash(script: ModuleType) -> None:
     assert script.cell([1.0, 3.0], ".2f") == "2.00 (-10.71 to 14.71)"
 
 
+def test_a_table_says_how_it_came_about(script: ModuleType) -> None:
+    """235 and 245 seconds are both four minutes; report prompts of all sets are counted, tuning prompts are not."""
+
+    def made(*seconds: float) -> Any:
+        prompts = {"a": SimpleNamespace(role="report", n=3), "b": SimpleNamespace(role="report", n=4)}
+        prompts["c"] = SimpleNamespace(role="tuning", n=9)
+        results = [SimpleNamespace(seed=place, prompts=prompts) for place in range(len(seconds))]
+        took = [{"x": {"seconds": one - 5}, "y": {"seconds": 5}} for one in seconds]
+        return [SimpleNamespace(results=r, manifests=m) for r, m in zip(results, took, strict=True)]
+
+    assert script.made(made(235, 245), "2 cores") == "Seeds 0, 1; 7 report prompts; 4 minutes a seed on 2 cores."
+    assert script.minutes(made(61, 245, 119)) == "1 to 4 minutes"
+    assert script.minutes(made(61)) == "1 minute"
+
+
+@pytest.mark.parametrize(("text", "said"), [("{", "Expecting"), ("[]", "cannot be used"), ('{"old": 1}', "format")])
+def test_a_broken_or_old_run_is_one_line(script: ModuleType, tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(SystemExit, match=said) as caught:
+        script.Run.at(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path / 'results.json'}: ") and "\n" not in str(caught.value)
+    with pytest.raises(SystemExit, match="r: a finished run lacks 'D'"), script.lacking("r"):
+        raise KeyError("D")
+
+
 def test_what_is_behind_a_model_is_found_by_keys(script: ModuleType) -> None:
     """The pairs of another step are not behind this one; a merge has the stages of both parents, once."""
     inputs = {"sft": [], "pairs/H": ["sft"], "align/H": ["sft", "pairs/H"], "pairs/S": ["sft"], "align/S": ["pairs/S"]}
