@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from pipeline_toys import recipe as toy
 
 from sacpo import parse_recipe
 from sacpo.pipeline.run import plan
+from sacpo.pipeline.show import _trainings
 from sacpo.pipeline.sizes import judgings, trainings
 
 
@@ -34,7 +36,7 @@ def test_a_pair_is_two_completions_for_kto_and_a_completion_is_one(
         }
     )
     (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
-    assert (training.records, training.steps) == (records, records // 2)
+    assert (training.records, training.steps, training.at_most) == (records, records // 2, False)
 
 
 def test_resampled_answers_are_counted_by_prompt(base: Path, tmp_path: Path) -> None:
@@ -54,7 +56,13 @@ def test_resampled_answers_are_counted_by_prompt(base: Path, tmp_path: Path) -> 
         }
     )
     (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
-    assert (training.records, training.steps) == (18, 9)
+    assert (training.records, training.steps, training.at_most) == (18, 9, True)
+    table = _trainings([training, replace(training, at_most=False, tokens=None)])
+    assert [[*column.cells] for column in table.columns][1:4] == [
+        ["at most 18", "18"],
+        ["at most 9", "9"],
+        ["at most 90", "known once read"],
+    ]
 
 
 def test_every_sample_of_a_forecast_is_a_question() -> None:

@@ -54,9 +54,7 @@ def _trainings(trainings: Sequence[TrainingPlan]) -> Table:
     for training in trainings:
         table.add_row(
             Text(training.model),
-            _count(training.records),
-            _count(training.steps),
-            _count(training.tokens),
+            *(_count(n, training.at_most) for n in (training.records, training.steps, training.tokens)),
             _bytes(training.memory),
             _bytes(training.disk),
             training.state,
@@ -123,8 +121,10 @@ def _stages(statuses: Sequence[Status]) -> Table:
     return table
 
 
-def _count(value: int | None) -> str:
-    return "known once read" if value is None else f"{value:,}"
+def _count(value: int | None, at_most: bool = False) -> str:
+    if value is None:
+        return "known once read"
+    return f"at most {value:,}" if at_most else f"{value:,}"
 
 
 def _bytes(value: float | None) -> str:

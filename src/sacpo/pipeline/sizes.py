@@ -49,6 +49,7 @@ class TrainingPlan:
         stage: Its stage.
         state: "done", "resumed" or "open".
         records: Pairs, completions or demonstrations.
+        at_most: `records`, and with it steps and tokens, is a bound: some of what is sampled, or of a limit, may go.
         steps: Optimiser steps.
         tokens: Tokens of all epochs, estimated from words where the text was not tokenised.
         memory: Peak bytes: weights, gradients, optimiser, and activations and logits where the base's configuration is
@@ -70,6 +71,7 @@ class TrainingPlan:
     activations: bool = False
     rooms: tuple[Room, ...] = ()
     batch: int | None = None
+    at_most: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,16 @@ class Judging:
 
 @dataclass(frozen=True)
 class Size:
-    """What is known of a source: records, tokens of one, whether they are pairs, the longest prompt with completion."""
+    """What is known of a source: records, tokens of one, whether they are pairs, the longest prompt with completion.
+
+    With `at_most` there may be fewer records: they are a limit, or samples of which ties and equal answers go.
+    """
 
     records: int | None
     tokens: float | None
     pairs: bool = False
     longest: float | None = None
+    at_most: bool = False
 
 
 def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
@@ -130,6 +136,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
                 activations=shape is not None,
                 rooms=() if shape is None else tuple(rooms(shape, method, load)),
                 batch=load.batch,
+                at_most=size.at_most,
             )
         )
     return found
@@ -260,11 +267,13 @@ class _Sizes:
         sizes = []
         for stage in stages:
             if isinstance(stage, Pairs):
-                sizes.append(Size(self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens), True))
+                prompts, tokens = self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens)
+                sizes.append(Size(prompts, tokens, True, at_most=True))
             elif isinstance(stage, Resampled):
                 samples = stage.bank.samples
                 prompts = self.of_records(samples.prompts).records
-                sizes.append(Size(prompts and prompts * (stage.keep or samples.samples), float(samples.max_new_tokens)))
+                kept = prompts and prompts * (stage.keep or samples.samples)
+                sizes.append(Size(kept, float(samples.max_new_tokens), at_most=True))
             else:
                 sizes.append(self.of_data(stage))
         return _together(sizes)
@@ -282,7 +291,7 @@ class _Sizes:
         name, spec = stage.source.name, stage.source.spec
         assert isinstance(spec, DataSpec)
         if spec.format == "world" or not all(Path(path).exists() for path in spec.paths):
-            return Size(spec.limit, None, spec.holds == "pairs")
+            return Size(spec.limit, None, spec.holds == "pairs", at_most=spec.limit is not None)
         try:
             records = read_source(spec, name=name, seed=stage.seed, as_=spec.as_).records
             prepared = prepare(records, spec, name=name, seed=stage.holdout_seed)
@@ -308,12 +317,13 @@ def _together(sizes: Iterable[Size]) -> Size:
     if any(size.records is None for size in sizes):
         return Size(None, None)
     records, pairs = sum(size.records or 0 for size in sizes), any(size.pairs for size in sizes)
+    at_most = any(size.at_most for size in sizes)
     lengths = [size.longest for size in sizes]
     longest = None if None in lengths else max((length or 0.0 for length in lengths), default=None)
     if any(size.tokens is None for size in sizes):
-        return Size(records, None, pairs, longest)
+        return Size(records, None, pairs, longest, at_most)
     tokens = sum((size.records or 0) * (size.tokens or 0) for size in sizes) / max(records, 1)
-    return Size(records, tokens, pairs, longest)
+    return Size(records, tokens, pairs, longest, at_most)
 
 
 def as_json(
