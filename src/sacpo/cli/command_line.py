@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,6 +21,9 @@ from sacpo.cli import verbs
 from sacpo.errors import RecipeError, SacpoError
 from sacpo.system import processes
 from sacpo.system.machine import UNFORESEEN, unforeseen, unreadable
+
+AGAIN_SECONDS = 0.05
+"""How long after a signal that was dropped the next one comes."""
 
 app = typer.Typer(
     name="sacpo",
@@ -91,9 +96,33 @@ def _terminated(told: threading.Event) -> Iterator[None]:
 
     before = signal.signal(signal.SIGTERM, stop)
     try:
-        yield
+        with _heard(told):
+            yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _heard(told: threading.Event) -> Iterator[None]:
+    """Send a signal again that came in a weak reference's callback or a finalizer: what is raised there is dropped."""
+    usual = sys.unraisablehook
+
+    def again(number: int) -> None:
+        time.sleep(AGAIN_SECONDS)
+        os.kill(os.getpid(), number)
+
+    def hook(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            usual(dropped)
+            return
+        # not threading.Thread: this may stand in the middle of its code, with its locks held
+        _thread.start_new_thread(again, (signal.SIGTERM if told.is_set() else signal.SIGINT,))
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        sys.unraisablehook = usual
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

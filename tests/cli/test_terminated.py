@@ -1,0 +1,30 @@
+"""SIGTERM ends a command wherever it comes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+import weakref
+
+import pytest
+
+from sacpo.cli.command_line import _terminated
+
+
+class Thing:
+    """What a weak reference can be of."""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_weak_references_callback_is_heard(number: signal.Signals) -> None:
+    """Python drops what is raised there; without a second signal the loop would run to its end."""
+    told, heard = threading.Event(), []
+    with pytest.raises(KeyboardInterrupt), _terminated(told):
+        thing = Thing()
+        kept = weakref.ref(thing, lambda _: (heard.append(1), signal.raise_signal(number)))
+        del thing
+        for _ in range(100):
+            time.sleep(0.05)
+    assert heard == [1] and kept() is None
+    assert told.is_set() == (number is signal.SIGTERM)
