@@ -112,3 +112,21 @@ def test_a_secret_in_the_recipe_itself_is_said(
     prompts = {"r": {"role": "report", "format": "prompts", "path": "r.jsonl"}}
     found = notices(parse_recipe(minimal(evaluate={"judges": {"h": judge}}, prompts=prompts)))
     assert ["looks like a secret" in text for text in found] == ([True] if told else [])
+
+
+def test_what_vllm_does_not_answer_is_said() -> None:
+    """Two steps, one of them with adapters, and a token-level merge of both."""
+    steps = [
+        {"name": name, "criterion": "help", "dataset": "d", "beta": 0.1, "from": "sft", **more}
+        for name, more in (("H", {}), ("S", {"lora": {"r": 2}}))
+    ]
+    merge = [{"name": "T", "method": "token-level", "models": ["H", "S"], "q": 0.5}]
+    prompts = {"r": {"role": "report", "format": "prompts", "path": "r.jsonl"}}
+    data = {"d": {"format": "preference", "path": "d.jsonl"}}
+    shared = {"steps": steps, "merge": merge, "prompts": prompts, "data": data}
+    found = notices(parse_recipe(minimal(evaluate={"generation": {"engine": "vllm"}}, **shared)))
+    assert found == [
+        "vLLM mixes no logits: T answers with transformers",
+        "adapters answer on the base that stays loaded, not by vLLM: S",
+    ]
+    assert notices(parse_recipe(minimal(**shared))) == []

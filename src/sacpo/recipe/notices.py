@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sacpo.recipe.checks import dataset_references
-from sacpo.recipe.schema import FIDELITY_SAMPLES, Recipe, TokenizerSpec
+from sacpo.recipe.schema import FIDELITY_SAMPLES, Recipe, SampledSpec, TokenizerSpec
 
 
 def notices(recipe: Recipe) -> list[str]:
@@ -23,7 +23,21 @@ def notices(recipe: Recipe) -> list[str]:
         found.append("without 'prompts' nothing is evaluated: judges only label the pairs that steps sample")
     if recipe.evaluate.generation.engine == "vllm" and recipe.evaluate.generation.batch_size != 16:
         found.append("vLLM fills its batches itself: evaluate.generation.batch_size has no effect")
-    return found + _fidelity_costs(recipe) + recipe.published()
+    return found + _not_by_vllm(recipe) + _fidelity_costs(recipe) + recipe.published()
+
+
+def _not_by_vllm(recipe: Recipe) -> list[str]:
+    """Return whose answers do not come from vLLM although it is asked for."""
+    if recipe.evaluate.generation.engine != "vllm":
+        return []
+    found = []
+    if mixed := [spec.name for spec in recipe.merge if spec.method == "token-level"]:
+        found.append(f"vLLM mixes no logits: {', '.join(mixed)} answers with transformers")
+    if adapted := [step.name for step in recipe.steps if step.lora is not None]:
+        found.append(f"adapters answer on the base that stays loaded, not by vLLM: {', '.join(adapted)}")
+    if any(step.resample is not None or isinstance(step.dataset, SampledSpec) for step in recipe.steps):
+        found.append("answers that steps learn from are sampled with transformers: vLLM answers evaluation prompts")
+    return found
 
 
 def unchecked(recipe: Recipe) -> list[str]:
