@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -349,3 +351,19 @@ def test_any_text_is_read_or_unparsed_and_scores_stay_in_range(text: str) -> Non
             assert 1 <= found.rating <= 10
         if isinstance(found, Reading) and found.scores:
             assert all(1 <= score <= 10 for score in found.scores)
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ("-1", -1), ("* -1", -1), ("Score: -1", -1), (f"VERDICT {SIGN}: -1", -1), ('{"score": -1}', -1), ("3", 3),
+        ("- 1", None), (f"VERDICT {SIGN}: - 1", None), ("Rating - 1", None), ("- 1/5", None),
+    ],
+)  # fmt: skip
+def test_a_sign_apart_from_its_number_is_nothing_where_scores_may_be_negative(
+    reply: str, expected: float | None
+) -> None:
+    """It may be a list's mark or a minus: a reading would be wrong by its sign."""
+    wanted = Unparsed("no_verdict") if expected is None else Reading(rating=expected)
+    assert parse_reply(reply, replace(RATING, scale=(-5.0, 5.0)), sign=SIGN) == wanted
+    assert parse_reply("- 7", RATING, sign=SIGN) == Reading(rating=7)

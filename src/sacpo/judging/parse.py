@@ -62,6 +62,10 @@ _REFUSAL = re.compile(
 )
 
 
+_SIGN_APART = re.compile(r"(?<!\w)[-–—−][ \t]+(?=\.?\d)")
+"""Where scores may be negative: the mark of a list's point, or a minus sign; nobody knows."""
+
+
 def parse_reply(
     reply: str | None, rubric: Rubric, *, sign: str = "", finish_reason: str = "stop", untrusted: Sequence[str] = ()
 ) -> Reading | Unparsed:
@@ -82,6 +86,8 @@ def parse_reply(
         text, unfinished = shapes.without_thoughts(text)
         text, cut = text.strip(), cut or unfinished
         whole = _whole(text)
+    if rubric.scale[0] < 0:
+        text = _SIGN_APART.sub("dash ", text)
     own = [shapes.plain(one) for one in untrusted]
     if whole is not None:
         echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), own)
