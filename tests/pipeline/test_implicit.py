@@ -93,6 +93,12 @@ def test_a_factor_is_judged_on_pairs_that_it_was_not_fitted_to() -> None:
     assert same["factor"] == 0.0  # one prompt proves nothing
 
 
+def test_a_handful_of_prompts_makes_no_score_larger() -> None:
+    """All are told apart, so the likeliest factor is the largest: 20 from 20 prompts on, 1 from fewer."""
+    found = [calibration(np.full(n, 0.3), np.ones(n), EACH[:n])["factor"] for n in (19, 20)]
+    assert found == [1.0, pytest.approx(20, rel=1e-3)]
+
+
 def implied(source: str = "S@0.25", **options: Any) -> Any:
     """D's score of harmlessness is the implicit reward of a step."""
     found = recipe("safe")

@@ -49,4 +49,8 @@ class Theory(Part):
     alarm: float | None = Field(None, description="KL(SFT || common target): a larger 'target' means collapse")
     target: float | None = Field(None, description="beta/lambda of the common target")
     prompts: str | None = Field(None, description="prompt set that it was estimated on")
-    support: dict[str, SupportPoint] = Field({}, description="model learnt from weights: what they reach by themselves")
+    support: dict[str, SupportPoint] = Field(
+        {},
+        description="model learnt from weights of the SFT model's samples alone (a later round has others): what they "
+        "reach by themselves",
+    )

@@ -24,7 +24,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
-from sacpo.theory.calibrated import calibrating_factor, pair_loss
+from sacpo.theory.calibrated import LEAST_PAIRS, calibrating_factor, pair_loss
 from sacpo.theory.optimum import Floats
 
 SCORED_AT_ONCE = 64
@@ -104,14 +104,22 @@ class Calibration(JsonStage):
         own, other = log_probs((reward.model, reward.reference), reward.base, trees, tools)
         sides = reward.beta * (own - other)
         preferred, prompts = np.array([pair.p for pair in pairs]), [str(pair.prompt) for pair in pairs]
-        write_json(out / self.result, calibration(sides[::2] - sides[1::2], preferred, prompts))
+        found = calibration(sides[::2] - sides[1::2], preferred, prompts)
+        if (n := len({*prompts})) < LEAST_PAIRS:
+            tools.progress.notice(
+                f"{self.name}: {n} prompts of held-out pairs tell little of a scale: the factor is "
+                f"{found['factor']:.2g}, and at most 1 below {LEAST_PAIRS} prompts; hold out more, or give "
+                "'calibrate: false'"
+            )
+        write_json(out / self.result, found)
 
 
 def calibration(margins: Floats, preferred: Floats, prompts: Sequence[str]) -> JsonObject:
     """Return the factor of margins and what is known of it.
 
     The loss is of prompts that the factor was not fitted to, in turn (`FOLDS` parts). Where it is no less than a
-    coin's, the factor is 0: such a score is to move nothing.
+    coin's, the factor is 0: such a score is to move nothing. With fewer than `LEAST_PAIRS` prompts it is at most 1: a
+    handful of pairs that are all told apart would make it as large as it may be.
     """
     coin = float(np.log(2))
     factor, loss = calibrating_factor(margins, preferred), coin
@@ -122,6 +130,8 @@ def calibration(margins: Floats, preferred: Floats, prompts: Sequence[str]) -> J
         loss = pair_loss(np.array(factors)[part] * margins, preferred)
     if loss >= coin:
         factor = 0.0
+    elif len(known) < LEAST_PAIRS:
+        factor = min(factor, 1.0)
     decided = preferred != 0.5
     agree = np.sign(margins[decided]) * np.sign(preferred[decided] - 0.5)
     accuracy = float((agree / 2 + 0.5).mean()) if decided.any() else None
