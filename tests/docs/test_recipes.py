@@ -22,7 +22,7 @@ PAPER = (
     "p-sacpo",
     "pythia-pku",
 )
-WORLDS = ("three-constraints", "two-constraints", "variants")
+WORLDS = ("race", "three-constraints", "two-constraints", "variants")
 EXPERIMENTS = tuple(
     f"experiments/{name}"
     for name in (
@@ -89,7 +89,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 32
+    assert len(found) == len(NAMES) == 33
 
 
 @pytest.mark.parametrize("name", NAMES)

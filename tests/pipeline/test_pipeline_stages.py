@@ -331,6 +331,9 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     resample["learn"] = {"helpfulness": "judged"}
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     sampled = stages(data, learned, steps=[*RECIPE["steps"], rwr])
+    names = [stage.name for stage in sampled]
+    # pairs that are too few to learn from are found before anything is sampled
+    assert names.index("head/W/helpfulness") < names.index("samples/W") < names.index("bank/W")
     kinds: dict[Any, Any] = {
         type(stage): stage
         for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *sampled, *searched())

@@ -69,10 +69,15 @@ class Sampling(Experiment):
     def resample(self, node: StepModel, spec: ResampleSpec) -> Resampled:
         """Return a step's resampled answers; steps that differ in their weights or strengths share a bank.
 
-        Banks that differ in who scores share their samples.
+        Banks that differ in who scores share their samples. Scores are learned first: pairs that are too few for
+        it end the run before anything is sampled.
         """
         assert node.beta is not None
         assert not isinstance(node.step.dataset, SampledSpec)
+        own: dict[str, HeadScorer | ImplicitScorer] = {
+            **{criterion: self._learned(criterion, node.step, spec) for criterion in spec.learn},
+            **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
+        }
         counts = spec.counts(node.start)
         again = () if node.round == 1 else (f"round {node.round}",)
         samples = Samples(
@@ -85,10 +90,6 @@ class Sampling(Experiment):
             seeds=tuple(self.seed("bank", *(() if name == SFT else (name,)), *again) for name in counts),
         )
         samples = self.do(self.samples.setdefault(replace(samples, title="").key, samples))
-        own: dict[str, HeadScorer | ImplicitScorer] = {
-            **{criterion: self._learned(criterion, node.step, spec) for criterion in spec.learn},
-            **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
-        }
         judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in own)
         learned = tuple(own[criterion] for criterion in sorted(own))
         bank = Bank(node.title, samples, judged, learned)
