@@ -256,7 +256,7 @@ def parts_of(votes: Run, exact: Run) -> list[float]:
     ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
     point = support_of(exact, "D-true")
     if None in ends or point is None:
-        sys.exit("a run lacks H-S, D or D-true, or 'theory' of one of them: the parts of D are not known")
+        raise LookupError("H-S, D or D-true, or 'theory' of one of them, of which the parts of D are made")
     noisy, dpo, learned, true = (end for end in ends if end is not None)
     few = point.distance
     return [noisy - dpo, dpo - learned, learned - true, few, true - few]
