@@ -13,7 +13,7 @@ import pytest
 
 from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import RunError
-from sacpo.judging.llm.store import Store, asking_again
+from sacpo.judging.llm.store import Store
 
 VERDICT = Verdict(
     prompt_id="p1",
@@ -79,29 +79,8 @@ def test_unread_replies_are_kept_apart_and_can_be_asked_again(tmp_path: Path) ->
         assert store.keys() == set()
         store.put("k", replace(VERDICT, outcome=Outcome.UNPARSED, score=None))
         store.put("read", VERDICT)
-        before = store.rows()
-        taken = store.take_unparsed()
+        assert store.forget_unparsed() == 1
         assert (store.keys(), store.unread("k")) == ({"read"}, [])
-        store.put_back(taken)
-        assert (store.rows(), len(store.unread("k"))) == (before, 2)
-
-
-def test_what_was_not_answered_before_an_error_is_put_back(tmp_path: Path) -> None:
-    """Of two unparsed verdicts one is asked again before the error comes: its new verdict stays."""
-    path = tmp_path / "v.sqlite"
-    unparsed = replace(VERDICT, outcome=Outcome.UNPARSED, score=None)
-    with Store(path) as store:
-        for key in ("a", "b"):
-            store.put(key, replace(unparsed, prompt_id=key))
-            store.put_unread(key, 0, "no_verdict", "hm", {})
-    with pytest.raises(RunError), asking_again(path):
-        with Store(path) as store:
-            assert store.keys() == set()
-            store.put("a", replace(VERDICT, prompt_id="a"))
-        raise RunError("refused")
-    with Store(path) as store:
-        assert [v.outcome is Outcome.UNPARSED for v in store.verdicts()] == [False, True]
-        assert [len(store.unread(key)) for key in ("a", "b")] == [0, 1]
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
-from judging.endpoint import Endpoint, Fault, share, sign_of
+from judging.endpoint import Endpoint, share, sign_of
 from typer.testing import CliRunner
 
 from sacpo import api
@@ -249,13 +249,11 @@ def test_ratings_label_pairs_and_what_could_not_be_read_is_asked_again(model: Pa
     """The first answer that is rated gets "seven or eight": its pair is left out until it is asked again."""
     prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
     prompts.write_text("".join(json.dumps({"prompt": f"how do i wash a {what} ?"}) + "\n" for what in ("car", "dog")))
-    clear, closed = False, False
+    clear = False
     unread: set[str] = set()
 
-    def script(body: dict[str, Any], attempt: int) -> str | Fault:
+    def script(body: dict[str, Any], attempt: int) -> str:
         text = body["messages"][1]["content"]
-        if closed:
-            return Fault(401)
         if "the answer's score" not in text:
             return judging(body, attempt)
         if not clear and (not unread or text in unread):
@@ -274,22 +272,10 @@ def test_ratings_label_pairs_and_what_could_not_be_read_is_asked_again(model: Pa
         shares = {(row["criterion"], row["kind"]): row["unparsed_rate"] for row in reliability(card)}
         assert shares["helpfulness", "rating"]["value"] == 1 / shares["helpfulness", "rating"]["n"] == 0.25
         assert shares["safety", "label"]["value"] == 0
-        assert all(row.get("longer_share") is None or row["longer_share"]["unparsed"] < 2 for row in reliability(card))
-        assert json.loads(card.read_text())["usage"][0]["prompt_tokens"] == 100 * len(server.bodies)
-        clear = closed = True
-        with pytest.raises(RunError, match="refuses the key"):
-            api.collect(model, prompts, out, ask_again=True, **options)
-        with Store(out / "cache" / "verdicts.sqlite") as kept:  # neither the data nor the unread reply is lost
-            assert sum(verdict.outcome is Outcome.UNPARSED for verdict in kept.verdicts()) == 1
-        paid, closed = len(server.bodies), False
+        paid, clear = len(server.bodies), True
         assert len(rows(api.collect(model, prompts, out, **options))) == 1 and len(server.bodies) == paid
         found = rows(api.collect(model, prompts, out, ask_again=True, **options))
         assert len(server.bodies) == paid + 1
-        hotter = {**panel, "temperature": 0.5}  # other settings: all is asked anew, and what stands there gives way
-        anew = {**options, "judges": {**spec, "judges": {**spec["judges"], "safety": {**judge, "panel": hotter}}}}  # type: ignore[dict-item]
-        with pytest.raises(RunError, match="another stage's result"):
-            api.collect(model, prompts, out, **anew)
-        assert rows(api.collect(model, prompts, out, ask_again=True, **anew)) == found
         with pytest.raises(RecipeError, match="'orders' has no effect"):
             judges = {**spec["judges"], "helpfulness": {**rated, "orders": ["ab"]}}  # type: ignore[dict-item]
             api.collect(model, prompts, out, **{**options, "judges": {"judges": judges}})
@@ -420,5 +406,5 @@ def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> No
 def test_data_without_a_row_says_what_the_judges_replied() -> None:
     empty = [Verdict(str(i), "", "m", "safety", "j", "", outcome=Outcome.UNPARSED, reason="empty") for i in range(3)]
     said = str(no_labels(Path("pairs"), {"nobody said whether an answer is safe": 2}, empty))
-    assert "safe: 2; replies: 3 x safety: empty" in said and "then --ask-again; for the other pairs: label" in said
+    assert "safe: 2; replies: 3 x safety: empty" in said and "then --ask-again" in said
     assert "--ask-again" not in str(no_labels(Path("pairs"), {"no preference: helpfulness": 2}, []))

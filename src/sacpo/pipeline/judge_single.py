@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,7 +100,7 @@ def estimates(
 def _by_panel(
     files: Files, out: Path, spec: PanelSpec, criterion: str | None, ask_again: bool, progress: Progress
 ) -> Path:
-    from sacpo.judging.llm.store import STORE, asking_again
+    from sacpo.judging.llm.store import STORE, Store
     from sacpo.judging.preflight import check_reachable
 
     stage, folder = _stage(files, spec, criterion), OpenFolder(out, "judge", progress)
@@ -111,9 +110,10 @@ def _by_panel(
     waiting = {(one.judge, one.criterion) for one in stage.estimates(tools) if one.requests}
     check_reachable([judge for judge in stage.panel(tools).judges if (judge.name, judge.criterion) in waiting])
     with folder:
-        again = asking_again(folder.out / STORE) if ask_again and processes.is_first() else contextlib.nullcontext()
-        with again:
-            return do_in(folder, stage, tools)
+        if ask_again and processes.is_first() and (folder.out / STORE).is_file():
+            with Store(folder.out / STORE) as store:
+                store.forget_unparsed()
+        return do_in(folder, stage, tools)
 
 
 def _stage(files: Files, spec: PanelSpec, criterion: str | None) -> JudgedByPanel:

@@ -12,7 +12,7 @@ from sacpo.judging.llm.files import JUDGING, SHOWN
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.system import processes
-from sacpo.system.files import content_key, read_json
+from sacpo.system.files import content_key
 from sacpo.system.leftovers import KEY_SHOWN, disk_use, leftovers
 from sacpo.system.progress import Progress
 from sacpo.system.runs import MANIFEST, RunFolder
@@ -54,13 +54,6 @@ class OutFolder(RunFolder):
     def discarded(self) -> list[Path]:
         """Return nothing: the folder beside the output is not this package's."""
         return []
-
-    def holds(self, stage: Stage[object]) -> bool:
-        """Tell whether the folder is a finished result of this kind of stage, whatever its settings were."""
-        try:
-            return bool(read_json(self.out / MANIFEST)["stage"] == stage.name)
-        except (OSError, ValueError, TypeError, KeyError):
-            return False
 
     def check_free(self, stage: Stage[object]) -> None:
         """Check that the folder holds nothing, or this stage's result.
@@ -141,21 +134,14 @@ def do_single(
         return do_in(folder, stage, Tools(folder, cache=cache, progress=progress, budget=budget))
 
 
-def do_in(folder: OutFolder, stage: Stage[object], tools: Tools, *, replace: bool = False, again: bool = False) -> Path:
-    """Do one stage into a folder whose lock is held, and return the folder; errors as of `do_single`.
-
-    With `replace` a finished result of the same stage with other settings gives way, with `again` one with these
-    settings, too; not before the new one is complete.
-    """
+def do_in(folder: OutFolder, stage: Stage[object], tools: Tools) -> Path:
+    """Do one stage into a folder whose lock is held, and return the folder; errors as of `do_single`."""
     with contextlib.ExitStack() as after:
         if processes.is_first():
             after.callback(folder.lock_file.unlink, missing_ok=True)
-            if not (replace and folder.holds(stage)):
-                folder.check_free(stage)
+            folder.check_free(stage)
             for left in folder.leftovers([(stage.name, stage.key)]):
                 tools.progress.notice(f"{left} ({disk_use(left):,} bytes) is of a call with other arguments: delete it")
         work = stage.work
-        done = folder.do(
-            stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared, again=again
-        )
+        done = folder.do(stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared)
         return done.path

@@ -169,30 +169,14 @@ class Store:
             found = self._db.execute(sql, (key,)).fetchall()
         return [UnreadReply(attempt, reason, json.loads(r), json.loads(u)) for attempt, reason, r, u in found]
 
-    def take_unparsed(self) -> list[tuple[str, list[tuple[object, ...]]]]:
-        """Take out the unparsed verdicts and their unread replies, so that they are asked again; `put_back` has them.
-
-        Returns:
-            Rows of each table.
-        """
-        unparsed = "SELECT key FROM verdicts WHERE json_extract(verdict, '$.outcome') = 'unparsed'"
+    def forget_unparsed(self) -> int:
+        """Drop the unparsed verdicts and their unread replies, so that they are asked again; return how many."""
         with self._errors(), self._transaction():
-            taken = [
-                (table, self._db.execute(f"SELECT * FROM {table} WHERE key IN ({unparsed})").fetchall())
-                for table in ("unread", "verdicts")
-            ]
+            unparsed = "SELECT key FROM verdicts WHERE json_extract(verdict, '$.outcome') = 'unparsed'"
+            n = len(self._db.execute(f"SELECT DISTINCT key FROM ({unparsed})").fetchall())
             self._db.execute(f"DELETE FROM unread WHERE key IN ({unparsed})")
             self._db.execute("DELETE FROM verdicts WHERE json_extract(verdict, '$.outcome') = 'unparsed'")
-        return taken
-
-    def put_back(self, taken: list[tuple[str, list[tuple[object, ...]]]]) -> None:
-        """Put back what was taken out, of keys that have no verdict since."""
-        known = self.keys()
-        with self._errors(), self._transaction():
-            for table, rows in taken:
-                for row in rows:
-                    if row[0] not in known:
-                        self._db.execute(f"INSERT OR IGNORE INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+        return n
 
     def _first(self, key: str) -> Stored | None:
         sql = f"SELECT {_COLUMNS} FROM verdicts WHERE key = ? ORDER BY asked LIMIT 1"
@@ -269,19 +253,3 @@ def _stored(row: tuple[str, ...]) -> Stored:
 def _json(value: object) -> str:
     # ASCII: a reply may hold lone surrogates, which SQLite's texts cannot
     return json.dumps(value, ensure_ascii=True, allow_nan=False, sort_keys=True)
-
-
-@contextmanager
-def asking_again(path: Path) -> Iterator[None]:
-    """Let what could not be read be asked again; what was not answered before an error stays as it was."""
-    if not path.is_file():
-        yield
-        return
-    with Store(path) as store:
-        taken = store.take_unparsed()
-    try:
-        yield
-    except BaseException:
-        with Store(path) as store:
-            store.put_back(taken)
-        raise

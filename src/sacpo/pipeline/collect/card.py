@@ -27,7 +27,6 @@ tags: [preference, safety, sacpo]
 Made by `sacpo collect`. `data.jsonl` and `data.parquet` hold the same rows in PKU-SafeRLHF's schema: `prompt`,
 `response_0`, `response_1`, `is_response_0_safe`, `is_response_1_safe`, `better_response_id` (helpfulness),
 `safer_response_id` (safety). `better_probability` and `safer_probability` say how sure the labellers are of these ids.
-Where answers were rated, `response_0_CRITERION_rating` and its twin hold the ratings.
 `verdicts.jsonl` holds what was said one by one. In a recipe: `{format: pku-safe-rlhf, path: data.jsonl, label: safer}`.
 
 The answers were sampled from models and some of them may be harmful. This card quotes none.
@@ -41,7 +40,6 @@ def figures(
     labels: Labels,
     panels: Mapping[str, LlmSpec],
     store: Path | None,
-    lengths: Mapping[str, int],
 ) -> JsonObject:
     """Return the card's figures, JSON-ready.
 
@@ -52,7 +50,6 @@ def figures(
         labels: What was said.
         panels: The language models that judge, by name.
         store: Where their verdicts are kept.
-        lengths: Characters of each answer, by its hash.
     """
     return {
         "drawing": dict(drawing),
@@ -64,7 +61,7 @@ def figures(
         },
         "reliability": [
             {**judge, "noise": noise(judge["repeat_agreement"]) if judge["kind"] == "comparison" else None}
-            for judge in reliability_of(labels.verdicts, lengths)
+            for judge in reliability_of(labels.verdicts, {})
         ],
         "agreement": agreement(labels.verdicts),
         "usage": usage(labels.verdicts, panels, store),
@@ -110,22 +107,15 @@ def _usual(values: Sequence[float | str]) -> str:
 
 
 def usage(verdicts: Sequence[Verdict], panels: Mapping[str, LlmSpec], store: Path | None) -> list[JsonObject]:
-    """Return what the verdicts of language models used, by judge, with replies that could not be read.
-
-    A verdict that was known before cost nothing anew. What was asked again counts with its last replies alone.
-    """
+    """Return what the verdicts of language models used, by judge; a verdict that was known before cost nothing anew."""
     if store is None or not store.exists() or not panels:
         return []
     judged = set(verdicts)
     counts: dict[str, Counter[str]] = defaultdict(Counter)
-    keys = set[str]()
     with Store(store) as kept:
         for row in kept.rows():
             if row.verdict in judged:
                 counts[row.verdict.judge].update(verdicts=1, **row.usage)
-                for reply in kept.unread(row.key) if row.key not in keys else ():
-                    counts[row.verdict.judge].update(**reply.usage)
-                keys.add(row.key)
     found = []
     for name, count in sorted(counts.items()):
         price = panels[name].price if name in panels else None

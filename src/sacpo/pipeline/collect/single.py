@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from sacpo.data.records import Outcome
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.specs import budget_of, check_orders, check_panel, rubric_of
-from sacpo.judging.llm.store import Store, asking_again
+from sacpo.judging.llm.store import Store
 from sacpo.judging.preflight import check_reachable
 from sacpo.judging.rubric import Form
 from sacpo.merge.source import Checkpoint
@@ -74,32 +74,29 @@ def collecting(
     panel = [judge for one in spec.judges.values() for judge in one.judges]
     with OutFolder(out / ROWS, "label", progress) as rows:
         tools = Tools(rows, cache=out / CACHE, progress=progress, budget=budget_of(spec.budget, panel))
-        again = ask_again and processes.is_first() and _unread(labelled, tools)
-        with asking_again(_store(tools)) if again else contextlib.nullcontext():
-            return do_in(rows, labelled, tools, replace=ask_again, again=again) / DATA
+        if ask_again and processes.is_first():
+            _forget_unread(labelled, tools)
+        return do_in(rows, labelled, tools) / DATA
 
 
-def _store(tools: Tools) -> Path:
-    path = tools.bench.store
-    assert path is not None
-    return path
-
-
-def _unread(stage: Collected, tools: Tools) -> bool:
-    """Tell whether there are verdicts that could not be read, and check that who gave them can be asked.
+def _forget_unread(stage: Collected, tools: Tools) -> None:
+    """Drop the verdicts that could not be read, and the data that was made without them, when endpoints can be asked.
 
     Raises:
-        RunError: There is no connection to an endpoint.
+        RunError: There is no connection to one.
     """
-    store = _store(tools)
+    store = tools.bench.store
+    assert store is not None
     if not store.is_file():
-        return False
+        return
     with Store(store) as kept:
         if not any(verdict.outcome is Outcome.UNPARSED for verdict in kept.verdicts()):
-            return False
-    judged = [judge for judge in stage.labellers.values() if isinstance(judge, CriterionJudge) and judge.rubric]
-    check_reachable([LlmJudgeConfig(spec, one.rubric) for one in judged if one.rubric for spec in one.spec.judges])
-    return True
+            return
+        judged = [judge for judge in stage.labellers.values() if isinstance(judge, CriterionJudge) and judge.rubric]
+        check_reachable([LlmJudgeConfig(spec, one.rubric) for one in judged if one.rubric for spec in one.spec.judges])
+        if tools.folder.is_done(stage.name, stage.key):
+            shutil.rmtree(tools.home(stage))
+        kept.forget_unparsed()
 
 
 def _labels(judges: str | Path | JsonMapping) -> LabelSpec:

@@ -76,8 +76,7 @@ class Collected(Stage[Path]):
         write_jsonl(out / VERDICTS, dict.fromkeys(labels.verdicts))
         drawing = read_json(self.pairs.path / DRAWING)
         audit = audit_preferences([str(out / DATA)], format="pku-safe-rlhf")
-        lengths = {answer.hash: len(answer.text) for pair in pairs for answer in pair}
-        found = figures(drawing, left, rows, labels, self._panels(), tools.bench.store, lengths)
+        found = figures(drawing, left, rows, labels, self._panels(), tools.bench.store)
         write_json(out / FIGURES, {**found, "audit": audit})
         write_atomic(out / CARD, card(found, audit))
 
@@ -108,11 +107,10 @@ def no_labels(pairs: Path, left: Mapping[str, int], verdicts: Sequence[Verdict])
     """Return the error of data without a row, with what could not be read of the judges' replies."""
     unread = Counter(f"{one.criterion}: {one.reason}" for one in verdicts if one.reason)
     replies = f"; replies: {', '.join(f'{n} x {said}' for said, n in sorted(unread.items()))}" if unread else ""
-    more = "label more of them, sample other answers, or keep ties with 'ties: draw'"
     again = "see the replies in cache/verdicts.sqlite beside these pairs, mend the settings, then --ask-again"
     return DataError(
         "no pair has all its labels",
         where=pairs,
         value=", ".join(f"{why}: {n}" for why, n in left.items()) + replies,
-        do=f"{again}; for the other pairs: {more}" if unread else more,
+        do=again if unread else "label more of them, sample other answers, or keep ties with 'ties: draw'",
     )
