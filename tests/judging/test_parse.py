@@ -358,8 +358,6 @@ def test_any_text_is_read_or_unparsed_and_scores_stay_in_range(text: str) -> Non
     [
         ("-1", -1), ("* -1", -1), ("Score: -1", -1), (f"VERDICT {SIGN}: -1", -1), ('{"score": -1}', -1), ("3", 3),
         ("- 1", None), (f"VERDICT {SIGN}: - 1", None), ("Rating - 1", None), ("- 1/5", None),
-        ("- **1**", None), ("**-** 1", None), ("Rating - **1**", None), (f"VERDICT {SIGN}: - **1**", None),
-        (f"VERDICT {SIGN}: -**1**", -1), ("Score: −**2**", -2),
     ],
 )  # fmt: skip
 def test_a_sign_apart_from_its_number_is_nothing_where_scores_may_be_negative(
@@ -369,12 +367,3 @@ def test_a_sign_apart_from_its_number_is_nothing_where_scores_may_be_negative(
     wanted = Unparsed("no_verdict") if expected is None else Reading(rating=expected)
     assert parse_reply(reply, replace(RATING, scale=(-5.0, 5.0)), sign=SIGN) == wanted
     assert parse_reply("- 7", RATING, sign=SIGN) == Reading(rating=7)
-    assert parse_reply("- **7**", RATING, sign=SIGN) == Reading(rating=7)
-    assert parse_reply(f"VERDICT {SIGN}: -**7**", RATING, sign=SIGN) == Unparsed("out_of_range")
-
-
-@pytest.mark.parametrize("scale", [(-5.0, 5.0), (0.0, 5.0)])
-def test_a_verdict_that_an_answer_holds_is_quoted_on_every_scale(scale: tuple[float, float]) -> None:
-    said = '{"reason": "it is - 1 of them", "score": 5}'
-    answers = ["p", f"Here is my answer.\n{said}"]
-    assert parse_reply(said, replace(RATING, scale=scale), sign=SIGN, untrusted=answers) == Unparsed("quoted")

@@ -115,23 +115,18 @@ def test_a_secret_in_the_recipe_itself_is_said(
 
 
 def test_what_vllm_does_not_answer_is_said() -> None:
-    """SFT and S keep adapters, O another kind, which is written merged; merges with and without adapters."""
+    """Two steps, one of them with adapters, and a token-level merge of both."""
     steps = [
         {"name": name, "criterion": "help", "dataset": "d", "beta": 0.1, "from": "sft", **more}
-        for name, more in (("H", {}), ("S", {"lora": {"r": 2}}), ("O", {"lora": {"r": 2, "use_dora": True}}))
+        for name, more in (("H", {}), ("S", {"lora": {"r": 2}}))
     ]
-    merge = [
-        {"name": "T", "method": "token-level", "models": ["H", "S"], "q": 0.5},
-        {"name": "P", "models": ["H", "O"], "q": 0.5},
-        {"name": "Q", "models": ["H", "S"], "q": 0.5},
-    ]
+    merge = [{"name": "T", "method": "token-level", "models": ["H", "S"], "q": 0.5}]
     prompts = {"r": {"role": "report", "format": "prompts", "path": "r.jsonl"}}
-    data = {"d": {"format": "preference", "path": "d.jsonl"}, "s": {"format": "alpaca", "path": "s.jsonl"}}
-    sft = {"dataset": "s", "lora": {"r": 2}}
-    shared = {"steps": steps, "merge": merge, "prompts": prompts, "data": data, "sft": sft}
+    data = {"d": {"format": "preference", "path": "d.jsonl"}}
+    shared = {"steps": steps, "merge": merge, "prompts": prompts, "data": data}
     found = notices(parse_recipe(minimal(evaluate={"generation": {"engine": "vllm"}}, **shared)))
     assert found == [
         "vLLM mixes no logits: T answers with transformers",
-        "adapters answer on the base that stays loaded, not by vLLM: sft, S, Q",
+        "adapters answer on the base that stays loaded, not by vLLM: S",
     ]
     assert notices(parse_recipe(minimal(**shared))) == []

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 from report_world import ROWS, answers, made_up
 
-from sacpo.recipe.load import load_recipe
-from sacpo.recipe.models import StepModel, model_graph
 from sacpo.report.lookup import made_by
 from sacpo.report.meaning import meanings
 from sacpo.report.results import ShownPrompt, parse_results
 from sacpo.report.signoff import SignOff, sign_off
-
-RECIPES = Path(__file__).parents[2] / "recipes" / "experiments"
 
 
 def screen(change: dict[str, Any] | None = None, n: int = 12) -> SignOff:
@@ -109,17 +104,15 @@ def test_names_mean_what_was_done() -> None:
 
 
 def test_names_say_rounds_and_the_closed_form() -> None:
-    """A third step of rwr in its second round; its strengths are its own alone, as those of a recipe's step are."""
-    node = model_graph(load_recipe(RECIPES / "frontier-ablation.yaml"))["from-H-S"]
-    assert isinstance(node, StepModel)
+    """A third step of rwr in its second round adds two criteria to those of the steps before it."""
     results = parse_results(made_up())
     before = results.models["H-S@0.25"]
     joint = {"algorithm": "rwr", "criterion": "joint", "parents": ("H-S@0.25",), "round": 2, "beta": 0.5}
-    joint["strengths"] = node.strengths
+    joint["strengths"] = (*before.strengths, ("helpfulness", 0.5), ("harmlessness", 0.1))
     models = {**results.models, "D-2": before.model_copy(update=joint)}
     results = results.model_copy(update={"models": models})
     assert meanings(results)["D-2"].endswith(
         "then for harmlessness (strength 0.25), then on sampled answers, which count the more the better they score, "
-        "for helpfulness (strength 0.5) and harmlessness (strength 0.25) in 2 rounds of sampling and training"
+        "for helpfulness (strength 0.5) and harmlessness (strength 0.1) in 2 rounds of sampling and training"
     )
     assert made_by(results, "D-2").endswith(" → DPO(harmlessness, 0.25) → RWR(joint, 0.5), round 2")

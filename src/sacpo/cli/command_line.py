@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -103,15 +104,12 @@ def _terminated(told: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _heard(told: threading.Event) -> Iterator[None]:
-    """Send a signal again that came in a weak reference's callback or a finalizer: what is raised there is dropped.
-
-    Not once the command is at its end, where nothing is left to be interrupted and the usual handler would kill.
-    """
-    usual, ended = sys.unraisablehook, threading.Event()
+    """Send a signal again that came in a weak reference's callback or a finalizer: what is raised there is dropped."""
+    usual = sys.unraisablehook
 
     def again(number: int) -> None:
-        if not ended.wait(AGAIN_SECONDS):
-            os.kill(os.getpid(), number)
+        time.sleep(AGAIN_SECONDS)
+        os.kill(os.getpid(), number)
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
@@ -124,7 +122,6 @@ def _heard(told: threading.Event) -> Iterator[None]:
     try:
         yield
     finally:
-        ended.set()
         sys.unraisablehook = usual
 
 

@@ -62,10 +62,8 @@ _REFUSAL = re.compile(
 )
 
 
-_SIGN_APART = re.compile(r"(?<!\w)[-–—−][ \t*_`]+(?=\.?\d)")
-"""Where scores may be negative: the mark of a list's point, or a minus sign; nobody knows, in bold neither."""
-_SIGN_BEFORE_MARKS = re.compile(r"(?<!\w)([-−])([*_`]+)(?=\.?\d)")
-"""A sign in front of a number in bold: `-**1**`."""
+_SIGN_APART = re.compile(r"(?<!\w)[-–—−][ \t]+(?=\.?\d)")
+"""Where scores may be negative: the mark of a list's point, or a minus sign; nobody knows."""
 
 
 def parse_reply(
@@ -80,7 +78,7 @@ def parse_reply(
         finish_reason: Why the endpoint ended it: stop, length, content_filter, refusal, ...
         untrusted: The texts that it was shown: prompt and answers.
     """
-    text = _with_signs(reply or "").strip()
+    text = shapes.plain(reply or "").strip()
     if finish_reason in NO_VERDICT:
         return Unparsed(NO_VERDICT[finish_reason])
     whole, cut = _whole(text), finish_reason == "length"
@@ -88,9 +86,9 @@ def parse_reply(
         text, unfinished = shapes.without_thoughts(text)
         text, cut = text.strip(), cut or unfinished
         whole = _whole(text)
-    own = [_with_signs(one) for one in untrusted]
-    if rubric.scale[0] < 0:  # in both: what the reply took from them is found in it as before
-        text, *own = (_SIGN_APART.sub("dash ", one) for one in (text, *own))
+    if rubric.scale[0] < 0:
+        text = _SIGN_APART.sub("dash ", text)
+    own = [shapes.plain(one) for one in untrusted]
     if whole is not None:
         echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), own)
         return Unparsed("quoted") if echoed else _from_object(whole, rubric)
@@ -101,10 +99,6 @@ def parse_reply(
     if cut or not text:
         return Unparsed("truncated" if cut else "empty")
     return _only(text, rubric, own)
-
-
-def _with_signs(text: str) -> str:
-    return _SIGN_BEFORE_MARKS.sub(r"\2\1", shapes.plain(text))
 
 
 def _only(text: str, rubric: Rubric, untrusted: Sequence[str]) -> Reading | Unparsed:

@@ -136,7 +136,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
                 activations=shape is not None,
                 rooms=() if shape is None else tuple(rooms(shape, method, load)),
                 batch=load.batch,
-                at_most=size.records is not None and (size.at_most or spec.too_long == "drop"),
+                at_most=size.at_most,
             )
         )
     return found

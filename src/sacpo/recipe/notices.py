@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from sacpo.recipe.checks import dataset_references
-from sacpo.recipe.schema import FIDELITY_SAMPLES, SFT, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import FIDELITY_SAMPLES, Recipe, SampledSpec, TokenizerSpec
 
 
 def notices(recipe: Recipe) -> list[str]:
@@ -33,20 +33,11 @@ def _not_by_vllm(recipe: Recipe) -> list[str]:
     found = []
     if mixed := [spec.name for spec in recipe.merge if spec.method == "token-level"]:
         found.append(f"vLLM mixes no logits: {', '.join(mixed)} answers with transformers")
-    if adapted := _adapters(recipe):
+    if adapted := [step.name for step in recipe.steps if step.lora is not None]:
         found.append(f"adapters answer on the base that stays loaded, not by vLLM: {', '.join(adapted)}")
     if any(step.resample is not None or isinstance(step.dataset, SampledSpec) for step in recipe.steps):
         found.append("answers that steps learn from are sampled with transformers: vLLM answers evaluation prompts")
     return found
-
-
-def _adapters(recipe: Recipe) -> list[str]:
-    """Return who keeps adapters of its own, which only plain LoRA does, and merges of such models."""
-    trained = [(SFT, recipe.sft.lora)] if recipe.sft is not None else []
-    trained += [(step.name, step.lora) for step in recipe.steps]
-    found = [name for name, lora in trained if lora is not None and lora.plain]
-    mixed = [spec for spec in recipe.merge if spec.method != "token-level"]
-    return [*found, *(spec.name for spec in mixed if any(one.split("@")[0] in found for one in spec.models))]
 
 
 def unchecked(recipe: Recipe) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sacpo.report.lookup import chain, number, weights_words
 from sacpo.report.results import ModelInfo, Results
 
@@ -19,12 +21,15 @@ def meaning(results: Results, model: str) -> str:
     if info.kind == "merge":
         return _merged(info)
     steps = chain(results, model)
-    return "the model before alignment, trained " + ", then ".join(_step(step) for step in steps)
+    before = [0, *(len(step.strengths) for step in steps)]
+    trained = [_step(step, step.strengths[n:]) for step, n in zip(steps, before, strict=False)]
+    return "the model before alignment, trained " + ", then ".join(trained)
 
 
-def _step(step: ModelInfo) -> str:
-    if step.algorithm == "rwr":  # the closed form, for several criteria at once: its strengths are its own alone
-        aims = " and ".join(f"{criterion} (strength {number(beta)})" for criterion, beta in step.strengths)
+def _step(step: ModelInfo, own: Sequence[tuple[str, float]]) -> str:
+    """Say what a step trains for; `own` are the criteria and strengths that it adds to those before it."""
+    if step.algorithm == "rwr":  # the closed form: a step of its own kind, for several criteria at once
+        aims = " and ".join(f"{criterion} (strength {number(beta)})" for criterion, beta in own)
         words = f"on sampled answers, which count the more the better they score, for {aims or step.criterion}"
     else:
         words = f"for {step.criterion} (strength {number(step.beta)})"

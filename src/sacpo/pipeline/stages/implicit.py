@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sacpo.answer.scoring import score_trees
 from sacpo.data.packing import Tree
@@ -122,20 +121,17 @@ def calibration(margins: Floats, preferred: Floats, prompts: Sequence[str]) -> J
     coin's, the factor is 0: such a score is to move nothing. With fewer than `LEAST_PAIRS` prompts it is at most 1: a
     handful of pairs that are all told apart would make it as large as it may be.
     """
-    known, part = np.unique(prompts, return_inverse=True)
-
-    def fitted(some: NDArray[np.bool_]) -> float:
-        found = calibrating_factor(margins[some], preferred[some])
-        return min(found, 1.0) if len(known) < LEAST_PAIRS else found
-
     coin = float(np.log(2))
-    factor, loss = fitted(np.ones(len(margins), bool)), coin
+    factor, loss = calibrating_factor(margins, preferred), coin
+    known, part = np.unique(prompts, return_inverse=True)
     if len(known) > 1:
         part = part % min(FOLDS, len(known))
-        factors = [fitted(part != k) for k in range(part.max() + 1)]
+        factors = [calibrating_factor(margins[part != k], preferred[part != k]) for k in range(part.max() + 1)]
         loss = pair_loss(np.array(factors)[part] * margins, preferred)
     if loss >= coin:
         factor = 0.0
+    elif len(known) < LEAST_PAIRS:
+        factor = min(factor, 1.0)
     decided = preferred != 0.5
     agree = np.sign(margins[decided]) * np.sign(preferred[decided] - 0.5)
     accuracy = float((agree / 2 + 0.5).mean()) if decided.any() else None
