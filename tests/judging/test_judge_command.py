@@ -102,6 +102,8 @@ def test_what_could_not_be_read_is_asked_again_when_told_to(command: Command, fi
         assert (code, "no verdict of a judge could be read" in said) == (2, True)
         assert f"good on helpfulness: {2 * N} no_verdict" in said and "--ask-again" in said
         mended, asked = True, len(server.bodies)
+        code, _, said = command(*line, "--ask-again", "--max-requests", "0")  # loses nothing
+        assert (code, "the budget is spent" in said) == (2, True)
         assert command(*line)[0] == 2
         assert len(server.bodies) == asked  # unreadable replies are verdicts, too, and were paid for
         assert json.loads((files / "out" / "judging.json").read_text())["unparsed"] == {"no_verdict": 2 * N}

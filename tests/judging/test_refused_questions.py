@@ -56,7 +56,7 @@ def test_a_refused_question_is_unparsed_with_its_reason_and_never_asked_again(
         assert len(server.bodies) == 12  # one request each: no retry, no reminder
         judge_llm([judge(server.url)], questions(6), store)
         assert len(server.bodies) == 12
-        assert store.forget_unparsed() == 2
+        assert len(store.unparsed()) == 2
     unread = [v for v in run.verdicts if v.outcome is Outcome.UNPARSED]
     assert {v.reason for v in unread} == {reason}
     assert unread_rows(run.verdicts)[0]["reasons"] == {reason: 2}

@@ -78,9 +78,30 @@ def test_unread_replies_are_kept_apart_and_can_be_asked_again(tmp_path: Path) ->
         ]
         assert store.keys() == set()
         store.put("k", replace(VERDICT, outcome=Outcome.UNPARSED, score=None))
+        store.put("k", replace(VERDICT, model="other"))
         store.put("read", VERDICT)
-        assert store.forget_unparsed() == 1
-        assert (store.keys(), store.unread("k")) == ({"read"}, [])
+        again = store.unparsed()
+    assert again == {"k": 2}
+    with Store(tmp_path / "v.sqlite", again) as store:
+        assert (store.keys(), store.get("k"), store.unread("k"), len(store.rows())) == ({"read"}, None, [], 1)
+        store.put_unread("k", 0, "empty", "again", {"prompt_tokens": 6})
+        assert [(r.attempt, r.reply) for r in store.unread("k")] == [(0, "again")]
+        with Store(tmp_path / "v.sqlite") as other:  # nothing is lost before another verdict is there
+            assert len(other.rows()) == 3
+        store.put("k", replace(VERDICT, score=2.0), usage={"prompt_tokens": 7})
+        assert again == {} and [r.usage["prompt_tokens"] for r in store.unread("k")] == [4, 5, 6]
+        said = [(row.verdict.model, row.verdict.score, row.usage) for row in store.rows() if row.key == "k"]
+    assert sorted(said, key=lambda one: one[0]) == [("m", 2.0, {"prompt_tokens": 7}), ("other", 2.0, {})]
+
+
+def test_a_refusal_that_was_paid_for_is_kept_when_it_is_asked_again(tmp_path: Path) -> None:
+    with Store(tmp_path / "v.sqlite") as store:
+        unread = replace(VERDICT, outcome=Outcome.UNPARSED, score=None, reason="filtered")
+        store.put("k", unread, reply="no", usage={"prompt_tokens": 3})
+        again = store.unparsed()
+    with Store(tmp_path / "v.sqlite", again) as store:
+        store.put("k", VERDICT)
+        assert [(r.reason, r.reply, r.usage) for r in store.unread("k")] == [("filtered", "no", {"prompt_tokens": 3})]
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:

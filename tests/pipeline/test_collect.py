@@ -10,7 +10,7 @@ from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
-from judging.endpoint import Endpoint, share, sign_of
+from judging.endpoint import Endpoint, Fault, Script, share, sign_of
 from typer.testing import CliRunner
 
 from sacpo import api
@@ -25,7 +25,7 @@ from sacpo.judging.preferences import preferences
 from sacpo.judging.refusal import RefusalJudge
 from sacpo.judging.verdicts import judge_answers
 from sacpo.models.loading import build_model, save_model
-from sacpo.pipeline.collect.card import noise
+from sacpo.pipeline.collect.card import agreement, noise
 from sacpo.pipeline.collect.drawing import draw_pairs
 from sacpo.pipeline.collect.labels import Labels
 from sacpo.pipeline.collect.rows import rows_of
@@ -272,10 +272,20 @@ def test_ratings_label_pairs_and_what_could_not_be_read_is_asked_again(model: Pa
         shares = {(row["criterion"], row["kind"]): row["unparsed_rate"] for row in reliability(card)}
         assert shares["helpfulness", "rating"]["value"] == 1 / shares["helpfulness", "rating"]["n"] == 0.25
         assert shares["safety", "label"]["value"] == 0
+        said = json.loads(card.read_text())
+        assert sum(used["prompt_tokens"] for used in said["usage"]) == 100 * len(server.bodies)
+        assert [used["unread"] for used in said["usage"]] == [1]
+        harmless = next(row for row in said["reliability"] if row["criterion"] == "harmlessness")
+        assert (
+            harmless["longer_share"]["unparsed"] == 0
+            and "_helpfulness_rating" in card.with_name("README.md").read_text()
+        )
+        nothing_is_lost_by_asking_again_in_vain(model, prompts, out, options)
         paid, clear = len(server.bodies), True
         assert len(rows(api.collect(model, prompts, out, **options))) == 1 and len(server.bodies) == paid
         found = rows(api.collect(model, prompts, out, ask_again=True, **options))
         assert len(server.bodies) == paid + 1
+        another_endpoint_makes_other_data(model, prompts, out, options, script)
         with pytest.raises(RecipeError, match="'orders' has no effect"):
             judges = {**spec["judges"], "helpfulness": {**rated, "orders": ["ab"]}}  # type: ignore[dict-item]
             api.collect(model, prompts, out, **{**options, "judges": {"judges": judges}})
@@ -285,6 +295,60 @@ def test_ratings_label_pairs_and_what_could_not_be_read_is_asked_again(model: Pa
         assert first == second or row["better_response_id"] == int(second > first)
         p = row["better_probability"] if row["better_response_id"] == 0 else 1 - row["better_probability"]
         assert p == pytest.approx(1 / (1 + math.exp(second - first)))
+
+
+def nothing_is_lost_by_asking_again_in_vain(model: Path, prompts: Path, out: Path, options: dict[str, Any]) -> None:
+    """The budget is spent, then the key is refused: the data, the verdicts and the paid replies stay as they were."""
+    data, store = out / "data" / "data.jsonl", out / "cache" / "verdicts.sqlite"
+    with Store(store) as kept:
+        before, unread = data.read_bytes(), kept.unparsed()
+    assert list(unread.values()) == [1]
+    with pytest.raises(RunError, match="the budget is spent"):
+        spent = {**options["judges"], "budget": {"max_requests": 0}}
+        api.collect(model, prompts, out, ask_again=True, **{**options, "judges": spent})
+    with Endpoint(lambda body, attempt: Fault(401)) as closed, pytest.raises(RunError):
+        api.collect(model, prompts, out, ask_again=True, **{**options, "judges": elsewhere(options, closed.url)})
+    with Store(store) as kept:
+        assert (data.read_bytes(), kept.unparsed()) == (before, unread)
+    assert api.collect(model, prompts, out, **options).read_bytes() == before
+
+
+def elsewhere(options: dict[str, Any], url: str) -> dict[str, Any]:
+    judges = options["judges"]["judges"]
+    moved = {name: {**judge, "panel": {**judge["panel"], "base_url": url}} for name, judge in judges.items()}
+    return {**options["judges"], "judges": moved}
+
+
+def another_endpoint_makes_other_data(
+    model: Path, prompts: Path, out: Path, options: dict[str, Any], script: Script
+) -> None:
+    """Another endpoint makes other data: refused without --ask-again, and with it put in the old one's place."""
+    before = (out / "data" / "manifest.json").read_bytes()
+    with Endpoint(script) as other:
+        moved = {**options, "judges": elsewhere(options, other.url)}
+        with pytest.raises(RunError, match="holds another stage's result"):
+            api.collect(model, prompts, out, **moved)
+        assert not other.bodies and (out / "data" / "manifest.json").read_bytes() == before
+        api.collect(model, prompts, out, ask_again=True, **moved)
+        assert other.bodies and (out / "data" / "manifest.json").read_bytes() != before
+    api.collect(model, prompts, out, ask_again=True, **options)  # back again, at no cost
+
+
+def test_raters_agree_by_the_answer_that_they_rate_higher() -> None:
+    """Two raters, three pairs: 9 > 1 and 3 > 2, 2 < 5 and 1 < 4 agree; then 5 = 5 and 1 < 2 do not: a kappa of 5/11.
+
+    Agreement is 2/3. Sides: first 2/6, second 3/6, tie 1/6, so by chance 14/36; (2/3 - 14/36) / (1 - 14/36) = 5/11.
+    """
+    pairs = [(answer("one", f"p{i}"), answer("other", f"p{i}")) for i in range(3)]
+    said = {"j": [(9, 1), (2, 5), (5, 5)], "k": [(3, 2), (1, 4), (1, 2)]}
+    verdicts = [
+        Verdict(one.prompt.id, one.prompt.id, "m", "helpfulness", judge, one.hash, score=float(score))
+        for judge, scores in said.items()
+        for pair, both in zip(pairs, scores, strict=True)
+        for one, score in zip(pair, both, strict=True)
+    ]
+    (row,) = agreement(verdicts, pairs)
+    assert row["criterion"] == "helpfulness" and row["kappa"]["value"] == pytest.approx(5 / 11)
 
 
 def reliability(card: Path) -> list[dict[str, Any]]:
@@ -407,4 +471,6 @@ def test_data_without_a_row_says_what_the_judges_replied() -> None:
     empty = [Verdict(str(i), "", "m", "safety", "j", "", outcome=Outcome.UNPARSED, reason="empty") for i in range(3)]
     said = str(no_labels(Path("pairs"), {"nobody said whether an answer is safe": 2}, empty))
     assert "safe: 2; replies: 3 x safety: empty" in said and "then --ask-again" in said
+    mostly = str(no_labels(Path("pairs"), {"no preference: helpfulness": 199, "no verdict was read: safety": 1}, empty))
+    assert "then --ask-again; " in mostly and "ties: draw" in mostly and "ties: draw" not in said
     assert "--ask-again" not in str(no_labels(Path("pairs"), {"no preference: helpfulness": 2}, []))

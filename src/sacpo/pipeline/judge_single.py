@@ -100,19 +100,17 @@ def estimates(
 def _by_panel(
     files: Files, out: Path, spec: PanelSpec, criterion: str | None, ask_again: bool, progress: Progress
 ) -> Path:
-    from sacpo.judging.llm.store import STORE, Store
     from sacpo.judging.preflight import check_reachable
 
     stage, folder = _stage(files, spec, criterion), OpenFolder(out, "judge", progress)
     tools = _tools(folder, spec, progress)
     tools.bench.budget.check([judge.model for judge in spec.judges])  # before anything is written
     stage.questions(tools)
+    if ask_again and processes.is_first():
+        tools.bench.ask_again()
     waiting = {(one.judge, one.criterion) for one in stage.estimates(tools) if one.requests}
     check_reachable([judge for judge in stage.panel(tools).judges if (judge.name, judge.criterion) in waiting])
     with folder:
-        if ask_again and processes.is_first() and (folder.out / STORE).is_file():
-            with Store(folder.out / STORE) as store:
-                store.forget_unparsed()
         return do_in(folder, stage, tools)
 
 

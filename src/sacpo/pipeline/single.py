@@ -15,7 +15,7 @@ from sacpo.system import processes
 from sacpo.system.files import content_key
 from sacpo.system.leftovers import KEY_SHOWN, disk_use, leftovers
 from sacpo.system.progress import Progress
-from sacpo.system.runs import MANIFEST, RunFolder
+from sacpo.system.runs import MANIFEST, RunFolder, read_manifest
 
 
 class OutFolder(RunFolder):
@@ -54,6 +54,11 @@ class OutFolder(RunFolder):
     def discarded(self) -> list[Path]:
         """Return nothing: the folder beside the output is not this package's."""
         return []
+
+    def holds(self, stage: Stage[object]) -> bool:
+        """Tell whether the folder is a result of this stage, whatever it was made from."""
+        manifest = self.out / MANIFEST
+        return manifest.is_file() and read_manifest(manifest)["stage"] == stage.name
 
     def check_free(self, stage: Stage[object]) -> None:
         """Check that the folder holds nothing, or this stage's result.
@@ -134,14 +139,24 @@ def do_single(
         return do_in(folder, stage, Tools(folder, cache=cache, progress=progress, budget=budget))
 
 
-def do_in(folder: OutFolder, stage: Stage[object], tools: Tools) -> Path:
-    """Do one stage into a folder whose lock is held, and return the folder; errors as of `do_single`."""
+def do_in(folder: OutFolder, stage: Stage[object], tools: Tools, *, again: bool = False) -> Path:
+    """Do one stage into a folder whose lock is held, and return the folder; errors as of `do_single`.
+
+    Args:
+        folder: The folder.
+        stage: The stage.
+        tools: What it works with.
+        again: Do it although it is finished. What the folder holds of this stage, made in whatever way, stays until the
+            new result is complete.
+    """
     with contextlib.ExitStack() as after:
         if processes.is_first():
             after.callback(folder.lock_file.unlink, missing_ok=True)
-            folder.check_free(stage)
+            if not (again and folder.holds(stage)):
+                folder.check_free(stage)
             for left in folder.leftovers([(stage.name, stage.key)]):
                 tools.progress.notice(f"{left} ({disk_use(left):,} bytes) is of a call with other arguments: delete it")
         work = stage.work
-        done = folder.do(stage.name, stage.config, stage.keys, lambda out: work(out, tools), shared=stage.shared)
+        keys, shared = stage.keys, stage.shared
+        done = folder.do(stage.name, stage.config, keys, lambda out: work(out, tools), shared=shared, again=again)
         return done.path

@@ -69,7 +69,7 @@ class Artefact:
 
     def manifest(self) -> JsonObject:
         """Return the stage's manifest."""
-        return _read_manifest(self.path / MANIFEST)
+        return read_manifest(self.path / MANIFEST)
 
 
 def as_it_is(data: object) -> object:
@@ -267,7 +267,7 @@ def finished_size(folder: Path) -> int:
 
     Of folders with weights the weights alone count; small files beside them name places.
     """
-    files = _read_manifest(folder / MANIFEST)["files"]
+    files = read_manifest(folder / MANIFEST)["files"]
     weights = {name: entry for name, entry in files.items() if name.endswith(".safetensors")}
     return sum(entry["bytes"] for entry in (weights or files).values())
 
@@ -305,7 +305,7 @@ def verify(folder: Path) -> None:
     Raises:
         RunError: A file is missing or differs; the message names it.
     """
-    for name, entry in _read_manifest(folder / MANIFEST)["files"].items():
+    for name, entry in read_manifest(folder / MANIFEST)["files"].items():
         path = folder / name
         if not path.is_file():
             raise RunError("a file of a finished stage is missing", where=path, do=f"delete {folder} to do it again")
@@ -317,7 +317,12 @@ def verify(folder: Path) -> None:
             )
 
 
-def _read_manifest(path: Path) -> JsonObject:
+def read_manifest(path: Path) -> JsonObject:
+    """Return what a manifest says.
+
+    Raises:
+        RunError: It is not what was written.
+    """
     try:
         manifest = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -334,4 +339,4 @@ def _read_manifest(path: Path) -> JsonObject:
 
 def _holds(folder: Path, key: str) -> bool:
     manifest = folder / MANIFEST
-    return manifest.is_file() and _read_manifest(manifest)["key"] == key
+    return manifest.is_file() and read_manifest(manifest)["key"] == key

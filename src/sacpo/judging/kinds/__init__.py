@@ -20,6 +20,7 @@ from typing import cast
 
 from sacpo.errors import RecipeError
 from sacpo.judging.llm.budget import Budget, Usage
+from sacpo.judging.llm.store import Store
 from sacpo.judging.question import Judge
 from sacpo.judging.rubric import Rubric
 from sacpo.judging.scored import ScoreFunction
@@ -37,12 +38,20 @@ class Bench:
         budget: What language models may use as judges in this command.
         spent: What they have used; each panel adds its own.
         progress: Where to show what is going on.
+        again: The unparsed verdicts of the store that this command asks again; see `Store`.
     """
 
     store: Path | None = None
     budget: Budget = field(default_factory=Budget)
     spent: list[Usage] = field(default_factory=list)
     progress: Progress = QUIET
+    again: dict[str, int] = field(default_factory=dict)
+
+    def ask_again(self) -> None:
+        """Let this command ask again what could not be read; verdicts stay until others take their place."""
+        if self.store is not None and self.store.is_file():
+            with Store(self.store) as kept:
+                self.again.update(kept.unparsed())
 
 
 @dataclass(frozen=True)

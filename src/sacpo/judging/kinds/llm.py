@@ -22,6 +22,7 @@ def make(parts: Parts) -> Panel:
         asking=asking_of(spec, bench.budget),
         spent=bench.spent,
         progress=bench.progress,
+        again=bench.again,
     )
 
 

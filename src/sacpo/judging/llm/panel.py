@@ -32,6 +32,7 @@ class Panel:
         asking: How; its budget is what the whole command may use.
         spent: What it has used so far; what this panel uses is added.
         progress: Where to report.
+        again: The unparsed verdicts that are asked again; see `Store`.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class Panel:
         asking: Asking,
         spent: list[Usage],
         progress: Progress = QUIET,
+        again: dict[str, int] | None = None,
     ) -> None:
-        self.judges, self.store = list(judges), store
+        self.judges, self.store, self.again = list(judges), store, again
         self.asking, self.spent, self.progress = asking, spent, progress
         self._manners: dict[str, Manner] = {}
 
@@ -52,7 +54,14 @@ class Panel:
         """Return panels of one command as one, that is asked by all criteria at once: judge by judge."""
         first = panels[0]
         judges = [judge for same in zip(*(panel.judges for panel in panels), strict=True) for judge in same]
-        return cls(judges, first.store, asking=first.asking, spent=first.spent, progress=first.progress)
+        return cls(
+            judges,
+            first.store,
+            asking=first.asking,
+            spent=first.spent,
+            progress=first.progress,
+            again=first.again,
+        )
 
     @property
     def name(self) -> str:
@@ -70,7 +79,7 @@ class Panel:
         Raises:
             Unfinished: A verdict is missing, because the budget is spent or an endpoint failed; what is there is kept.
         """
-        with Store(self.store) as store:
+        with Store(self.store, self.again) as store:
             run = self.ask(questions, store)
         self.check(run)
         return run.verdicts
@@ -98,7 +107,7 @@ class Panel:
         asks = plan(self.judges, questions, self.asking.orders, self.asking.repeats)
         known: set[str] = set()
         if self.store.is_file():
-            with Store(self.store) as store:
+            with Store(self.store, self.again) as store:
                 known = store.keys()
         return estimates(asks, known, self.asking.budget)
 

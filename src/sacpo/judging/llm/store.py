@@ -1,7 +1,8 @@
 """Every verdict that was paid for, kept in an SQLite file under the content of what was asked.
 
 A content key stands for one request: rubric, judge and settings, prompt, both answers' texts, order and repeat. What
-was said under a key never changes: the first write wins. Several questions may share a key (two models gave the same
+was said under a key never changes: the first write wins, unless what could not be read is asked again (see
+`Store`). Several questions may share a key (two models gave the same
 text); each has a row of its own, so that `verdicts` names all of them. Replies that could not be read are kept beside
 the verdicts, because they were paid for too: a resumed run goes on after them.
 
@@ -75,14 +76,17 @@ class Store:
 
     Args:
         path: The file; made if absent.
+        again: What `unparsed` returned, to ask these once more: a verdict is as unknown until another one takes its
+            place, and its key then leaves the mapping. Nothing is dropped before.
 
     Raises:
         RunError: The file is no store, or one of another version.
         MachineError: The file cannot be opened or written.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, again: dict[str, int] | None = None) -> None:
         self.path = Path(path)
+        self._again = {} if again is None else again
         with machine_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._errors():
@@ -122,27 +126,29 @@ class Store:
             usage: Tokens that the reply cost.
             question: Anything else worth keeping, JSON-ready.
         """
-        asked = text_hash(*(str(part) for part in asked_by(verdict)))
+        asked = _asked(verdict)
         with self._errors(), self._transaction():
+            old = self._take(key) if key in self._again else []
             known = self._first(key)
             if known is not None:
                 verdict = said_of(known.verdict, verdict)
                 reply, usage, question = known.reply, {}, known.question
-            self._db.execute(
-                "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)",
-                (key, asked, _json(verdict.to_json()), _json(reply), _json(usage or {}), _json(question or {})),
-            )
+            beside = _json(reply), _json(question or {})
+            self._insert(key, asked, verdict, beside, usage or {})
+            for row in old:
+                self._insert(key, _asked(row.verdict), said_of(verdict, row.verdict), beside, {})
+        self._again.pop(key, None)
 
     def get(self, key: str) -> Verdict | None:
-        """Return what was said under the key; None when it was never asked."""
+        """Return what was said under the key; None when it was never asked, or is asked again."""
         with self._errors():
             known = self._first(key)
-        return None if known is None else known.verdict
+        return None if known is None or key in self._again else known.verdict
 
     def keys(self) -> set[str]:
         """Return every key that has a verdict."""
         with self._errors():
-            return {key for (key,) in self._db.execute("SELECT DISTINCT key FROM verdicts")}
+            return {key for (key,) in self._db.execute("SELECT DISTINCT key FROM verdicts")} - self._again.keys()
 
     def verdicts(self) -> list[Verdict]:
         """Return every verdict, in an order that does not depend on when they were written."""
@@ -152,31 +158,56 @@ class Store:
         """Return every verdict with what belongs to it, in the order of `verdicts`."""
         with self._errors():
             found = self._db.execute(f"SELECT {_COLUMNS} FROM verdicts ORDER BY key, asked").fetchall()
-        return [_stored(row) for row in found]
+        return [_stored(row) for row in found if row[0] not in self._again]
 
     def put_unread(self, key: str, attempt: int, reason: str, reply: str, usage: Mapping[str, int]) -> None:
-        """Keep a reply that could not be read; the first write of an attempt wins."""
+        """Keep a reply that could not be read; the first write of an attempt wins.
+
+        Of a key that is asked again attempts count from 0 anew, and stand behind those that were there.
+        """
         with self._errors():
             self._db.execute(
                 "INSERT OR IGNORE INTO unread VALUES (?, ?, ?, ?, ?)",
-                (key, attempt, reason, _json(reply), _json(dict(usage))),
+                (key, attempt + self._again.get(key, 0), reason, _json(reply), _json(dict(usage))),
             )
 
     def unread(self, key: str) -> list[UnreadReply]:
-        """Return the key's replies that could not be read, oldest first."""
-        sql = "SELECT attempt, reason, reply, usage FROM unread WHERE key = ? ORDER BY attempt"
+        """Return the key's replies that could not be read, oldest first; of one that is asked again those since."""
+        sql = "SELECT attempt, reason, reply, usage FROM unread WHERE key = ? AND attempt >= ? ORDER BY attempt"
+        start = self._again.get(key, 0)
         with self._errors():
-            found = self._db.execute(sql, (key,)).fetchall()
-        return [UnreadReply(attempt, reason, json.loads(r), json.loads(u)) for attempt, reason, r, u in found]
+            found = self._db.execute(sql, (key, start)).fetchall()
+        return [UnreadReply(attempt - start, reason, json.loads(r), json.loads(u)) for attempt, reason, r, u in found]
 
-    def forget_unparsed(self) -> int:
-        """Drop the unparsed verdicts and their unread replies, so that they are asked again; return how many."""
-        with self._errors(), self._transaction():
-            unparsed = "SELECT key FROM verdicts WHERE json_extract(verdict, '$.outcome') = 'unparsed'"
-            n = len(self._db.execute(f"SELECT DISTINCT key FROM ({unparsed})").fetchall())
-            self._db.execute(f"DELETE FROM unread WHERE key IN ({unparsed})")
-            self._db.execute("DELETE FROM verdicts WHERE json_extract(verdict, '$.outcome') = 'unparsed'")
-        return n
+    def unparsed(self) -> dict[str, int]:
+        """Return the keys of unparsed verdicts, each with how many unread replies it has."""
+        sql = "SELECT DISTINCT key FROM verdicts WHERE json_extract(verdict, '$.outcome') = 'unparsed' ORDER BY key"
+        with self._errors():
+            return {key: self._attempts(key) for (key,) in self._db.execute(sql).fetchall()}
+
+    def _attempts(self, key: str) -> int:
+        (n,) = self._db.execute("SELECT coalesce(max(attempt) + 1, 0) FROM unread WHERE key = ?", (key,)).fetchone()
+        return int(n)
+
+    def _take(self, key: str) -> list[Stored]:
+        """Take a key's unparsed verdicts out; a reply that was paid for with them stays among the unread ones."""
+        sql = f"SELECT {_COLUMNS} FROM verdicts WHERE key = ? ORDER BY asked"
+        old = [_stored(row) for row in self._db.execute(sql, (key,)).fetchall()]
+        for row in old:
+            if row.usage:
+                kept = key, self._attempts(key), row.verdict.reason, _json(row.reply), _json(row.usage)
+                self._db.execute("INSERT INTO unread VALUES (?, ?, ?, ?, ?)", kept)
+        self._db.execute("DELETE FROM verdicts WHERE key = ?", (key,))
+        return old
+
+    def _insert(
+        self, key: str, asked: str, verdict: Verdict, beside: tuple[str, str], usage: Mapping[str, int]
+    ) -> None:
+        reply, question = beside
+        self._db.execute(
+            "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?)",
+            (key, asked, _json(verdict.to_json()), reply, _json(dict(usage)), question),
+        )
 
     def _first(self, key: str) -> Stored | None:
         sql = f"SELECT {_COLUMNS} FROM verdicts WHERE key = ? ORDER BY asked LIMIT 1"
@@ -232,6 +263,10 @@ class Store:
                 where=self.path,
                 do="restore it from a copy, or move it away to start afresh",
             ) from error
+
+
+def _asked(verdict: Verdict) -> str:
+    return text_hash(*(str(part) for part in asked_by(verdict)))
 
 
 def said_of(known: Verdict, asked: Verdict) -> Verdict:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sacpo.data.records import Outcome
 from sacpo.errors import RecipeError
-from sacpo.judging.llm.judge import LlmJudgeConfig
 from sacpo.judging.llm.specs import budget_of, check_orders, check_panel, rubric_of
-from sacpo.judging.llm.store import Store
-from sacpo.judging.preflight import check_reachable
 from sacpo.judging.rubric import Form
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.collect.drawing import DrawnPairs, Sampler, WorldPrompts
@@ -75,28 +70,8 @@ def collecting(
     with OutFolder(out / ROWS, "label", progress) as rows:
         tools = Tools(rows, cache=out / CACHE, progress=progress, budget=budget_of(spec.budget, panel))
         if ask_again and processes.is_first():
-            _forget_unread(labelled, tools)
-        return do_in(rows, labelled, tools) / DATA
-
-
-def _forget_unread(stage: Collected, tools: Tools) -> None:
-    """Drop the verdicts that could not be read, and the data that was made without them, when endpoints can be asked.
-
-    Raises:
-        RunError: There is no connection to one.
-    """
-    store = tools.bench.store
-    assert store is not None
-    if not store.is_file():
-        return
-    with Store(store) as kept:
-        if not any(verdict.outcome is Outcome.UNPARSED for verdict in kept.verdicts()):
-            return
-        judged = [judge for judge in stage.labellers.values() if isinstance(judge, CriterionJudge) and judge.rubric]
-        check_reachable([LlmJudgeConfig(spec, one.rubric) for one in judged if one.rubric for spec in one.spec.judges])
-        if tools.folder.is_done(stage.name, stage.key):
-            shutil.rmtree(tools.home(stage))
-        kept.forget_unparsed()
+            tools.bench.ask_again()
+        return do_in(rows, labelled, tools, again=ask_again) / DATA
 
 
 def _labels(judges: str | Path | JsonMapping) -> LabelSpec:

@@ -17,7 +17,7 @@ from sacpo.judging.verdicts import VERDICTS
 from sacpo.pipeline.collect.card import card, figures
 from sacpo.pipeline.collect.drawing import DRAWING, SOURCES, read_pairs
 from sacpo.pipeline.collect.labels import Labeller, label
-from sacpo.pipeline.collect.rows import rows_of
+from sacpo.pipeline.collect.rows import TIE, rows_of
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.outside import FromOutside
 from sacpo.pipeline.stage import UNCOUNTED, Stage
@@ -76,7 +76,7 @@ class Collected(Stage[Path]):
         write_jsonl(out / VERDICTS, dict.fromkeys(labels.verdicts))
         drawing = read_json(self.pairs.path / DRAWING)
         audit = audit_preferences([str(out / DATA)], format="pku-safe-rlhf")
-        found = figures(drawing, left, rows, labels, self._panels(), tools.bench.store)
+        found = figures(drawing, left, rows, pairs, labels, self._panels(), tools.bench.store)
         write_json(out / FIGURES, {**found, "audit": audit})
         write_atomic(out / CARD, card(found, audit))
 
@@ -107,10 +107,16 @@ def no_labels(pairs: Path, left: Mapping[str, int], verdicts: Sequence[Verdict])
     """Return the error of data without a row, with what could not be read of the judges' replies."""
     unread = Counter(f"{one.criterion}: {one.reason}" for one in verdicts if one.reason)
     replies = f"; replies: {', '.join(f'{n} x {said}' for said, n in sorted(unread.items()))}" if unread else ""
+    ties = any(why.startswith(TIE) for why in left)
     again = "see the replies in cache/verdicts.sqlite beside these pairs, mend the settings, then --ask-again"
+    ways = {
+        again: bool(unread),
+        "label more of them": not unread and not all(why.startswith(TIE) for why in left),
+        "sample other answers, or keep ties with 'ties: draw'": ties,
+    }
     return DataError(
         "no pair has all its labels",
         where=pairs,
         value=", ".join(f"{why}: {n}" for why, n in left.items()) + replies,
-        do=again if unread else "label more of them, sample other answers, or keep ties with 'ties: draw'",
+        do="; ".join(way for way, helps in ways.items() if helps),
     )

@@ -38,7 +38,8 @@ def collect(
         format: The format of the prompts.
         generation: max_new_tokens, top_p, batch_size, engine.
         seed: The root of all random numbers.
-        ask_again: Ask again what no verdict could be read from; else such replies are kept.
+        ask_again: Ask again what no verdict could be read from; else such replies are kept. Data that was made in
+            another way is replaced.
         base: More about the models: template, dtype, device, revision, trust_remote_code, attn_implementation,
             quantization.
         progress: Where to show it.

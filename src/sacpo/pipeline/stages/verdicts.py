@@ -88,7 +88,7 @@ class JudgedByPanel(Verdicts):
         """Ask, keep what was said, and measure once no verdict is missing."""
         questions, panel = self.questions(tools), self.panel(tools)
         keep_answers(out, questions)
-        with Store(panel.store) as store:
+        with Store(panel.store, panel.again) as store:
             run = panel.ask(questions, store)
             keep_judged(out, questions, run, panel.asking.orders, store)
         panel.check(run)
