@@ -47,7 +47,7 @@ def _adapted(recipe: Recipe) -> list[str]:
     adapted: dict[str, None] = {}
     for name, node in model_graph(recipe).items():
         if isinstance(node, BaseModelNode):
-            lora, start, title = recipe.sft and recipe.sft.lora, "", SFT
+            lora, start, title = recipe.sft.lora if recipe.sft is not None else None, "", SFT
         elif isinstance(node, StepModel):
             lora, start, title = node.step.lora, bases[node.start], node.step.name
         else:
