@@ -9,7 +9,7 @@ import weakref
 
 import pytest
 
-from sacpo.cli.command_line import _terminated
+from sacpo.cli.command_line import AGAIN_SECONDS, _terminated
 
 
 class Thing:
@@ -28,3 +28,18 @@ def test_a_signal_in_a_weak_references_callback_is_heard(number: signal.Signals)
             time.sleep(0.05)
     assert heard == [1] and kept() is None
     assert told.is_set() == (number is signal.SIGTERM)
+
+
+def test_no_signal_is_sent_again_once_the_block_is_left() -> None:
+    """Its handler is no longer there: the signal would end a command that ended well."""
+    late: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: late.append(number))
+    try:
+        with _terminated(told := threading.Event()):
+            thing = Thing()
+            kept = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+            del thing
+        time.sleep(3 * AGAIN_SECONDS)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (told.is_set(), kept(), late) == (True, None, [])

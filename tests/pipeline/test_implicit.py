@@ -94,9 +94,13 @@ def test_a_factor_is_judged_on_pairs_that_it_was_not_fitted_to() -> None:
 
 
 def test_a_handful_of_prompts_makes_no_score_larger() -> None:
-    """All are told apart, so the likeliest factor is the largest: 20 from 20 prompts on, 1 from fewer."""
-    found = [calibration(np.full(n, 0.3), np.ones(n), EACH[:n])["factor"] for n in (19, 20)]
-    assert found == [1.0, pytest.approx(20, rel=1e-3)]
+    """All are told apart, so the likeliest factor is the largest: 20 from 20 prompts on, 1 from fewer.
+
+    The loss is of the factor that is used: log(1 + e^-0.3) and log(1 + e^-6).
+    """
+    found = [calibration(np.full(n, 0.3), np.ones(n), EACH[:n]) for n in (19, 20)]
+    assert [one["factor"] for one in found] == [1.0, pytest.approx(20, rel=1e-3)]
+    assert [one["loss"] for one in found] == pytest.approx([np.log1p(np.exp(-0.3)), np.log1p(np.exp(-6))], rel=0.01)
 
 
 def implied(source: str = "S@0.25", **options: Any) -> Any:

@@ -37,6 +37,9 @@ def test_a_pair_is_two_completions_for_kto_and_a_completion_is_one(
     )
     (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
     assert (training.records, training.steps, training.at_most) == (records, records // 2, False)
+    recipe = recipe.model_copy(update={"steps": (recipe.steps[0].model_copy(update={"too_long": "drop"}),)})
+    (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
+    assert (training.records, training.steps, training.at_most) == (records, records // 2, True)
 
 
 def test_resampled_answers_are_counted_by_prompt(base: Path, tmp_path: Path) -> None:

@@ -130,3 +130,35 @@ def test_what_vllm_does_not_answer_is_said() -> None:
         "adapters answer on the base that stays loaded, not by vLLM: S",
     ]
     assert notices(parse_recipe(minimal(**shared))) == []
+
+
+@pytest.mark.parametrize(
+    ("sft", "h", "s", "told"),
+    [
+        (None, {}, {}, "H, S, P, sum"),
+        ({"r": 2}, None, None, "sft"),
+        ({"r": 2}, {}, {}, "sft, H, S, P, sum"),
+        (None, {}, None, "H"),  # S has weights of its own: a merge with it is written
+        (None, {"use_dora": True}, {"bias": "all"}, None),
+        ({"r": 2, "use_dora": True}, {"r": 2}, {"r": 2}, "H, S, P, sum"),
+    ],
+)
+def test_adapters_that_vllm_does_not_answer_for_are_those_that_are_written_so(
+    sft: dict[str, Any] | None, h: dict[str, Any] | None, s: dict[str, Any] | None, told: str | None
+) -> None:
+    """LoRA that is not plain is written merged; a merge is adapters where its models are, on one base."""
+    steps = [
+        {"name": name, "criterion": "help", "dataset": "d", "beta": 0.1, "from": "sft", "lora": lora}
+        for name, lora in (("H", h), ("S", s))
+    ]
+    methods = {"P": "linear", "sum": "task-vectors"}
+    shared = {
+        "steps": steps,
+        "merge": [{"name": n, "method": m, "models": ["H", "S"], "q": 0.5} for n, m in methods.items()],
+        "sft": {"dataset": "s", "lora": sft},
+        "prompts": {"r": {"role": "report", "format": "prompts", "path": "r.jsonl"}},
+        "data": {"d": {"format": "preference", "path": "d.jsonl"}, "s": {"format": "alpaca", "path": "s.jsonl"}},
+        "evaluate": {"generation": {"engine": "vllm"}},
+    }
+    words = "adapters answer on the base that stays loaded, not by vLLM: "
+    assert notices(parse_recipe(minimal(**shared))) == ([words + told] if told else [])

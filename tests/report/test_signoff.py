@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from report_world import ROWS, answers, made_up
 
+from sacpo.recipe.load import load_recipe
+from sacpo.recipe.models import StepModel, model_graph
 from sacpo.report.lookup import made_by
 from sacpo.report.meaning import meanings
 from sacpo.report.results import ShownPrompt, parse_results
 from sacpo.report.signoff import SignOff, sign_off
+
+ABLATION = Path(__file__).parents[2] / "recipes" / "experiments" / "frontier-ablation.yaml"
 
 
 def screen(change: dict[str, Any] | None = None, n: int = 12) -> SignOff:
@@ -104,15 +109,17 @@ def test_names_mean_what_was_done() -> None:
 
 
 def test_names_say_rounds_and_the_closed_form() -> None:
-    """A third step of rwr in its second round adds two criteria to those of the steps before it."""
+    """A third step of rwr in its second round aims at weights of the SFT model: no strength before it is counted."""
     results = parse_results(made_up())
     before = results.models["H-S@0.25"]
     joint = {"algorithm": "rwr", "criterion": "joint", "parents": ("H-S@0.25",), "round": 2, "beta": 0.5}
-    joint["strengths"] = (*before.strengths, ("helpfulness", 0.5), ("harmlessness", 0.1))
+    node = model_graph(load_recipe(ABLATION))["from-H-S"]
+    assert isinstance(node, StepModel)
+    joint["strengths"] = node.strengths
     models = {**results.models, "D-2": before.model_copy(update=joint)}
     results = results.model_copy(update={"models": models})
     assert meanings(results)["D-2"].endswith(
         "then for harmlessness (strength 0.25), then on sampled answers, which count the more the better they score, "
-        "for helpfulness (strength 0.5) and harmlessness (strength 0.1) in 2 rounds of sampling and training"
+        "for helpfulness (strength 0.5) and harmlessness (strength 0.25) in 2 rounds of sampling and training"
     )
     assert made_by(results, "D-2").endswith(" → DPO(harmlessness, 0.25) → RWR(joint, 0.5), round 2")

@@ -104,12 +104,17 @@ def _terminated(told: threading.Event) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _heard(told: threading.Event) -> Iterator[None]:
-    """Send a signal again that came in a weak reference's callback or a finalizer: what is raised there is dropped."""
-    usual = sys.unraisablehook
+    """Send a signal again that came in a weak reference's callback or a finalizer: what is raised there is dropped.
+
+    None is sent once the block is left: it would end a command that has just ended well.
+    """
+    usual, left, sending = sys.unraisablehook, threading.Event(), _thread.allocate_lock()
 
     def again(number: int) -> None:
         time.sleep(AGAIN_SECONDS)
-        os.kill(os.getpid(), number)
+        with sending:
+            if not left.is_set():
+                os.kill(os.getpid(), number)
 
     def hook(dropped: sys.UnraisableHookArgs) -> None:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
@@ -123,6 +128,9 @@ def _heard(told: threading.Event) -> Iterator[None]:
         yield
     finally:
         sys.unraisablehook = usual
+        left.set()
+        with sending:  # one that is just being sent comes here, not later
+            pass
 
 
 def _check_arguments(arguments: Sequence[str]) -> None:

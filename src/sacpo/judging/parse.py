@@ -53,7 +53,10 @@ class Unparsed:
 
 NO_VERDICT = {"content_filter": "filtered", "refusal": "judge_refused"}
 """Ends of replies that are no verdict, whatever their text says."""
-_FORGED = re.compile(r"verdict[\s_\-#*]*[0-9a-f]{8,}\b[^\n]*", re.IGNORECASE)
+_DASH = "\ua7f7"
+"""A letter, in place of a sign that is apart from its number: no number begins with it, and none follows it as text."""
+_DASHES = str.maketrans(dict.fromkeys(f"–—−{_DASH}", "-"))
+_FORGED = re.compile(rf"verdict[\s_\-#*{_DASH}]*[0-9a-f]{{8,}}\b[^\n]*", re.IGNORECASE)
 _APART = r"(?:(?![+\-−]?\.?\d)[^\w\n\[])*"
 """What stands between a mark and its verdict; a number's sign and point are the verdict's."""
 _REFUSAL = re.compile(
@@ -62,8 +65,8 @@ _REFUSAL = re.compile(
 )
 
 
-_SIGN_APART = re.compile(r"(?<!\w)[-–—−][ \t]+(?=\.?\d)")
-"""Where scores may be negative: the mark of a list's point, or a minus sign; nobody knows."""
+_SIGN_APART = re.compile(r"(?<!\w)[-–—−](?=(?:[^\S\n]|[*_`#\[\]()~$])+\.?\d)")
+"""Where scores may be negative: the mark of a list's point, or a minus sign; nobody knows. Markdown may be between."""
 
 
 def parse_reply(
@@ -87,13 +90,13 @@ def parse_reply(
         text, cut = text.strip(), cut or unfinished
         whole = _whole(text)
     if rubric.scale[0] < 0:
-        text = _SIGN_APART.sub("dash ", text)
+        text = _SIGN_APART.sub(_DASH, text)
     own = [shapes.plain(one) for one in untrusted]
     if whole is not None:
         echoed = _is_quoted(Found(0, shapes.unfenced(text), whole), own)
         return Unparsed("quoted") if echoed else _from_object(whole, rubric)
     if sign and finish_reason != "length":
-        marked = re.findall(rf"verdict[\s_\-#]*{sign}{_APART}([^\n]*)", text, re.IGNORECASE)
+        marked = re.findall(rf"verdict[\s_\-#{_DASH}]*{sign}{_APART}([^\n]*)", text, re.IGNORECASE)
         if marked:
             return _from_line(marked[-1], rubric)
     if cut or not text:
@@ -160,10 +163,12 @@ def _is_quoted(found: Found, untrusted: Sequence[str]) -> bool:
     """Tell whether an answer holds this verdict: then it may be the answer's, not the judge's.
 
     Single words occur everywhere, so they are compared with whole lines; what has several words with any passage.
+    All dashes are one, since those of the reply may have been replaced.
     """
-    parts = [" ".join(part.casefold().split()) for part in found.raw.split("\n")]
+    untrusted = [text.translate(_DASHES) for text in untrusted]
+    parts = [" ".join(part.casefold().split()) for part in found.raw.translate(_DASHES).split("\n")]
     if isinstance(found.value, tuple) and all(isinstance(value, str) for value in found.value):
-        pair = r"[\s,;&|]+".join(re.escape(value) for value in found.value)
+        pair = r"[\s,;&|]+".join(re.escape(value.translate(_DASHES)) for value in found.value)
         if any(re.search(rf"(?<![\w.]){pair}(?![\w.]*\w)", text, re.IGNORECASE) for text in untrusted):
             return True
     for text in untrusted:

@@ -49,7 +49,8 @@ class TrainingPlan:
         stage: Its stage.
         state: "done", "resumed" or "open".
         records: Pairs, completions or demonstrations.
-        at_most: `records`, and with it steps and tokens, is a bound: some of what is sampled, or of a limit, may go.
+        at_most: `records`, and with it steps and tokens, is a bound: some of what is sampled, or of a limit, may go,
+            and records that are too long where the recipe drops them.
         steps: Optimiser steps.
         tokens: Tokens of all epochs, estimated from words where the text was not tokenised.
         memory: Peak bytes: weights, gradients, optimiser, and activations and logits where the base's configuration is
@@ -136,7 +137,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
                 activations=shape is not None,
                 rooms=() if shape is None else tuple(rooms(shape, method, load)),
                 batch=load.batch,
-                at_most=size.at_most,
+                at_most=size.at_most or (size.records is not None and spec.too_long == "drop"),
             )
         )
     return found

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from sacpo.recipe.checks import dataset_references
-from sacpo.recipe.schema import FIDELITY_SAMPLES, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.models import BaseModelNode, StepModel, model_graph
+from sacpo.recipe.schema import FIDELITY_SAMPLES, SFT, Recipe, SampledSpec, TokenizerSpec
 
 
 def notices(recipe: Recipe) -> list[str]:
@@ -33,11 +34,38 @@ def _not_by_vllm(recipe: Recipe) -> list[str]:
     found = []
     if mixed := [spec.name for spec in recipe.merge if spec.method == "token-level"]:
         found.append(f"vLLM mixes no logits: {', '.join(mixed)} answers with transformers")
-    if adapted := [step.name for step in recipe.steps if step.lora is not None]:
+    if adapted := _adapted(recipe):
         found.append(f"adapters answer on the base that stays loaded, not by vLLM: {', '.join(adapted)}")
     if any(step.resample is not None or isinstance(step.dataset, SampledSpec) for step in recipe.steps):
         found.append("answers that steps learn from are sampled with transformers: vLLM answers evaluation prompts")
     return found
+
+
+def _adapted(recipe: Recipe) -> list[str]:
+    """Return what is adapters on a base: trainings with plain LoRA, and merges of such on one base."""
+    bases: dict[str, str] = {}  # by a model's name and by its step's: the model whose weights it has below its adapters
+    adapted: dict[str, None] = {}
+    for name, node in model_graph(recipe).items():
+        if isinstance(node, BaseModelNode):
+            lora, start, title = recipe.sft.lora if recipe.sft is not None else None, "", SFT
+        elif isinstance(node, StepModel):
+            lora, start, title = node.step.lora, bases[node.start], node.step.name
+        else:
+            continue
+        plain = lora is not None and lora.plain  # anything else is written with weights of its own
+        if plain:
+            adapted[title] = None
+            adapted[name] = None
+        bases[name] = bases[title] = start if plain else name
+    names = [SFT, *(step.name for step in recipe.steps)]
+    merges = [
+        spec.name
+        for spec in recipe.merge
+        if spec.method != "token-level"
+        and any(name in adapted for name in spec.models)
+        and len({bases[name] for name in (*spec.models, *([SFT] * (spec.method == "task-vectors")))}) == 1
+    ]
+    return [*(name for name in names if name in adapted), *merges]
 
 
 def unchecked(recipe: Recipe) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sacpo.report.lookup import chain, number, weights_words
 from sacpo.report.results import ModelInfo, Results
 
@@ -20,16 +18,13 @@ def meaning(results: Results, model: str) -> str:
         return "the model before alignment" + (", fine-tuned on demonstrations" if results.recipe.get("sft") else "")
     if info.kind == "merge":
         return _merged(info)
-    steps = chain(results, model)
-    before = [0, *(len(step.strengths) for step in steps)]
-    trained = [_step(step, step.strengths[n:]) for step, n in zip(steps, before, strict=False)]
-    return "the model before alignment, trained " + ", then ".join(trained)
+    return "the model before alignment, trained " + ", then ".join(_step(step) for step in chain(results, model))
 
 
-def _step(step: ModelInfo, own: Sequence[tuple[str, float]]) -> str:
-    """Say what a step trains for; `own` are the criteria and strengths that it adds to those before it."""
-    if step.algorithm == "rwr":  # the closed form: a step of its own kind, for several criteria at once
-        aims = " and ".join(f"{criterion} (strength {number(beta)})" for criterion, beta in own)
+def _step(step: ModelInfo) -> str:
+    """Say what a step trains for."""
+    if step.algorithm == "rwr":  # the closed form aims at weights of the SFT model: all of its strengths are its own
+        aims = " and ".join(f"{criterion} (strength {number(beta)})" for criterion, beta in step.strengths)
         words = f"on sampled answers, which count the more the better they score, for {aims or step.criterion}"
     else:
         words = f"for {step.criterion} (strength {number(step.beta)})"

@@ -24,7 +24,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
-from sacpo.theory.calibrated import LEAST_PAIRS, calibrating_factor, pair_loss
+from sacpo.theory.calibrated import HOTTEST, LEAST_PAIRS, calibrating_factor, pair_loss
 from sacpo.theory.optimum import Floats
 
 SCORED_AT_ONCE = 64
@@ -122,16 +122,15 @@ def calibration(margins: Floats, preferred: Floats, prompts: Sequence[str]) -> J
     handful of pairs that are all told apart would make it as large as it may be.
     """
     coin = float(np.log(2))
-    factor, loss = calibrating_factor(margins, preferred), coin
     known, part = np.unique(prompts, return_inverse=True)
+    most = HOTTEST if len(known) >= LEAST_PAIRS else 1.0
+    factor, loss = min(calibrating_factor(margins, preferred), most), coin
     if len(known) > 1:
         part = part % min(FOLDS, len(known))
         factors = [calibrating_factor(margins[part != k], preferred[part != k]) for k in range(part.max() + 1)]
-        loss = pair_loss(np.array(factors)[part] * margins, preferred)
+        loss = pair_loss(np.minimum(factors, most)[part] * margins, preferred)
     if loss >= coin:
         factor = 0.0
-    elif len(known) < LEAST_PAIRS:
-        factor = min(factor, 1.0)
     decided = preferred != 0.5
     agree = np.sign(margins[decided]) * np.sign(preferred[decided] - 0.5)
     accuracy = float((agree / 2 + 0.5).mean()) if decided.any() else None
