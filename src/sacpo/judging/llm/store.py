@@ -1,10 +1,10 @@
 """Every verdict that was paid for, kept in an SQLite file under the content of what was asked.
 
 A content key stands for one request: rubric, judge and settings, prompt, both answers' texts, order and repeat. What
-was said under a key never changes: the first write wins, unless what could not be read is asked again (see
-`Store`). Several questions may share a key (two models gave the same
-text); each has a row of its own, so that `verdicts` names all of them. Replies that could not be read are kept beside
-the verdicts, because they were paid for too: a resumed run goes on after them.
+was said under a key never changes: the first write wins, unless what could not be read is asked again (see `Store`).
+Several questions may share a key (two models gave the same text); each has a row of its own, so that `verdicts` names
+all of them. Replies that could not be read are kept beside the verdicts, because they were paid for too: a resumed run
+goes on after them.
 
 The file is in write-ahead mode and every write is its own transaction: a killed process loses none that returned.
 """
