@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer import traits
 from sacpo.answer.traits import completion_traits, likeliest_first_tokens
-from sacpo.data.packing import Tree
+from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
 
 
 def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -42,3 +44,37 @@ def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.Monke
         assert found.prompts[row] == pytest.approx(probs[first].sqrt().numpy(), abs=1e-5)
     assert 0 < sum(odd for odd, _ in counts) < sum(n for _, n in counts), counts
     assert np.isfinite(found.answers).all()
+
+
+@pytest.mark.parametrize("layout", [flat_rows, packed_rows, padded_rows])
+@pytest.mark.parametrize("batch_size", [3, 64])
+def test_prompts_computed_once_give_the_same_traits(layout: traits.Layout, batch_size: int) -> None:
+    """In any order of the completions; one without tokens ends with its prompt's last state."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    prompts = [(5, 6, 7), (5, 11), (5, 6, 7, 9)]
+    trees = [Tree(prompts[i % 3], (tuple(range(8, 8 + (i * 5) % 4)),)) for i in range(9)]
+    assert min(len(tree.completions[0]) for tree in trees) == 0
+    first = likeliest_first_tokens(model, tokenizer, trees)
+    alone = completion_traits(model, tokenizer, trees, first, batch_size=1)
+    rows = partial(layout, pad_id=0)
+    together = completion_traits(model, tokenizer, trees, first, layout=rows, batch_size=batch_size)
+    assert together.answers == pytest.approx(alone.answers, abs=1e-4)
+    assert together.prompts == pytest.approx(alone.prompts, abs=1e-5)
+    width = model.config.hidden_size
+    with torch.no_grad():
+        state = model(torch.tensor([prompts[0]]), output_hidden_states=True).hidden_states[-1][0, -1]
+    assert not alone.answers[0, : 2 * width].any()
+    assert alone.answers[0, 2 * width : 3 * width] == pytest.approx(state.numpy(), abs=1e-4)
+
+
+def test_the_likeliest_first_tokens_are_those_of_the_mean_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    monkeypatch.setattr(traits, "FIRST_TOKENS", 3)
+    prompts = [(5, 6, 7), (5, 11), (9, 10, 11, 12)]
+    with torch.no_grad():
+        probs = sum(model(torch.tensor([prompt])).logits[0, -1].softmax(-1) for prompt in prompts)
+    assert isinstance(probs, torch.Tensor)
+    found = likeliest_first_tokens(model, tokenizer, [Tree(prompt, ((8,),)) for prompt in prompts], batch_size=2)
+    assert found == sorted(probs.topk(3).indices.tolist())

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_models import PAD, VOCABULARY, tiny, trees
 from transformers import PreTrainedModel
 
-from sacpo.data.packing import BLOCK, WIDTH, flat_rows, packed_rows, padded_rows
+from sacpo.data.packing import BLOCK, TREES_A_ROW, WIDTH, flat_rows, packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
 from sacpo.errors import DataError
 from sacpo.losses.attention import visible
@@ -94,7 +94,8 @@ def test_every_target_is_predicted_from_its_own_prefix(given_trees: list[Tree], 
 def test_each_prompt_comes_once_where_its_branches_fit_in_a_row(given_trees: list[Tree], width: int | None) -> None:
     """The tokens laid out are each prompt's once and the completions'; position 0 occurs once a prompt."""
     rows = packed_rows(given_trees, pad_id=PAD, width=width)
-    limit = max(width or WIDTH, *map(len, given_trees))
+    room = TREES_A_ROW * sum(map(len, given_trees)) // len(given_trees)
+    limit = max(width or min(WIDTH, room), *map(len, given_trees))
     assert rows.input_ids.shape[1] <= limit
     branches: dict[tuple[int, ...], int] = {}
     for tree in given_trees:

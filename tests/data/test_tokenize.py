@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from sacpo.data.records import Demonstration, Labelled, Pair, Prompt
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import (
+    text_trees,
     tokenize_demonstrations,
     tokenize_exchange,
     tokenize_labelled,
@@ -103,6 +104,21 @@ def test_long_records_are_cut_dropped_or_refused() -> None:
     assert (none, report.dropped) == ([], {"longer than max_length": 1})
     with pytest.raises(DataError, match=r"mine, line 3(?s:.)*3 tokens(?s:.)*too_long: drop"):
         tokenize_pairs([pair], tokenizer, template, max_length=3, too_long="truncate")
+
+
+def test_texts_stand_behind_their_prompts_cut_where_there_is_no_more_room() -> None:
+    """Whatever the order; a prompt that leaves no room has no tree."""
+    tokenizer = byte_tokenizer()
+    template = make_template("plain", tokenizer)
+    short, long = Prompt.from_text("hi"), Prompt.from_text("a prompt without room")
+    texts = [(short, "yes"), (long, "yes"), (short, "a longer answer"), (Prompt.from_text("hi"), "yes")]
+    room = len(ids(tokenizer, "hi")) + 6
+    found = text_trees(texts, tokenizer, template, room)
+    assert {*found} == {0, 2, 3}
+    for place, tree in found.items():
+        before, after = tokenize_exchange(*texts[place], template, tokenizer)
+        assert (tree.prompt, tree.completions) == (before, (after[: room - len(before)],))
+    assert len(found[2]) == room
 
 
 @pytest.mark.parametrize("name", ["chat", "plain"])

@@ -83,3 +83,12 @@ def test_prompts_on_which_answers_differ_little_keep_little_noise() -> None:
     plain = replace(score, weights=score.reach.weights, reach=None)  # type: ignore[union-attr]
     unscaled = plain.scores(Traits(first, prompts)) - plain.scores(Traits(second, prompts))
     assert learned[kind == 0].std() < 0.5 * unscaled[kind == 0].std()
+
+
+def test_answers_to_a_prompt_may_stand_anywhere() -> None:
+    pairs, gap, prompts = world(300, 2, 8)
+    score = learn_score(pairs, expit(gap), prompts, seed=1)
+    order = np.argsort(pairs.prompts[:, 0], kind="stable")
+    together = score.scores(Traits(pairs.first[order], pairs.prompts[order]))
+    assert score.scores(Traits(pairs.first, pairs.prompts))[order] == pytest.approx(together, abs=1e-9)
+    assert score.scores(Traits(pairs.first[:0], pairs.prompts[:0])).shape == (0,)

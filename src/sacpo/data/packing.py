@@ -182,6 +182,8 @@ def _assembled(
     positions, mask = np.zeros_like(ids), np.zeros_like(ids)
     until = np.broadcast_to(np.arange(1, width + 1), ids.shape).copy()  # padding sees itself, so no softmax is empty
     sources: list[Ints] = [np.empty(0, dtype=np.int64)] * n_completions
+    own: list[Ints] = [np.empty(0, dtype=np.int64)] * n_completions
+    before = np.zeros(n_completions, dtype=np.int64)
     targets: list[tuple[int, ...]] = [()] * n_completions
     longest = 0
     for place in placed:
@@ -198,8 +200,9 @@ def _assembled(
             ids[row, part] = branch
             positions[row, part] = np.arange(len(tree.prompt), len(tree.prompt) + len(branch))
             until[row, part] = part.stop
-            sources[owner] = row * width + np.arange(column - 1, part.stop - 1)
-            sources[owner][:1] = predictor
+            own[owner] = row * width + np.arange(column, part.stop)
+            sources[owner] = own[owner] - 1
+            sources[owner][:1] = before[owner] = predictor
             targets[owner] = branch
             longest = max(longest, len(tree.prompt) + len(branch))
             column = part.stop
@@ -210,6 +213,8 @@ def _assembled(
         source=torch.from_numpy(np.concatenate(sources)),
         targets=torch.tensor([token for completion in targets for token in completion], dtype=torch.long),
         owner=torch.repeat_interleave(torch.arange(n_completions), torch.tensor([len(t) for t in targets])),
+        own=torch.from_numpy(np.concatenate(own)),
+        before=torch.from_numpy(before),
         n_completions=n_completions,
         longest=longest,
         visible_until=torch.from_numpy(until) if shared else None,

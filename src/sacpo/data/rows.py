@@ -59,6 +59,8 @@ class Rows:
         source: Flat index, row x width + column, of the hidden state that predicts each target. Shape: (targets,) long.
         targets: Token ids of the completions, in order. Shape: (targets,) long.
         owner: Which completion, in the trees' order, a target belongs to; never decreases. Shape: (targets,) long.
+        own: Flat index of each target itself. Shape: (targets,) long.
+        before: Flat index of the last token of each completion's prompt. Shape: (completions,) long.
         n_completions: Completions of all trees.
         longest: Tokens of the longest sequence, prompt and one completion.
     """
@@ -69,6 +71,8 @@ class Rows:
     source: torch.Tensor
     targets: torch.Tensor
     owner: torch.Tensor
+    own: torch.Tensor
+    before: torch.Tensor
     n_completions: int
     longest: int
     visible_until: torch.Tensor | None = None

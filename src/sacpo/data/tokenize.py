@@ -146,6 +146,23 @@ def tokenize_exchange(
     return before, after
 
 
+def text_trees(
+    texts: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
+) -> dict[int, Tree]:
+    """Return texts behind their prompts by place; one is cut at `max_length`, left out if its prompt leaves no room."""
+    asked: dict[Prompt, list[int]] = {}
+    for place, (prompt, _) in enumerate(texts):
+        asked.setdefault(prompt, []).append(place)
+    said = [tuple(texts[place][1] for place in places) for places in asked.values()]
+    trees: dict[int, Tree] = {}
+    exchanges = _exchanges([*asked], said, template, tokenizer, max_length, TokenReport())
+    for places, (before, afters) in zip(asked.values(), exchanges, strict=True):
+        for place, after in zip(places, afters, strict=True):
+            if len(before) < max_length:
+                trees[place] = Tree(before, (after[: max_length - len(before)],))
+    return trees
+
+
 def tokenize_pairs(
     records: Sequence[Pair], tokenizer: PreTrainedTokenizerBase, template: Template, *, max_length: int, too_long: str
 ) -> tuple[list[TokenPair], TokenReport]:

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Prompt
 from sacpo.data.templates import make_template
-from sacpo.data.tokenize import tokenize_exchange
+from sacpo.data.tokenize import text_trees
 from sacpo.data.unknown import unknown_token
 from sacpo.errors import ModelError
 from sacpo.judging.score_model import ScoreModels, is_score_model
@@ -76,11 +76,7 @@ def reward_model_scores(
     )
 
     def score(pairs: Sequence[tuple[Prompt, str]]) -> list[Score]:
-        trees: dict[int, Tree] = {}
-        for place, (prompt, text) in enumerate(pairs):
-            before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=max_length)
-            if len(before) < max_length:
-                trees[place] = Tree(before, (after[: max_length - len(before)],))
+        trees = text_trees(pairs, tokenizer, template, max_length)
         unknown = unknown_token(tokenizer)
         odd = sum(unknown in tree.prompt or unknown in tree.completions[0] for tree in trees.values())
         if odd and unknown is not None:

@@ -84,7 +84,7 @@ def completion_token_logps(
     # with gradient the kernels must be the same until the backward pass, so there the trainer chooses them
     with contextlib.nullcontext() if torch.is_grad_enabled() else steady_kernels():
         split = split_model(policy)
-        inputs = _inputs(policy if split is None else split.base, policy, rows, past)
+        inputs = forward_inputs(policy if split is None else split.base, policy, rows, past)
         if split is None:
             logits = policy(**inputs).logits.flatten(0, 1)[rows.source]
             return module_logps(exact, logits, rows.targets, chunk, statistics)
@@ -108,7 +108,8 @@ def unwrapped(model: nn.Module) -> PreTrainedModel:
     return cast(PreTrainedModel, unwrap() if callable(unwrap) else model)
 
 
-def _inputs(called: nn.Module, model: PreTrainedModel, rows: Rows, past: Cache | None) -> dict[str, Any]:
+def forward_inputs(called: nn.Module, model: PreTrainedModel, rows: Rows, past: Cache | None = None) -> dict[str, Any]:
+    """Return what a model, or its part in front of the head, is called with to compute rows."""
     inputs = {
         "input_ids": rows.input_ids,
         "attention_mask": attention_mask(model.config, rows, model.dtype),

@@ -136,14 +136,20 @@ class ProcessScore:
     reach: Reach | None = None
 
     def scores(self, traits: Traits) -> Floats:
-        """Return scores in logits of the pairs' labels, up to a constant of each prompt. Shape: (answers,)."""
-        answers, prompts = (traits.answers - self.centre) / self.scale, (traits.prompts - self.middle) / self.spread
+        """Return scores in logits of the pairs' labels, up to a constant of each prompt. Shape: (answers,).
+
+        What is the same for neighbouring answers to one prompt is computed once.
+        """
+        new = np.concatenate([[True][: len(traits.prompts)], (traits.prompts[1:] != traits.prompts[:-1]).any(1)])
+        each = np.cumsum(new) - 1
+        answers = (traits.answers - self.centre) / self.scale
+        prompts = (traits.prompts[new] - self.middle) / self.spread
         sides = [_answers(answers, side) for side in (self.anchors.first, self.anchors.second)]
-        kernel = (sides[0] - sides[1]) * _prompts(prompts, self.anchors.prompts)
+        kernel = (sides[0] - sides[1]) * _prompts(prompts, self.anchors.prompts)[each]
         if self.reach is None:
             found: Floats = kernel @ self.weights
             return found
-        return (kernel @ (self.weights * self.reach.of(self.anchors.prompts))) * self.reach.of(prompts)
+        return (kernel @ (self.weights * self.reach.of(self.anchors.prompts))) * self.reach.of(prompts)[each]
 
 
 def learn_score(

@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.align.engine.layout import choose_layout
+from sacpo.answer.traits import Layout, completion_traits, likeliest_first_tokens
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair, Prompt
-from sacpo.data.templates import Template
-from sacpo.data.tokenize import tokenize_exchange, tokenize_pairs
+from sacpo.data.tokenize import text_trees, tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
+from sacpo.models.tokens import padding_token
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import Pairs
@@ -25,6 +26,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
+from sacpo.system.progress import QUIET
 from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits, learn_score
 
 ARRAYS, FACTS = "head.npz", "head.json"
@@ -77,7 +79,8 @@ class Head(Stage[Learnt]):
         model = tools.load(self.model, self.base)
         sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
         first = likeliest_first_tokens(model, tokenizer, sides[::2])
-        traits = completion_traits(model, tokenizer, sides, first, progress=tools.progress)
+        layout = shared_layout(model, tokenizer, sides)
+        traits = completion_traits(model, tokenizer, sides, first, layout=layout, progress=tools.progress)
         pairs = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
         prompts = [str(pair.prompt) for pair in tokens]
         found = learn_score(pairs, np.array([pair.p for pair in tokens]), prompts, seed=self.seed)
@@ -93,6 +96,13 @@ class Head(Stage[Learnt]):
             reach = size and Reach(arrays["reach_answers"], anchors.prompts, arrays["reach_weights"], size)
             score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts), reach or None)
             return Learnt(score, first)
+
+
+def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> Layout | None:
+    """Return how rows hold each prompt once, or None where this model computes something else from them."""
+    asked = model.config._attn_implementation  # models are shared by stages: their attention stays as it is
+    found = choose_layout("auto", model, trees, padding_token(tokenizer, model), QUIET, attention=asked)
+    return None if found.name == "padded" else found.rows
 
 
 def write_learnt(out: Path, learnt: Learnt) -> None:
@@ -126,18 +136,6 @@ class HeadScorer:
         return asdict(tools.read(self.head).score.fit)
 
 
-def text_trees(
-    texts: Sequence[tuple[Prompt, str]], tokenizer: PreTrainedTokenizerBase, template: Template, max_length: int
-) -> dict[int, Tree]:
-    """Return texts behind their prompts by place; one is cut at `max_length`, left out if its prompt leaves no room."""
-    trees: dict[int, Tree] = {}
-    for place, (prompt, text) in enumerate(texts):
-        before, after = tokenize_exchange(prompt, text, template, tokenizer, limit=max_length)
-        if len(before) < max_length:
-            trees[place] = Tree(before, (after[: max_length - len(before)],))
-    return trees
-
-
 def learned_scores(
     scorers: Sequence[HeadScorer], tools: Tools, texts: Sequence[tuple[Prompt, str]]
 ) -> dict[str, list[Score]]:
@@ -154,12 +152,14 @@ def learned_scores(
     tokenizer, template = tools.tokenizer(head.model, head.base)
     model = tools.load(head.model, head.base)
     trees = text_trees(texts, tokenizer, template, head.max_length)
-    places = sorted(trees, key=lambda place: (len(trees[place]), place))
+    places = sorted(trees, key=lambda place: (len(trees[place].prompt), trees[place].prompt, len(trees[place]), place))
+    layout = shared_layout(model, tokenizer, [*trees.values()])
     found: dict[str, dict[int, float]] = {name: {} for name in learnt}
     for start in range(0, len(places), CHUNK):
         some = places[start : start + CHUNK]
-        traits = completion_traits(model, tokenizer, [trees[place] for place in some], first, progress=tools.progress)
+        own = [trees[place] for place in some]
+        traits = completion_traits(model, tokenizer, own, first, layout=layout, progress=tools.progress)
         for name, one in learnt.items():
-            own = Traits(traits.answers, traits.prompts[:, columns[name]])
-            found[name].update(zip(some, one.score.scores(own).tolist(), strict=True))
+            scores = one.score.scores(Traits(traits.answers, traits.prompts[:, columns[name]]))
+            found[name].update(zip(some, scores.tolist(), strict=True))
     return {name: [Score(values.get(place)) for place in range(len(texts))] for name, values in found.items()}

@@ -12,13 +12,12 @@ import numpy as np
 from sacpo.answer.scoring import score_trees
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair, Prompt
-from sacpo.data.tokenize import tokenize_pairs
+from sacpo.data.tokenize import text_trees, tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.data import Data
-from sacpo.pipeline.stages.heads import text_trees
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
