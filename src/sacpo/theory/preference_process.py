@@ -140,7 +140,7 @@ class ProcessScore:
 
         What is the same for neighbouring answers to one prompt is computed once.
         """
-        new = np.concatenate([[True][: len(traits.prompts)], (traits.prompts[1:] != traits.prompts[:-1]).any(1)])
+        new = np.concatenate([[True], (traits.prompts[1:] != traits.prompts[:-1]).any(1)])[: len(traits.prompts)]
         each = np.cumsum(new) - 1
         answers = (traits.answers - self.centre) / self.scale
         prompts = (traits.prompts[new] - self.middle) / self.spread
