@@ -39,6 +39,10 @@ class Setting:
     share: float = 0.4
     decoding: float = 2500.0
 
+    def tree(self, answers: int) -> int:
+        """Return the tokens of a prompt with so many answers."""
+        return self.tokens - self.answer + answers * self.answer
+
     def hours(self, tokens: float, passes: float) -> float:
         """Return the card hours of so many tokens at `passes x P` operations each."""
         return tokens * passes * self.parameters / (self.peak * self.share) / 3600
@@ -61,15 +65,15 @@ def parts(setting: Setting) -> Iterator[tuple[str, Part]]:
     for step in ("step 1, DPO", "step 2, DPO"):
         trained = sides * setting.epochs
         yield "paper", Part(step, 0, sides, trained, setting.hours(sides, 2) + setting.hours(trained, 8))
-    yield "closed form", Part("traits of the pairs, once a criterion", 0, 2 * sides, 0, setting.hours(2 * sides, 2))
+    # a prompt is computed once for its answers
+    traits = 2.0 * setting.pairs * setting.tree(2)
+    yield "closed form", Part("traits of the pairs, once a criterion", 0, traits, 0, setting.hours(traits, 2))
     bank = float(setting.prompts * setting.samples)
     sampled = bank * setting.answer
     yield "closed form", Part("bank, sampled", sampled, 0, 0, sampled / setting.decoding / 3600)
-    scored = bank * setting.tokens
+    scored = float(setting.prompts * setting.tree(setting.samples))
     yield "closed form", Part("bank, scored", 0, scored, 0, setting.hours(scored, 2))
-    # a prompt's answers share it
-    tree = setting.tokens - setting.answer + setting.keep * setting.answer
-    trained = float(setting.prompts * tree * setting.rounds)
+    trained = float(setting.prompts * setting.tree(setting.keep) * setting.rounds)
     yield "closed form", Part("one lambda, distilled", 0, 0, trained, setting.hours(trained, 8))
 
 

@@ -16,8 +16,11 @@ def test_hours_are_tokens_times_operations() -> None:
 
 
 def test_only_the_last_part_is_paid_for_each_lambda() -> None:
-    """10 prompts x (40 + 10 answers x 120) tokens x 2 epochs; 10 x 16 x 120 tokens are sampled."""
+    """10 prompts x (40 + 10 answers x 120) tokens x 2 epochs; 10 x 16 x 120 tokens are sampled, and scored
+    behind prompts that are computed once."""
     own = [part for whose, part in parts(Setting(prompts=10)) if whose != "paper"]
     assert own[1].sampled == 19_200
+    assert own[2].scored == 19_600
+    assert own[0].scored == 2 * 27_000 * 280
     assert own[-1].trained == 24_800
     assert own[-1].sampled == own[-1].scored == 0
