@@ -18,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
 from benchmarks.cases import CASES, DATA, Case
@@ -38,7 +39,7 @@ def own_prompts() -> None:
     """Give every completion a prompt of its own in the flat row."""
     from sacpo.data import packing
 
-    packing.WIDTH = 0  # trees of one prompt are not joined again
+    _put(packing, "WIDTH", 0)  # trees of one prompt are not joined again
 
     def rows(trees: Sequence[Any], *, pad_id: int) -> Any:
         alone = [replace(tree, completions=(one,)) for tree in trees for one in tree.completions]
@@ -56,14 +57,14 @@ def all_logits() -> None:
     """Compute the logits of all positions."""
     from sacpo.losses import logps
 
-    logps.split_model = lambda model: None  # type: ignore[assignment]
+    _put(logps, "split_model", lambda model: None)
 
 
 def given_back() -> None:
     """Give freed memory back to the system at once."""
     from sacpo.system import memory as allocator
 
-    allocator._glibc = lambda: None  # type: ignore[assignment]
+    _put(allocator, "_glibc", lambda: None)
 
 
 def known_reference() -> None:
@@ -82,15 +83,22 @@ VARIANTS: dict[str, tuple[Callable[[], None], str]] = {
 
 
 def _lay_out(name: str, rows: Any) -> None:
-    from sacpo.align import step
     from sacpo.align.engine.layout import RowLayout
+    from sacpo.align.reference import source
     from sacpo.data import packing
 
     layout = getattr(packing, rows) if isinstance(rows, str) else rows
-    step.choose_layout = lambda wanted, model, trees, pad_id, progress, **options: RowLayout(  # type: ignore[assignment]
-        name,  # type: ignore[arg-type]
-        partial(layout, pad_id=pad_id),
-    )
+
+    def choose(wanted: str, model: Any, trees: Sequence[Any], pad_id: int, progress: Any, **options: Any) -> RowLayout:
+        return RowLayout(name, partial(layout, pad_id=pad_id))  # type: ignore[arg-type]
+
+    _put(source, "choose_layout", choose)
+
+
+def _put(module: ModuleType, name: str, value: Any) -> None:
+    """Put something in the place of a module's own, which must be there: else nothing would be taken away."""
+    getattr(module, name)
+    setattr(module, name, value)
 
 
 def main() -> None:
