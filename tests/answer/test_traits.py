@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer import traits
 from sacpo.answer.traits import completion_traits, likeliest_first_tokens
-from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
+from sacpo.data.packing import Rows, Tree, flat_rows, packed_rows, padded_rows
 
 
 def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +49,7 @@ def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("layout", [flat_rows, packed_rows, padded_rows])
 @pytest.mark.parametrize("batch_size", [3, 64])
-def test_prompts_computed_once_give_the_same_traits(layout: traits.Layout, batch_size: int) -> None:
+def test_prompts_computed_once_give_the_same_traits(layout: Callable[..., Rows], batch_size: int) -> None:
     """In any order of the completions; one without tokens ends with its prompt's last state."""
     tokenizer = tiny_tokenizer()
     model = tiny_model(tokenizer)

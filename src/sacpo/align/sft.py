@@ -13,11 +13,12 @@ from sacpo.align.engine.arguments import training_arguments
 from sacpo.align.engine.kept import keeping
 from sacpo.align.engine.layout import LayoutName, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.objective import Batch, Forward, Gather, LayRows, Metrics
+from sacpo.align.objectives.objective import Batch, Forward, Gather, Metrics
 from sacpo.align.objectives.pairs import real_tokens
 from sacpo.align.outcome import checkpoint_folder, settings, write_outcome
 from sacpo.align.reference.score import autocast_type
 from sacpo.align.trainer import train
+from sacpo.data.packing import LayRows
 from sacpo.data.records import Demonstration
 from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrations
 from sacpo.losses.logps import completion_token_logps, unwrapped

@@ -10,7 +10,7 @@ Completions to one prompt are computed with the prompt once, where the layout of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.data.packing import Rows, Tree, padded_rows
+from sacpo.data.packing import LayRows, Rows, Tree, padded_rows
 from sacpo.losses.states import completion_states
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
@@ -30,8 +30,6 @@ UNEXPECTED = -3.0
 FIRST_TOKENS, LOOKED_AT = 256, 512
 """Of so many first tokens, the likeliest over so many prompts, the probabilities are traits of a prompt."""
 Floats = NDArray[np.float64]
-Layout = Callable[[Sequence[Tree]], Rows]
-"""Lays out trees in rows, such as `flat_rows`."""
 
 
 def completion_traits(
@@ -40,7 +38,7 @@ def completion_traits(
     trees: Sequence[Tree],
     first_tokens: Sequence[int],
     *,
-    layout: Layout | None = None,
+    layout: LayRows | None = None,
     batch_size: int = 64,
     progress: Progress = QUIET,
 ) -> Traits:

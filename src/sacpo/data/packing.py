@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -12,9 +12,11 @@ import torch
 
 from sacpo.data.rows import Rows, Tree
 
-__all__ = ["WIDTH", "Rows", "Tree", "continuing_row", "flat_rows", "packed_rows", "padded_rows"]
+__all__ = ["WIDTH", "LayRows", "Rows", "Tree", "continuing_row", "flat_rows", "packed_rows", "padded_rows"]
 
 Ints = npt.NDArray[np.int64]
+LayRows = Callable[[Sequence[Tree]], Rows]
+"""Lays token trees out in rows: one completion a row, or packed."""
 
 WIDTH, TREES_A_ROW = 512, 4
 """Most tokens of a packed row, and trees of mean length that it has room for: long enough to fill well, short enough

@@ -10,8 +10,7 @@ from typing import Literal
 import torch
 from transformers import PreTrainedModel
 
-from sacpo.align.objectives.objective import LayRows
-from sacpo.data.packing import Tree, flat_rows, packed_rows, padded_rows
+from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows, padded_rows
 from sacpo.errors import DataError, ModelError
 from sacpo.losses.agreement import Agreement, check_layout
 from sacpo.losses.head import split_model

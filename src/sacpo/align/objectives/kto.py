@@ -8,12 +8,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, LayRows, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Metrics
 from sacpo.align.objectives.pairs import no_offsets, real_tokens, token_metrics
 from sacpo.align.objectives.registry import Made, Parts
 from sacpo.align.reference.source import Reference
 from sacpo.align.reference.start import has_dropout
-from sacpo.data.packing import Rows, Tree, continuing_row
+from sacpo.data.packing import LayRows, Rows, Tree, continuing_row
 from sacpo.data.records import Labelled, Pair
 from sacpo.data.tokenize import TokenLabelled, completion_trees, tokenize_labelled
 from sacpo.errors import DataError

@@ -15,9 +15,6 @@ T = TypeVar("T")
 Forward = Callable[[Callable[[PreTrainedModel], T]], T]
 """Calls a function of the bare model inside autocast and whatever wraps the model (DDP, FSDP)."""
 
-LayRows = Callable[[Sequence[Tree]], Rows]
-"""Lays token trees out in rows: one completion a row, or packed."""
-
 Metrics = dict[str, tuple[torch.Tensor, int]]
 """name -> (sum over the things counted, how many there were)."""
 

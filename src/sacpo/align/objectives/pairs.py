@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, LayRows, Metrics
+from sacpo.align.objectives.objective import Batch, FirstLoss, Forward, Gather, Metrics
 from sacpo.align.objectives.registry import Made, Parts
-from sacpo.data.packing import Rows, Tree
+from sacpo.data.packing import LayRows, Rows, Tree
 from sacpo.data.records import Pair
 from sacpo.data.tokenize import TokenPair, tokenize_pairs
 from sacpo.errors import DataError

@@ -11,8 +11,7 @@ from torch import nn
 from transformers import TrainingArguments
 
 from sacpo.align.adapters import adapter_off
-from sacpo.align.objectives.objective import LayRows
-from sacpo.data.packing import Tree
+from sacpo.data.packing import LayRows, Tree
 from sacpo.losses.logps import completion_logps, unwrapped
 from sacpo.system import processes
 from sacpo.system.memory import kept_memory

@@ -13,10 +13,9 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from sacpo.align.engine.layout import LayoutName, RowLayout, choose_layout
 from sacpo.align.job import TrainingJob
-from sacpo.align.objectives.objective import LayRows
 from sacpo.align.reference.cached import reference_key, reference_logps
 from sacpo.align.reference.score import Score, autocast_type, scorer
-from sacpo.data.packing import Tree
+from sacpo.data.packing import LayRows, Tree
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import unwrapped
 from sacpo.plain import JsonObject

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.align.engine.layout import choose_layout
-from sacpo.answer.traits import Layout, completion_traits, likeliest_first_tokens
-from sacpo.data.packing import Tree
+from sacpo.align.engine.layout import takes_flat
+from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows
 from sacpo.data.records import Pair, Prompt
 from sacpo.data.tokenize import text_trees, tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
+from sacpo.losses.agreement import check_layout
 from sacpo.merge.source import Checkpoint
 from sacpo.models.tokens import padding_token
 from sacpo.pipeline.stage import Stage
@@ -26,7 +28,6 @@ from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
-from sacpo.system.progress import QUIET
 from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits, learn_score
 
 ARRAYS, FACTS = "head.npz", "head.json"
@@ -98,11 +99,17 @@ class Head(Stage[Learnt]):
             return Learnt(score, first)
 
 
-def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> Layout | None:
-    """Return how rows hold each prompt once, or None where this model computes something else from them."""
-    asked = model.config._attn_implementation  # models are shared by stages: their attention stays as it is
-    found = choose_layout("auto", model, trees, padding_token(tokenizer, model), QUIET, attention=asked)
-    return None if found.name == "padded" else found.rows
+def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> LayRows | None:
+    """Return how rows hold each prompt once, or None where this model computes something else from them.
+
+    Nothing is agreed on with other processes, which wait while one does a stage; the model's attention stays as it is.
+    """
+    pad_id = padding_token(tokenizer, model)
+    for layout in (*([flat_rows] if takes_flat(model) else []), packed_rows):
+        rows = partial(layout, pad_id=pad_id)
+        if trees and check_layout(model, trees, pad_id=pad_id, shared=rows).ok:
+            return rows
+    return None
 
 
 def write_learnt(out: Path, learnt: Learnt) -> None:
@@ -152,7 +159,7 @@ def learned_scores(
     tokenizer, template = tools.tokenizer(head.model, head.base)
     model = tools.load(head.model, head.base)
     trees = text_trees(texts, tokenizer, template, head.max_length)
-    places = sorted(trees, key=lambda place: (len(trees[place].prompt), trees[place].prompt, len(trees[place]), place))
+    places = sorted(trees, key=lambda place: trees[place].prompt)  # answers to a prompt together
     layout = shared_layout(model, tokenizer, [*trees.values()])
     found: dict[str, dict[int, float]] = {name: {} for name in learnt}
     for start in range(0, len(places), CHUNK):
