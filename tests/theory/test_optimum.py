@@ -164,6 +164,7 @@ def test_the_solved_strength_meets_the_bound_on_the_bank(seed: int, share: float
     assert optimum(Bank(np.zeros(safety.shape), safety), beta=1, lam=eta).E_g == pytest.approx(bound, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(SEEDS, st.integers(0, 2**31), st.floats(0.3, 3), st.floats(0, 3))
 def test_kl_to_optimum_is_exact_on_a_whole_table(seed: int, other: int, beta: float, lam: float) -> None:
     """For a uniform policy and every answer once, the estimate is KL(policy || pi*) itself."""

@@ -58,7 +58,7 @@ def score_heldout(
     """
     trees, clusters = heldout_trees(job, pairs)
     pad_id = padding_token(job.load_tokenizer(), model)
-    rows = choose_layout("auto", model, trees, pad_id, progress)
+    rows = choose_layout("auto", model, trees, pad_id, progress, alone=True)
     score, what = scorer(model, rows.rows), f"held-out pairs, {job.name}"
     return score_all(trees, score, batch_size, progress, what, by_length=rows.name == "padded"), clusters
 

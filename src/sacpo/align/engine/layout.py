@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -56,6 +56,7 @@ def choose_layout(
     attention: str | None = None,
     compiled: bool = False,
     precision: torch.dtype | None = None,
+    alone: bool = False,
 ) -> RowLayout:
     """Return the row layout for a model and these trees.
 
@@ -72,6 +73,7 @@ def choose_layout(
         attention: The attention implementation that the user asked for; None: none.
         compiled: Whether the model is compiled; compilers do not know flat rows' masks.
         precision: The type that forward passes are autocast to; None: the weights' own.
+        alone: Agree with no other process on it, since those of a launch wait at a barrier meanwhile.
 
     Raises:
         DataError: A tree is longer than the model's context.
@@ -82,13 +84,14 @@ def choose_layout(
     if wanted == "padded" or not trees:
         return padded
     flat = partial(flat_rows, pad_id=pad_id)
-    if takes_flat(model) and not compiled and _everywhere(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
+    agreed = _as_it_is if alone else _everywhere
+    if takes_flat(model) and not compiled and agreed(check_layout(model, trees, pad_id=pad_id, shared=flat)).ok:
         return RowLayout("flat", flat)
     long = max(map(len, trees)) > FLEX_FROM
     flexible = long and attention is None and takes_flex(model)
-    agreement = _with_flex(model, trees, pad_id, precision) if flexible else None
+    agreement = _with_flex(model, trees, pad_id, precision, agreed) if flexible else None
     if agreement is None or not agreement.ok:
-        agreement = _everywhere(check_layout(model, trees, pad_id=pad_id))
+        agreement = agreed(check_layout(model, trees, pad_id=pad_id))
     if agreement.ok:
         return RowLayout("packed", partial(packed_rows, pad_id=pad_id))
     if wanted == "packed":
@@ -137,7 +140,11 @@ def takes_flex(model: PreTrainedModel) -> bool:
 
 
 def _with_flex(
-    model: PreTrainedModel, trees: Sequence[Tree], pad_id: int, precision: torch.dtype | None
+    model: PreTrainedModel,
+    trees: Sequence[Tree],
+    pad_id: int,
+    precision: torch.dtype | None,
+    agreed: Callable[[Agreement], Agreement],
 ) -> Agreement | None:
     """Switch to FlexAttention and return its agreement; switch back where it does not agree, or fails in any way.
 
@@ -159,9 +166,13 @@ def _with_flex(
         agreement = Agreement(float("inf"), False, "out of memory")
     except Exception as error:  # noqa: BLE001 - a compiler may fail with anything, and SDPA needs none
         agreement = Agreement(float("inf"), False, f"FlexAttention fails: {type(error).__name__}")
-    agreement = _everywhere(agreement)
+    agreement = agreed(agreement)
     if not agreement.ok:
         model.set_attn_implementation(before)
+    return agreement
+
+
+def _as_it_is(agreement: Agreement) -> Agreement:
     return agreement
 
 
