@@ -38,6 +38,8 @@ DIVIDED = {
 LIMITS = {"data": 50, "prompts": 25}
 """What the limits of data sets and of prompt sets are divided by."""
 DEMONSTRATIONS = 320
+SHOWN = 0.9
+"""A bound that so few tuning prompts can show."""
 LEARNT = 64
 """The least number of pairs of which a score is learned: fewer are refused."""
 
@@ -49,6 +51,8 @@ def miniature(path: Path) -> dict[str, Any]:
     for part, divisor in LIMITS.items():
         for spec in raw[part].values():
             spec["limit"] = divided(spec["limit"], divisor)
+    for bound in raw.get("constraints", []):
+        bound |= {"at_most": SHOWN} if "at_most" in bound else {}
     config = raw["base"]["config"]
     config.update(BASE)
     if "layer_types" in config:

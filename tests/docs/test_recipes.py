@@ -30,6 +30,7 @@ EXPERIMENTS = tuple(
         "base-gpt-neox",
         "base-qwen3",
         "convergence",
+        "factors",
         "frontier-ablation",
         "frontier-exact",
         "frontier-four-votes",
@@ -89,7 +90,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 33
+    assert len(found) == len(NAMES) == 34
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -103,7 +104,7 @@ def test_a_recipe_loads_and_is_named_after_its_file(name: str) -> None:
 
 def test_all_but_two_real_ones_and_most_experiments_select_a_model() -> None:
     selecting = [name for name in NAMES if recipe(name).constraints and recipe(name).objective]
-    others = {*EXPERIMENTS, "gemma-270m", "real-text-neox"} - {"experiments/over-refusal"}
+    others = {*EXPERIMENTS, "gemma-270m", "real-text-neox"} - {"experiments/factors", "experiments/over-refusal"}
     assert selecting == [name for name in NAMES if name not in others]
 
 

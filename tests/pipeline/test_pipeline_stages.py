@@ -334,9 +334,10 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     names = [stage.name for stage in sampled]
     # pairs that are too few to learn from are found before anything is sampled
     assert names.index("head/W/helpfulness") < names.index("samples/W") < names.index("bank/W")
+    chosen = stages(data, learned, "steps.W.resample.factors={helpfulness: [1, 2]}", steps=[*RECIPE["steps"], rwr])
     kinds: dict[Any, Any] = {
         type(stage): stage
-        for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *sampled, *searched())
+        for stage in (*stages("merge.0.q=auto"), *stages("merge.1.fidelity=true"), *chosen, *sampled, *searched())
     }
     kinds |= {type(stage): stage for stage in stages("certify={prompts: spare}")}
     race = kinds[Race] = next(stage for stage in stages("evaluate.race={}") if isinstance(stage, Race))

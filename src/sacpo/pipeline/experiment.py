@@ -24,6 +24,7 @@ from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.pipeline.stages.weighed import Weighed
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.models import Node, model_graph
 from sacpo.recipe.schema import SFT, JudgeSpec, Recipe, TrainingSpec
@@ -55,6 +56,7 @@ class Experiment:
         answers, verdicts, kl: By model and prompt set.
         measures: By model.
         found: Searches for strengths, by step.
+        weighed: Choices of factors, by step.
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
         end_samples: Samples of the models that are merged, which merges of the same models share.
@@ -82,6 +84,7 @@ class Experiment:
     kl: dict[str, dict[str, KlSamples]] = field(default_factory=dict)
     measures: dict[str, Measures] = field(default_factory=dict)
     found: dict[str, Found] = field(default_factory=dict)
+    weighed: dict[str, Weighed] = field(default_factory=dict)
     paths: dict[str, FoundPath] = field(default_factory=dict)
     fidelity: dict[str, dict[str, MergeFidelity]] = field(default_factory=dict)
     end_samples: list[EndSamples] = field(default_factory=list)

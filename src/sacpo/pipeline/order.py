@@ -303,6 +303,7 @@ class Order(Sampling):
             certificate=certificate,
             optimum=optimum,
             found=self.found,
+            weighed=self.weighed,
             paths=self.paths,
             fidelity=self.fidelity,
             harness=self.harness,

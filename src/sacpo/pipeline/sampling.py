@@ -74,10 +74,7 @@ class Sampling(Experiment):
         """
         assert node.beta is not None
         assert not isinstance(node.step.dataset, SampledSpec)
-        own: dict[str, HeadScorer | ImplicitScorer] = {
-            **{criterion: self._learned(criterion, node.step, spec) for criterion in spec.learn},
-            **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
-        }
+        own = self.scorers(node.step, spec)
         counts = spec.counts(node.start)
         again = () if node.round == 1 else (f"round {node.round}",)
         samples = Samples(
@@ -104,6 +101,13 @@ class Sampling(Experiment):
             draw=spec.draw,
         )
         return self.do(self.resampled[node.name])
+
+    def scorers(self, step: StepSpec, spec: ResampleSpec) -> dict[str, HeadScorer | ImplicitScorer]:
+        """Return the scores that are learned from pairs or implied by steps' models, by criterion."""
+        return {
+            **{criterion: self._learned(criterion, step, spec) for criterion in spec.learn},
+            **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
+        }
 
     def _learned(self, criterion: str, step: StepSpec, spec: ResampleSpec) -> HeadScorer:
         """Return a criterion's score that is learned from pairs."""

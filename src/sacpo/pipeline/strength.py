@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.dual import find_weight
+from sacpo.pipeline.factors import find_factors
 from sacpo.pipeline.path import measured_on
 from sacpo.pipeline.stages.answers import sampling
 from sacpo.pipeline.stages.drawn import Drawn, JudgedDrawn, LogRatios
@@ -31,9 +32,11 @@ SAMPLED = 256
 
 
 def find_unknown(run: Order, node: StepModel) -> None:
-    """Find what a step leaves to the run: its strength, or the weight of a judge."""
+    """Find what a step leaves to the run: its strength, the weight of a judge, or factors of weights."""
     if node.step.dual is not None:
         find_weight(run, node)
+    elif node.step.multiplied:
+        find_factors(run, node)
     else:
         run.found[node.step.name] = find_strength(run, node)
 

@@ -124,7 +124,7 @@ def check_auto(recipe: Recipe) -> None:
             )
         for constraint in constraints:
             _check_bound(recipe, constraint, where)
-        _check_parent(recipe, index)
+        check_parent(recipe, index)
         _check_baseline(recipe, where)
 
 
@@ -221,12 +221,17 @@ def _check_bound(recipe: Recipe, constraint: ConstraintSpec, where: str) -> None
         )
 
 
-def _check_parent(recipe: Recipe, index: int) -> None:
+def check_parent(recipe: Recipe, index: int) -> None:
+    """Refuse a step whose strength or weights the run finds, and which starts from several models.
+
+    Raises:
+        RecipeError: It does.
+    """
     step = recipe.steps[index]
     models = [node for node in model_graph(recipe).values() if isinstance(node, StepModel) and node.step is step]
     if len(models) > 1:
         raise RecipeError(
-            "a strength is found for one model to start from, not for several at once",
+            "strengths and factors are found for one model to start from, not for several at once",
             where=f"steps.{index}.from",
             value=parent_name(recipe.steps, index),
             allowed=[node.parent for node in models],

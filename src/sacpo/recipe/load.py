@@ -17,6 +17,7 @@ from sacpo.recipe.auto import check_auto
 from sacpo.recipe.certify_checks import check_certify
 from sacpo.recipe.checks import check_references, placed
 from sacpo.recipe.explain import did_you_mean, explain
+from sacpo.recipe.factors import check_factors
 from sacpo.recipe.published import Place, Written
 from sacpo.recipe.safe import DEEPEST, yaml_file, yaml_option
 from sacpo.recipe.schema import Recipe
@@ -63,6 +64,7 @@ def parse_recipe(data: Any, overrides: Sequence[str] = (), *, source: str = "rec
         check_references(recipe)
         check_certify(recipe)
         check_auto(recipe)
+        check_factors(recipe)
     except RecipeError as error:
         raise placed(error, source, recipe) from error.__cause__
     recipe.note(written)

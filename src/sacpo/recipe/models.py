@@ -26,7 +26,7 @@ class StepModel:
 
     Attributes:
         name: `STEP` or, in a sweep, `STEP@BETA`; `PARENT+STEP[@BETA]` when the parent is a member of a sweep.
-        beta: The strength; None: the run finds it (`auto`) or a weight beside it (`dual`), and settles the recipe.
+        beta: The strength; None: the run finds it (`auto`) or weights (`dual`, `factors`), and settles the recipe.
         parent: The model that the step starts from, which is the reference of all its rounds.
         strengths: criterion -> strength of every step on the way from the SFT model, this one included; RWR aims at
             weights of the SFT model wherever it starts.
@@ -87,7 +87,7 @@ def model_graph(recipe: Recipe) -> dict[str, Node]:
         step = recipe.steps[index]
         parents = _members(parent_name(recipe.steps, index), members, nodes, f"steps.{index}.from")
         for parent in parents:
-            for beta in (None,) if step.dual else step.betas or (None,):
+            for beta in (None,) if step.dual or step.multiplied else step.betas or (None,):
                 for node in _rounds(step, beta, nodes[parent], len(parents) > 1):
                     last = node.round == step.rounds
                     _add(nodes, members, step.name if last else node.name, node, f"steps.{index}.name")

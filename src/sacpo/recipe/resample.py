@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -9,6 +11,8 @@ from pydantic import Field, model_validator
 from sacpo.recipe.section import Count, Names, Positive, Section
 
 SFT, POLICY = "sft", "policy"
+MOST_COMBINATIONS = 400
+"""Of factors."""
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -22,6 +26,12 @@ class ResampleSpec(Section):
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
         description="a judge of 'evaluate' that gives scores (language models do by a rubric of kind rating), or a "
         "criterion of 'learn' or 'implicit'; or several with their weights"
+    )
+    factors: dict[str, Annotated[tuple[Positive, ...], Field(min_length=1)]] = Field(
+        {},
+        description="criterion: numbers, one of which multiplies its weight: before anything is trained, the run takes "
+        "the combination whose weights alone have the highest mean score of 'objective' among those that meet "
+        "'constraints' on tuning prompts; see docs/distil.md",
     )
     learn: dict[str, str | Names] = Field(
         {},
@@ -84,6 +94,33 @@ class ResampleSpec(Section):
             if self.keep >= self.samples:
                 raise ValueError(f"'keep' must be below 'samples' ({self.samples}): the best of all answers are all")
         return self
+
+    @model_validator(mode="after")
+    def _multiplied(self) -> ResampleSpec:
+        if not self.factors:
+            return self
+        if len(self.weights) < 2:
+            raise ValueError("'factors' weigh several judges' scores: of one alone that is 'beta'")
+        if unknown := [name for name in self.factors if name not in self.weights]:
+            raise ValueError(f"'factors' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
+        if twice := [name for name, numbers in self.factors.items() if len({*numbers}) < len(numbers)]:
+            raise ValueError(f"'factors' has the same number twice for '{twice[0]}'")
+        if len(self.combinations) > MOST_COMBINATIONS:
+            raise ValueError(f"'factors' are {len(self.combinations):,} combinations; at most {MOST_COMBINATIONS}")
+        if self.draw == "best":
+            self.unused(("factors",), "the best answers are kept by the weights that are given")
+        return self
+
+    @property
+    def combinations(self) -> tuple[dict[str, float], ...]:
+        """Every choice of factors, one number for each weight, in the recipe's order; the first numbers first."""
+        each = [self.factors.get(name, (1.0,)) for name in self.weights]
+        return tuple(dict(zip(self.weights, numbers, strict=True)) for numbers in itertools.product(*each))
+
+    def multiplied(self, factors: Mapping[str, float]) -> ResampleSpec:
+        """Return the same with each weight times its factor, in six digits, and no choice left."""
+        weights = {name: float(f"{weight * factors[name]:.6g}") for name, weight in self.weights.items()}
+        return self.model_copy(update={"judge": weights, "factors": {}})
 
     @property
     def weights(self) -> dict[str, float]:

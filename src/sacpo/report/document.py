@@ -7,6 +7,7 @@ from typing import Any
 
 from sacpo.report import results
 from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate, CertifiedCategory
+from sacpo.report.factors import FactorBound, FactorChoice, FactorsTried
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathCheck, PathPoint, PathSearch
 from sacpo.report.raced import RaceBound, RaceOutcome, RaceRound
@@ -46,8 +47,8 @@ def results_document() -> str:
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, CertifiedCategory, Theory,
         OptimumPoint, KlToOptimum, SupportPoint, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt,
-        Trained, BoundCheck, Predicted, Regret, PathSearch, PathPoint, PathCheck, Fidelity,
-        RaceOutcome, RaceRound, RaceBound, Finding,
+        Trained, BoundCheck, Predicted, Regret, FactorChoice, FactorsTried, FactorBound,
+        PathSearch, PathPoint, PathCheck, Fidelity, RaceOutcome, RaceRound, RaceBound, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)
 

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from sacpo.report.benchmark_tables import benchmark_table
 from sacpo.report.certificate_tables import certificate_section
+from sacpo.report.factor_tables import factor_stories
 from sacpo.report.headline import headline
 from sacpo.report.judges import judge_findings, own_tables, reliability_tables
 from sacpo.report.lookup import plain, shown_model
@@ -163,7 +164,7 @@ def _content(results: Results) -> dict[str, Any]:
         "results": results,
         "headline": headline(results),
         "certificate": certificate_section(results),
-        "searches": search_stories(results),
+        "searches": [*search_stories(results), *factor_stories(results)],
         "selection": selection_table(results),
         "front": front_table(results),
         "raced": race_table(results),

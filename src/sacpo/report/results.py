@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from sacpo.errors import DataError
 from sacpo.report.benchmarks import Benchmark
 from sacpo.report.certified import Certificate
+from sacpo.report.factors import FactorChoice
 from sacpo.report.part import Measured, Part
 from sacpo.report.paths import Fidelity, PathSearch
 from sacpo.report.raced import RaceOutcome
@@ -217,6 +218,9 @@ class Results(Part):
     measures: dict[str, dict[str, Measures]] = Field({}, description="model: prompt set: measures")
     reliability: dict[str, tuple[Reliability, ...]] = Field({}, description="prompt set: its judges' reliability")
     plan: dict[str, Search] = Field({}, description="step: how its strength was found; steps with beta: auto")
+    factors: dict[str, FactorChoice] = Field(
+        {}, description="step with `factors`: how those of its weights were chosen, before it was trained"
+    )
     selection: Selection | None = None
     certificate: Certificate | None = None
     theory: Theory | None = None

@@ -60,7 +60,7 @@ def samples_of(verdicts: Sequence[Verdict], safety: Score, reward: Score | None 
     Raises:
         DataError: A score is missing or out of its range, or prompts have different numbers of answers.
     """
-    places = _places(verdicts)
+    places = places_of(verdicts)
     first = {v.prompt_id: v for v in reversed(verdicts)}
     prompts = [*places]
     kinds = [first[prompt].kind for prompt in prompts]
@@ -106,17 +106,17 @@ def pooled(
     verdicts = [*own, *(replace(v, model=own[0].model, sample=v.sample + later) for v in other)]
     moved = {(prompt, sample + later): ratio for (prompt, sample), ratio in other_ratios.items()}
     known = {**log_ratios, **moved}
-    found = np.array([[known[place] for place in places] for places in _places(verdicts).values()])
+    found = np.array([[known[place] for place in places] for places in places_of(verdicts).values()])
     return replace(samples_of(verdicts, safety, reward), offsets=math.log(2) - np.logaddexp(0.0, found))
 
 
 def scores_of(verdicts: Sequence[Verdict], score: Score) -> Floats:
     """Return one criterion's scores; errors as of `samples_of`. Shape: (prompts, answers)."""
-    return _scores(verdicts, score, _places(verdicts))
+    return _scores(verdicts, score, places_of(verdicts))
 
 
-def _places(verdicts: Sequence[Verdict]) -> dict[str, list[Place]]:
-    """Return the answers of every prompt, in order.
+def places_of(verdicts: Sequence[Verdict]) -> dict[str, list[Place]]:
+    """Return the answers of every prompt, in order: of each its prompt's id and its number.
 
     Raises:
         DataError: There are none, of several models, or not the same number of each prompt, two or more.

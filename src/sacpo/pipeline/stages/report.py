@@ -27,6 +27,7 @@ from sacpo.pipeline.stages.race import Race
 from sacpo.pipeline.stages.selection import Selection, chosen_name
 from sacpo.pipeline.stages.train import Heldout, RecordSource, Trained, Training, not_independent
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
+from sacpo.pipeline.stages.weighed import Weighed
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.models import MergedModel, Node, StepModel, model_graph
@@ -66,6 +67,7 @@ class Report(JsonStage):
         certificate: What is certified of it; None: nothing was to be certified.
         optimum: The theory; None: there is none.
         found: The searches for strengths, by step.
+        weighed: Choices of factors, by step.
         paths: Searches for q, by merge.
         fidelity: How far merged models are from their targets, by model and prompt set.
         harness: What models reached on tasks of lm-evaluation-harness.
@@ -90,6 +92,7 @@ class Report(JsonStage):
     certificate: Certificate | None
     optimum: Optimum | None
     found: Mapping[str, Found]
+    weighed: Mapping[str, Weighed]
     paths: Mapping[str, FoundPath]
     fidelity: Mapping[str, Mapping[str, MergeFidelity]]
     harness: Mapping[str, Harness]
@@ -130,6 +133,7 @@ class Report(JsonStage):
             "measures": {name: tools.read(stage) for name, stage in self.measures.items()},
             "reliability": {name: self._reliability(name, tools) for name in self._opened},
             "plan": {name: self._search(tools.read(stage), tools) for name, stage in self.found.items()},
+            "factors": {name: tools.read(stage) for name, stage in self.weighed.items()},
             **self._choice(tools),
             "theory": tools.read(self.optimum) if self.optimum is not None else None,
             "paths": {name: tools.read(stage) for name, stage in self.paths.items()},

@@ -155,7 +155,9 @@ class StepSpec(AlgorithmOptions, StepStart):
     )
     training: TrainingSpec = TrainingSpec()
     lora: LoraSpec | None = None
-    search: SearchSpec | None = Field(None, description="beta: auto only: how the strength is found")
+    search: SearchSpec | None = Field(
+        None, description="beta: auto only: how the strength is found; for 'factors' its samples and unit"
+    )
     dual: DualSpec | None = Field(None, description="find the weight of one of the judges that label the pairs")
 
     @model_validator(mode="after")
@@ -164,7 +166,7 @@ class StepSpec(AlgorithmOptions, StepStart):
         named = [f"{beta:g}" for beta in self.betas]
         if twice := [name for place, name in enumerate(named) if name in named[:place]]:
             raise ValueError(f"'beta' has {twice[0]} twice (in six digits): every strength is one model")
-        if self.beta != "auto":
+        if self.beta != "auto" and not self.multiplied:
             self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
         if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
             raise ValueError("RWR resamples answers, not pairs: name a data source, and give 'resample'")
@@ -173,6 +175,16 @@ class StepSpec(AlgorithmOptions, StepStart):
                 raise ValueError(f"{ALGORITHMS[self.algorithm].title} has no offsets, and this 'dataset' gives some")
             if self.dataset.safety is not None and self.beta == "auto":
                 raise ValueError("'beta: auto' forecasts from scores, not from 'safety': give a 'beta'")
+        return self
+
+    @model_validator(mode="after")
+    def _factors(self) -> StepSpec:
+        if not self.multiplied:
+            return self
+        if self.rounds > 1 or isinstance(self.beta, tuple | str):
+            raise ValueError("'factors' are chosen for one model: give one number as 'beta', and no 'rounds'")
+        if self.search is not None:
+            self.search.unused(("trainings", "start", "score"), "'factors' are chosen before anything is trained")
         return self
 
     @model_validator(mode="after")
@@ -206,6 +218,11 @@ class StepSpec(AlgorithmOptions, StepStart):
         if len(weights) < 2:
             return ((self.criterion, beta),)
         return tuple((criterion, beta / weight) for criterion, weight in weights.items())
+
+    @property
+    def multiplied(self) -> bool:
+        """Whether the run chooses factors of its weights."""
+        return self.resample is not None and bool(self.resample.factors)
 
     @property
     def betas(self) -> tuple[float, ...]:
