@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 import weakref
+from collections.abc import Iterator
 
 import pytest
 
@@ -16,6 +17,15 @@ class Thing:
     """What a weak reference can be of."""
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, also where tests were started behind a shell's `&`, which lets it be ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_in_a_weak_references_callback_is_heard(number: signal.Signals) -> None:
     """Python drops what is raised there; without a second signal the loop would run to its end."""
