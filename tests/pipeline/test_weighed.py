@@ -31,9 +31,11 @@ SAYS = {"helpfulness": (0.0, 1.0), "harmlessness": (1.0, -1.0)}
 class Given:
     """Tools that have read two answers to each of forty restricted prompts, and verdicts on them."""
 
-    def __init__(self, cut: Sequence[str] = ()) -> None:
+    def __init__(self, cut: Sequence[str] = (), *, both: bool = False) -> None:
         self.answers = [
-            Answer(p, "sft", f"a{s}", truncated=s == 1 and p.id in cut, sample=s) for p in PROMPTS for s in (0, 1)
+            Answer(p, "sft", f"a{s}", truncated=(both or s == 1) and p.id in cut, sample=s)
+            for p in PROMPTS
+            for s in (0, 1)
         ]
         self.verdicts = [
             Verdict(a.prompt.id, a.prompt.id, "sft", name, "oracle", "h", kind=a.prompt.kind, score=scores[a.sample],
@@ -77,6 +79,7 @@ def weighed(at_most: float, **options: Any) -> Weighed:
 
 
 def found(stage: Weighed, folder: Path, given: Given | None = None) -> JsonObject:
+    folder.mkdir(exist_ok=True)
     stage.work(folder, cast(Tools, given or Given()))
     return stage.read(folder)
 
@@ -112,6 +115,23 @@ def test_an_answer_that_is_cut_off_has_no_weight(tmp_path: Path) -> None:
     result = found(weighed(0.9), tmp_path, Given(cut=[str(i) for i in range(20)]))
     assert result["not_weighed"] == 20
     assert result["tried"][0]["unsafe_rate"]["value"] == pytest.approx(0.5 / (1 + np.e))
+
+
+def test_prompts_whose_answers_are_all_cut_off_do_not_count(tmp_path: Path) -> None:
+    whole = found(weighed(0.9), tmp_path / "whole")
+    result = found(weighed(0.9), tmp_path / "cut", Given(cut=[str(i) for i in range(10)], both=True))
+    assert (result["prompts"], result["not_weighed"]) == (40, 20)
+    assert [one["objective"]["value"] for one in result["tried"]] == pytest.approx(
+        [one["objective"]["value"] for one in whole["tried"]]
+    )
+    assert result["tried"][0]["ess"] == pytest.approx(whole["tried"][0]["ess"])
+    assert result["bounds"] == whole["bounds"]  # the trained model is measured on all of them
+    assert any(note.startswith("10 of 40 tuning prompts do not count") for note in result["notes"])
+
+
+def test_where_every_answer_is_cut_off_nothing_is_chosen(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no tuning prompt has a whole answer"):
+        found(weighed(0.9), tmp_path, Given(cut=[p.id for p in PROMPTS], both=True))
 
 
 def test_choices_that_rest_on_too_few_samples_are_refused_when_none_is_left(tmp_path: Path) -> None:

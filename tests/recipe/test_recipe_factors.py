@@ -14,6 +14,8 @@ from sacpo.recipe.factors import choice_of, multiplied
 from sacpo.recipe.models import StepModel, model_graph
 
 ASKED = "evaluate.judges.brevity={kind: llm, panel: [{model: m, base_url: http://localhost:1}], rubric: helpfulness}"
+ELSEWHERE = "evaluate.judges.harmlessness={kind: oracle, prompts: [report]}"
+REFUSALS = "constraints=[{metric: over_refusal_rate, prompts: tuning, at_most: 0.5}]"
 WEIGHTS = {"helpfulness": 1.0, "harmlessness": 2.0}
 
 
@@ -80,7 +82,12 @@ def test_factors_are_chosen_by_what_judged_samples_tell_of_tuning_prompts() -> N
         ((), {"factors": {"brevity": [1, 2]}}, "'factors' has 'brevity', which has no weight"),
         ((), {"factors": {"helpfulness": [1, 1]}}, "the same number twice for 'helpfulness'"),
         ((), {"factors": {name: [1 + i for i in range(30)] for name in WEIGHTS}}, "900 combinations; at most 400"),
+        ((), {"factors": {"helpfulness": [1, 1.00000001]}}, "the same number twice for 'helpfulness'"),
         ((), {"factors": {"helpfulness": [0]}}, "outside its range"),
+        ((), {"factors": {"helpfulness": [1, 1e7]}}, "outside its range"),
+        ((), {"factors": {"helpfulness": [1e-320]}}, "outside its range"),
+        (("constraints.0.at_most=0",), {}, "no number of prompts shows that a rate is 0"),
+        ((ELSEWHERE, REFUSALS, "evaluate.judges.refusal={kind: oracle}"), {}, "answers to 'tuning'"),
         ((), {"draw": "best", "keep": 2}, "'factors' has no effect here"),
     ],
 )
@@ -93,3 +100,8 @@ def test_what_cannot_be_chosen_is_refused_before_anything_runs(
 
 def test_samples_and_unit_of_a_search_are_taken() -> None:
     assert recipe("steps.R.search={samples: 8, unit: prompt}").steps[4].search is not None
+
+
+def test_language_models_are_not_asked_for_samples_even_by_the_steps_own_criterion() -> None:
+    given = recipe(ASKED.replace("brevity", "joint").replace("rubric: helpfulness", "rubric: safety"))
+    assert "joint" not in choice_of(given, given.steps[4]).criteria

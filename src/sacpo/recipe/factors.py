@@ -40,7 +40,9 @@ def choice_of(recipe: Recipe, step: StepSpec) -> Choice:
     on_tuning = [one for one in recipe.constraints if recipe.prompts[one.prompts].role == "tuning"]
     told = tuple(one for one in on_tuning if _told(recipe, one))
     named = [one.criterion for one in told if one.criterion is not None]
-    criteria = scored_by(recipe, step, told[0].prompts, *step.resample.judged, recipe.objective.criterion, *named)
+    wanted = (*step.resample.judged, recipe.objective.criterion, *named)
+    scored = scored_by(recipe, step, told[0].prompts, *wanted)
+    criteria = (name for name in scored if recipe.evaluate.judges[name].kind != "llm")
     untold = (metric_key(one.metric, one.criterion) for one in on_tuning if one not in told)
     return Choice(recipe.objective.criterion, told, tuple(criteria), tuple(untold))
 
@@ -61,10 +63,10 @@ def check_factors(recipe: Recipe) -> None:
                 where=where,
                 do="add 'objective: {criterion: ..., prompts: ...}', or leave 'factors' out",
             )
-        _check_scores(recipe, recipe.objective.criterion, where)
-        _check_constraints(recipe, where)
-        for criterion in step.resample.judged if step.resample is not None else ():
-            _check_scores(recipe, criterion, where)
+        prompts = _check_constraints(recipe, where)
+        judged = step.resample.judged if step.resample is not None else ()
+        for criterion in dict.fromkeys((recipe.objective.criterion, *judged)):
+            _check_scores(recipe, criterion, prompts, where)
         check_parent(recipe, index)
 
 
@@ -89,7 +91,7 @@ def _told(recipe: Recipe, constraint: ConstraintSpec) -> bool:
     return says is not None and any(says in gives for gives in judges.values())
 
 
-def _check_scores(recipe: Recipe, criterion: str, where: str) -> None:
+def _check_scores(recipe: Recipe, criterion: str, prompts: str, where: str) -> None:
     spec = recipe.evaluate.judges.get(criterion)
     if spec is None or spec.kind == "llm" or "scores" not in spec.gives(criterion):
         judges = recipe.evaluate.judges.items()
@@ -100,9 +102,18 @@ def _check_scores(recipe: Recipe, criterion: str, where: str) -> None:
             allowed=[name for name, one in judges if one.kind != "llm" and "scores" in one.gives(name)],
             do="add a reward model as its judge, or train a step for each choice and let the selection choose",
         )
+    if spec.prompts is not None and prompts not in spec.prompts:
+        raise RecipeError(
+            f"factors are chosen by scores of answers to '{prompts}', which this criterion's judge does not judge",
+            where=where,
+            value=criterion,
+            allowed=spec.prompts,
+            do=f"add '{prompts}' to evaluate.judges.{criterion}.prompts, or put the constraints on other prompts",
+        )
 
 
-def _check_constraints(recipe: Recipe, where: str) -> None:
+def _check_constraints(recipe: Recipe, where: str) -> str:
+    """Return the tuning prompts that the constraints are on."""
     roles = {name: spec.role for name, spec in recipe.prompts.items()}
     told = [one for one in recipe.constraints if roles.get(one.prompts) == "tuning" and _told(recipe, one)]
     sets = [*dict.fromkeys(one.prompts for one in told)]
@@ -117,3 +128,13 @@ def _check_constraints(recipe: Recipe, where: str) -> None:
             if not sets
             else "put these constraints on the same prompts",
         )
+    for one in told:
+        if METRICS[one.metric].rate and one.at_most == 0:
+            raise RecipeError(
+                "no number of prompts shows that a rate is 0",
+                where=f"constraints.{recipe.constraints.index(one)}.at_most",
+                value=one.at_most,
+                allowed="above 0",
+                do="give a fraction: 0.05 for 5 %",
+            )
+    return sets[0]

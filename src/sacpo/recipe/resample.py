@@ -14,6 +14,7 @@ SFT, POLICY = "sft", "policy"
 MOST_COMBINATIONS = 400
 """Of factors."""
 Share = Annotated[float, Field(gt=0, le=1)]
+Factor = Annotated[float, Field(ge=1e-6, le=1e6)]
 
 
 class ResampleSpec(Section):
@@ -27,7 +28,7 @@ class ResampleSpec(Section):
         description="a judge of 'evaluate' that gives scores (language models do by a rubric of kind rating), or a "
         "criterion of 'learn' or 'implicit'; or several with their weights"
     )
-    factors: dict[str, Annotated[tuple[Positive, ...], Field(min_length=1)]] = Field(
+    factors: dict[str, Annotated[tuple[Factor, ...], Field(min_length=1)]] = Field(
         {},
         description="criterion: numbers, one of which multiplies its weight: before anything is trained, the run takes "
         "the combination whose weights alone have the highest mean score of 'objective' among those that meet "
@@ -103,8 +104,9 @@ class ResampleSpec(Section):
             raise ValueError("'factors' weigh several judges' scores: of one alone that is 'beta'")
         if unknown := [name for name in self.factors if name not in self.weights]:
             raise ValueError(f"'factors' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
-        if twice := [name for name, numbers in self.factors.items() if len({*numbers}) < len(numbers)]:
-            raise ValueError(f"'factors' has the same number twice for '{twice[0]}'")
+        named = {name: {f"{number:.6g}" for number in numbers} for name, numbers in self.factors.items()}
+        if twice := [name for name, numbers in self.factors.items() if len(named[name]) < len(numbers)]:
+            raise ValueError(f"'factors' has the same number twice for '{twice[0]}' (in six digits, as weights have)")
         if len(self.combinations) > MOST_COMBINATIONS:
             raise ValueError(f"'factors' are {len(self.combinations):,} combinations; at most {MOST_COMBINATIONS}")
         if self.draw == "best":

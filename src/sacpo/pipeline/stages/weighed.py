@@ -99,15 +99,19 @@ class Weighed(JsonStage):
         """Score, weigh, choose.
 
         Raises:
-            DataError: Every choice rests on too few samples, or there are too few tuning prompts.
+            DataError: Every choice rests on too few samples, no answer has a weight, or there are too few tuning
+                prompts.
         """
         verdicts = tools.read(self.verdicts)
         scores, gone = self._scores(tools)
+        kept = _with_weights(gone)
         judged = {one.criterion: one for one in self.constraints if one.criterion is not None}
         bounded = {name: scores_of(verdicts, Score({name: 1.0})) for name in judged}
         samples = samples_of(verdicts, Score({self.objective: 1.0}))
         limits = [_limit(one, samples, self.unit) for one in self.constraints]
-        points = [self._point(samples, self._tilt(factors, scores, gone), bounded) for factors in self.factors]
+        tilts = [self._tilt(factors, scores, gone)[kept] for factors in self.factors]
+        told, means = _of_prompts(samples, kept), {name: own[kept] for name, own in bounded.items()}
+        points = [self._point(told, tilt, means) for tilt in tilts]
         tried = [Tried(p["objective"]["value"], p["ess"], tuple(_value(p, one) for one in limits)) for p in points]
         best = chosen(tried, limits, self.least_ess)
         if best is None:
@@ -141,6 +145,11 @@ class Weighed(JsonStage):
     ) -> JsonObject:
         """Return the result."""
         notes = [f"{name} does not count here: samples do not tell it" for name in self.untold]
+        if left_out := int(gone.all(1).sum()):
+            notes.append(
+                f"{left_out} of {gone.shape[0]} tuning prompts do not count here: all of their answers are cut off or "
+                "without a score"
+            )
         if not tried[best].met(limits):
             notes.append("no choice meets every bound by these samples; the nearest was taken")
         taken = self.factors[best]
@@ -193,6 +202,31 @@ class Weighed(JsonStage):
         return {name: np.where(gone, 0.0, values) for name, values in found.items()}, gone
 
 
+def _with_weights(gone: Any) -> Any:
+    """Return which prompts have an answer with a weight, of answers that have none. Shape: (prompts,).
+
+    Raises:
+        DataError: None has.
+    """
+    kept = ~gone.all(1)
+    if not kept.any():
+        raise DataError(
+            "no tuning prompt has a whole answer with scores, so no factor weighs anything",
+            where="factors",
+            value=f"{gone.size} answers that are cut off or without a score",
+            do="raise max_new_tokens of 'resample', or look at what the judges say of whole answers",
+        )
+    return kept
+
+
+def _of_prompts(samples: Samples, kept: Any) -> Samples:
+    """Return the samples of some of the prompts."""
+    bank = samples.bank
+    arrays = {name: own[kept] for name, own in vars(bank).items() if own is not None}
+    clusters = tuple(np.array(samples.clusters)[kept].tolist())
+    return replace(samples, bank=replace(bank, **arrays), clusters=clusters)
+
+
 def _placed(scores: Sequence[TextScore], answers: Sequence[Answer], places: Mapping[str, Sequence[Place]]) -> Floats:
     """Return scores of answers where their verdicts stand; NaN: none."""
     known = {
@@ -223,8 +257,8 @@ def _value(point: JsonObject, limit: Limit) -> float:
         return float(point["means"][limit.criterion])
     if limit.name not in point:
         raise DataError(
-            "these samples do not tell a rate that is bounded: not every answer has a label",
+            "these samples do not tell a rate that is bounded: not every answer has a label, or no prompt counts in it",
             where=f"constraint {limit.name}",
-            do="look at the judges of tuning prompts, and at which prompts the rate counts",
+            do="look at the judges of tuning prompts, at which prompts the rate counts, and whether answers are whole",
         )
     return float(point[limit.name]["value"])
