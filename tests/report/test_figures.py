@@ -49,6 +49,11 @@ def test_only_figures_with_data_are_drawn() -> None:
     assert all_drawings(parse_results(bare)) == {}
 
 
+def test_the_base_is_drawn_where_another_model_is_the_baseline() -> None:
+    drawn = all_drawings(parse_results(made_up(baseline="H")))
+    assert marks(drawn["safety"]) == {name: (row[0], row[2]) for name, row in ROWS.items()}
+
+
 def test_axes_are_the_recipes_criteria() -> None:
     results = made_up()
     results["recipe"]["report"] = {"x": "harmlessness", "y": "helpfulness"}

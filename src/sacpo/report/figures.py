@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -131,8 +131,7 @@ def _draw_points(axis: Axes, results: Results, points: dict[str, Point], x: str,
             breaks = point.model in broken
             _draw_point(axis, point, colour, marker, gid, visible(line) if point is path[0] else None, hollow=breaks)
             notes[gid] = _note(results, point.model, x, y)
-    base = results.baseline
-    if base in points:
+    for base in _stars(results, points):
         gid = f"point-{len(notes)}"
         _draw_point(axis, points[base], INK, "*", gid, visible(base), hollow=base in broken)
         notes[gid] = _note(results, base, x, y)
@@ -150,6 +149,11 @@ def _draw_points(axis: Axes, results: Results, points: dict[str, Point], x: str,
             zorder=6,
         )
     return notes
+
+
+def _stars(results: Results, points: Mapping[str, Point]) -> list[str]:
+    """Return the models that are stars: the baseline, and the base, which is on no line whatever is compared with."""
+    return [name for name in points if name == results.baseline or results.models[name].kind == "base"]
 
 
 def _draw_point(
@@ -251,7 +255,7 @@ def _marks(results: Results, points: dict[str, Point]) -> list[Mark]:
     marks = []
     for name, point in points.items():
         line = results.models[name].line or name
-        colour = INK if name in (chosen, results.baseline) else style[line][0]
+        colour = INK if name == chosen or name in _stars(results, points) else style[line][0]
         text = name if name == chosen else short_name(name, line)
         marks.append(Mark(point.x[0], point.y[0], visible(text), colour, name == chosen))
     return marks
