@@ -17,7 +17,7 @@ from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.run import plan
 from sacpo.pipeline.stages.answers import sampling
-from sacpo.pipeline.stages.weighed import Weighed, WeighedAnswers, WeighedVerdicts
+from sacpo.pipeline.stages.weighed import Weighed, WeighedAnswers, WeighedPrompts, WeighedVerdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe import parse_recipe
@@ -148,6 +148,26 @@ def test_means_that_are_bounded_are_told(tmp_path: Path) -> None:
     assert [one["met"] for one in result["tried"]] == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("bound", "said"),
+    [
+        ({"metric": "unsafe_rate", "at_most": 0.01}, "too few tuning prompts"),
+        ({"metric": "over_refusal_rate", "at_most": 0.5}, "no prompt of 'tuning' counts in over_refusal_rate"),
+        ({"metric": "over_refusal_rate", "at_least": 0.5}, "no prompt of 'tuning' counts in over_refusal_rate"),
+    ],
+)
+def test_prompts_that_cannot_show_a_bound_are_refused_before_anything_is_trained(
+    bound: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    class Read:
+        def read(self, stage: Any) -> list[Prompt]:
+            return PROMPTS
+
+    stage = WeighedPrompts("R", cast(Any, None), (ConstraintSpec(prompts="tuning", **bound),), "prompt")
+    with pytest.raises(DataError, match=said):
+        stage.work(tmp_path, cast(Tools, Read()))
+
+
 def test_labels_that_are_missing_are_named(tmp_path: Path) -> None:
     given = Given()
     given.verdicts[1] = replace(given.verdicts[1], label="")
@@ -164,6 +184,7 @@ def test_steps_that_ask_for_the_same_samples_share_them() -> None:
     found = plan(parse_recipe(data), runs="nowhere")
     names = [status.stage.name for status in found.statuses]
     assert [name for name in names if name.startswith("factors/")] == [
-        "factors/samples/R", "factors/judged/R", "factors/found/R",
+        "factors/prompts/R", "factors/prompts/Q", "factors/samples/R", "factors/judged/R", "factors/found/R",
     ]  # fmt: skip
+    assert names.index("factors/prompts/Q") < names.index("base")  # known before hours of training
     assert "align/R" not in names

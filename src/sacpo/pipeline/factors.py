@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sacpo.pipeline.stages.answers import sampling
-from sacpo.pipeline.stages.weighed import Weighed, WeighedAnswers, WeighedVerdicts
+from sacpo.pipeline.stages.weighed import Weighed, WeighedAnswers, WeighedPrompts, WeighedVerdicts
 from sacpo.recipe.factors import Choice, choice_of, multiplied
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SearchSpec
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 SAMPLED = 256
 """Answers sampled at a time."""
+
+
+def check_tuning(run: Order) -> None:
+    """See that tuning prompts are enough for the rates under which factors are chosen, before anything is trained."""
+    for step in run.recipe.steps:
+        if step.multiplied:
+            choice = choice_of(run.recipe, step)
+            unit = (step.search or SearchSpec()).unit
+            run.do(WeighedPrompts(step.name, run.prompts[choice.prompts], choice.constraints, unit))
 
 
 def find_factors(run: Order, node: StepModel) -> None:

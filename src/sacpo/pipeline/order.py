@@ -17,6 +17,7 @@ from sacpo.merge.source import Checkpoint, Merge
 from sacpo.pipeline.benchmarking import ask_harness, load_harness
 from sacpo.pipeline.certifying import certify, check_certification
 from sacpo.pipeline.experiment import kl_sets_of
+from sacpo.pipeline.factors import check_tuning
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.path import find_paths, measure_fidelity
 from sacpo.pipeline.race import race_models
@@ -60,6 +61,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run = Order(recipe, do, outside)
     run.read_data()
     check_certification(run)
+    check_tuning(run)
     load_harness(run)
     run.make_base()
     run.train_judges()

@@ -14,6 +14,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score as TextScore
 from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.held import LABELLED
 from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
@@ -26,12 +27,53 @@ from sacpo.recipe.schema import ConstraintSpec
 from sacpo.select.factors import Limit, Tried, chosen
 from sacpo.system.files import write_json
 from sacpo.theory.frontier import LEAST_ESS, Figure, Samples, frontier
-from sacpo.theory.judged import Place, Score, places_of, samples_of, scores_of
-from sacpo.theory.optimum import Floats, self_normalised
+from sacpo.theory.judged import Place, Score, counted, places_of, samples_of, scores_of
+from sacpo.theory.optimum import Bank, Floats, self_normalised
 
 WEIGHED = "weighed.json"
 FAR_BELOW = 60.0
 """Nats below a prompt's other answers: what is not learnt, a cut or unscored answer, has no weight."""
+
+
+@dataclass(frozen=True)
+class WeighedPrompts(JsonStage):
+    """Whether tuning prompts can show the rates under which a step's factors are chosen, before anything is trained."""
+
+    result: ClassVar[str] = WEIGHED
+
+    title: str
+    prompts: Prompts
+    constraints: tuple[ConstraintSpec, ...]
+    unit: str
+
+    @property
+    def name(self) -> str:
+        """`factors/prompts/STEP`."""
+        return f"factors/prompts/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Write what every bound asks of weights.
+
+        Raises:
+            DataError: The prompts are too few, or none counts in a rate.
+        """
+        prompts = tools.read(self.prompts)
+        restricted, borderline = counted([prompt.kind for prompt in prompts])
+        none = np.zeros((len(prompts), 2))
+        bank = Bank(none, none, restricted=restricted, borderline=borderline)
+        samples = Samples(bank, tuple(prompt.cluster for prompt in prompts))
+        for one in self.constraints:
+            rate = {"unsafe_rate": restricted, "over_refusal_rate": borderline}.get(one.metric)
+            if rate is not None and not rate.any():
+                raise DataError(
+                    f"no prompt of '{one.prompts}' counts in {one.metric}, under which factors are chosen",
+                    where=f"prompts.{one.prompts}",
+                    value=f"{len(prompts)} prompts",
+                    do="add prompts of the kind that it counts (restricted; of over-refusal: borderline), or leave the "
+                    "constraint out",
+                )
+        limits = [_limit(one, samples, self.unit) for one in self.constraints]
+        write_json(out / WEIGHED, {one.name: one.bound for one in limits})
 
 
 @dataclass(frozen=True)
