@@ -32,8 +32,11 @@ class FakeExecutor:
     seen: ClassVar[list[Any]] = []
     gpus: ClassVar[list[Any]] = []
     fault: BaseException | None = None
+    scheduler: bool = True
 
     def __init__(self, folder: Path, cluster: str) -> None:
+        if not self.scheduler:
+            raise RuntimeError('Could not detect "srun", are you indeed on a slurm cluster?')
         Path(folder).mkdir(parents=True, exist_ok=True)
         self.batches = 0
         self.seen.append((cluster, []))
@@ -115,9 +118,10 @@ def test_members_of_a_sweep_are_one_array_and_come_out_as_one_after_the_other(
     tmp_path: Path, submitit: type[FakeExecutor]
 ) -> None:
     together = run(sweep(tmp_path, "together"), runs=tmp_path, jobs=Jobs("slurm", {"gpus_per_node": 1}))
+    asked = [("slurm", []), {"timeout_min": 4320, "name": "sacpo", "gpus_per_node": 1}]
     assert submitit.seen == [
-        ("slurm", []),
-        {"timeout_min": 4320, "name": "sacpo", "gpus_per_node": 1},
+        *asked,  # before anything is done
+        *asked,
         "array",
         "align/H@0.5",
         "align/H@0.1",
@@ -127,7 +131,7 @@ def test_members_of_a_sweep_are_one_array_and_come_out_as_one_after_the_other(
     expected, found = hashes(one_by_one.folder / "stages"), hashes(together.folder / "stages")
     assert len(expected) == 6 and found == expected
     run(sweep(tmp_path, "together"), runs=tmp_path, jobs=Jobs("slurm"))
-    assert len(submitit.seen) == 6, "everything is done"
+    assert len(submitit.seen) == 8 + 2, "everything is done"
 
 
 def test_jobs_of_this_machine_have_a_gpu_each(
@@ -137,7 +141,7 @@ def test_jobs_of_this_machine_have_a_gpu_each(
     monkeypatch.setattr(jobs_module, "_gpus", lambda: ["4", "7"])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")  # each job sets its own, in this process for once
     run(sweep(tmp_path, "local"), runs=tmp_path, jobs=Jobs("local"))
-    assert submitit.seen[2:5] == ["align/H@0.5", "align/H@0.1", "align/K"]
+    assert submitit.seen[4:7] == ["align/H@0.5", "align/H@0.1", "align/K"]
     assert submitit.gpus[:2] == ["4", "7"]
     assert set(submitit.gpus) == {"4", "7"}
 
@@ -169,9 +173,13 @@ def test_jobs_that_cannot_be_are_refused(
         Jobs("ray")
     with pytest.raises(RecipeError, match="unknown parameter: wrong"):
         run(sweep(tmp_path, "options"), runs=tmp_path, jobs=Jobs("slurm", {"wrong": 1}))
+    monkeypatch.setattr(submitit, "scheduler", False)
+    with pytest.raises(MachineError, match='jobs cannot be given: Could not detect "srun"'):
+        run(sweep(tmp_path, "nowhere"), runs=tmp_path, jobs=Jobs("slurm"))
     monkeypatch.setitem(sys.modules, "submitit", None)
     with pytest.raises(MachineError, match=r"pip install 'sacpo\[jobs\]'"):
         run(sweep(tmp_path, "absent"), runs=tmp_path, jobs=Jobs("slurm"))
+    assert not [*tmp_path.glob("*/stages")], "all of it was said before anything was done"
 
 
 @pytest.mark.slow

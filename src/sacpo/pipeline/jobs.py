@@ -8,6 +8,7 @@ lock of the stage's own keeps two jobs apart. Without submitit the same stages a
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -72,6 +73,16 @@ class Jobs:
                 do="choose one of these",
             )
 
+    def check(self) -> None:
+        """See that jobs can be given, before anything is done.
+
+        Raises:
+            MachineError: submitit is not installed, or does not find the scheduler.
+            RecipeError: It does not take the options.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self._executor(Path(folder))
+
     def do(self, tools: Tools, stages: Sequence[Stage[object]]) -> None:
         """Do stages that wait for nothing, at the same time; return when all have ended.
 
@@ -124,7 +135,15 @@ class Jobs:
                 value=self.cluster,
                 do="pip install 'sacpo[jobs]', or leave --jobs out: the trainings then run one after the other",
             ) from error
-        executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+        try:
+            executor = submitit.AutoExecutor(folder=folder, cluster=self.cluster)
+        except RuntimeError as error:
+            raise MachineError(
+                f"jobs cannot be given: {error}",
+                where="--jobs",
+                value=self.cluster,
+                do="start the run where the scheduler's commands are, or use --jobs local",
+            ) from error
         try:
             executor.update_parameters(**{"timeout_min": LONGEST, "name": "sacpo", **self.options})
         except (NameError, TypeError, ValueError) as error:

@@ -167,6 +167,8 @@ def run_program(
     planned = Plan(folder, redo.holds).of(program)  # before the folder is made: a missing file leaves no trace
     redo.check(planned)
     ahead(planned)
+    if jobs is not None:
+        jobs.check()
 
     reached: set[str] = set()
 
