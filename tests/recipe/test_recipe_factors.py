@@ -98,10 +98,6 @@ def test_what_cannot_be_chosen_is_refused_before_anything_runs(
         recipe(*overrides, **resample)
 
 
-def test_samples_and_unit_of_a_search_are_taken() -> None:
-    assert recipe("steps.R.search={samples: 8, unit: prompt}").steps[4].search is not None
-
-
 def test_language_models_are_not_asked_for_samples_even_by_the_steps_own_criterion() -> None:
     given = recipe(ASKED.replace("brevity", "joint").replace("rubric: helpfulness", "rubric: safety"))
     assert "joint" not in choice_of(given, given.steps[4]).criteria

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from sacpo.pipeline.stages.answers import sampling
+from sacpo.pipeline.stages.answers import SAMPLED, sampling
 from sacpo.pipeline.stages.weighed import Weighed, WeighedAnswers, WeighedPrompts, WeighedVerdicts
 from sacpo.recipe.factors import Choice, choice_of, multiplied
 from sacpo.recipe.models import StepModel
@@ -13,9 +13,6 @@ from sacpo.recipe.schema import SearchSpec
 
 if TYPE_CHECKING:
     from sacpo.pipeline.order import Order
-
-SAMPLED = 256
-"""Answers sampled at a time."""
 
 
 def check_tuning(run: Order) -> None:
@@ -37,9 +34,10 @@ def find_factors(run: Order, node: StepModel) -> None:
     before, step = run.recipe, node.step
     spec, choice = step.resample, choice_of(run.recipe, step)
     assert spec is not None and isinstance(step.beta, float)
-    search = step.search or SearchSpec(samples=spec.samples)
+    search = step.search or SearchSpec()
+    samples = search.samples if "samples" in search.model_fields_set else spec.samples
     scorers = run.scorers(step, spec)
-    answers, verdicts = _judged(run, step.name, choice, search.samples, spec.max_new_tokens)
+    answers, verdicts = _judged(run, step.name, choice, samples, spec.max_new_tokens)
     stage = Weighed(
         title=step.name,
         answers=answers,

@@ -12,7 +12,7 @@ from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.dual import find_weight
 from sacpo.pipeline.factors import find_factors
 from sacpo.pipeline.path import measured_on
-from sacpo.pipeline.stages.answers import sampling
+from sacpo.pipeline.stages.answers import SAMPLED, sampling
 from sacpo.pipeline.stages.drawn import Drawn, JudgedDrawn, LogRatios
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.plan import LEARNED, Forecast, Found, Trial, tried
@@ -26,9 +26,6 @@ from sacpo.theory.judged import Score
 
 if TYPE_CHECKING:
     from sacpo.pipeline.order import Order
-
-SAMPLED = 256
-"""Answers sampled at a time."""
 
 
 def find_unknown(run: Order, node: StepModel) -> None:

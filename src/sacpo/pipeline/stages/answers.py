@@ -26,6 +26,8 @@ from sacpo.system.machine import machine_errors
 SAMPLES = "samples.jsonl"
 SCORED = 64
 """Answers scored at a time."""
+SAMPLED = 256
+"""Answers sampled at a time where no recipe says how many."""
 PromptSource = Prompts | Readable[list[Prompt]]
 """Where prompts come from: a stage, or files of a single verb."""
 

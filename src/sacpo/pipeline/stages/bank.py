@@ -22,7 +22,7 @@ from sacpo.judging.scored import Score, ScoreFunction
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import sampling
+from sacpo.pipeline.stages.answers import SAMPLED, SCORED, sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
@@ -33,9 +33,6 @@ from sacpo.theory.draws import balance, best, systematic, thinned, without_few
 from sacpo.theory.optimum import Floats, self_normalised
 
 SCORES, CORRECTION = "scores.json", "correction.json"
-SCORED_AT_ONCE = 64
-BATCH = 256
-"""Answers sampled at a time."""
 FEW = 2.0
 """A prompt with a smaller effective sample size has one answer that counts."""
 
@@ -110,7 +107,7 @@ class Samples(Stage[Sampled]):
                 tokenizer,
                 prompts,
                 template,
-                sampling(self.max_new_tokens, BATCH),
+                sampling(self.max_new_tokens, SAMPLED),
                 model_name=name,
                 seed=seed,
                 samples=count,
@@ -129,7 +126,7 @@ class Samples(Stage[Sampled]):
         correction = [0.0] * len(answers)
         if any(model != self.reference for _, model, _ in self.models):
             logps = [
-                score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED_AT_ONCE)
+                score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED)
                 for model in (self.reference, *(model for _, model, _ in self.models))
             ]
             correction = balance(logps[0], logps[1:], counts).tolist()

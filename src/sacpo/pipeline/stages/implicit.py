@@ -17,6 +17,7 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import JsonStage
+from sacpo.pipeline.stages.answers import SCORED
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
@@ -26,7 +27,6 @@ from sacpo.system.files import write_json
 from sacpo.theory.calibrated import HOTTEST, LEAST_PAIRS, calibrating_factor, pair_loss
 from sacpo.theory.optimum import Floats
 
-SCORED_AT_ONCE = 64
 FOLDS = 5
 
 
@@ -58,7 +58,7 @@ def log_probs(models: Sequence[Checkpoint], base: BaseSpec, trees: Sequence[Tree
     for model in models:
         if not any(other == model for other, _ in found):
             loaded = tools.load(model, base)
-            logps = score_trees(loaded, tokenizer, trees, batch_size=SCORED_AT_ONCE, progress=tools.progress)
+            logps = score_trees(loaded, tokenizer, trees, batch_size=SCORED, progress=tools.progress)
             found.append((model, np.array(logps)))
     return [next(logps for other, logps in found if other == model) for model in models]
 

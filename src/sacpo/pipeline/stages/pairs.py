@@ -21,13 +21,12 @@ from sacpo.judging.verdicts import VERDICTS
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.answers import SAMPLED
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.offsets import safe_first, with_offsets
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec, GenerationSpec, SampledSpec
 
-BATCH = 256
-"""Answers sampled at a time."""
 Drawn = tuple[Answer, Answer]
 """Two answers to one prompt."""
 Labeller = Callable[[Sequence[Drawn], Path], Sequence[float | None]]
@@ -95,7 +94,7 @@ class Pairs(Stage[StoredRecords]):
             max_new_tokens=self.spec.max_new_tokens,
             do_sample=True,
             temperature=self.spec.temperature,
-            batch_size=BATCH,
+            batch_size=SAMPLED,
         )
         answers: list[Answer] = []
         for role, share in shares.items():

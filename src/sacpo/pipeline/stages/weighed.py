@@ -147,8 +147,8 @@ class Weighed(JsonStage):
         verdicts = tools.read(self.verdicts)
         scores, gone = self._scores(tools)
         kept = _with_weights(gone)
-        judged = {one.criterion: one for one in self.constraints if one.criterion is not None}
-        bounded = {name: scores_of(verdicts, Score({name: 1.0})) for name in judged}
+        criteria = [one.criterion for one in self.constraints if one.criterion is not None]
+        bounded = {name: scores_of(verdicts, Score({name: 1.0})) for name in criteria}
         samples = samples_of(verdicts, Score({self.objective: 1.0}))
         limits = [_limit(one, samples, self.unit) for one in self.constraints]
         tilts = [self._tilt(factors, scores, gone)[kept] for factors in self.factors]
