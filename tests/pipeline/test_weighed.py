@@ -191,10 +191,11 @@ def test_steps_that_ask_for_the_same_samples_share_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("search", "wanted"), [({}, (4, "cluster")), ({"samples": 8, "unit": "prompt"}, (8, "prompt"))]
+    ("search", "wanted"),
+    [({}, (4, "cluster")), ({"unit": "prompt"}, (4, "prompt")), ({"samples": 8, "unit": "prompt"}, (8, "prompt"))],
 )
 def test_a_search_says_how_many_samples_and_what_was_drawn_independently(search: Any, wanted: tuple[int, str]) -> None:
-    """Without it there are as many samples as the bank has."""
+    """Where it says nothing of samples, there are as many as the bank has."""
     data = copy.deepcopy(RECIPE)
     step = {"name": "R", "criterion": "joint", "algorithm": "rwr", "from": "sft", "beta": 0.5, "dataset": "asked"}
     resample = {"judge": {"helpfulness": 1, "harmlessness": 2}, "samples": 4, "factors": {"helpfulness": [1, 2]}}
