@@ -25,6 +25,7 @@ from transformers import (
 
 from sacpo.answer.decoding import Row, Sampling, choose, decode, nucleus
 from sacpo.answer.degenerate import degeneration, loops
+from sacpo.answer.head import LastStates
 from sacpo.answer.past import ModelPast
 from sacpo.answer.plain import PlainPast, is_plain
 
@@ -257,7 +258,8 @@ def test_models_of_llamas_shape_are_stepped_through_and_no_others() -> None:
 
 def test_figures_that_are_no_numbers_agree_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively(LlamaConfig(**GROUPED))
-    monkeypatch.setattr(PlainPast, "step", lambda self, inputs, *_: torch.full((len(inputs), 1), torch.nan))
+    nothing = LastStates(torch.full((2, 1), torch.nan))
+    monkeypatch.setattr(PlainPast, "step", lambda *_: nothing)
     assert not is_plain(model)
 
 
@@ -286,7 +288,7 @@ def test_each_step_has_the_models_own_logits(name: str) -> None:
     ours, theirs = PlainPast(model, 9), ModelPast(model)
     with torch.no_grad():
         for rows in ([0, 1, 2], [2, 0, 0, 1], [1, 2], [1]):
-            found, expected = ours.step(inputs, mask, positions), theirs.step(inputs, mask, positions)
+            found, expected = (past.step(inputs, mask, positions).logits() for past in (ours, theirs))
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6 * float(expected.abs().max()))
             kept = torch.tensor(rows)
             ours.select(kept)

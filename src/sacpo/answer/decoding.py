@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sacpo.answer.head import LastStates
 from sacpo.answer.past import ModelPast, Past
 from sacpo.answer.plain import PlainPast, is_plain
 
@@ -118,10 +119,13 @@ class _Choice:
         self.limits = torch.tensor([row.limit for row in rows], device=device)
         self.counts = torch.zeros(len(rows), dtype=torch.long, device=device)
 
-    def choose(self, logits: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def choose(self, states: LastStates, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the next token of these rows, and whether each goes on behind it; of ended rows neither counts."""
         at = self.counts[rows].clamp(max=self.limits[rows] - 1)
-        chosen = choose(logits, self.sampling, None if self.uniforms is None else self.uniforms[rows, at])
+        if self.uniforms is None:
+            chosen = states.likeliest()
+        else:
+            chosen = choose(states.logits(), self.sampling, self.uniforms[rows, at])
         self.counts[rows] = at + 1
         return chosen, ~torch.isin(chosen, self.ends) & (at + 1 < self.limits[rows])
 
@@ -160,9 +164,9 @@ class _Batch:
     def step(self, choice: _Choice) -> None:
         """Read each row's last token and choose the next."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=-1)
-        logits = self.past.step(self.tokens[:, None], self.mask, self.positions)
+        states = self.past.step(self.tokens[:, None], self.mask, self.positions)
         self.spoke = self.alive
-        self.tokens, goes_on = choice.choose(logits, self.rows)
+        self.tokens, goes_on = choice.choose(states, self.rows)
         self.alive = self.alive & goes_on
         self.positions = self.positions + self.alive[:, None]  # ended rows stand still: at the context's end, perhaps
 
@@ -204,18 +208,18 @@ def _begun(model: Any, rows: Sequence[Row], numbers: list[int], pad_id: int, cho
     inputs, mask = _left_padded(prompts, pad_id, device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     past = _past(model, inputs.shape[1] + max(rows[number].limit for number in numbers))
-    logits = past.step(inputs, mask, positions)
+    states = past.step(inputs, mask, positions)
     if len(prompts) < len(numbers):
         if past.can_select:
             index = torch.tensor(places, device=device)
             past.select(index)
-            logits, mask, positions = logits[index], mask[index], positions[index]
+            states, mask, positions = states[index], mask[index], positions[index]
         else:
             inputs, mask = _left_padded([rows[number].prompt for number in numbers], pad_id, device)
             positions, past = (mask.cumsum(-1) - 1).clamp(min=0), ModelPast(model)
-            logits = past.step(inputs, mask, positions)
+            states = past.step(inputs, mask, positions)
     chosen = torch.tensor(numbers, device=device)
-    tokens, alive = choice.choose(logits, chosen)
+    tokens, alive = choice.choose(states, chosen)
     spoke = torch.ones_like(alive)
     return _Batch(past, chosen, mask, positions[:, -1:] + alive[:, None], tokens, spoke, alive)
 
@@ -236,16 +240,14 @@ def _once(prompts: Sequence[Sequence[int]]) -> tuple[list[Sequence[int]], list[i
     return [*known], places
 
 
-def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor | None) -> torch.Tensor:
-    """Choose one token a row: the most probable one, or the one at quantile `uniforms` of its distribution.
+def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor) -> torch.Tensor:
+    """Draw one token a row: the one at quantile `uniforms` of its distribution.
 
     Inverting the cumulative distribution takes one random number a token, whatever the vocabulary's size, and gives
     models that differ a little the same token most of the time.
 
-    Shape: logits (batch, vocabulary); uniforms (batch,), needed to sample; result (batch,).
+    Shape: logits (batch, vocabulary); uniforms and result (batch,).
     """
-    if not sampling.do_sample or uniforms is None:
-        return logits.argmax(-1)
     probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     if sampling.top_p < 1.0:
         probabilities = nucleus(probabilities, sampling.top_p)

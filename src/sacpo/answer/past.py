@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from sacpo.answer.head import LastStates, wide_head
 from sacpo.losses.kernels import steady_kernels
 
 JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -24,11 +25,10 @@ class Past(Protocol):
     def can_join(self) -> bool:
         """Whether the rows of another batch can be taken in."""
 
-    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """Read the next tokens of every row; return the logits behind the last one.
+    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> LastStates:
+        """Read the next tokens of every row; return what comes behind the last one.
 
-        Shape: inputs and positions (batch, new); mask (batch, remembered + new), 1 but 0 on padding; result (batch,
-        vocabulary).
+        Shape: inputs and positions (batch, new); mask (batch, remembered + new), 1 but 0 on padding.
         """
 
     def select(self, rows: torch.Tensor) -> None:
@@ -46,8 +46,9 @@ class ModelPast:
     """Any causal language model with a cache, called as transformers' models are."""
 
     def __init__(self, model: Any) -> None:
-        self.model = model
         self.accepts = set(inspect.signature(model.forward).parameters)
+        self.head = wide_head(model) if "past_key_values" in self.accepts else None
+        self.model = model if self.head is None else self.head.split.base
         self.name = "past_key_values" if "past_key_values" in self.accepts else "cache_params"
         self.cache: Any = None
 
@@ -64,9 +65,9 @@ class ModelPast:
         )
 
     @steady_kernels()
-    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> LastStates:
         """Call the model; arguments and result as of `Past.step`."""
-        optional = {"position_ids": positions, "logits_to_keep": 1}
+        optional = {"position_ids": positions, **({"logits_to_keep": 1} if self.head is None else {})}
         output = self.model(
             input_ids=inputs,
             # A recurrent state already knows what was padding; Mamba fails on a mask of the whole past.
@@ -76,8 +77,7 @@ class ModelPast:
             **{self.name: self.cache},
         )
         self.cache = getattr(output, self.name)
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
+        return LastStates((output.logits if self.head is None else output.last_hidden_state)[:, -1], self.head)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows of the cache."""

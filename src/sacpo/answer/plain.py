@@ -17,6 +17,7 @@ import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.activations import SiLUActivation
 
+from sacpo.answer.head import LastStates, wide_head
 from sacpo.answer.past import ModelPast
 
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
@@ -45,13 +46,14 @@ class PlainPast:
 
     def __init__(self, model: Any, capacity: int) -> None:
         self.model, self.capacity = model, capacity
+        self.head = wide_head(model)
         self.length = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
         self.scratch = torch.empty(0)
         self.hidden: torch.Tensor | None = None  # (capacity, batch): a large negative number on padding
 
-    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> LastStates:
         """Run the model's layers; arguments and result as of `sacpo.answer.past.Past.step`."""
         body, new = self.model.model, inputs.shape[1]
         self.length += new
@@ -73,8 +75,8 @@ class PlainPast:
             x = x + layer.self_attn.o_proj(mixed.reshape(*x.shape[:2], -1))
             normed, mlp = _norm(layer.post_attention_layernorm, x), layer.mlp
             x += mlp.down_proj(silu(mlp.gate_proj(normed), inplace=True).mul_(mlp.up_proj(normed)))
-        logits: torch.Tensor = self.model.lm_head(_norm(body.norm, x[:, -1]))
-        return logits
+        states = _norm(body.norm, x[:, -1])
+        return LastStates(self.model.lm_head(states) if self.head is None else states, self.head)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows."""
@@ -235,7 +237,7 @@ def _agrees(model: Any) -> bool:
         close = True
         theirs, ours = ModelPast(model), PlainPast(model, 5)
         for _ in range(2):
-            expected, found = theirs.step(inputs, mask, positions), ours.step(inputs, mask, positions)
+            expected, found = (past.step(inputs, mask, positions).logits() for past in (theirs, ours))
             close &= bool((expected - found).abs().max() <= CLOSE * expected.abs().max())  # NaN is not
             inputs, positions = inputs[:, :1], positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(2, 1)], dim=-1)

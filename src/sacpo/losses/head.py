@@ -178,7 +178,7 @@ def head_logps(
 
     Shape: (targets,) float32, or float64 if the model is.
     """
-    if _is_plain(split.head):
+    if is_linear(split.head):
         linear = cast(nn.Linear, split.head)
         size = chunk or max(LOGITS_AT_ONCE // linear.out_features, 1)
         apply = cast(Any, _LinearLogps.apply)
@@ -222,7 +222,7 @@ def _trained(head: nn.Linear) -> bool:
     return head.weight.requires_grad or (head.bias is not None and head.bias.requires_grad)
 
 
-def _is_plain(head: nn.Module) -> bool:
+def is_linear(head: nn.Module) -> bool:
     """Return whether a head is a linear layer that nothing wraps, hooks into, shards or quantises."""
     if type(head) is not nn.Linear or "forward" in vars(head) or isinstance(head.weight, DTensor):
         return False
