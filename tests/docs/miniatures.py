@@ -65,6 +65,10 @@ def miniature(path: Path) -> dict[str, Any]:
         if step["name"] in {name.partition("@")[0] for name in learnt}:
             spec = raw["data"][step["dataset"]["prompts"]]
             spec["limit"] = max(spec["limit"], LEARNT)
+        resample = step.get("resample", {})
+        for label in resample.get("label", {}).values():
+            spec = raw["data"][label["prompts"]]
+            spec["limit"] = max(spec["limit"], LEARNT * resample.get("batches", 2))
     return raw
 
 

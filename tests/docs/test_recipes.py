@@ -36,6 +36,7 @@ EXPERIMENTS = tuple(
         "frontier-four-votes",
         "frontier-one-vote",
         "implicit",
+        "labels",
         "less-noise",
         "order-and-mixing",
         "over-refusal",
@@ -90,7 +91,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 34
+    assert len(found) == len(NAMES) == 35
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pipeline_toys import RECIPE, recipe, stages
+from pipeline_toys import HELPFUL, RECIPE, recipe, stages
 from pydantic import BaseModel
 
 from sacpo.data.records import Kind
@@ -23,6 +23,7 @@ from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
 from sacpo.pipeline.stage import UNCOUNTED, Stage
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.batch import Batch
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
@@ -356,6 +357,9 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
     implied = Implied("H", *(kinds[Answers].tokenizer,) * 2, 0.5, kinds[Answers].base, 64, "drop")
     kinds[Calibration] = Calibration(implied, (kinds[Data],))
+    asked = {**resample, "learn": {}, "label": {name: HELPFUL for name in resample["judge"]}}
+    labelled = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": asked}])
+    kinds[Batch] = next(one for one in labelled if isinstance(one, Batch) and one.weigher is not None)
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")}

@@ -13,6 +13,7 @@ from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
 from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
+from sacpo.pipeline.stages.batch import Batch
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
@@ -51,6 +52,8 @@ class Experiment:
         judge_models: Trained reward models, by criterion.
         pairs, resampled: Pairs and answers sampled for steps, by model.
         samples, banks, heads: Samples of the SFT model, scored ones, and learned scores, by what they are.
+        batches: Pairs that were labelled for learned scores, by what they are.
+        learned: What each step's scores are learned from, by step and criterion.
         races, dropped: Models that raced, by prompt set, and those among them that were dropped.
         heldout: Scores of held-out pairs, by model.
         answers, verdicts, kl: By model and prompt set.
@@ -78,6 +81,8 @@ class Experiment:
     samples: dict[str, Samples] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
+    batches: dict[str, Batch] = field(default_factory=dict)
+    learned: dict[str, dict[str, tuple[Data | Pairs, ...]]] = field(default_factory=dict)
     heldout: dict[str, Heldout] = field(default_factory=dict)
     answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)

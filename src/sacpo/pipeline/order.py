@@ -39,13 +39,13 @@ from sacpo.pipeline.stages.train import (
     FromGguf,
     Heldout,
     TrainJudge,
-    names_of,
     sft_options,
     step_options,
 )
 from sacpo.pipeline.stages.verdicts import Measures
 from sacpo.pipeline.strength import find_unknown
 from sacpo.recipe.models import MergedModel, Node, StepModel
+from sacpo.recipe.references import names_of
 from sacpo.recipe.schema import SFT, Recipe, SampledSpec
 
 
@@ -190,7 +190,7 @@ class Order(Sampling):
     def score_heldout(self) -> None:
         """Score the held-out pairs under every trained model, and under merged weights that are evaluated."""
         held = [name for name, spec in self.recipe.data.items() if spec.holdout > 0]
-        drawn = [stage for stage in self.sampled if isinstance(stage, Pairs) and stage.prompts.source.name in held]
+        drawn = [stage for stage in self.pairs_of_steps if stage.prompts.source.name in held]
         data: tuple[Data | Pairs, ...] = (*(self.data[name] for name in held), *drawn)
         steps = [name for name, node in self.nodes.items() if isinstance(node, StepModel)]
         if not data or not steps:

@@ -7,15 +7,19 @@ from dataclasses import replace
 
 from sacpo.pipeline.experiment import Experiment
 from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
+from sacpo.pipeline.stages.batch import Batch, Weigher
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.heads import Head, HeadScorer
 from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied
 from sacpo.pipeline.stages.pairs import Pairs
-from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.models import StepModel
+from sacpo.recipe.references import names_of
 from sacpo.recipe.resample import POLICY, ResampleSpec
 from sacpo.recipe.schema import SFT, SampledSpec, StepSpec
 from sacpo.recipe.section import Names
+
+Source = tuple[Data | Pairs, ...]
+"""What a score is learned from."""
 
 
 class Sampling(Experiment):
@@ -56,10 +60,16 @@ class Sampling(Experiment):
         return self.pairs[who]
 
     @property
+    def pairs_of_steps(self) -> tuple[Pairs, ...]:
+        """The pairs that were sampled for steps, in the order of the models."""
+        found = {self.pairs[name].name: self.pairs[name] for name in self.nodes if name in self.pairs}
+        return (*found.values(),)
+
+    @property
     def sampled(self) -> tuple[Pairs | Resampled, ...]:
         """What was sampled for steps, in the order of the models."""
-        pairs = {self.pairs[name].name: self.pairs[name] for name in self.nodes if name in self.pairs}
-        return (*pairs.values(), *(self.resampled[name] for name in self.nodes if name in self.resampled))
+        pairs = (*self.pairs_of_steps, *self.batches.values())
+        return (*pairs, *(self.resampled[name] for name in self.nodes if name in self.resampled))
 
     def ready(self, node: StepModel) -> bool:
         """Tell whether a step can be trained: its start is there, and so is what it resamples and learns from."""
@@ -104,18 +114,70 @@ class Sampling(Experiment):
 
     def scorers(self, step: StepSpec, spec: ResampleSpec) -> dict[str, HeadScorer | ImplicitScorer]:
         """Return the scores that are learned from pairs or implied by steps' models, by criterion."""
+        if step.name not in self.learned:
+            given = {criterion: self._given(spec, criterion) for criterion in spec.learned}
+            self.learned[step.name] = self._with_batches(step, spec, given)
+        return self._scorers(step, spec, self.learned[step.name])
+
+    def _scorers(
+        self, step: StepSpec, spec: ResampleSpec, records: Mapping[str, Source], batch: int | None = None
+    ) -> dict[str, HeadScorer | ImplicitScorer]:
+        """Return the scores that are learned from these pairs, and those that are implied."""
         return {
-            **{criterion: self._learned(criterion, step, spec) for criterion in spec.learn},
+            **{criterion: self._learned(criterion, step, pairs, batch) for criterion, pairs in records.items()},
             **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
         }
 
-    def _learned(self, criterion: str, step: StepSpec, spec: ResampleSpec) -> HeadScorer:
+    def _given(self, spec: ResampleSpec, criterion: str) -> Source:
+        """Return the pairs that are there without any label of the step's own."""
+        return tuple(source for name in spec.sources(criterion) for source in self._pairs_of(name))
+
+    def _with_batches(self, step: StepSpec, spec: ResampleSpec, records: dict[str, Source]) -> dict[str, Source]:
+        """Return a step's pairs with those that are labelled for it, batch by batch."""
+        if not spec.label:
+            return records
+        for number in range(spec.batches):
+            weigher = None
+            if spec.batches > 1 and all(records.values()):
+                scorers = self._scorers(step, spec, records, number)
+                weigher = Weigher(
+                    tilts={criterion: weight / step.betas[0] for criterion, weight in spec.weights.items()},
+                    judges=tuple(self.judge(criterion) for criterion in sorted(spec.judged)),
+                    learned=tuple(scorers[criterion] for criterion in sorted(scorers)),
+                    candidates=spec.candidates,
+                )
+            batches = {criterion: self._batch(step, spec, criterion, number, weigher) for criterion in spec.label}
+            records = {name: (*pairs, *([batches[name]] if name in batches else [])) for name, pairs in records.items()}
+        return records
+
+    def _batch(self, step: StepSpec, spec: ResampleSpec, criterion: str, number: int, weigher: Weigher | None) -> Batch:
+        """Return a batch of pairs that are labelled for a step's score; steps that ask for the same share it."""
+        label = spec.label[criterion]
+        sampled = f"pairs of {label.words}" + (f", batch {number + 1}" if number else "")
+        stage = Batch(
+            title=f"{step.name}/{criterion}-{number + 1}",
+            spec=label,
+            judges=tuple(self.judge(judge) for judge in label.weights),
+            prompts=self.data[label.prompts],
+            models={SFT: (SFT, self.sft)},
+            tokenizer=self.sft,
+            base=self.recipe.base,
+            sampled=sampled,
+            seeds={"": self.seed(sampled), SFT: self.seed(sampled, SFT)},
+            number=number,
+            of=spec.batches,
+            lots=self.seed("batches", label.prompts),
+            weigher=weigher,
+        )
+        return self.do(self.batches.setdefault(replace(stage, title="").key, stage))
+
+    def _learned(self, criterion: str, step: StepSpec, records: Source, batch: int | None) -> HeadScorer:
         """Return a criterion's score that is learned from pairs."""
         head = Head(
-            title=f"{step.name}/{criterion}",
+            title=f"{step.name}/{criterion}" + (f"-{batch}" if batch else ""),
             model=self.sft,
             base=self.recipe.base,
-            records=tuple(source for name in spec.sources(criterion) for source in self._pairs_of(name)),
+            records=records,
             max_length=step.max_length,
             too_long=step.too_long,
             seed=self.seed("head", criterion),

@@ -155,7 +155,7 @@ def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
                 counts = [_prompt_count(one, plan) for one in prompts]
                 each *= judge.spec.repeats * (len(judge.spec.orders) if judge.rubric.pairwise else 1)
                 whole = known is None or None in counts
-                asked[judge.criterion] = None if whole else (known or 0) + each * sum(n or 0 for n in counts)
+                asked[judge.criterion] = None if whole else (known or 0) + round(each * sum(n or 0 for n in counts))
     return [
         Judging(criterion, judge.title, judge.base_url, requests)
         for criterion, requests in asked.items()
@@ -163,7 +163,7 @@ def judgings(recipe: Recipe, plan: Plan) -> list[Judging]:
     ]
 
 
-def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], int]]:
+def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], float]]:
     """Yield the judges that a stage asks, about which prompts, and how many questions each prompt makes."""
     if isinstance(stage, Race):
         yield from ((judge, [stage.prompts], 1) for judge in stage.judges)
@@ -175,7 +175,7 @@ def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], i
                 yield judge, [stage.answers.prompts], 0 if itself else stage.answers.samples
     elif isinstance(stage, Pairs):
         for judge in (*stage.judges, *stage.others):  # two answers are compared at once, or scored one by one
-            yield judge, [stage.prompts], 1 if judge.rubric is not None and judge.rubric.pairwise else 2
+            yield judge, [stage.prompts], stage.share * (1 if judge.rubric is not None and judge.rubric.pairwise else 2)
     elif isinstance(stage, Bank):
         yield from ((judge, stage.samples.prompts, stage.samples.samples) for judge in stage.judges)
 
@@ -269,7 +269,7 @@ class _Sizes:
         for stage in stages:
             if isinstance(stage, Pairs):
                 prompts, tokens = self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens)
-                sizes.append(Size(prompts, tokens, True, at_most=True))
+                sizes.append(Size(prompts and round(prompts * stage.share), tokens, True, at_most=True))
             elif isinstance(stage, Resampled):
                 samples = stage.bank.samples
                 prompts = self.of_records(samples.prompts).records

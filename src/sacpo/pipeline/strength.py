@@ -16,9 +16,9 @@ from sacpo.pipeline.stages.answers import SAMPLED, sampling
 from sacpo.pipeline.stages.drawn import Drawn, JudgedDrawn, LogRatios
 from sacpo.pipeline.stages.learned import HeadScores
 from sacpo.pipeline.stages.plan import LEARNED, Forecast, Found, Trial, tried
-from sacpo.pipeline.stages.train import names_of
 from sacpo.recipe.auto import constraints_of, score_of, scored_by, settled
 from sacpo.recipe.models import StepModel
+from sacpo.recipe.references import names_of
 from sacpo.recipe.schema import Recipe, SampledSpec, SearchSpec, StepSpec
 from sacpo.select.strength import first_strength, kept, next_strength
 from sacpo.theory.frontier import rounded

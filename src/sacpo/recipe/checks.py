@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
 from sacpo.errors import RecipeError
@@ -24,6 +24,7 @@ from sacpo.recipe.learn_checks import check_resampled, check_turns
 from sacpo.recipe.metrics import MEASURED, METRICS, Given
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.race import check_race
+from sacpo.recipe.references import dataset_references, names_of
 from sacpo.recipe.schema import Recipe, SampledSpec, TokenizerSpec
 
 ADVICE: dict[Given, str] = {
@@ -264,25 +265,6 @@ def _check_harness(recipe: Recipe, nodes: Collection[str]) -> None:
         )
 
 
-def dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
-    """Yield every place that names a data source, and the name."""
-    if recipe.sft:
-        for name in _names(recipe.sft.dataset):
-            yield "sft.dataset", name
-    for index, step in enumerate(recipe.steps):
-        sampled = isinstance(step.dataset, SampledSpec)
-        for name in (step.dataset.prompts,) if isinstance(step.dataset, SampledSpec) else _names(step.dataset):
-            yield f"steps.{index}.dataset" + (".prompts" if sampled else ""), name
-    tokenizer = recipe.base.tokenizer
-    if tokenizer is not None and not isinstance(tokenizer, str):
-        for name in tokenizer.datasets:
-            yield "base.tokenizer.datasets", name
-    for criterion, judge in recipe.evaluate.judges.items():
-        sampled = isinstance(judge.dataset, SampledSpec)
-        for name in (judge.dataset.prompts,) if isinstance(judge.dataset, SampledSpec) else _names(judge.dataset):
-            yield f"evaluate.judges.{criterion}.dataset" + (".prompts" if sampled else ""), name
-
-
 def _once(where: str, name: str, named: set[tuple[str, str]]) -> None:
     if (where, name) in named:
         raise RecipeError("a name is given twice", where=where, value=name, do="remove one of them")
@@ -318,7 +300,7 @@ def _check_kinds(recipe: Recipe) -> None:
                 ("a reward model learns from pairs", f"evaluate.judges.{criterion}.dataset", judge.dataset, ("pairs",))
             )
     for what, where, dataset, kinds in uses:
-        given = {name: kind for name in _names(dataset) if (kind := recipe.data[name].holds)}
+        given = {name: kind for name in names_of(dataset) if (kind := recipe.data[name].holds)}
         wrong = next((name for name, kind in given.items() if kind not in kinds), None)
         if wrong is not None:
             raise RecipeError(
@@ -328,7 +310,7 @@ def _check_kinds(recipe: Recipe) -> None:
                 allowed=[name for name, spec in recipe.data.items() if spec.holds in kinds] or "none is defined",
                 do=f"name such a data source, or give this one 'as: {kinds[0]}' where its format allows it",
             )
-        heldout = next((name for name in _names(dataset) if recipe.data[name].holdout == 1), None)
+        heldout = next((name for name in names_of(dataset) if recipe.data[name].holdout == 1), None)
         if heldout is not None:
             raise RecipeError(
                 "every prompt of this data source is held out, so nothing is left to train on",
@@ -343,7 +325,3 @@ def _check_kinds(recipe: Recipe) -> None:
                 value=", ".join(f"{name} (holds {kind})" for name, kind in given.items()),
                 do="give them the same kind with 'as'",
             )
-
-
-def _names(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    return () if value is None else (value,) if isinstance(value, str) else value

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
-from sacpo.recipe.judge_checks import check_scores
+from sacpo.recipe.judge_checks import check_sampled, check_scores
 from sacpo.recipe.kept_weights import holds_out
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.resample import POLICY
@@ -24,14 +24,16 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
     for criterion in spec.weights:
         if criterion in spec.implicit:
             _check_implicit(recipe, nodes, step, spec.implicit[criterion], f"{where}.implicit.{criterion}")
-        elif criterion not in spec.learn:
+        elif criterion not in spec.learned:
             check_scores(recipe, criterion, f"{where}.judge")
-        for name in spec.sources(criterion) if criterion in spec.learn else ():
+        if criterion in spec.label:
+            check_sampled(recipe, spec.label[criterion], f"{where}.label.{criterion}")
+        for name in spec.sources(criterion):
             _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
     for name in spec.sample_from:
         _check_proposal(nodes, step, name, f"{where}.sample_from")
     asked = [name for name in spec.judged if recipe.evaluate.judges[name].kind == "llm"]
-    if (spec.learn or spec.implicit or asked) and step.beta == "auto":
+    if (spec.learned or spec.implicit or asked) and step.beta == "auto":
         found = "are learned from pairs"
         if asked:
             found = f"come from language models, which may leave some out ({asked[0]})"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sacpo.recipe.checks import dataset_references
 from sacpo.recipe.models import BaseModelNode, StepModel, model_graph
+from sacpo.recipe.references import dataset_references
 from sacpo.recipe.schema import FIDELITY_SAMPLES, SFT, Recipe, SampledSpec, TokenizerSpec
 
 

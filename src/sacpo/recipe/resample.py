@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from sacpo.recipe.sampled import SampledSpec
 from sacpo.recipe.section import Count, Names, Positive, Section
 
 SFT, POLICY = "sft", "policy"
@@ -39,6 +40,19 @@ class ResampleSpec(Section):
         description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
         "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
     )
+    label: dict[str, SampledSpec] = Field(
+        {},
+        description="criterion: pairs of SFT answers that are labelled for its score, in place of those of 'learn' or "
+        "beside them",
+    )
+    batches: int = Field(
+        2,
+        ge=1,
+        le=9,
+        description="label the pairs in so many batches: behind the first, one answer of a pair is drawn by the "
+        "weights of what is learned so far, where the model will be, the other one at random; 1: all at random",
+    )
+    candidates: int = Field(8, ge=2, le=1024, description="answers to each prompt that such a pair is drawn from")
     implicit: dict[str, str] = Field(
         {},
         description="criterion: the step whose implicit reward, beta log pi/pi_ref, is its score, in place of a "
@@ -70,12 +84,13 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ResampleSpec:
-        for option, named in (("learn", self.learn), ("implicit", self.implicit)):
+        for option, named in (("learn", self.learn), ("label", self.label), ("implicit", self.implicit)):
             unknown = [name for name in named if name not in self.weights]
             if unknown:
                 raise ValueError(f"'{option}' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
-        if both := self.learn.keys() & self.implicit.keys():
-            raise ValueError(f"'learn' and 'implicit' both give the score of '{min(both)}': leave one of them out")
+        if both := (self.learn.keys() | self.label.keys()) & self.implicit.keys():
+            other = "learn" if min(both) in self.learn else "label"
+            raise ValueError(f"'{other}' and 'implicit' both give the score of '{min(both)}': leave one of them out")
         if not self.implicit:
             self.unused(("calibrate",), "only implicit rewards are calibrated")
         if abs((total := sum(self.sample_from.values())) - 1) > 1e-6:
@@ -94,6 +109,21 @@ class ResampleSpec(Section):
             self.unused(("least_ess",), "the best answers are kept, whatever their weights are")
             if self.keep >= self.samples:
                 raise ValueError(f"'keep' must be below 'samples' ({self.samples}): the best of all answers are all")
+        return self
+
+    @model_validator(mode="after")
+    def _labelled(self) -> ResampleSpec:
+        if not self.label:
+            self.unused(("batches", "candidates"), "no pairs are labelled ('label' names some)")
+        if self.batches == 1:
+            self.unused(("candidates",), "pairs of one batch are two answers at random")
+        for criterion, spec in self.label.items():
+            if {*spec.sample_from} != {"sft"}:
+                raise ValueError(f"'label.{criterion}' is of answers of the SFT model: leave out 'sample_from'")
+            if spec.offset or spec.safety:
+                raise ValueError(
+                    f"a score is learned from labels alone: leave 'offset' and 'safety' out of 'label.{criterion}'"
+                )
         return self
 
     @model_validator(mode="after")
@@ -132,11 +162,16 @@ class ResampleSpec(Section):
     @property
     def judged(self) -> tuple[str, ...]:
         """The criteria whose scores judges give."""
-        return tuple(name for name in self.weights if name not in self.learn and name not in self.implicit)
+        return tuple(name for name in self.weights if name not in (*self.learn, *self.label, *self.implicit))
+
+    @property
+    def learned(self) -> tuple[str, ...]:
+        """The criteria whose scores are learned from pairs."""
+        return tuple(name for name in self.weights if name in self.learn or name in self.label)
 
     def sources(self, criterion: str) -> tuple[str, ...]:
-        """Return the names of what a criterion's score is learned from."""
-        named = self.learn[criterion]
+        """Return the names of what a criterion's score is learned from; pairs that are labelled for it have none."""
+        named = self.learn.get(criterion, ())
         return (named,) if isinstance(named, str) else named
 
     def counts(self, policy: str) -> dict[str, int]:

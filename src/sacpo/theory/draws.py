@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,22 @@ def without_few(weights: Floats) -> Floats:
     left = weights.copy()
     left[few] = 0.0
     return left
+
+
+def contrasted(weights: Floats, texts: Sequence[str], rng: random.Random) -> tuple[int, int]:
+    """Return the places of an answer that is drawn by the weights, and of one at random, in random order.
+
+    The second one has another text than the first; where all have the same one, both places are alike.
+
+    Args:
+        weights: Sum to 1. Shape: (answers,).
+        texts: The answers' texts.
+        rng: Draws.
+    """
+    one = rng.choices(range(len(texts)), weights.tolist())[0]
+    others = [place for place, text in enumerate(texts) if text != texts[one]]
+    other = rng.choice(others) if others else one
+    return (one, other) if rng.random() < 0.5 else (other, one)
 
 
 def thinned(weights: Floats, keep: int, rng: np.random.Generator) -> Floats:

@@ -112,6 +112,8 @@ def _check_uses(recipe: Recipe, rubrics: Mapping[str, Rubric]) -> None:
         _check_use(rubrics, use)
     for index, step in enumerate(recipe.steps):
         _check_scale(rubrics, step.dataset, f"steps.{index}.dataset")
+        for criterion, label in step.resample.label.items() if step.resample is not None else ():
+            _check_scale(rubrics, label, f"steps.{index}.resample.label.{criterion}")
     for name, spec in recipe.evaluate.judges.items():
         _check_scale(rubrics, spec.dataset, f"evaluate.judges.{name}.dataset")
     for where, bound in _bounds(recipe):
@@ -159,8 +161,12 @@ def _uses(recipe: Recipe) -> Iterator[_Use]:
             yield _Use(criterion or "", (RATED,), where, f"'{metric}' needs scores of single answers")
     for index, step in enumerate(recipe.steps):
         yield from _of_pairs(step.dataset, f"steps.{index}.dataset")
-        for criterion in step.resample.judged if step.resample is not None else ():
+        if step.resample is None:
+            continue
+        for criterion in step.resample.judged:
             yield _Use(criterion, (RATED,), f"steps.{index}.resample.judge", "weights need scores of single answers")
+        for criterion, label in step.resample.label.items():
+            yield from _of_pairs(label, f"steps.{index}.resample.label.{criterion}")
     for name, spec in recipe.evaluate.judges.items():
         yield from _of_pairs(spec.dataset, f"evaluate.judges.{name}.dataset")
 

@@ -179,19 +179,7 @@ class Bank(Stage[Scored]):
         self, tools: Tools, pairs: Sequence[tuple[Prompt, str]], cut: Sequence[bool] = ()
     ) -> dict[str, Sequence[Score]]:
         """Return the scores of texts, by criterion; of those that are cut off language models are not asked."""
-        judged: dict[str, Sequence[Score]] = {
-            judge.criterion: _of_whole(judge.scores(tools), pairs, cut)
-            if judge.rubric is not None and cut
-            else judge.scores(tools)(pairs)
-            for judge in self.judges
-        }
-        heads = [scorer for scorer in self.learned if isinstance(scorer, HeadScorer)]
-        implied = [scorer for scorer in self.learned if isinstance(scorer, ImplicitScorer)]
-        return {
-            **judged,
-            **learned_scores(heads, tools, pairs),
-            **implicit_scores(implied, tools, pairs),
-        }
+        return scores_of(self.judges, self.learned, tools, pairs, cut)
 
     def read(self, folder: Path) -> Scored:
         """Return the scores."""
@@ -199,6 +187,25 @@ class Bank(Stage[Scored]):
         shape = (-1, self.samples.samples)
         scores = {name: np.array(values, float).reshape(shape) for name, values in found["scores"].items()}
         return Scored(scores, np.array(found["unsafe"], bool).reshape(shape))
+
+
+def scores_of(
+    judges: Sequence[CriterionJudge],
+    learned: Sequence[HeadScorer | ImplicitScorer],
+    tools: Tools,
+    pairs: Sequence[tuple[Prompt, str]],
+    cut: Sequence[bool] = (),
+) -> dict[str, Sequence[Score]]:
+    """Return the scores of texts, by criterion; of those that are cut off language models are not asked."""
+    judged: dict[str, Sequence[Score]] = {
+        judge.criterion: _of_whole(judge.scores(tools), pairs, cut)
+        if judge.rubric is not None and cut
+        else judge.scores(tools)(pairs)
+        for judge in judges
+    }
+    heads = [scorer for scorer in learned if isinstance(scorer, HeadScorer)]
+    implied = [scorer for scorer in learned if isinstance(scorer, ImplicitScorer)]
+    return {**judged, **learned_scores(heads, tools, pairs), **implicit_scores(implied, tools, pairs)}
 
 
 def _of_whole(score: ScoreFunction, pairs: Sequence[tuple[Prompt, str]], cut: Sequence[bool]) -> list[Score]:

@@ -66,6 +66,11 @@ class Pairs(Stage[StoredRecords]):
     safety: CriterionJudge | None = None
 
     @property
+    def share(self) -> float:
+        """Of the prompts, so many have a pair at most."""
+        return 1.0
+
+    @property
     def name(self) -> str:
         """`pairs/STEP`, or `pairs/MODEL+STEP` where another model than SFT is asked, too."""
         return f"pairs/{self.title}"
@@ -73,22 +78,44 @@ class Pairs(Stage[StoredRecords]):
     def work(self, out: Path, tools: Tools) -> None:
         """Sample, label, write the pairs, those of held-out prompts apart, and a report."""
         say = self._labeller(tools)
-        records = tools.read(self.prompts)
-        pairs, dropped = self._labelled(_prompts(records.train), self.seeds, say, out, tools)
+        prompts, held = self.asked(tools)
+        pairs, dropped = self._labelled(prompts, self.seeds, say, out, tools)
         heldout: list[Pair] | None = None
-        if held := _prompts(records.heldout):
+        if held:
             seeds = {role: seed + 1 for role, seed in self.seeds.items()}
             heldout, left = self._labelled(held, seeds, say, out / "held-out", tools)
             dropped += left
         report = data_report(self.sampled, pairs, heldout=heldout or (), dropped=dropped)
         write_records(out, pairs, {"kind": "pairs", **report}, heldout)
 
+    def asked(self, tools: Tools) -> tuple[list[Prompt], list[Prompt]]:
+        """Return the prompts of the pairs, and of those that are held out."""
+        records = tools.read(self.prompts)
+        return _prompts(records.train), _prompts(records.heldout)
+
     def _labelled(
         self, prompts: list[Prompt], seeds: Mapping[str, int], say: Labeller, out: Path, tools: Tools
     ) -> tuple[list[Pair], Counter[str]]:
         """Return labelled pairs of prompts, and how many were dropped for which reason."""
         rng = random.Random(seeds[""])
+        sides = self.drawn(prompts, seeds, rng, out, tools)
+        pairs, dropped = label_pairs(sides, say(sides, out), self.spec, rng, self.sampled)
+        return self._offset(pairs, Counter(dropped), tools)
+
+    def drawn(
+        self, prompts: list[Prompt], seeds: Mapping[str, int], rng: random.Random, out: Path, tools: Tools
+    ) -> list[Drawn]:
+        """Return two answers to each prompt; each model answers its share of the prompts, by lot."""
         shares = shared_out(prompts, self.spec.sample_from, rng)
+        answers: list[Answer] = []
+        for role, share in shares.items():
+            answers += self.answers(role, share, 2, seeds, out, tools)
+        return [*zip(answers[::2], answers[1::2], strict=True)]
+
+    def answers(
+        self, role: str, prompts: list[Prompt], samples: int, seeds: Mapping[str, int], out: Path, tools: Tools
+    ) -> list[Answer]:
+        """Return a model's answers, those to a prompt side by side."""
         tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
         generation = GenerationSpec(
             max_new_tokens=self.spec.max_new_tokens,
@@ -96,24 +123,19 @@ class Pairs(Stage[StoredRecords]):
             temperature=self.spec.temperature,
             batch_size=SAMPLED,
         )
-        answers: list[Answer] = []
-        for role, share in shares.items():
-            name, model = self.models[role]
-            answers += generate_answers(
-                tools.load(model, self.base),
-                tokenizer,
-                share,
-                template,
-                generation,
-                model_name=name,
-                seed=seeds[role],
-                samples=2,
-                out=out / f"answers-{role}",
-                progress=tools.progress,
-            )
-        sides = [*zip(answers[::2], answers[1::2], strict=True)]
-        pairs, dropped = label_pairs(sides, say(sides, out), self.spec, rng, self.sampled)
-        return self._offset(pairs, Counter(dropped), tools)
+        name, model = self.models[role]
+        return generate_answers(
+            tools.load(model, self.base),
+            tokenizer,
+            prompts,
+            template,
+            generation,
+            model_name=name,
+            seed=seeds[role],
+            samples=samples,
+            out=out / f"answers-{role}",
+            progress=tools.progress,
+        )
 
     def _labeller(self, tools: Tools) -> Labeller:
         """Return what says of pairs of answers with which probability the first one is preferred."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -327,8 +327,3 @@ def step_options(step: StepSpec, beta: float) -> StepSpec:
         "dual": None,
     }
     return step.model_copy(update={**unseen, "beta": beta})
-
-
-def names_of(dataset: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the names of data sources that a recipe gives as one or several."""
-    return (dataset,) if isinstance(dataset, str) else tuple(dataset)

@@ -17,6 +17,7 @@ Only pydantic and YAML are imported here, so that `sacpo validate` answers at on
 """
 
 from sacpo.recipe.resample import SFT
+from sacpo.recipe.sampled import SafetySpec, SampledSpec
 from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
 from sacpo.recipe.schema.evaluate import (
     CertifySpec,
@@ -34,7 +35,7 @@ from sacpo.recipe.schema.judges import JUDGES, SCORER, TRAINED, JudgeFacts, Judg
 from sacpo.recipe.schema.merges import FIDELITY_SAMPLES, MergeSpec, PathSpec
 from sacpo.recipe.schema.recipe import Recipe, WorldSpec
 from sacpo.recipe.schema.sources import Data, DataSpec, PromptsSpec, SourceSpec
-from sacpo.recipe.schema.steps import DualSpec, SafetySpec, SampledSpec, SearchSpec, StepSpec, StepStart
+from sacpo.recipe.schema.steps import DualSpec, SearchSpec, StepSpec, StepStart
 from sacpo.recipe.schema.training import LAYOUT, Layout, LoraSpec, SftSpec, TrainingSpec
 
 __all__ = [

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from sacpo.recipe.llm import AskingSpec
 from sacpo.recipe.metrics import Given
-from sacpo.recipe.schema.steps import SampledSpec
+from sacpo.recipe.sampled import SampledSpec
 from sacpo.recipe.schema.training import TrainingSpec
 from sacpo.recipe.section import MOST, Count, Names
 
