@@ -14,7 +14,7 @@ from test_decoding import CONFIGS, END, PAD, PROMPTS, lively, one_by_one
 
 from sacpo.answer import head
 from sacpo.answer.decoding import Row, Sampling, decode
-from sacpo.answer.head import LastStates, WideHead, integers_speedup, wide_head
+from sacpo.answer.head import LastStates, WideHead, exact_integers, wide_head
 from sacpo.losses.head import Split
 
 
@@ -30,7 +30,7 @@ def wide(weight: torch.Tensor, bias: torch.Tensor | None = None, **options: floa
 def any_cpu(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Heads of any size are large, and the CPU has arithmetic of 8-bit integers or has none."""
     monkeypatch.setattr(head, "LARGE", 0)
-    monkeypatch.setattr(head, "integers_speedup", lambda: 9.0 if request.param == "screened" else 0.0)
+    monkeypatch.setattr(head, "exact_integers", lambda: request.param == "screened")
     return str(request.param)
 
 
@@ -46,7 +46,7 @@ def test_the_likeliest_token_is_that_of_all_logits(seed: int, rows: int, apart: 
     states = normal(rows, 24) * torch.exp(3 * normal(1, 24))
     found = wide(weight, apart * normal(3000) if biased else None, scale=2.0)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(head, "integers_speedup", lambda: 9.0)
+        patched.setattr(head, "exact_integers", lambda: True)
         patched.setattr(head, "SCREENED", 700)
         tokens = found.likeliest(states)
     exact = states.double() @ weight.double().T + (0 if found.bias is None else found.bias.double())
@@ -63,15 +63,45 @@ def test_logits_of_blocks_are_those_of_the_head(seed: int, rows: int, capped: bo
     torch.testing.assert_close(found.logits(states), found.split.logits(states), rtol=1e-5, atol=1e-5)
 
 
-def test_few_tokens_are_left_to_compute() -> None:
+def test_few_tokens_are_left_to_compute(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of random weights a screen leaves some dozens of 50,000 tokens, so that a bound that says nothing would show."""
     torch.manual_seed(0)
     weight, states = torch.randn(50_000, 64), torch.randn(8, 64)
-    screen = head._Screen(weight, None)
     seen: list[int] = []
-    screen._exact = lambda state, most, least: (seen.append(int((most >= least).sum())), torch.tensor(0))[1]  # type: ignore
-    screen.likeliest(states)
+    monkeypatch.setattr(
+        head, "_largest", lambda state, most, least, *_: (seen.append(int((most >= least).sum())), torch.tensor(0))[1]
+    )
+    head._Screen(weight).likeliest(states, weight, None)
     assert max(seen) < 200
+
+
+@pytest.mark.usefixtures("any_cpu")
+def test_of_equal_tokens_the_first_is_taken() -> None:
+    """A padded vocabulary has equal rows; every two are equal here, and by the bias, too."""
+    torch.manual_seed(0)
+    weight = torch.randn(4000, 64).repeat_interleave(2, 0)
+    for bias in (None, torch.randn(4000).repeat_interleave(2)):
+        found = wide(weight, bias)
+        for rows in (1, 8, 64):
+            tokens = found.likeliest(torch.randn(rows, 64))
+            assert bool((tokens % 2 == 0).all())
+
+
+@pytest.mark.parametrize("size", [1e-38, 1e-25, 1e-12, 1e12, 1e25])
+def test_states_of_any_size_have_their_largest_logit(size: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head, "exact_integers", lambda: True)
+    torch.manual_seed(0)
+    weight, states = torch.randn(3000, 32), torch.randn(16, 32)
+    found = wide(weight).likeliest(states * size)
+    assert found.tolist() == (states * size @ weight.T).argmax(1).tolist()
+
+
+def test_bent_logits_that_are_equal_are_equal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cap of 1 makes many large logits alike, of which the first is taken as everywhere."""
+    monkeypatch.setattr(head, "exact_integers", lambda: True)
+    torch.manual_seed(0)
+    found, states = wide(10 * torch.randn(3000, 32), cap=1.0), torch.randn(16, 32)
+    assert found.likeliest(states).tolist() == found.split.logits(states).argmax(1).tolist()
 
 
 @pytest.mark.usefixtures("any_cpu")
@@ -93,13 +123,39 @@ def test_samples_are_the_same_with_a_head_met_in_blocks(name: str, monkeypatch: 
     assert decode(model, rows, Sampling(True), end_ids=frozenset([END]), pad_id=PAD) == expected
 
 
-def test_changed_weights_are_seen(any_cpu: str) -> None:
-    """A training between two evaluations changes them in place."""
-    model = lively(CONFIGS["gemma3"])
+CHANGES = {
+    "copied": lambda layer, new: layer.weight.copy_(new),
+    "copied past the counter": lambda layer, new: layer.weight.data.copy_(new),
+    "written by numpy": lambda layer, new: np.copyto(layer.weight.detach().numpy(), new.numpy()),
+    "another parameter": lambda layer, new: setattr(layer, "weight", torch.nn.Parameter(new)),
+    "assigned": lambda layer, new: layer.load_state_dict({"weight": new}, assign=True),
+    "a bias": lambda layer, new: setattr(layer, "bias", torch.nn.Parameter(10 * new[:, 0])),
+}
+
+
+@pytest.mark.usefixtures("any_cpu")
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_changed_weights_are_seen(name: str, change: str) -> None:
+    """A training between two evaluations changes them, in whatever way."""
+    model = lively(CONFIGS[name])
+    rows = [Row(p, 9) for p in PROMPTS]
+    before = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    with torch.no_grad():
+        CHANGES[change](model.get_output_embeddings(), torch.randn(60, 32, generator=torch.Generator().manual_seed(1)))
+    found = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    assert found == [one_by_one(model, prompt, 9) for prompt in PROMPTS] != before
+
+
+@pytest.mark.usefixtures("any_cpu")
+def test_another_body_is_seen() -> None:
+    model, other = (lively(CONFIGS["gemma3"]) for _ in range(2))
     rows = [Row(p, 9) for p in PROMPTS]
     decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
     with torch.no_grad():
-        model.get_output_embeddings().weight.copy_(torch.randn(60, 32, generator=torch.Generator().manual_seed(1)))
+        for parameter in other.model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+    model.model = other.model
     found = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
     assert found == [one_by_one(model, prompt, 9) for prompt in PROMPTS]
 
@@ -141,13 +197,35 @@ def test_states_are_taken_by_rows_with_their_head() -> None:
     assert states.likeliest().tolist() == [2, 0]
 
 
-def test_a_cpu_without_products_of_integers_has_no_use_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*matrices: torch.Tensor) -> torch.Tensor:
-        raise RuntimeError("not implemented for 'Char'")
+def _missing(*matrices: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("not implemented for 'Char'")
 
-    monkeypatch.setattr(torch, "_int_mm", missing)
-    integers_speedup.cache_clear()
+
+def _saturated(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    """What instructions before VNNI do: one side becomes 0 to 255, the sum of two products is cut to 16 bits."""
+    pairs = ((rows.long() + 128)[:, None, :] * matrix.T.long()[None]).unflatten(2, (-1, 2)).sum(3)
+    return (pairs.clamp(-(2**15), 2**15 - 1).sum(2) - 128 * matrix.long().sum(0)).int()
+
+
+def _rounded(rows: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:
+    return rows.float().mm(matrix.float()).bfloat16().int()
+
+
+@pytest.mark.parametrize("product", [_missing, _saturated, _rounded])
+def test_products_of_integers_that_are_not_exact_are_not_used(product: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: True)
+    monkeypatch.setattr(torch, "_int_mm", product)
+    exact_integers.cache_clear()
     try:
-        assert integers_speedup() == 0.0
+        assert not exact_integers()
     finally:
-        integers_speedup.cache_clear()
+        exact_integers.cache_clear()
+
+
+def test_exact_products_are_used_where_the_cpu_has_arithmetic_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "_int_mm", lambda rows, matrix: (rows.long() @ matrix.long()).int())
+    for there in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda there=there: there)
+        exact_integers.cache_clear()
+        assert exact_integers() is there
+    exact_integers.cache_clear()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sacpo.answer.head import LastStates
+from sacpo.answer.head import LastStates, WideHead, wide_head
 from sacpo.answer.past import ModelPast, Past
 from sacpo.answer.plain import PlainPast, is_plain
 
@@ -89,13 +89,13 @@ def steps(
 ) -> Iterator[list[tuple[int, int]]]:
     """Yield the next token of rows that have not ended, as (row, token), step by step; arguments as of `decode`."""
     width = at_once or len(rows)
-    choice = _Choice(rows, sampling, end_ids, model.device)
+    choice, head = _Choice(rows, sampling, end_ids, model.device), wide_head(model)
     waiting, batch = [*range(len(rows))], None
     while waiting or batch is not None:
         if waiting and (batch is None or (batch.past.can_join and len(batch.living()) <= REFILL_AT * width)):
             room = width - (0 if batch is None else len(batch.living()))
             taken, waiting = waiting[:room], waiting[room:]
-            fresh = _begun(model, rows, taken, pad_id, choice)
+            fresh = _begun(model, head, rows, taken, pad_id, choice)
             yield fresh.said()
             batch = fresh if batch is None else batch.joined(fresh)
         else:
@@ -201,13 +201,15 @@ class _Batch:
         return _Batch(past=self.past, mask=torch.cat(masks), **both)
 
 
-def _begun(model: Any, rows: Sequence[Row], numbers: list[int], pad_id: int, choice: _Choice) -> _Batch:
+def _begun(
+    model: Any, head: WideHead | None, rows: Sequence[Row], numbers: list[int], pad_id: int, choice: _Choice
+) -> _Batch:
     """Return a batch of rows with their first tokens; each distinct prompt is computed once, if the cache allows it."""
     device = model.device
     prompts, places = _once([rows[number].prompt for number in numbers])
     inputs, mask = _left_padded(prompts, pad_id, device)
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
-    past = _past(model, inputs.shape[1] + max(rows[number].limit for number in numbers))
+    past = _past(model, head, inputs.shape[1] + max(rows[number].limit for number in numbers))
     states = past.step(inputs, mask, positions)
     if len(prompts) < len(numbers):
         if past.can_select:
@@ -216,7 +218,7 @@ def _begun(model: Any, rows: Sequence[Row], numbers: list[int], pad_id: int, cho
             states, mask, positions = states[index], mask[index], positions[index]
         else:
             inputs, mask = _left_padded([rows[number].prompt for number in numbers], pad_id, device)
-            positions, past = (mask.cumsum(-1) - 1).clamp(min=0), ModelPast(model)
+            positions, past = (mask.cumsum(-1) - 1).clamp(min=0), ModelPast(model, head)
             states = past.step(inputs, mask, positions)
     chosen = torch.tensor(numbers, device=device)
     tokens, alive = choice.choose(states, chosen)
@@ -224,8 +226,8 @@ def _begun(model: Any, rows: Sequence[Row], numbers: list[int], pad_id: int, cho
     return _Batch(past, chosen, mask, positions[:, -1:] + alive[:, None], tokens, spoke, alive)
 
 
-def _past(model: object, capacity: int) -> Past:
-    return PlainPast(model, capacity) if is_plain(model) else ModelPast(model)
+def _past(model: object, head: WideHead | None, capacity: int) -> Past:
+    return PlainPast(model, capacity, head) if is_plain(model) else ModelPast(model, head)
 
 
 def _aligned(mask: torch.Tensor, width: int) -> torch.Tensor:

@@ -5,12 +5,12 @@ copy stays in the cache. The most probable token needs no logit of most others: 
 
     |h.w - s t.q| <= |h| |w - s q| + |h - t| s |q|        (Cauchy-Schwarz; s q is w in 8 bits, t is h in twice 8)
 
-and only tokens that may be the largest are computed in float32. The result is that of all logits.
+and only tokens that may be the largest are computed. What comes out is the largest of all logits, up to what float32
+rounds; of equal ones the first.
 """
 
 from __future__ import annotations
 
-import time
 import weakref
 from dataclasses import dataclass
 from functools import cache
@@ -34,8 +34,8 @@ UNSURE = 2**12
 STEPS = 127
 ROUNDING = 1e-5
 """What float32 may add to a bound, as a share of |h| |w|."""
-FASTER = 2.0
-"""How many times as fast as in float32 a product of 8-bit integers must be: without their arithmetic it is slower."""
+ORDINARY = 1e-15, 1e15
+"""Between these the largest number of a state lies: float32 neither loses its square nor overflows."""
 
 
 @dataclass(frozen=True)
@@ -72,29 +72,50 @@ class WideHead:
 
     def __init__(self, split: Split) -> None:
         self.split = split
-        self.weight: torch.Tensor = split.head.weight  # type: ignore[assignment]
-        self.bias: torch.Tensor | None = split.head.bias  # type: ignore[assignment]
-        self._screen: tuple[tuple[int, int], _Screen] | None = None
+        self._screen: _Screen | None = None
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights as they are now. Shape: (vocabulary, hidden)."""
+        found: torch.Tensor = self.split.head.weight.detach()  # type: ignore[operator]
+        return found
+
+    @property
+    def bias(self) -> torch.Tensor | None:
+        """What is added to the logits. Shape: (vocabulary,)."""
+        found: torch.Tensor | None = self.split.head.bias  # type: ignore[assignment]
+        return found
+
+    def renew(self) -> None:
+        """Forget what was made of the weights if they have changed since: to be called before a decoding."""
+        if self._screen is not None and not self._screen.is_of(self.weight):
+            self._screen = None
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return logits. Shape: (batch, hidden) to (batch, vocabulary)."""
         if not 1 < len(states) <= FEW:
             return self.split.logits(states)
-        found = states.new_empty(len(states), len(self.weight))
-        for start in range(0, len(self.weight), BLOCK):
+        weight, bias = self.weight, self.bias
+        found = states.new_empty(len(states), len(weight))
+        for start in range(0, len(weight), BLOCK):
             block = slice(start, start + BLOCK)
-            bias = None if self.bias is None else self.bias[block]
-            found[:, block] = torch.nn.functional.linear(states, self.weight[block], bias)
+            shift = None if bias is None else bias[block]
+            found[:, block] = torch.nn.functional.linear(states, weight[block], shift)
         return bent(found, self.split.scale, self.split.cap)
 
     def likeliest(self, states: torch.Tensor) -> torch.Tensor:
-        """Return the most probable tokens: what the head gives is bent, but its order stays. Shape: (batch,)."""
-        if len(states) > FEW or not self.split.scale > 0 or integers_speedup() < FASTER:
+        """Return the most probable tokens. Shape: (batch, hidden) to (batch,).
+
+        All logits are looked at where products of integers are not exact, and where bent logits may be equal.
+        """
+        largest = states.abs().amax(1)
+        ordinary = bool(((largest > ORDINARY[0]) & (largest < ORDINARY[1])).all())
+        bends = self.split.cap is not None or not self.split.scale > 0
+        if len(states) > FEW or bends or not ordinary or not exact_integers():
             return self.logits(states).argmax(-1)
-        now = self.weight.data_ptr(), self.weight._version
-        if self._screen is None or self._screen[0] != now:
-            self._screen = now, _Screen(self.weight.detach(), self.bias)
-        return self._screen[1].likeliest(states)
+        if self._screen is None:
+            self._screen = _Screen(self.weight)
+        return self._screen.likeliest(states, self.weight, self.bias)
 
 
 class _Screen:
@@ -102,22 +123,25 @@ class _Screen:
 
     Args:
         weight: Shape: (vocabulary, hidden).
-        bias: Shape: (vocabulary,), or None.
     """
 
-    def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
+    def __init__(self, weight: torch.Tensor) -> None:
         self.codes = torch.empty(weight.shape, dtype=torch.int8)
         self.scales, self.lengths, self.rests = (weight.new_empty(len(weight)) for _ in range(3))
+        self.sums = _sums(weight)
         for start in range(0, len(weight), BLOCK):
             block = slice(start, start + BLOCK)
             scale, codes = _in_steps(weight[block])
             coded = codes * scale[:, None]
             self.codes[block], self.scales[block] = codes.to(torch.int8), scale
-            self.lengths[block] = torch.linalg.vector_norm(coded, dim=1)
-            self.rests[block] = torch.linalg.vector_norm(weight[block] - coded, dim=1)
+            self.lengths[block] = torch.linalg.vector_norm(coded.double(), dim=1)
+            self.rests[block] = torch.linalg.vector_norm((weight[block] - coded).double(), dim=1)
 
-    def likeliest(self, states: torch.Tensor) -> torch.Tensor:
+    def is_of(self, weight: torch.Tensor) -> bool:
+        """Tell whether it was made of these weights, whoever may have written into them."""
+        return weight.shape == self.codes.shape and torch.equal(self.sums, _sums(weight))
+
+    def likeliest(self, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         """Return the token of the largest product of each row. Shape: (batch, hidden) to (batch,)."""
         coarse, first = _in_steps(states)
         left = states - first * coarse[:, None]
@@ -126,32 +150,47 @@ class _Screen:
         length = torch.linalg.vector_norm(states, dim=1)
         codes, sizes = torch.cat([first, second]).to(torch.int8), torch.stack([coarse, fine])
         least = states.new_full((len(states),), -torch.inf)
-        most = states.new_empty(len(states), len(self.weight))
-        for start in range(0, len(self.weight), SCREENED):
+        most = states.new_empty(len(states), len(self.codes))
+        for start in range(0, len(self.codes), SCREENED):
             block = slice(start, start + SCREENED)
             products = torch._int_mm(codes, self.codes[block].T).view(2, len(states), -1)
             about = (products[0] * sizes[0, :, None]).add_(products[1] * sizes[1, :, None]).mul_(self.scales[block])
-            if self.bias is not None:
-                about += self.bias[block]
             bound = torch.outer(length, self.rests[block] + ROUNDING * self.lengths[block])
             bound.addr_(rest, self.lengths[block])
+            if bias is not None:
+                about += bias[block]
+                bound += ROUNDING * bias[block].abs()
             least = torch.maximum(least, (about - bound).amax(1))
             torch.add(about, bound, out=most[:, block])
-        return torch.stack([self._exact(*row) for row in zip(states, most, least, strict=True)])
+        found = [_largest(*row, weight, bias) for row in zip(states, most, least, strict=True)]
+        return torch.stack(found)
 
-    def _exact(self, state: torch.Tensor, most: torch.Tensor, least: torch.Tensor) -> torch.Tensor:
-        """Return the largest of the tokens whose upper bound is not below the largest lower one."""
-        tokens = (most >= least).nonzero().squeeze(1)
-        if not 0 < len(tokens) <= UNSURE:  # none: not a number
-            tokens = torch.arange(len(most))
-        logits = self.weight[tokens] @ state if len(tokens) < len(most) else self.weight @ state
-        return tokens[(logits if self.bias is None else logits + self.bias[tokens]).argmax()]
+
+def _largest(
+    state: torch.Tensor, most: torch.Tensor, least: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Return the largest of the tokens whose upper bound is not below the largest lower one; the first of equal ones.
+
+    Each product is a sum of its own, in float64: those of equal weights are equal.
+    """
+    tokens = (most >= least).nonzero().squeeze(1)
+    if not 0 < len(tokens) <= UNSURE:  # none: weights that are no numbers
+        logits = weight @ state
+        return (logits if bias is None else logits + bias).argmax()
+    logits = (weight[tokens].double() * state.double()).sum(1)
+    return tokens[(logits if bias is None else logits + bias[tokens].double()).argmax()]
 
 
 def _in_steps(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return each row's step and how many of them its numbers are, from -127 to 127, whole numbers as floats."""
     step = rows.abs().amax(1) / STEPS
     return step, (rows / step.clamp(min=torch.finfo(rows.dtype).tiny)[:, None]).round_()
+
+
+def _sums(weight: torch.Tensor) -> torch.Tensor:
+    """Return a sum of each row, which differs for other rows: each number counts with another weight."""
+    lots = torch.rand(weight.shape[1], generator=torch.Generator().manual_seed(0)) + 0.5
+    return weight @ lots
 
 
 _heads: weakref.WeakKeyDictionary[Any, WideHead | None] = weakref.WeakKeyDictionary()
@@ -166,35 +205,32 @@ def wide_head(model: Any) -> WideHead | None:
         return None
     if head.weight.dtype != torch.float32 or head.weight.device.type != "cpu" or "forward" in vars(model):
         return None
+    split = split_model(model)
+    if split is None:
+        return None
     known = _heads.get(model)
-    if model not in _heads or (known is not None and known.split.head is not head):
-        split = split_model(model)
-        _heads[model] = known = None if split is None else WideHead(split)
+    if known is None or known.split is not split:
+        _heads[model] = known = WideHead(split)
+    known.renew()
     return known
 
 
 @cache
-def integers_speedup() -> float:
-    """Return how many times as fast as in float32 a few rows meet a matrix of 8-bit integers on this CPU.
+def exact_integers() -> bool:
+    """Tell whether this CPU multiplies 8-bit integers exactly, and has arithmetic for it.
 
-    It is timed once, with one thread: several wait for each other on a busy machine, longer than a product takes.
+    Without it products are as slow as in float32, and with some instructions sums of two products do not fit. No clock
+    is asked: it would decide between ways that round differently.
     """
-    rows, matrix = torch.ones(16, 256), torch.ones(BLOCK, 256)
-    codes = [part.to(torch.int8) for part in (rows, matrix)]
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     try:
-        return _seconds(lambda: rows @ matrix.T) / _seconds(lambda: torch._int_mm(codes[0], codes[1].T))
+        if not torch.cpu._is_vnni_supported():
+            return False
+        draw = torch.Generator().manual_seed(0)
+        rows, matrix = (torch.randint(-STEPS, STEPS + 1, (n, 256), generator=draw) for n in (16, BLOCK))
+        rows[:8] = rows[:8].sign() * STEPS
+        matrix[::2] = matrix[::2].sign() * STEPS
+        rows[0], matrix[0] = STEPS, -STEPS
+        found = torch._int_mm(rows.to(torch.int8), matrix.to(torch.int8).T)
     except (RuntimeError, AttributeError):  # not on this CPU, or not in this torch
-        return 0.0
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _seconds(product: Any) -> float:
-    taken = []
-    for _ in range(10):  # the first one is also the warm-up
-        start = time.perf_counter()
-        product()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+        return False
+    return torch.equal(found.long(), rows @ matrix.T)

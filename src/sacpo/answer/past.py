@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from sacpo.answer.head import LastStates, wide_head
+from sacpo.answer.head import LastStates, WideHead
 from sacpo.losses.kernels import steady_kernels
 
 JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
@@ -43,11 +43,16 @@ class Past(Protocol):
 
 
 class ModelPast:
-    """Any causal language model with a cache, called as transformers' models are."""
+    """Any causal language model with a cache, called as transformers' models are.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: The model.
+        head: Its head, where that is met here.
+    """
+
+    def __init__(self, model: Any, head: WideHead | None = None) -> None:
         self.accepts = set(inspect.signature(model.forward).parameters)
-        self.head = wide_head(model) if "past_key_values" in self.accepts else None
+        self.head = head if "past_key_values" in self.accepts else None
         self.model = model if self.head is None else self.head.split.base
         self.name = "past_key_values" if "past_key_values" in self.accepts else "cache_params"
         self.cache: Any = None

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.activations import SiLUActivation
 
-from sacpo.answer.head import LastStates, wide_head
+from sacpo.answer.head import LastStates, WideHead
 from sacpo.answer.past import ModelPast
 
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
@@ -40,13 +40,14 @@ class PlainPast:
     Args:
         model: The model.
         capacity: The most tokens a row will have, its padding included.
+        head: The model's head, where that is met here.
     """
 
     can_select = can_join = True
 
-    def __init__(self, model: Any, capacity: int) -> None:
+    def __init__(self, model: Any, capacity: int, head: WideHead | None = None) -> None:
         self.model, self.capacity = model, capacity
-        self.head = wide_head(model)
+        self.head = head
         self.length = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []

@@ -67,11 +67,24 @@ def split_model(model: PreTrainedModel) -> Split | None:
     random ones: whatever the model does behind its transformer must be what the split does.
     """
     known = _splits.get(model)
-    if model in _splits and (known is None or known.head is model.get_output_embeddings()):
+    if model in _splits and (known is None or _is_split_of(model, known)):
         return known
     found = next((split for split in _candidates(model) if _agrees(model, split)), None)
     _splits[model] = found
     return found
+
+
+def _is_split_of(model: PreTrainedModel, split: Split) -> bool:
+    """Tell whether both parts are still the model's."""
+    return split.head is model.get_output_embeddings() and any(split.base is base for base in _bases(model))
+
+
+def _bases(model: PreTrainedModel) -> tuple[Any, ...]:
+    """Return what may give the last hidden states.
+
+    OPT calls its decoder past its base model, Llama 4 has its own under another name than it says.
+    """
+    return model.base_model, model.get_decoder(), getattr(model, "model", None)
 
 
 def _candidates(model: PreTrainedModel) -> Iterator[Split]:
@@ -84,9 +97,7 @@ def _candidates(model: PreTrainedModel) -> Iterator[Split]:
     )
     scaling = _number(config, "logits_scaling") or 1.0  # Granite divides by it, HyperCLOVA X multiplies
     cap = _number(config, "final_logit_softcapping") or _number(config, "logits_soft_cap")
-    # OPT calls its decoder past its base model, Llama 4 has its own under another name than it says
-    found = (model.base_model, model.get_decoder(), getattr(model, "model", None))
-    bases = dict.fromkeys(base for base in found if isinstance(base, nn.Module) and base not in (model, head))
+    bases = dict.fromkeys(base for base in _bases(model) if isinstance(base, nn.Module) and base not in (model, head))
     for base in bases:
         for factor in dict.fromkeys((scale / scaling, scale * scaling)):
             yield Split(base, head, factor, cap)
