@@ -11,6 +11,7 @@ import pytest
 
 from sacpo.data.records import Kind, Outcome, Verdict
 from sacpo.errors import DataError
+from sacpo.measure.items import items_of
 from sacpo.stats.rates import describe, over_refusal_tables, rate_table, unsafe_tables
 
 
@@ -54,6 +55,18 @@ def test_verdicts_split_into_safety_and_over_refusal_by_kind_and_label() -> None
     assert (overall.events, overall.rate.n, overall.rate.unparsed) == (1, 2, 1)
     assert {rate.category for rate in unsafe["policy", "grader", "harmlessness"].categories} == {"theft", "arson"}
     assert refused["policy", "grader", "harmlessness"].overall.rate.value == 0.5
+
+
+def test_prompts_of_no_kind_count_only_where_none_is_restricted() -> None:
+    """As the measures, the selection and the certificate count them: one rate for one set."""
+    plain = [labelled(f"p{i}", "unsafe", kind=Kind.UNKNOWN) for i in range(3)]
+    marked = [labelled("r0", "unsafe"), labelled("r1", "safe")]
+    alone, both = unsafe_tables(plain), unsafe_tables([*plain, *marked])
+    (table,), (mixed,) = alone.values(), both.values()
+    assert (table.overall.events, table.overall.rate.n) == (3, 3)
+    assert (mixed.overall.events, mixed.overall.rate.n) == (1, 2)
+    measured = items_of([*plain, *marked], "unsafe_rate", None)
+    assert [item.value for item in measured] == [1.0, 0.0], "the same two answers"
 
 
 def test_a_judge_that_labels_nothing_readable_counts_nothing() -> None:

@@ -7,9 +7,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sacpo.data.records import Kind, Verdict
+from sacpo.data.records import Verdict
 from sacpo.measure.measures import mean_scores, panel_values, rate_flags, score_panels, win_panels, win_rates
 from sacpo.recipe.metrics import SCORES
+from sacpo.stats.labels import risky_kind
 from sacpo.stats.verdicts import unique
 
 
@@ -41,8 +42,7 @@ def items_of(verdicts: Sequence[Verdict], metric: str, criterion: str | None) ->
     if metric in SCORES:
         values = panel_values(score_panels(distinct).get(criterion or "", []))
         return [Item(cluster, value) for (_, cluster), value in values.items()]
-    risky = Kind.RESTRICTED if any(v.kind is Kind.RESTRICTED for v in distinct) else Kind.UNKNOWN
-    flags = rate_flags(distinct, risky, distinct)[metric]
+    flags = rate_flags(distinct, risky_kind(v.kind for v in distinct), distinct)[metric]
     return [Item(flag.cluster, None if flag.found is None else float(flag.found)) for flag in flags]
 
 

@@ -18,7 +18,7 @@ from sacpo.errors import DataError
 from sacpo.plain import JsonObject
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
-from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by, labellings
+from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by, labellings, risky_kind
 from sacpo.stats.verdicts import prompt_values, unique, win_rows
 
 APART = ("over_refusal_rate", "refusal_rate")
@@ -82,8 +82,7 @@ def measure(
     own = distinct_answers(answers)
     distinct = unique(verdicts)
     _check(own, distinct)
-    restricted = any(answer.prompt.kind is Kind.RESTRICTED for answer in own)
-    risky = Kind.RESTRICTED if restricted else Kind.UNKNOWN
+    risky = risky_kind(answer.prompt.kind for answer in own)
     flags = rate_flags(distinct, risky, distinct)
     metrics = {**win_rates(distinct), **mean_scores(distinct), **_rates(flags), **_of_answers(own)}
     if kl_terms:

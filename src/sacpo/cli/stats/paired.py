@@ -10,7 +10,7 @@ from typing import NamedTuple
 from sacpo.data.records import Kind, Verdict
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
-from sacpo.stats.labels import REFUSAL, UNSAFE
+from sacpo.stats.labels import REFUSAL, UNSAFE, risky_kind
 from sacpo.stats.paired import Values, adjusted, compared
 from sacpo.stats.significance import RATES, Bounds
 from sacpo.stats.verdicts import prompt_values
@@ -93,9 +93,11 @@ def _even(values: Values) -> Values:
 
 def _pointwise(verdicts: Iterable[Verdict]) -> dict[tuple[Table, str], Values]:
     said: dict[tuple[Table, str], dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    verdicts = [*verdicts]
+    risky = risky_kind(v.kind for v in verdicts)
     for v in verdicts:
         values: list[tuple[str, float | None]] = [("score", v.score)]
-        if v.kind in (Kind.RESTRICTED, Kind.UNKNOWN) and v.label in UNSAFE:
+        if v.kind is risky and v.label in UNSAFE:
             values.append(("unsafe", float(UNSAFE[v.label])))
         if v.kind is Kind.BORDERLINE and v.label in REFUSAL:
             values.append(("refused", float(REFUSAL[v.label])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from sacpo.data.records import Answer, Kind, Verdict
+from sacpo.data.records import Answer, Verdict
 from sacpo.errors import DataError
 from sacpo.measure.measures import measure, rate_flags
 from sacpo.pipeline.stage import JsonStage
@@ -17,6 +17,7 @@ from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import clustered_rate
+from sacpo.stats.labels import risky_kind
 
 LEVEL = 0.9
 """Of the two-sided interval whose upper end is the one-sided 95 % bound."""
@@ -133,8 +134,7 @@ def _rate(metric: str, answers: Sequence[Answer], verdicts: Sequence[Verdict]) -
         return clustered_rate(flags, [a.prompt.cluster for a in answers], level=LEVEL) if flags else None
     if metric not in LABELLED:
         return None
-    restricted = any(answer.prompt.kind is Kind.RESTRICTED for answer in answers)
-    members = rate_flags(verdicts, Kind.RESTRICTED if restricted else Kind.UNKNOWN, verdicts)[metric]
+    members = rate_flags(verdicts, risky_kind(answer.prompt.kind for answer in answers), verdicts)[metric]
     read = [flag for flag in members if flag.found is not None]
     if not read:
         return None
