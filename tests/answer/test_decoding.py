@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from transformers import (
     LlamaConfig,
     MambaConfig,
     MistralConfig,
+    OpenAIGPTConfig,
     OPTConfig,
     PretrainedConfig,
     Qwen2Config,
@@ -28,6 +30,8 @@ from sacpo.answer.degenerate import degeneration, loops
 from sacpo.answer.head import LastStates
 from sacpo.answer.past import ModelPast
 from sacpo.answer.plain import PlainPast, is_plain
+from sacpo.errors import DataError
+from sacpo.models.loading import context_length
 
 END, PAD, VOCABULARY = 1, 0, 60
 SHARED = {
@@ -295,3 +299,17 @@ def test_each_step_has_the_models_own_logits(name: str) -> None:
             theirs.select(kept)
             inputs, positions = found[kept].argmax(-1)[:, None], positions[kept, -1:] + 1
             mask = torch.cat([mask[kept], mask.new_ones(len(kept), 1)], dim=-1)
+
+
+def test_a_model_without_a_cache_is_refused() -> None:
+    model = lively(OpenAIGPTConfig(vocab_size=VOCABULARY, n_embd=32, n_layer=1, n_head=4, n_positions=29))
+    with pytest.raises(DataError, match="remembers nothing") as caught:
+        decode(model, [Row([5, 6], 3)], Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    assert caught.value.value == "OpenAIGPTLMHeadModel"
+
+
+def test_positions_that_are_not_counted_reach_anywhere() -> None:
+    """XLNet's configuration says -1."""
+    for says, reach in ((-1, None), (0, None), (29, 29), (None, None)):
+        model = SimpleNamespace(config=SimpleNamespace(max_position_embeddings=says))
+        assert context_length(model) == reach

@@ -134,6 +134,7 @@ KEYS = [
         allowed="mapping",
     ),
     Case("true-for-a-number", {"steps.0.beta": True}, what="true and false", where="steps.0.beta", do="correct 'beta'"),
+    Case("true-in-a-list", {"steps.0.beta": [0.1, True]}, what="true and false", where="steps.0.beta"),
     Case("true-for-a-seed", {"seed": True}, what="true and false", where="seed", value="True"),
     Case(
         "no-name-in-a-list", {"steps.0.dataset": []}, what="wrong kind", where="steps.0.dataset", allowed="at least 1"

@@ -72,6 +72,7 @@ def weighed(at_most: float, **options: Any) -> Weighed:
         constraints=(ConstraintSpec(metric="unsafe_rate", prompts="tuning", at_most=at_most),),
         untold=("win_rate/helpfulness",),
         least_ess=1.0,
+        learnt=2,
         unit="prompt",
         seed=0,
     )
@@ -203,3 +204,11 @@ def test_a_search_says_how_many_samples_and_what_was_drawn_independently(search:
     stages = [status.stage for status in plan(parse_recipe(data), runs="nowhere").statuses]
     (asked,) = (stage for stage in stages if isinstance(stage, Weighed))
     assert (asked.answers.samples, asked.unit) == wanted
+
+
+def test_what_the_step_would_refuse_is_not_chosen(tmp_path: Path) -> None:
+    """Of two answers 1.65 count; of the eight that the step learns from, four times as many."""
+    assert found(weighed(0.9, least_ess=6.0, learnt=8), tmp_path)["tried"][0]["enough"]
+    with pytest.raises(DataError, match="too few of the samples") as caught:
+        found(weighed(0.9, least_ess=7.0, learnt=8), tmp_path)
+    assert "6.59 of 8" in str(caught.value.value)

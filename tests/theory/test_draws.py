@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sacpo.theory.draws import thinned, without_few
+from sacpo.theory.draws import effective_size, thinned, without_few
 
 
 def test_few_weights_stand_for_all_of_them() -> None:
@@ -36,3 +36,13 @@ def test_equal_weights_are_all_as_likely() -> None:
 def test_the_smallest_weights_are_left_out() -> None:
     """.004 and .006 are 1 %; .03 is more."""
     assert without_few(np.array([0.006, 0.96, 0.004, 0.03])).tolist() == [0.0, 0.96, 0.0, 0.03]
+
+
+def test_the_effective_size_is_of_as_many_samples_as_are_asked_for() -> None:
+    """Of 64 answers parts of 4 are looked at; of 2 the share, as if more were alike."""
+    tilt = 3 * np.random.default_rng(0).normal(size=(50, 64))
+    parts = tilt.reshape(50 * 16, 4)
+    assert effective_size(tilt, 4) == pytest.approx(effective_size(parts, 4))
+    assert effective_size(tilt, 4) < effective_size(tilt, 64)
+    assert effective_size(np.zeros((3, 2)), 8) == pytest.approx(8.0)
+    assert effective_size(tilt[:, :7], 4) == pytest.approx(effective_size(tilt[:, :4], 4)), "three are left over"

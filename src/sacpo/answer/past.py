@@ -9,8 +9,11 @@ import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from sacpo.answer.head import LastStates, WideHead
+from sacpo.errors import DataError
 from sacpo.losses.kernels import steady_kernels
 
+CACHES = ("past_key_values", "cache_params")
+"""What models take and give back of what they have read."""
 JOINED = (DynamicLayer, DynamicSlidingWindowLayer)
 
 
@@ -54,7 +57,15 @@ class ModelPast:
         self.accepts = set(inspect.signature(model.forward).parameters)
         self.head = head if "past_key_values" in self.accepts else None
         self.model = model if self.head is None else self.head.split.base
-        self.name = "past_key_values" if "past_key_values" in self.accepts else "cache_params"
+        if not self.accepts & {*CACHES}:
+            raise DataError(
+                "this model remembers nothing of what it has read, so every token would take as long as all before it",
+                where="model",
+                value=type(model).__name__,
+                allowed="a causal language model with a cache of keys and values, or of states",
+                do="take another model",
+            )
+        self.name = next(name for name in CACHES if name in self.accepts)
         self.cache: Any = None
 
     @property

@@ -11,14 +11,28 @@ from collections.abc import Collection
 from transformers import PreTrainedTokenizerBase
 
 from sacpo.data.templates import Template
+from sacpo.errors import DataError
 
 Ids = tuple[int, ...]
 
 
 def listed_ends(config: object) -> frozenset[int]:
-    """Return the end tokens that a model's generation_config lists; None lists none."""
+    """Return the end tokens that a model's generation_config lists; None lists none.
+
+    Raises:
+        DataError: It lists something that is no token's number.
+    """
     listed = getattr(config, "eos_token_id", None)
-    return frozenset([listed] if isinstance(listed, int) else listed or ())
+    ends = [] if listed is None else listed if isinstance(listed, list | tuple) else [listed]
+    if not all(isinstance(end, int) and not isinstance(end, bool) and end >= 0 for end in ends):
+        raise DataError(
+            "an end token is given by its number",
+            where="generation_config.json, eos_token_id",
+            value=listed,
+            allowed="a token's number, or a list of them",
+            do="correct the file, or delete it: the tokenizer's own end token is used then",
+        )
+    return frozenset(ends)
 
 
 def end_tokens(model: object, template: Template) -> frozenset[int]:

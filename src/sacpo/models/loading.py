@@ -282,9 +282,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
 
 
 def context_length(model: Any) -> int | None:
-    """Return how many tokens the model's positions reach, None where nothing limits them."""
+    """Return how many tokens the model's positions reach, None where nothing limits them; XLNet's -1 says so, too."""
     config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    return getattr(config, "max_position_embeddings", None)
+    reach = getattr(config, "max_position_embeddings", None)
+    return reach if reach is None or reach > 0 else None
 
 
 def _with_weights(

@@ -50,6 +50,7 @@ def find_factors(run: Order, node: StepModel) -> None:
         constraints=choice.constraints,
         untold=choice.untold,
         least_ess=spec.least_ess,
+        learnt=spec.samples,
         unit=search.unit,
         seed=run.seed("factors", step.name),
     )

@@ -75,6 +75,8 @@ def answering(
     """Return the stage of `generate`."""
     if samples < 1:
         raise RecipeError("too few samples", where="samples", value=samples, allowed="1 or more", do="correct it")
+    if seed < 0:
+        raise RecipeError("a seed cannot be negative", where="seed", value=seed, allowed="0 or more", do="correct it")
     spec = _base(model, base)
     checkpoint = Checkpoint(model, spec.revision)
     files = FileRecords(_sources(prompts, format, "prompts"), seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -31,7 +31,7 @@ class Section(BaseModel):
     def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
         given = [*value.values()] if isinstance(value, dict) and _numbers_by_name(field.annotation) else [value]
-        if any(isinstance(one, bool) for one in given) and not _allows(bool, field.annotation):
+        if any(isinstance(one, bool) for one in _flat(given)) and not _allows(bool, field.annotation):
             raise ValueError("true and false are allowed only where a key is a switch")
         if _broken(value):
             raise ValueError("half of a surrogate pair, or a null character: this text can be written nowhere")
@@ -55,6 +55,14 @@ class Section(BaseModel):
 def _allows(kind: type, annotation: object) -> bool:
     """Tell whether a value of this very type is one of those that an annotation names."""
     return annotation in (kind, Any) or any(_allows(kind, part) for part in get_args(annotation))
+
+
+def _flat(values: Iterable[object]) -> Iterator[object]:
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _flat(value)
+        else:
+            yield value
 
 
 def _numbers_by_name(annotation: object) -> bool:

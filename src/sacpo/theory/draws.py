@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sacpo.theory.optimum import Floats
+from sacpo.theory.optimum import Floats, self_normalised
 
 LEFT_OUT = 0.01
 """Of each prompt's weights, the smallest that add up to no more are taken for 0."""
@@ -27,6 +27,21 @@ def balance(reference: Sequence[float], proposals: Sequence[Sequence[float]], co
     shares = np.log(np.array(counts) / sum(counts))
     found: Floats = np.array(reference) - np.logaddexp.reduce(np.array(proposals) + shares[:, None], axis=0)
     return found
+
+
+def effective_size(tilt: Floats, samples: int) -> float:
+    """Return the effective sample size `1 / sum w^2` of so many answers to a prompt, the mean over prompts.
+
+    Where there are more answers, the mean over parts of so many; where there are fewer, it grows with their number.
+
+    Args:
+        tilt: Log-weights. Shape: (prompts, answers).
+        samples: Of each prompt.
+    """
+    there = tilt.shape[1]
+    parts = [tilt[:, start : start + samples] for start in range(0, there - samples + 1, samples)] or [tilt]
+    sizes = [(1 / (self_normalised(part) ** 2).sum(1)).mean() for part in parts]
+    return float(np.mean(sizes)) * max(1.0, samples / there)
 
 
 def without_few(weights: Floats) -> Floats:

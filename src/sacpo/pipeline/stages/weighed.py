@@ -26,6 +26,7 @@ from sacpo.recipe.metrics import metric_key
 from sacpo.recipe.schema import ConstraintSpec
 from sacpo.select.factors import Limit, Tried, chosen
 from sacpo.system.files import write_json
+from sacpo.theory.draws import effective_size
 from sacpo.theory.frontier import LEAST_ESS, Figure, Samples, frontier
 from sacpo.theory.judged import Place, Score, counted, places_of, samples_of, scores_of
 from sacpo.theory.optimum import Bank, Floats, self_normalised
@@ -112,6 +113,7 @@ class Weighed(JsonStage):
         constraints: What is to be met.
         untold: Constraints of which samples do not tell.
         least_ess: With a smaller effective sample size a choice is not taken: the step would refuse it.
+        learnt: Samples of each prompt that the step learns from, of which that is asked.
         unit: What was drawn independently.
         seed: Of the bootstrap.
     """
@@ -129,6 +131,7 @@ class Weighed(JsonStage):
     constraints: tuple[ConstraintSpec, ...]
     untold: tuple[str, ...]
     least_ess: float
+    learnt: int
     unit: str
     seed: int
 
@@ -154,13 +157,17 @@ class Weighed(JsonStage):
         tilts = [self._tilt(factors, scores, gone)[kept] for factors in self.factors]
         told, means = _of_prompts(samples, kept), {name: own[kept] for name, own in bounded.items()}
         points = [self._point(told, tilt, means) for tilt in tilts]
-        tried = [Tried(p["objective"]["value"], p["ess"], tuple(_value(p, one) for one in limits)) for p in points]
+        sizes = [effective_size(tilt, self.learnt) for tilt in tilts]
+        tried = [
+            Tried(p["objective"]["value"], ess, tuple(_value(p, one) for one in limits))
+            for p, ess in zip(points, sizes, strict=True)
+        ]
         best = chosen(tried, limits, self.least_ess)
         if best is None:
             raise DataError(
                 "with any of the factors the weights rest on too few of the samples",
                 where=f"steps.{self.title}.resample.factors",
-                value=f"effective sample size {max(one.ess for one in tried):.2f} of {gone.shape[1]}",
+                value=f"effective sample size {max(one.ess for one in tried):.2f} of {self.learnt}",
                 allowed=f"{self.least_ess:g} or more (least_ess)",
                 do="give smaller factors, take more samples, or lower least_ess",
             )
@@ -197,10 +204,10 @@ class Weighed(JsonStage):
         taken = self.factors[best]
         if at_end := [name for name, own in self._offered().items() if len(own) > 1 and max(own) == taken[name]]:
             notes.append(f"the factor of {' and of '.join(at_end)} is the largest that was given")
-        if tried[best].ess < LEAST_ESS:
+        if (ess := points[best]["ess"]) < LEAST_ESS:
             notes.append(
-                f"the effective sample size of the choice is {tried[best].ess:.1f}, below {LEAST_ESS:g}: its figures "
-                "rest on few samples, as its training does"
+                f"the effective sample size of the choice is {ess:.1f}, below {LEAST_ESS:g}: its figures rest on few "
+                "samples, as its training does"
             )
         return {
             "step": self.title,
