@@ -65,7 +65,7 @@ def test_trainings_and_answers_say_how_many_records_hold_unknown_words(odd: int,
     align(str(base), data, tmp_path / "H", progress=said, **options)
     summary = json.loads((tmp_path / "H" / "summary.json").read_text())["records"]
     assert summary.get("unknown", 0) == odd and ("unknown" in summary) == bool(odd)
-    prompts = [{"prompt": f"{WORDS[4]} owl hat" if i < odd else WORDS[5 + i]} for i in range(3)]
+    prompts = [{"prompt": f"{WORDS[4 + i]} owl hat" if i < odd else WORDS[5 + i]} for i in range(3)]
     asked = write_rows(tmp_path / "prompts.jsonl", prompts)
     generate(
         str(base),
@@ -79,7 +79,7 @@ def test_trainings_and_answers_say_how_many_records_hold_unknown_words(odd: int,
     assert said.notices == (
         [
             "align: 2 of 6 records hold words that the tokenizer does not know: the model cannot learn them",
-            "toy: 1 of 2 prompts hold words that the tokenizer does not know and reads as <unk>: 'owl', 'hat'",
+            "toy: 2 of 3 prompts hold words that the tokenizer does not know and reads as <unk>: 'owl', 'hat'",
         ]
         if odd
         else []

@@ -80,9 +80,7 @@ VERBS = [
     ModelCase(
         "align-format", argv=(*ALIGN, "--format", "pairs"), where="format", value="'pairs'", allowed="preference"
     ),
-    ModelCase(
-        "generate-seed", argv=(*GENERATE, "--seed", "-1"), what="cannot be negative", value="-1", do="correct"
-    ),
+    ModelCase("generate-seed", argv=(*GENERATE, "--seed", "-1"), what="cannot be negative", value="-1", do="correct"),
     ModelCase("generate-samples", argv=(*GENERATE, "--samples", "0"), what="too few samples", value="0", do="correct"),
     ModelCase("generate-greedy-samples", argv=(*GENERATE, "--samples", "2"), where="samples", do="do_sample=true"),
     ModelCase(

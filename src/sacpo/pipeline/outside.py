@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -62,6 +64,7 @@ class RecordList:
 
     train: list[Any]
     heldout: list[Any] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,16 @@ class FileRecords(FromOutside):
 
     def load(self) -> RecordList:
         """Return the records of all files."""
+        return self.records
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many rows and records are left out, by reason."""
+        return self.records.dropped
+
+    @cached_property
+    def records(self) -> RecordList:
+        """The records of all files, and how many were left out."""
         records = RecordList([])
         for spec in self.specs:
             name = ", ".join(spec.paths)
@@ -91,6 +104,8 @@ class FileRecords(FromOutside):
             prepared = prepare(found.records, spec, name=name, seed=self.seed)
             records.train.extend(prepared.train)
             records.heldout.extend(prepared.heldout)
+            records.dropped.update(found.dropped)
+            records.dropped.update(prepared.dropped)
         return records
 
 
@@ -104,6 +119,11 @@ class FilePrompts(FromOutside):
     def content(self) -> str:
         """The files' key."""
         return self.files.content
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many rows are left out, by reason."""
+        return self.files.left_out
 
     def load(self) -> list[Prompt]:
         """Return the prompts."""

@@ -66,6 +66,7 @@ class Tools:
         spent: list[Usage] = []
         self.bench = Bench(cache and cache / STORE, budget or Budget(), spent, progress)
         self._judges: dict[str, Judge] = {}
+        self._said: set[str] = set()
         self._loaded: OrderedDict[str, object] = OrderedDict()
         self._adapters: dict[str, PeftModel] = {}
 
@@ -86,8 +87,15 @@ class Tools:
         return self.folder.final(stage.name)
 
     def read(self, source: Stage[T] | Readable[T]) -> T:
-        """Return what a finished stage holds, or what comes from outside."""
-        return source.read(self.at(source)) if isinstance(source, Stage) else source.load()
+        """Return what a finished stage holds, or what comes from outside; what is left out of that is said once."""
+        if isinstance(source, Stage):
+            return source.read(self.at(source))
+        found = source.load()
+        for reason, n in sorted(getattr(source, "left_out", {}).items()):
+            if (said := f"{n:,} left out: {reason}") not in self._said:
+                self._said.add(said)
+                self.progress.notice(said)
+        return found
 
     def cache_for(self, out: Path) -> Path:
         """Return the folder of reference log-probs and paid verdicts, of a stage that works in `out`."""
