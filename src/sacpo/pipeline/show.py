@@ -16,6 +16,7 @@ from sacpo.pipeline.sizes import Judging, TrainingPlan, answering_peak
 from sacpo.recipe.models import model_graph
 from sacpo.recipe.notices import notices
 from sacpo.recipe.schema import Recipe
+from sacpo.report.tables import of_kinds
 
 
 def plan_tables(
@@ -67,7 +68,7 @@ def _prompts(sets: Sequence[PromptSet]) -> Table:
     for name in ("set", "role", "prompts", "of kinds", "asked for"):
         table.add_column(name, justify="right" if name in ("prompts", "asked for") else "left")
     for one in sets:
-        kinds = ", ".join(f"{n:,} {kind}" for kind, n in one.kinds.items())
+        kinds = of_kinds(one.n, one.kinds)
         table.add_row(Text(one.name), one.role, _count(one.n), kinds, "all" if one.limit is None else f"{one.limit:,}")
     return table
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,13 +190,21 @@ def prompts_table(results: Results) -> Table | None:
             (
                 Cell(prompts.role),
                 Cell(str(prompts.n)),
-                Cell(", ".join(f"{n} {kind or 'of no kind'}" for kind, n in prompts.kinds.items())),
+                Cell(of_kinds(prompts.n, prompts.kinds)),
                 Cell(prompts.population),
             ),
         )
         for name, prompts in results.prompts.items()
     ]
     return Table("Evaluation prompts", ("set", "role", "prompts", "kinds", "a sample of"), tuple(rows))
+
+
+def of_kinds(n: int | None, kinds: Mapping[str, int]) -> str:
+    """Return how many of n prompts are of each kind, in words; where some have one, those without are named, too."""
+    found = [f"{count:,} {kind}" for kind, count in kinds.items()]
+    if found and n is not None and (left := n - sum(kinds.values())):
+        found.append(f"{left:,} of no kind")
+    return ", ".join(found)
 
 
 def ordered_metrics(keys: Iterable[str]) -> list[str]:
