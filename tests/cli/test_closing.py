@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 from sacpo.cli.closing import closing_line, outcome, training_outcome
+from sacpo.cli.of_recipe import diagnosed
 
 LOG = [
     {"loss": 0.6931, "rewards/accuracies": 0.0, "step": 1},
@@ -48,3 +50,12 @@ def test_nothing_learnt_is_a_loss_that_fell_by_less_than_a_thousandth() -> None:
 def test_a_training_without_accuracies_or_a_second_log_says_so() -> None:
     found = outcome({"steps": 1, "first_loss": 0.5, "last_loss": 0.5}, [{"loss": 0.5, "step": 1}])
     assert "no accuracy was logged" in closing_line(found) and "one step was logged" in closing_line(found)
+
+
+def test_a_run_ends_with_what_was_diagnosed() -> None:
+    def finding(name: str, verdict: str, *models: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, verdict=verdict, models=models)
+
+    found = [finding("nothing learnt", "found", "H", "H-S"), finding("collapse", "not found"), finding("x", "found")]
+    assert diagnosed(SimpleNamespace(diagnosis=found)) == "nothing learnt: H, H-S; x"
+    assert diagnosed(SimpleNamespace(diagnosis=[finding("collapse", "cannot tell", "H")])) == ""

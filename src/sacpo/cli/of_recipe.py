@@ -73,6 +73,12 @@ def say_unchecked(found: Sequence[str]) -> None:
         print(f"not checked here, but before the first stage of a run: {text}")
 
 
+def diagnosed(results: Any) -> str:
+    """Return the diagnoses that were found, with the models that they were found in."""
+    found = [one for one in results.diagnosis if one.verdict == "found"]
+    return "; ".join(f"{one.name}: {', '.join(one.models)}" if one.models else one.name for one in found)
+
+
 def _show_run(done: Any, recipe: Any, as_json: bool) -> None:
     from sacpo.system.leftovers import disk_use
 
@@ -85,8 +91,11 @@ def _show_run(done: Any, recipe: Any, as_json: bool) -> None:
         from sacpo.report.headline import headline
         from sacpo.report.results import parse_results
 
-        found = headline(parse_results(done.results))
+        results = parse_results(done.results)
+        found = headline(results)
         print("\n".join([found.answer, *(f"  {text}" for text in (*found.figures, *found.notes))]))
+        if said := diagnosed(results):
+            print(f"found:   {said} (see the report)")
         print(f"report:  {done.page}")
     if model is not None:
         print(f"model:   {model}")
