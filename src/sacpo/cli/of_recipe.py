@@ -94,8 +94,8 @@ def _show_run(done: Any, recipe: Any, as_json: bool) -> None:
         results = parse_results(done.results)
         found = headline(results)
         print("\n".join([found.answer, *(f"  {text}" for text in (*found.figures, *found.notes))]))
-        if said := diagnosed(results):
-            print(f"found:   {said} (see the report)")
+        if there := diagnosed(results):
+            print(f"found:   {there} (see the report)")
         print(f"report:  {done.page}")
     if model is not None:
         print(f"model:   {model}")
