@@ -155,7 +155,18 @@ def row_error(format: str, row: dict[str, Any], *said: str, **fields: Any) -> An
 PAIR = {"prompt": "Q", "chosen": "A", "rejected": "B"}
 PKU = {"prompt": "Q", "response_0": "A", "response_1": "B", "safer_response_id": 0}
 CHAT = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
+LABELLED = {"prompt": "Q", "completion": "A", "label": True}
+COLLECTED = {**PKU, "is_response_0_safe": True, "is_response_1_safe": False, "better_response_id": 1}
 ROW_ERRORS = [
+    row_error("preference", LABELLED, "this looks like 'unpaired'", "--format unpaired", "format: unpaired", "kto"),
+    row_error("preference", COLLECTED, "this looks like 'pku-safe-rlhf'", "--format pku-safe-rlhf", "--label better"),
+    row_error("preference", {"prompt": "Q", "completion": "A"}, "this looks like 'demonstrations'", "sacpo sft"),
+    row_error("preference", {"messages": CHAT}, "this looks like 'sharegpt'", "give preference pairs"),
+    row_error("preference", {"prompt": "Q"}, "this looks like 'prompts'", "give preference pairs"),
+    row_error("preference", {"prompt": "Q", "choosen": "A", "reject": "B"}, "'chosen'; the nearest is 'choosen'"),
+    row_error("preference", {**LABELLED, "rejected": "B"}, "no column 'chosen'", "rename it in the file"),
+    row_error("demonstrations", PAIR, "this looks like 'preference'", "format: preference"),
+    row_error("unpaired", COLLECTED, "this looks like 'pku-safe-rlhf'", "not 'unpaired'"),
     row_error("preference", {**PAIR, "chosen": ""}, "'chosen' is empty", "field 'chosen'"),
     row_error("preference", {**PAIR, "prompt": " \n"}, "'prompt' is empty"),
     row_error("preference", {**PAIR, "rejected": 3}, "'rejected' is not a text", "value:   3"),

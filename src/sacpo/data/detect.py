@@ -10,7 +10,7 @@ from typing import Literal
 
 from sacpo.data.records import Record
 from sacpo.data.sources.chat import check_context
-from sacpo.data.sources.convert import KIND_NAMES
+from sacpo.data.sources.convert import KIND_NAMES, usable_as
 from sacpo.data.sources.files import read_file
 from sacpo.data.sources.registry import FORMATS
 from sacpo.data.sources.rows import Row, Skip
@@ -43,6 +43,9 @@ NAMES = {
     "demonstrations": "demonstrations",
     "prompts": "prompts",
 }
+
+
+_CHOICES: tuple[Literal["better"], Literal["safer"]] = ("better", "safer")
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,49 @@ def format_of(
         value=sorted(rows[0].data),
         allowed=wanted,
         do=do if near is None else f"as format '{near[0]}' this is wrong: {near[1].what} ({near[1].where})",
+    )
+
+
+def other_format(row: Row, spec: SourceSpec, wanted: str | None) -> DataError | None:
+    """Return the error about a row whose columns are those of another format than it is read in; None: they are not.
+
+    Args:
+        row: A row that lacks a column of its format.
+        spec: How it is read.
+        wanted: The kind of records that is needed; None: whatever the rows hold.
+    """
+    if spec.columns:
+        return None
+    asked = {*FORMATS[spec.format].columns} & row.data.keys()
+    for form, column in TOLD_BY:
+        known = {*FORMATS[form].columns}
+        whole = KIND_OF_FORMAT[form] == "prompts" and not row.data.keys() <= known  # most files have a prompt
+        if column not in row.data or form == spec.format or not asked <= known or whole:
+            continue
+        label = _CHOICES[0] if form == "pku-safe-rlhf" else None
+        try:
+            records = _read(row, SourceSpec(format=form, path="row", label=label))
+        except (DataError, Skip):
+            continue
+        return _mistaken(row, spec, form, records[0], wanted)
+    return None
+
+
+def _mistaken(row: Row, spec: SourceSpec, form: FormatName, record: Record, wanted: str | None) -> DataError:
+    kind, usable = KIND_NAMES[type(record)], usable_as(type(record))
+    do = f"name their format: --format {form}, or in a recipe format: {form}"
+    if form == "pku-safe-rlhf":
+        do += f"; and the preference that is meant: --label {' or '.join(_CHOICES)}, in a recipe label: {_CHOICES[0]}"
+    elif wanted == "pairs" and kind == "unpaired":
+        do += "; algorithm kto learns from them"
+    elif wanted is not None and wanted not in usable:
+        do = f"give {NAMES[wanted]}: {NAMES[kind]} are none"
+        do += "; sacpo sft learns from them" if kind == "demonstrations" else ""
+    return DataError(
+        f"this looks like '{form}' ({NAMES[kind]}), not '{spec.format}'",
+        where=row.place,
+        value=sorted(row.data),
+        do=do,
     )
 
 

@@ -17,7 +17,7 @@ from sacpo.data.sources.format import Format
 from sacpo.data.sources.hub import read_hub
 from sacpo.data.sources.key import source_key
 from sacpo.data.sources.registry import FORMATS
-from sacpo.data.sources.rows import Row, Skip, nearest
+from sacpo.data.sources.rows import MissingColumnError, Row, Skip, nearest
 from sacpo.errors import DataError
 from sacpo.recipe.schema import DataSpec, SourceSpec
 
@@ -62,6 +62,10 @@ def read_source(spec: SourceSpec, *, name: str, seed: int, as_: str | None = Non
         except Skip as skip:
             dropped[str(skip)] += 1
             continue
+        except MissingColumnError as error:
+            from sacpo.data.detect import other_format  # it reads with this package
+
+            raise other_format(row, spec, as_ or form.kind) or error from error
         for record in found:
             _check_kind(record, records, as_, spec, row, name)
             try:

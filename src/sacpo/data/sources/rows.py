@@ -20,6 +20,10 @@ class Skip(Exception):
     """Leaves one row out of a source; it is counted under this reason."""
 
 
+class MissingColumnError(DataError):
+    """A row does not have a column of its format."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A row's fields and its place.
@@ -144,11 +148,11 @@ def missing_column(place: str, field: str, columns: Sequence[str]) -> DataError:
         )
     near = nearest(field, columns)
     own = repr(near) if near != near.strip() else near or "NAME"
-    return DataError(
+    return MissingColumnError(
         f"no column '{field}'" + (f"; the nearest is '{near}'" if near else ""),
         where=place,
         value=sorted(columns),
-        do=f"give the file's own name of it under 'columns', as in columns: {{{field}: {own}}}",
+        do=f"rename it in the file, or name it in a recipe under 'columns', as in columns: {{{field}: {own}}}",
     )
 
 
