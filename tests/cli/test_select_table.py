@@ -32,13 +32,22 @@ def judged(folder: Path, unsafe: dict[str, float]) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(
-    ("bound", "chosen"), [("0.3", "H-S\n"), ("0.05", "no model meets every constraint; the nearest is H-S\n")]
-)
-def test_the_name_goes_to_standard_output_and_the_figures_beside_it(bound: str, chosen: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("bound", "chosen", "code"), [("0.3", "H-S\n", 0), ("0.05", "", 2)])
+def test_the_name_goes_to_standard_output_and_the_figures_beside_it(
+    bound: str, chosen: str, code: int, tmp_path: Path
+) -> None:
+    """A script that takes standard output for a model's name gets one, or exit code 2 and nothing."""
     folder = judged(tmp_path / "judged", {"H": 0.4, "H-S": 0.2})
     done = CliRunner().invoke(app, ["select", str(folder), "--at-most", f"unsafe_rate={bound}"])
-    assert (done.exit_code, done.stdout) == (0, chosen)
+    assert (done.exit_code, done.stdout) == (code, chosen)
     lines = [line.split() for line in done.stderr.splitlines()]
     assert ["H", "0.900", "[0.800,", "1.000]", "0.400", "[0.300,", "0.500]", "(missed)", "no"] in lines
     assert lines[0][:4] == ["Point", "estimates", "are", "held"]
+    none = "no model meets every constraint; the nearest is H-S"
+    assert (none in done.stderr.splitlines()[-1:]) == (code == 2)
+
+
+def test_json_says_that_none_was_chosen_and_so_does_the_exit_code(tmp_path: Path) -> None:
+    folder = judged(tmp_path / "judged", {"H": 0.4, "H-S": 0.2})
+    done = CliRunner().invoke(app, ["select", str(folder), "--at-most", "unsafe_rate=0.05", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["chosen"]) == (2, None)

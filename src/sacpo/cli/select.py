@@ -22,7 +22,7 @@ def select(
     at_most: AtMost = None,
     at_least: AtLeast = None,
 ) -> None:
-    """Choose the best model that meets every constraint."""
+    """Choose the best model that meets every constraint; exit code 2 when none does."""
     metric, _, criterion = objective.partition("/")
     goal = {"metric": metric, "criterion": criterion}
     found = call(constraints=bound_options(at_most, at_least), objective=goal)
@@ -30,10 +30,12 @@ def select(
         typer.echo(visible(table(found)), err=True)  # standard output is the model's name alone, for scripts
     if call.as_json:
         print(json.dumps(found))
-    elif found["chosen"] is None:
-        print(f"no model meets every constraint; the nearest is {visible(str(found['nearest']))}")
-    else:
+    elif found["chosen"] is not None:
         print(visible(found["chosen"]))
+    if found["chosen"] is None:
+        near = visible(str(found["nearest"]))
+        typer.echo(f"no model meets every constraint; the nearest is {near}", err=True)
+        raise typer.Exit(2)
 
 
 def table(found: JsonMapping) -> str:
