@@ -20,6 +20,7 @@ from sacpo.pipeline.shown import MODEL, REPORT, show_results
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
+from sacpo.recipe.explain import did_you_mean
 from sacpo.recipe.schema import Recipe
 from sacpo.system import processes
 from sacpo.system.files import clear_temporary, read_json, write_atomic, write_json
@@ -68,10 +69,49 @@ class Run:
         return place if self.chosen is not None and place.is_dir() else None
 
     def model(self, name: str | None = None) -> Path:
-        """Return the folder of the chosen model, or of a trained one by name."""
-        if name is None:
-            return self.folder / "stages" / "chosen" / "model"
-        return self.folder / "stages" / ("sft" if name == "sft" else f"align/{name}") / "model"
+        """Return the folder of the chosen model, or of one by name that has weights or adapters in the run.
+
+        Args:
+            name: A step's model, "sft", or the chosen one's name; None: the chosen model.
+
+        Raises:
+            RunError: There is no such folder: none was chosen, a merge was made where it was needed and not kept, or
+                the run has no model of this name.
+        """
+        found, chosen = self._folders(), self.folder / "stages" / "chosen" / "model"
+        if _has_files(chosen) and (name is None or (name not in found and name == self._written)):
+            return chosen
+        wanted = self.chosen if name is None else name
+        if wanted in found:
+            return found[wanted]
+        raise self._no_folder(wanted, [*found])
+
+    def _folders(self) -> dict[str, Path]:
+        """Return the folders of models that were trained, or that the run began with, by name."""
+        stages = self.folder / "stages"
+        first = {"sft": next((path for name in ("sft", "base") if _has_files(path := stages / name / "model")), None)}
+        steps = {path.parent.name: path for path in sorted(stages.glob("align/*/model")) if _has_files(path)}
+        return {name: path for name, path in (first | steps).items() if path is not None}
+
+    @property
+    def _written(self) -> str | None:
+        """The name of the model in the folder of the chosen one: the certified one where a certificate decides."""
+        certificate = self.results.get("certificate") or {}
+        return certificate.get("certified") or self.chosen
+
+    def _no_folder(self, wanted: str | None, there: list[str]) -> RunError:
+        what, do = "the run has no such model", "name one of these: run.model(NAME)"
+        known = self.results.get("models") or {}
+        if wanted is None:
+            what = "no model was chosen: none meets every bound, or nothing was to be selected"
+        elif wanted in known:
+            what = "this model has no folder of its own"
+            ends = [f"run.model({parent!r})" for parent in known[wanted]["parents"] if parent in there]
+            if known[wanted]["kind"] == "merge" and len(ends) == 2 and known[wanted]["method"] == "linear":
+                do = f"merge it: api.merge({ends[0]}, {ends[1]}, OUT, q={known[wanted]['q']:g})"
+        else:
+            do = did_you_mean(wanted, there, do)
+        return RunError(what, where=self.folder / "stages", value=wanted, allowed=there, do=do)
 
 
 def run(
@@ -275,6 +315,10 @@ class _Redo:
     def finish(self) -> None:
         """Forget the list: all was done."""
         self.path.unlink(missing_ok=True)
+
+
+def _has_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _results(folder: Path) -> JsonObject:
