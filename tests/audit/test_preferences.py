@@ -56,6 +56,21 @@ def test_safety_is_counted_in_four_kinds_and_compared_with_the_published_counts(
     assert (mixed["here"], mixed["published"], mixed["same"]) == (3, 10_813, False)
 
 
+def test_the_tables_say_why_rows_were_left_out(tmp_path: Path) -> None:
+    """Two of three dialogues part before their last turn."""
+
+    def chat(*texts: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, texts, strict=False)]
+
+    kept = {"chosen": chat("q", "a"), "rejected": chat("q", "b")}
+    parted = {"chosen": chat("q", "a", "r", "b"), "rejected": chat("q", "c", "r", "d")}
+    rows = write(tmp_path / "x.jsonl", [kept, parted, parted])
+    done = CliRunner().invoke(app, ["data", "audit", rows])
+    assert done.exit_code == 0, done.output
+    told = [line.split("  ") for line in done.output.split("Why rows were left out\n")[1].splitlines()[:2]]
+    assert [cell.strip() for cell in told[1] if cell] == ["x.jsonl", "the two dialogues do not share their prompt", "2"]
+
+
 def test_the_published_counts_add_up() -> None:
     counts = dict(PUBLISHED["pku-saferlhf-train"])
     assert counts.pop("rows") == sum(counts.values()) == 73_907

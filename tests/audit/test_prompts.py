@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from sacpo.audit import audit_prompts
 from sacpo.audit.prompts import needed
+from sacpo.audit.tables import prompt_tables, render
 from sacpo.cli.command_line import app
 from sacpo.errors import DataError
 
@@ -64,6 +65,19 @@ def test_the_command_shows_tables_and_no_prompt(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["redteam", "audit", path])
     assert done.exit_code == 0, done.output
     assert "restricted" in done.output and "0.950" in done.output and "xyzzy" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ((40, 80), "of all prompts;"),
+        ((81,), "of 80 prompts drawn, mean over draws;"),
+        ((40, 81), "of 80 prompts drawn, mean over draws, or all of a set that has no more;"),
+    ],
+)
+def test_the_table_says_of_how_many_prompts_it_is(sizes: tuple[int, ...], said: str, tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{n}.jsonl", [{"prompt": f"w{i}a w{i}b"} for i in range(n)]) for n in sizes]
+    assert f"Diversity ({said}" in render(prompt_tables(audit_prompts(files)))
 
 
 def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from sacpo.certify import certify, prompts_for, verify_certificate
+from sacpo.certify.terms import bounds_of
 from sacpo.data.records import Verdict, write_jsonl
 from sacpo.errors import DataError, RecipeError, UserError
+from sacpo.recipe.metrics import CERTIFIABLE
 from sacpo.system.files import write_json
 
 MEAN = {"metric": "mean_score", "criterion": "helpfulness", "at_least": 0.0, "range": [-10.0, 10.0]}
@@ -115,3 +117,20 @@ def test_bounds_that_are_none(tmp_path: Path, constraint: dict[str, Any], messag
 def test_no_power_of_scores() -> None:
     with pytest.raises(RecipeError, match="depends on how they spread"):
         prompts_for([MEAN])
+
+
+@pytest.mark.parametrize("metric", ["foo", "kl", "refusal_rate"])
+def test_messages_list_the_metrics_that_are_taken(metric: str) -> None:
+    """Certificates take all that follows from verdicts; of scores no power is told, and `kl` no verdict says."""
+    bound = {"metric": metric, "at_most": 0.1}
+    with pytest.raises(RecipeError, match="no such metric" if metric == "foo" else "cannot be certified") as caught:
+        bounds_of([bound])
+    assert tuple(caught.value.allowed) == CERTIFIABLE and "cvar_score" in CERTIFIABLE
+    with pytest.raises(RecipeError) as caught:
+        prompts_for([bound])
+    assert caught.value.allowed == ["unsafe_rate", "over_refusal_rate", "win_rate"]
+
+
+def test_every_metric_of_the_list_is_taken() -> None:
+    for metric, criterion in (("unsafe_rate", None), ("over_refusal_rate", None), ("win_rate", "helpfulness")):
+        assert prompts_for([{"metric": metric, "criterion": criterion, "at_most": 0.1}])[0]["clean"] > 0

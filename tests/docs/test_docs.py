@@ -101,3 +101,10 @@ def test_the_changelog_and_the_citation_name_the_packages_version() -> None:
 
     assert f"## [{__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+
+
+def test_the_page_of_limits_denies_nothing_that_the_trainer_takes() -> None:
+    """docs/trl.md says how `load_best_model_at_end` works."""
+    limits = " ".join((ROOT / "docs" / "limits.md").read_text(encoding="utf-8").split())
+    said = next(part for part in limits.split(" - ") if part.startswith("`PreferenceTrainer` has"))
+    assert "not load the best" not in said and "loads the best weights at the end by `eval_loss`" in said

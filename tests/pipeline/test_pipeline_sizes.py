@@ -11,7 +11,7 @@ from pipeline_toys import recipe as toy
 
 from sacpo import parse_recipe
 from sacpo.pipeline.run import plan
-from sacpo.pipeline.show import _trainings
+from sacpo.pipeline.show import _summary, _trainings
 from sacpo.pipeline.sizes import judgings, trainings
 
 
@@ -40,6 +40,25 @@ def test_a_pair_is_two_completions_for_kto_and_a_completion_is_one(
     recipe = recipe.model_copy(update={"steps": (recipe.steps[0].model_copy(update={"too_long": "drop"}),)})
     (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
     assert (training.records, training.steps, training.at_most) == (records, records // 2, True)
+
+
+def test_a_base_of_unknown_size_leaves_memory_and_disk_unknown(tmp_path: Path) -> None:
+    """Its files are not here, and its name holds no number of parameters."""
+    recipe = parse_recipe(
+        {
+            "name": "planned",
+            "base": {"model": "nobody/nothing", "template": "plain"},
+            "data": {"rows": {"format": "preference", "path": str(tmp_path / "rows.jsonl")}},
+            "steps": [{"name": "H", "criterion": "help", "dataset": "rows", "beta": 0.1}],
+        }
+    )
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "w5", "chosen": "w1", "rejected": "w2"}) + "\n")
+    (training,) = trainings(recipe, plan(recipe, runs=tmp_path / "runs"))
+    assert (training.memory, training.disk) == (None, None)
+    said = _summary(None, [training.disk])
+    assert "peak memory is unknown" in said and "trained models take is unknown" in said and "0 B" not in said
+    assert _summary(replace(training, memory=4000), [2000, 3000]).endswith("; trained models 5 KB of disk")
+    assert _summary(None, []) == "no language model is trained"
 
 
 def test_resampled_answers_are_counted_by_prompt(base: Path, tmp_path: Path) -> None:

@@ -366,6 +366,14 @@ def test_chats_that_part_before_their_last_turn_are_left_out(base: Path, tmp_pat
         PreferenceTrainer(str(base), train_dataset=[parted], **given)
 
 
+def test_chats_without_a_chat_template_are_refused_in_the_trainers_words(base: Path, tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "w3"}, {"role": "assistant", "content": "w4"}]
+    row = {"chosen": chat, "rejected": [chat[0], {"role": "assistant", "content": "w5"}]}
+    with pytest.raises(ModelError, match=r"tokenizer\.chat_template = ") as caught:
+        PreferenceTrainer(str(base), train_dataset=[row], args=config(tmp_path), processing_class=word_tokenizer())
+    assert "train_dataset, processing_class" in str(caught.value) and "--base" not in str(caught.value)
+
+
 class Recorded(Progress):
     """A progress that keeps its notices."""
 

@@ -60,6 +60,7 @@ def _counts(files: Sequence[JsonMapping]) -> list[Table]:
     ]
     return [
         Table("What the sets hold", held, [_held(file) for file in files]),
+        _left_out(files),
         Table("Safety of the two answers", f"set;{';'.join(SAFETY)};the two preferences disagree", safety),
         Table("Counts against the published ones", "set;count;here;published;as published", published),
     ]
@@ -116,18 +117,19 @@ def prompt_tables(found: JsonMapping) -> list[Table]:
             "set;prompts;repeated;near-duplicates;left out;categories;effective categories",
             [_prompts(file) for file in files],
         ),
+        _left_out(files),
         Table(
             "The failure rate that a set without a failure leaves open (95 %)",
             "set;kind;prompts;independent;undetected up to",
             [[file["name"], row["kind"], *_open(row)] for file in files for row in file["kinds"]],
         ),
         Table(
-            f"Diversity (of {DRAWN} prompts drawn, mean over draws; similarity of two prompts)",
+            f"Diversity (of {_drawn(files)}; similarity of two prompts)",
             "set;words a prompt;distinct words;pairs of words;triples;openings;similarity",
             [_diversity(file) for file in files],
         ),
         Table(
-            "Meanings (cosine of two vectors; how many of 80 prompts count as different; said before: cosine .9)",
+            f"Meanings (cosine of two vectors; how many differ, of {_drawn(files)}; said before: cosine .9)",
             "set;similarity;effective number;said before",
             [_meaning(file["name"], file["meaning"]) for file in files if "meaning" in file],
         ),
@@ -144,8 +146,20 @@ def prompt_tables(found: JsonMapping) -> list[Table]:
     ]
 
 
+def _drawn(files: Sequence[JsonMapping]) -> str:
+    """Return which prompts of the sets are compared: of small ones all are."""
+    small = [file["prompts"] <= DRAWN for file in files]
+    some = f"{DRAWN} prompts drawn, mean over draws"
+    return "all prompts" if all(small) else f"{some}, or all of a set that has no more" if any(small) else some
+
+
 def _n(value: int) -> str:
     return f"{value:,}"
+
+
+def _left_out(files: Sequence[JsonMapping]) -> Table:
+    rows = [[file["name"], why, _n(n)] for file in files for why, n in file["dropped"].items()]
+    return Table("Why rows were left out", "set;why;rows", rows)
 
 
 def _open(row: JsonMapping) -> list[str]:

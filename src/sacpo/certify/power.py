@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sacpo.certify.bounds import Bound, percent
-from sacpo.certify.terms import bounds_of
+from sacpo.certify.terms import bounds_of, no_metric
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonMapping, JsonObject
+from sacpo.recipe.metrics import CERTIFIABLE, SCORES
 from sacpo.stats.certificates import POWER, Needed, prompts_needed
+
+RATES = [metric for metric in CERTIFIABLE if metric not in SCORES]
+"""Metrics whose prompts can be counted before anything is judged."""
 
 
 def prompts_for(
@@ -30,16 +34,18 @@ def prompts_for(
     """
     if rate is not None and not 0 <= rate <= 1:
         raise RecipeError("a rate is a fraction", where="rate", value=rate, allowed="0 to 1", do="correct it")
-    bounds = bounds_of(constraints)
-    if scores := [bound.key for bound in bounds if bound.range is not None]:
+    if scores := [metric for constraint in constraints if (metric := constraint.get("metric")) in SCORES]:
         raise RecipeError(
             "the power of a bound on scores depends on how they spread",
             where="constraints",
             value=scores,
-            allowed="rates and win rates",
+            allowed=RATES,
             do="leave it out; certify says how many prompts it needs at least",
         )
-    return [_row(bound, confidence, rate) for bound in bounds]
+    for constraint in constraints:
+        if constraint.get("metric") not in RATES:
+            raise no_metric(constraint.get("metric"), RATES)
+    return [_row(bound, confidence, rate) for bound in bounds_of(constraints)]
 
 
 def _row(bound: Bound, confidence: float, rate: float | None) -> JsonObject:

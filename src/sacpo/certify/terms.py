@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sacpo.certify.bounds import KINDS, Bound, Per
@@ -10,8 +10,8 @@ from sacpo.certify.labels import METHODS, Method
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonMapping
-from sacpo.recipe.explain import checked
-from sacpo.recipe.metrics import CERTIFIABLE, SCORES
+from sacpo.recipe.explain import checked, did_you_mean
+from sacpo.recipe.metrics import CERTIFIABLE, METRICS, SCORES
 from sacpo.recipe.schema import ConstraintSpec, ObjectiveSpec, TailSpec
 from sacpo.stats.certificates import prompts_needed
 
@@ -121,19 +121,14 @@ def bounds_of(constraints: Sequence[JsonMapping]) -> tuple[Bound, ...]:
     """
     bounds = []
     for constraint in constraints:
-        if constraint.get("metric") == "cvar_score":
+        metric = constraint.get("metric")
+        if metric not in CERTIFIABLE:
+            raise no_metric(metric, CERTIFIABLE)
+        if metric == "cvar_score":
             tail = checked(TailSpec, constraint, prompts="answers")
             bounds.append(Bound(tail.metric, tail.criterion, "at_least", tail.at_least, tail.range, tail.tail))
             continue
         spec = checked(ConstraintSpec, constraint, prompts="answers")
-        if spec.metric not in CERTIFIABLE:
-            raise RecipeError(
-                "this metric cannot be certified: only means of verdicts with a known range can",
-                where="constraints",
-                value=spec.metric,
-                allowed=CERTIFIABLE,
-                do="bound one of these, or use 'select' for it",
-            )
         if spec.metric not in KINDS and not spec.criterion:
             raise RecipeError(
                 f"a {spec.metric.replace('_', ' ')} has a criterion",
@@ -157,6 +152,18 @@ def bounds_of(constraints: Sequence[JsonMapping]) -> tuple[Bound, ...]:
     if len(set(names)) < len(names):
         raise RecipeError("a bound is given twice", where="constraints", value=names, do="leave one of them out")
     return tuple(bounds)
+
+
+def no_metric(metric: object, allowed: Collection[str]) -> RecipeError:
+    """Return the error about a bound on what cannot be certified, or is no metric."""
+    known, do = metric in METRICS, "bound one of these, or use 'select' for it"
+    return RecipeError(
+        "this metric cannot be certified: only means of verdicts with a known range can" if known else "no such metric",
+        where="constraints",
+        value=metric,
+        allowed=[*allowed],
+        do=do if known else did_you_mean(metric, allowed, "bound one of these"),
+    )
 
 
 def _outside(name: str, value: object, allowed: object) -> RecipeError:

@@ -16,6 +16,8 @@ from sacpo.errors import DataError, ModelError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+OTHER = "another template: base.template; in PreferenceTrainer, the tokenizer's chat_template"
+"""What messages advise where a chat template does not do."""
 SECONDS = 10.0
 """A dialogue takes milliseconds."""
 
@@ -83,21 +85,21 @@ def render(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], *, g
         raise ModelError(
             f"the chat template is no valid Jinja template: {error.message}",
             where=f"{template_name(tokenizer)}, line {error.lineno}",
-            do="correct it, or set base.template",
+            do=f"correct it, or use {OTHER}",
         ) from error
     except _TooSlowError as error:
         raise DataError(
             "the chat template does not end",
             where=f"{place}, {template_name(tokenizer)}",
             value=f"stopped after {SECONDS:g} seconds",
-            do="correct the template's loops, or set base.template",
+            do=f"correct the template's loops, or use {OTHER}",
         ) from error
     except FAILURES as error:
         raise DataError(
             f"the chat template refuses the dialogue: {str(error) or type(error).__name__}",
             where=f"{place}, {template_name(tokenizer)}",
             value=[message.role for message in messages],
-            do="correct or leave out this row, or use another template: base.template",
+            do=f"correct or leave out this row, or use {OTHER}",
         ) from error
 
 

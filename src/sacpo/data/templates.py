@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from sacpo.data.records import Message, Prompt, text_hash
-from sacpo.data.rendering import chat_template, render, template_name
+from sacpo.data.rendering import OTHER, chat_template, render, template_name
 from sacpo.data.specials import Specials, check_marks, plain
 from sacpo.errors import DataError, ModelError
 
@@ -212,7 +212,7 @@ class ChatTemplate:
                     f"the chat template leaves out what a message of role '{message.role}' says",
                     where=f"{place}, {template_name(self._tokenizer)}",
                     value=message.content[:80],
-                    do="use a template that writes such messages (base.template), or move the text into a user's turn",
+                    do=f"move the text into a user's turn, or use {OTHER}",
                 )
         if self.allowed or not self.specials.spelled(*(message.content for message in messages)):
             return text

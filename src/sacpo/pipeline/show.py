@@ -38,8 +38,7 @@ def plan_tables(
     for text in plan.later:
         console.print(Text(text))
     heaviest = max((one for one in trainings if one.memory), key=lambda one: one.memory or 0, default=None)
-    disk = sum(training.disk or 0 for training in trainings)
-    console.print(Text(_summary(heaviest, disk)))
+    console.print(Text(_summary(heaviest, [training.disk for training in trainings])))
     if (answers := answering_peak(recipe)) is not None:
         console.print(Text(f"answering takes about {_bytes(answers)} at most, keys and values included"))
     if heaviest is not None and heaviest.rooms:
@@ -73,12 +72,18 @@ def _prompts(sets: Sequence[PromptSet]) -> Table:
     return table
 
 
-def _summary(heaviest: TrainingPlan | None, disk: int) -> str:
-    counted = heaviest is not None and heaviest.activations
-    parts = ", activations and logits (on top comes" if counted else " (on top come activations, logits and"
-    peak = _bytes(heaviest.memory if heaviest is not None else None)
+def _summary(heaviest: TrainingPlan | None, disk: Sequence[int | None]) -> str:
+    if not disk:
+        return "no language model is trained"
+    known = sum(one or 0 for one in disk)
+    room = "the disk that trained models take is unknown" if None in disk else f"trained models {_bytes(known)} of disk"
+    if heaviest is None:
+        return f"peak memory is unknown, as the base's size is (its files are not here, its name does not say); {room}"
+    parts = (
+        ", activations and logits (on top comes" if heaviest.activations else " (on top come activations, logits and"
+    )
     what = f"weights, gradients, optimiser{parts} about 0.6 GB of libraries)"
-    return f"peak memory about {peak} of {what}; trained models {_bytes(disk)} of disk"
+    return f"peak memory about {_bytes(heaviest.memory)} of {what}; {room}"
 
 
 def _rooms(training: TrainingPlan) -> Table:

@@ -73,6 +73,22 @@ class Start:
         return Path(self.path) if self.path and Path(self.path).is_dir() else None
 
 
+def check_chats(tokenizer: object, name: str) -> None:
+    """Check that rows of messages can be written as text.
+
+    Raises:
+        ModelError: The tokenizer has no chat template.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            "rows of messages need a chat template, and the tokenizer has none",
+            where=f"{name}, processing_class",
+            value=getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__,
+            allowed="a tokenizer with a chat_template; or rows whose prompt and completions are texts",
+            do="give the tokenizer one: tokenizer.chat_template = TEMPLATE, and processing_class=tokenizer",
+        )
+
+
 def start_of(model: Any, config: PreferenceConfig, tokenizer: PreTrainedTokenizerBase | None) -> Start:
     """Return the initial policy, loaded if it is named, and its tokenizer.
 

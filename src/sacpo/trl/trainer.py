@@ -41,6 +41,7 @@ from sacpo.trl.start import (
     KeptPadding,
     LoadedJob,
     adapted,
+    check_chats,
     check_experts,
     check_trainable,
     disable_dropout,
@@ -279,6 +280,8 @@ class PreferenceTrainer(AlignTrainer):
 
     def _job(self, template: str, name: str) -> LoadedJob:
         start, config = self._start, self.config
+        if template == "chat":
+            check_chats(start.tokenizer, name)
         found = start.model if start.folder is None else None
         found = found if self._other is None else self._other
         asked = (config.model_init_kwargs or {}).get("attn_implementation") if start.path else start.attention  # type: ignore[union-attr]
