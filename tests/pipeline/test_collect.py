@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as parquet
 import pytest
+import typer.main
 from judging.endpoint import Endpoint, Fault, Script, share, sign_of
 from typer.testing import CliRunner
 
@@ -54,6 +56,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
               "num_attention_heads": 2, "max_position_embeddings": 96}  # fmt: skip
     save_model(build_model(config, tokenizer, 0), tokenizer, folder)
     return folder
+
+
+def parsed(line: str) -> tuple[str, Any]:
+    """Return a printed command's verb and its parameters, read as the command line reads them."""
+    _, verb, *arguments = shlex.split(line)
+    group: Any = typer.main.get_command(app)
+    return verb, group.commands[verb].make_context(verb, arguments)
 
 
 def answer(text: str, prompt: str = "p", model: str = "m", sample: int = 0) -> Answer:
@@ -452,7 +461,35 @@ def test_the_command_says_where_the_data_is(model: Path, tmp_path: Path) -> None
     ]
     done = CliRunner().invoke(app, ["collect", str(model), *arguments, *more])
     assert done.exit_code == 0, done.output
-    assert done.stdout.strip() == f"data: {tmp_path / 'o' / 'data' / 'data.jsonl'}"
+    first, title, *steps = done.stdout.splitlines()
+    assert (first, title) == (f"data: {tmp_path / 'o' / 'data' / 'data.jsonl'}", "next:")
+    told = [step[step.index("sacpo align") :] for step in steps]
+    for line, label in zip(told, ("better", "safer"), strict=True):
+        verb, found = parsed(line)
+        assert (verb, found.params["format"], found.params["label"]) == ("align", "pku-safe-rlhf", label)
+        read = DataSpec(format="pku-safe-rlhf", path=str(found.params["data"][0]), label=label)
+        assert read_source(read, name="data", seed=0).records
+
+
+def test_pairs_that_people_are_to_label_come_with_the_commands(model: Path, tmp_path: Path) -> None:
+    """No data/ is made, and none is told."""
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "o"
+    prompts.write_text(json.dumps({"prompt": "how do i wash a car ?"}) + "\n")
+    arguments = ["--prompts", str(prompts), "--out", str(out), "--draw", "samples=3", "--base", "device=cpu"]
+    done = CliRunner().invoke(app, ["collect", str(model), *arguments, "--generation", "max_new_tokens=8"])
+    assert done.exit_code == 0, done.output
+    first, title, *steps, last = done.stdout.splitlines()
+    assert (first, title, (out / "data").exists()) == (f"pairs: {out / 'pairs'}", "next:", False)
+    asked = [parsed(step[step.index("sacpo label") :])[1].params for step in steps]
+    criteria = [(one["criterion"], one["baseline"] is not None, Path(one["answers"]).name) for one in asked]
+    answers, baseline = "answers.jsonl", "baseline.jsonl"
+    assert criteria == [
+        ("helpfulness", True, answers),
+        ("harmlessness", True, answers),
+        ("safety", False, answers),
+        ("safety", False, baseline),
+    ]
+    assert all(Path(one["answers"]).is_file() for one in asked) and "--judges" in last
 
 
 def test_a_model_paraphrases_red_team_prompts(model: Path, tmp_path: Path) -> None:

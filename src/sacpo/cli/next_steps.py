@@ -6,6 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from sacpo.data.answers import ANSWERS, BASELINE
+
 STEP = "  {:30} {}\n"
 
 
@@ -57,6 +59,30 @@ def after(done: Any, recipe: Any) -> str:
         answers, against = made / done.chosen / shown, recipe.evaluate.baseline
         baseline = made / against / shown if against != done.chosen else None
     return next_steps(done.page, done.chosen_model, answers, baseline, _bound(recipe))
+
+
+def after_pairs(pairs: Path) -> str:
+    """Return the lines after pairs that nobody has labelled yet: how people label them."""
+    answers, baseline, out = pairs / ANSWERS, pairs / BASELINE, pairs.parent
+    store, both = ("--store", f"{out}-labels.db", "--annotator", "me"), (answers, "--baseline", baseline)
+    steps = [
+        ("label which is more helpful", ("label", *both, "--criterion", "helpfulness", *store)),
+        ("label which is less harmful", ("label", *both, "--criterion", "harmlessness", *store)),
+        ("label which are safe", ("label", answers, "--criterion", "safety", *store)),
+        ("the other answers too", ("label", baseline, "--criterion", "safety", *store)),
+    ]
+    lines = "".join(STEP.format(said, _line("sacpo", *words)) for said, words in steps)
+    return f"next:\n{lines}then the same command with --judges FILE that names the store, see docs/collect.md\n"
+
+
+def after_data(data: Path, model: str) -> str:
+    """Return the lines after labelled pairs: the steps of alignment that learn from them."""
+    steps = []
+    for said, label, criterion in (("helpful", "better", "helpfulness"), ("safe", "safer", "harmlessness")):
+        source = ("--data", data, "--format", "pku-safe-rlhf", "--label", label, "--criterion", criterion)
+        out = f"{data.parent.parent}-{label}"
+        steps.append((f"train a {said} model on them", _line("sacpo", "align", model, *source, "--out", out)))
+    return "next:\n" + "".join(STEP.format(*step) for step in steps)
 
 
 def _bound(recipe: Any) -> str | None:
