@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -344,3 +346,51 @@ def test_unparsed_replies_duplicates_and_order_of_records_move_no_estimate_of_an
     rates = [[(row["model"], row["judge"], row["win_rate"]) for row in found["win_rates"]] for found in (clean, moved)]
     assert rates[0] == rates[1]
     assert len(clean["length_controlled"]) == len(rates[0]) == 3
+
+
+def test_the_baseline_against_itself_is_exact_as_in_the_report(tmp_path: Path) -> None:
+    """Its own answers tie whatever the prompts; a second sample beside the first does not."""
+    same = [replace(game("sft", i, TIE), answer_hash=f"sft{i}") for i in range(6)]
+    others = [game("good", i, WIN if i else LOSS) for i in range(6)]
+    good, sft = tables_of(tmp_path, [*same, *others])["win_rates"]
+    assert (sft["win_rate"]["ci95"], sft["win_rate"]["method"]) == ([0.5, 0.5], "the baseline itself")
+    assert good["win_rate"]["method"] != "the baseline itself"
+    shown = render_stats(stats_command([tmp_path / "verdicts.jsonl"]))
+    assert re.search(r"^sft v sft +helpfulness +grader +0\.500 +the baseline itself +6", shown, re.M)
+    again = [replace(one, answer_hash=f"again{i}") for i, one in enumerate(same)]
+    (row,) = tables_of(tmp_path, again)["win_rates"]
+    low, high = row["win_rate"]["ci95"]
+    assert low < 0.5 < high
+
+
+def test_what_a_judge_was_not_asked_is_one_dash(tmp_path: Path) -> None:
+    """One order and one repeat: nothing is known of flips, of what is shown first, or of repeats."""
+    tables_of(tmp_path, [game("good", i, WIN) for i in range(6)])
+    shown = render_stats(stats_command([tmp_path / "verdicts.jsonl"]))
+    (line,) = [line for line in shown.splitlines() if re.match(r"grader +helpfulness +-", line)]
+    assert "- -" not in line
+    assert re.split(r"  +", line)[2:5] == ["-", "-", "-"]
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_answers_are_told_from_verdicts(folder: bool, tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "answers.jsonl", [Answer(Prompt.from_text("q"), "m", "a")])
+    place = tmp_path if folder else tmp_path / "answers.jsonl"
+    with pytest.raises(DataError, match="these are answers, not verdicts") as caught:
+        stats_command([place])
+    assert f"sacpo judge {place} --criterion" in str(caught.value)
+
+
+def test_answers_of_another_tool_are_told_from_verdicts(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([{"instruction": "q", "output": "a", "generator": "m"}]))
+    with pytest.raises(DataError, match="these are answers, not verdicts"):
+        stats_command([tmp_path / "x.json"])
+
+
+def test_a_store_without_a_label_says_where_and_what_to_do(tmp_path: Path) -> None:
+    store = tmp_path / "labels.db"
+    with Store(store):
+        pass
+    with pytest.raises(DataError, match="no labels yet") as caught:
+        stats_command([store])
+    assert f"where:   {store}" in str(caught.value) and "sacpo label ANSWERS" in str(caught.value)

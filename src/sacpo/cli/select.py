@@ -11,7 +11,7 @@ from sacpo import api
 from sacpo.cli.from_api import Call, command
 from sacpo.cli.options import AtLeast, AtMost, bound_options
 from sacpo.plain import JsonMapping
-from sacpo.stats.plain import estimate_cells, section
+from sacpo.stats.plain import section, value_cell
 from sacpo.system.visible import visible
 
 
@@ -50,4 +50,4 @@ def table(found: JsonMapping) -> str:
 
 
 def _cell(estimate: JsonMapping | None) -> str:
-    return "not measured" if estimate is None else " ".join(estimate_cells(estimate)[:2])
+    return "not measured" if estimate is None else value_cell(estimate)

@@ -16,7 +16,7 @@ from sacpo.data.answers import distinct_answers
 from sacpo.data.records import Answer, Kind, Outcome, Verdict
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
-from sacpo.stats.estimate import Estimate
+from sacpo.stats.estimate import ITSELF, Estimate
 from sacpo.stats.intervals import clustered_rate, mean_interval, win_rate
 from sacpo.stats.labels import REFUSAL, UNSAFE, labelled_by, labellings, risky_kind
 from sacpo.stats.verdicts import prompt_values, unique, win_rows
@@ -99,9 +99,9 @@ def measure(
 def win_rates(verdicts: Sequence[Verdict]) -> Estimates:
     """Return `win_rate/CRITERION` of every criterion with comparisons."""
     panels = win_panels(verdicts)
-    itself = {v.criterion for v in verdicts} - {v.criterion for v in verdicts if not _on_the_baseline_itself(v)}
+    itself = {v.criterion for v in verdicts} - {v.criterion for v in verdicts if not on_the_baseline_itself(v)}
     return {
-        f"win_rate/{criterion}": _exact(found) if criterion in itself else found
+        f"win_rate/{criterion}": exact(found) if criterion in itself else found
         for criterion, found in ((criterion, _panel(win_rate, judges)) for criterion, judges in panels.items())
     }
 
@@ -114,13 +114,14 @@ def win_panels(verdicts: Sequence[Verdict]) -> dict[str, list[Values]]:
     return panels
 
 
-def _on_the_baseline_itself(verdict: Verdict) -> bool:
+def on_the_baseline_itself(verdict: Verdict) -> bool:
+    """Tell whether a verdict is of the baseline's own answer beside itself."""
     return verdict.model == verdict.baseline and verdict.answer_hash == verdict.baseline_hash
 
 
-def _exact(estimate: Estimate) -> Estimate:
+def exact(estimate: Estimate) -> Estimate:
     """Return an estimate that more prompts would not move: a model beside itself ties whatever the prompts."""
-    return replace(estimate, low=estimate.value, high=estimate.value, method="the baseline itself")
+    return replace(estimate, low=estimate.value, high=estimate.value, method=ITSELF)
 
 
 def mean_scores(verdicts: Sequence[Verdict]) -> Estimates:

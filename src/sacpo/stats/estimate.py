@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass
 
 from sacpo.plain import JsonObject
 
+ITSELF = "the baseline itself"
+"""The method of a model's win rate against itself, which is 1/2 whatever the prompts."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:

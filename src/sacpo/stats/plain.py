@@ -25,6 +25,12 @@ def estimate_cells(estimate: JsonMapping, digits: int = 3) -> list[str]:
     return [value, ends, str(estimate["n"]), str(estimate["unparsed"])]
 
 
+def value_cell(estimate: JsonMapping) -> str:
+    """Return an estimate's value and interval in one cell; "-" where there is no value."""
+    value, ends, _, _ = estimate_cells(estimate)
+    return value if estimate["value"] is None else f"{value} {ends}"
+
+
 def number_cell(value: float | None, digits: int = 3) -> str:
     """Return a number's text, "-" where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"

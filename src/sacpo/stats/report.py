@@ -9,8 +9,9 @@ from itertools import combinations
 from sacpo.data.records import Verdict
 from sacpo.errors import DataError
 from sacpo.plain import JsonMapping, JsonObject
+from sacpo.stats.estimate import ITSELF
 from sacpo.stats.paired import Sheet, Values, adjusted
-from sacpo.stats.plain import estimate_cells, number_cell, section
+from sacpo.stats.plain import estimate_cells, number_cell, section, value_cell
 from sacpo.stats.rates import over_refusal_tables, rates_json, uncounted, unsafe_tables
 from sacpo.stats.ratings import bradley_terry, comparisons_of
 from sacpo.stats.significance import RATES
@@ -161,7 +162,9 @@ def _win_cells(row: JsonMapping) -> list[str]:
     low, high = row["worst_case"]
     counts = " ".join(map(str, row["won_tied_lost"]))
     name = row["model"] if not row["baseline"] else f"{row['model']} v {row['baseline']}"
-    return [name, row["criterion"], row["judge"], *estimate_cells(row["win_rate"]), f"{low:.3f} to {high:.3f}", counts]
+    value, ends, *items = estimate_cells(row["win_rate"])
+    ends = ITSELF if row["win_rate"]["method"] == ITSELF else ends
+    return [name, row["criterion"], row["judge"], value, ends, *items, f"{low:.3f} to {high:.3f}", counts]
 
 
 def _score_cells(row: JsonMapping) -> list[str]:
@@ -182,7 +185,7 @@ def _test_cells(row: JsonMapping) -> list[str]:
 
 def _judge_cells(row: JsonMapping) -> list[str]:
     names = ("first_share", "flip_rate", "repeat_agreement", "tie_rate", "unparsed_rate")
-    return [row["judge"], row["criterion"], *(" ".join(estimate_cells(row[name])[:2]) for name in names)]
+    return [row["judge"], row["criterion"], *(value_cell(row[name]) for name in names)]
 
 
 def _rating_section(table: JsonMapping) -> str:

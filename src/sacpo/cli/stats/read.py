@@ -49,7 +49,15 @@ def read_sets(paths: Sequence[Path], prompts: str | None = None, answers: Sequen
     files = [(file, _prompts_of(file)) for path in paths for file in verdict_files(path)]
     named: dict[str, list[Verdict]] = defaultdict(list)
     for file, name in files:
-        named[name].extend(read_verdicts(file))
+        named[name].extend(_verdicts(file))
+    if not any(named.values()):
+        raise DataError(
+            "there are no verdicts and no labels yet",
+            where=", ".join(str(file) for file, _ in files),
+            allowed="at least one record",
+            do="judge answers (sacpo judge ANSWERS ... --out JUDGED), or label some: sacpo label ANSWERS --criterion "
+            "safety --store labels.db --annotator NAME",
+        )
     sets = _joined(named)
     if prompts is not None and prompts not in sets:
         raise DataError("no such prompt set", value=prompts, allowed=sorted(sets))
@@ -74,11 +82,39 @@ def verdict_files(path: Path) -> list[Path]:
     judged = path / "stages" / "judge"
     found = sorted((judged if judged.is_dir() else path).rglob(VERDICTS))
     found = [file for file in found if "partial" not in file.relative_to(path).parts]
+    if not found and (path / ANSWERS).is_file():
+        raise _not_judged(path)
     if not found:
         raise DataError(
             "this folder holds no verdicts", where=path, allowed=f"{VERDICTS} below it", do="judge some answers first"
         )
     return found
+
+
+def _verdicts(file: Path) -> list[Verdict]:
+    try:
+        return read_verdicts(file)
+    except DataError as error:
+        if _holds_answers(file):
+            raise _not_judged(file) from error
+        raise
+
+
+def _holds_answers(file: Path) -> bool:
+    try:
+        return bool(answers_of_models(file))
+    except DataError:
+        return False
+
+
+def _not_judged(place: Path) -> DataError:
+    return DataError(
+        "these are answers, not verdicts",
+        where=place,
+        allowed="what 'judge' wrote, or a store of labels",
+        do=f"judge them first, as by sacpo judge {place} --criterion refusal --out JUDGED (docs/judges.md has other "
+        "judges), then sacpo stats JUDGED",
+    )
 
 
 def _prompts_of(file: Path) -> str:

@@ -15,8 +15,10 @@ from sacpo.cli.stats.read import VerdictSet, read_sets
 from sacpo.data.records import Verdict
 from sacpo.judging.people.gold import gold_rows
 from sacpo.judging.people.raters import agreement
+from sacpo.measure.measures import exact, on_the_baseline_itself
 from sacpo.measure.reliability import label_rows
 from sacpo.plain import JsonMapping, JsonObject
+from sacpo.stats.estimate import Estimate
 from sacpo.stats.intervals import OUTCOME_VALUES, win_rate
 from sacpo.stats.length_table import leaderboard_rows, length_rows
 from sacpo.stats.majority import majority
@@ -93,6 +95,7 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, object]:
         "prompts": found.prompts,
         "verdicts": len(distinct),
         **tables,
+        "win_rates": _of_itself(tables["win_rates"], verdicts),
         "against": [] if against is None else one_against_all(verdicts, against, anchor, seed=options.seed),
         "detectable": detectable,
         "length_controlled": controlled,
@@ -108,6 +111,18 @@ def set_tables(found: VerdictSet, options: StatsOptions) -> dict[str, object]:
         "gold": [] if options.gold is None else gold_rows(distinct, options.gold),
         "gold_by_category": [] if options.gold is None else _gold_by_category(distinct, options.gold),
     }
+
+
+def _of_itself(rows: Sequence[JsonObject], verdicts: Sequence[Verdict]) -> list[JsonObject]:
+    """Return win rates as reports have them: more prompts would not move that of the baseline's own answers."""
+    names = ("model", "baseline", "criterion", "judge")
+    moved = {tuple(getattr(v, name) for name in names) for v in verdicts if not on_the_baseline_itself(v)}
+    return [
+        row
+        if row["model"] != row["baseline"] or tuple(row[name] for name in names) in moved
+        else {**row, "win_rate": exact(Estimate.from_json(row["win_rate"])).to_json()}
+        for row in rows
+    ]
 
 
 def _length_controlled(

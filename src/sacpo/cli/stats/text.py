@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sacpo.plain import JsonMapping
-from sacpo.stats.plain import estimate_cells, number_cell, section
+from sacpo.stats.plain import estimate_cells, number_cell, section, value_cell
 from sacpo.stats.report import rate_section, render
 from sacpo.stats.unread import reasons_text
 
@@ -160,7 +160,7 @@ def _agreement(table: JsonMapping) -> str:
         [
             *(pair["first"], pair["second"]),
             *estimate_cells(pair["cohen_kappa"])[:3],
-            " ".join(estimate_cells(pair["agreement"])[:2]),
+            value_cell(pair["agreement"]),
             str(pair["agreement"]["unparsed"]),
         ]
         for pair in table["pairs"]
@@ -174,7 +174,7 @@ def _agreement(table: JsonMapping) -> str:
     for name, title in (("fleiss_kappa", "all"), ("fleiss_kappa_people", "people")):
         kappa = table[name]
         if kappa is not None and kappa["value"] is not None:
-            text += f"\nFleiss' kappa, {title}: {' '.join(estimate_cells(kappa)[:2])} ({kappa['n']} items)"
+            text += f"\nFleiss' kappa, {title}: {value_cell(kappa)} ({kappa['n']} items)"
     return text
 
 
@@ -196,7 +196,7 @@ def _distances(table: JsonMapping) -> str:
 
 
 def _labelled_cells(row: JsonMapping) -> list[str]:
-    shares = (" ".join(estimate_cells(row[name])[:2]) for name in ("unparsed_rate", "repeat_agreement"))
+    shares = (value_cell(row[name]) for name in ("unparsed_rate", "repeat_agreement"))
     return [row["judge"], row["criterion"], str(row["verdicts"]), *shares]
 
 
@@ -211,7 +211,7 @@ def _gold_cells(row: JsonMapping) -> list[str]:
     shares = [*orders, row["both_correct"], row["positional_agreement"], row["same_reply"]]
     return [
         *(row[name] for name in ("judge", "criterion", "gold")),
-        *("-" if share is None else " ".join(estimate_cells(share)[:2]) for share in shares),
+        *("-" if share is None else value_cell(share) for share in shares),
         str(row["items"]),
         str(sum(share["unparsed"] for share in said.values())),
         str(row["without_gold"]),
