@@ -68,7 +68,7 @@ def miniature(path: Path) -> dict[str, Any]:
         resample = step.get("resample", {})
         for label in resample.get("label", {}).values():
             spec = raw["data"][label["prompts"]]
-            spec["limit"] = max(spec["limit"], LEARNT * resample.get("batches", 2))
+            spec["limit"] = max(spec["limit"], LEARNT * resample.get("batches", 1))
     return raw
 
 

@@ -36,7 +36,12 @@ LABEL = {
 
 def labelled(**options: Any) -> dict[str, Any]:
     """A step that has pairs labelled for both of its scores."""
-    resample = {"judge": {"helpfulness": 1.0, "harmlessness": 2.0}, "label": copy.deepcopy(LABEL), **options}
+    resample = {
+        "judge": {"helpfulness": 1.0, "harmlessness": 2.0},
+        "label": copy.deepcopy(LABEL),
+        "batches": 2,
+        **options,
+    }
     return {"name": "W", "criterion": "joint", "algorithm": "rwr", "from": "sft", "beta": 0.5, "dataset": "asked",
             "resample": resample}  # fmt: skip
 

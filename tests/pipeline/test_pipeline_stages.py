@@ -357,7 +357,7 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
     implied = Implied("H", *(kinds[Answers].tokenizer,) * 2, 0.5, kinds[Answers].base, 64, "drop")
     kinds[Calibration] = Calibration(implied, (kinds[Data],))
-    asked = {**resample, "learn": {}, "label": dict.fromkeys(resample["judge"], HELPFUL)}
+    asked = {**resample, "learn": {}, "batches": 2, "label": dict.fromkeys(resample["judge"], HELPFUL)}
     labelled = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": asked}])
     kinds[Batch] = next(one for one in labelled if isinstance(one, Batch) and one.weigher is not None)
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)

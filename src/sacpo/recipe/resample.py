@@ -46,7 +46,7 @@ class ResampleSpec(Section):
         "beside them",
     )
     batches: int = Field(
-        2,
+        1,
         ge=1,
         le=9,
         description="label the pairs in so many batches: behind the first, one answer of a pair is drawn by the "
