@@ -59,3 +59,9 @@ def test_a_run_ends_with_what_was_diagnosed() -> None:
     found = [finding("nothing learnt", "found", "H", "H-S"), finding("collapse", "not found"), finding("x", "found")]
     assert diagnosed(SimpleNamespace(diagnosis=found)) == "nothing learnt: H, H-S; x"
     assert diagnosed(SimpleNamespace(diagnosis=[finding("collapse", "cannot tell", "H")])) == ""
+
+
+def test_records_that_were_cut_or_left_out_are_said() -> None:
+    records = {"records": 20, "kept": 18, "truncated": 3, "dropped": {"no room for a completion": 2}}
+    said = closing_line(outcome({"steps": 2, "first_loss": 0.5, "last_loss": 0.1, "records": records}, LOG))
+    assert "; 3 of 20 records cut at max_length; 2 of 20 records left out (no room for a completion)" in said

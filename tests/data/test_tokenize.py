@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerFast
 from sacpo.data.records import Demonstration, Labelled, Pair, Prompt
 from sacpo.data.templates import make_template
 from sacpo.data.tokenize import (
-    TokenReport,
     text_trees,
     tokenize_demonstrations,
     tokenize_exchange,
@@ -19,7 +18,6 @@ from sacpo.data.tokenize import (
     tokenize_prompt,
 )
 from sacpo.errors import DataError
-from sacpo.system.progress import Progress
 
 SPECIAL = ["<pad>", "<s>", "</s>", "<user>", "<assistant>"]
 
@@ -155,11 +153,3 @@ def test_a_long_text_of_long_tokens_is_read_until_there_are_enough() -> None:
     )
     assert cut.chosen == tuple(2 + i % 10 for i in range(49))
     assert 114 < report.longest < 202
-
-
-def test_records_that_are_cut_or_left_out_are_said(capsys: pytest.CaptureFixture[str]) -> None:
-    TokenReport(records=20, kept=18, truncated=3, dropped={"too long": 2}).require_some("H", Progress("quiet"))
-    assert capsys.readouterr().err.splitlines() == [
-        "H: 3 of 20 records are longer than max_length and were cut",
-        "H: 2 of 20 records are left out: too long",
-    ]

@@ -24,7 +24,7 @@ def training_outcome(folder: Path) -> JsonObject:
 
 
 def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]]) -> JsonObject:
-    """Return steps, losses, the last logged training accuracy (null where none is logged) and a warning, or null.
+    """Return records, steps, losses, the last logged training accuracy (null: none is logged) and a warning, or null.
 
     That accuracy is of the pairs that the last logged steps trained on.
     """
@@ -39,7 +39,9 @@ def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]]) -> JsonObj
             f"nothing was learnt: the last loss is not {LEAST_FALL:.1%} below the first; "
             "give more steps, a larger learning_rate or a smaller beta"
         )
+    records = summary.get("records", {})
     return {
+        "records": {name: records.get(name) for name in ("records", "truncated", "dropped")},
         "steps": summary["steps"],
         "first_loss": first,
         "last_loss": last,
@@ -53,8 +55,19 @@ def closing_line(found: JsonMapping) -> str:
     accuracy = found["training_accuracy"]
     said = "no accuracy was logged" if accuracy is None else f"last logged accuracy on training pairs {accuracy:.1%}"
     losses = f"loss {found['first_loss']:.4f} to {found['last_loss']:.4f}"
-    line = f"{found['steps']:,} steps, {losses}, {_held(found) or said}"
+    line = f"{found['steps']:,} steps, {losses}, {_held(found) or said}{_not_whole(found['records'])}"
     return line if found["warning"] is None else f"{line}; warning: {found['warning']}"
+
+
+def _not_whole(records: JsonMapping) -> str:
+    """Return how many records were cut or left out, in words."""
+    every = records["records"]
+    said = [
+        f"{n:,} of {every:,} records left out ({reason})" for reason, n in sorted((records["dropped"] or {}).items())
+    ]
+    if records["truncated"]:
+        said.insert(0, f"{records['truncated']:,} of {every:,} records cut at max_length")
+    return "".join(f"; {one}" for one in said)
 
 
 def _held(found: JsonMapping) -> str:

@@ -101,7 +101,7 @@ class TokenReport:
         return {name: value for name, value in asdict(self).items() if name != "unknown" or value}
 
     def require_some(self, name: str, progress: Progress) -> None:
-        """Refuse a training of this name to which no record is left, and say what it cannot learn, or not whole.
+        """Refuse a training of this name to which no record is left, and say what it cannot learn.
 
         Raises:
             DataError: No record is left; the message says why each was dropped.
@@ -113,11 +113,6 @@ class TokenReport:
                 value=f"{self.records} records; dropped: {self.dropped}",
                 do="raise max_length, or give other records",
             )
-        if self.truncated:
-            said = f"{self.truncated:,} of {self.records:,} records are longer than max_length and were cut"
-            progress.notice(f"{name}: {said}")
-        for reason, n in sorted(self.dropped.items()):
-            progress.notice(f"{name}: {n:,} of {self.records:,} records are left out: {reason}")
         if self.unknown:
             said = f"{self.unknown:,} of {self.records:,} records hold words that the tokenizer does not know"
             progress.notice(f"{name}: {said}: the model cannot learn them")
