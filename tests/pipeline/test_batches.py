@@ -155,6 +155,15 @@ def test_pairs_that_are_there_already_weigh_the_first_batch() -> None:
     ]
 
 
+def test_scores_of_pairs_that_are_there_and_of_all_pairs_are_two_stages() -> None:
+    """Both would lie in one folder, and be made anew by every command, if they had one name."""
+    every = stages(steps=[*RECIPE["steps"], labelled(learn={"helpfulness": "H", "harmlessness": "S"})])
+    names = [stage.name for stage in every]
+    assert len({*names}) == len(names)
+    heads = [name for name in names if name.startswith("head/W/helpfulness")]
+    assert heads == ["head/W/helpfulness-0", "head/W/helpfulness-1", "head/W/helpfulness"]
+
+
 def test_a_judges_scores_weigh_beside_learned_ones() -> None:
     """A user with a reward model has labels for safety alone."""
     (_, second) = batches(label={"harmlessness": LABEL["harmlessness"]})

@@ -174,7 +174,7 @@ class Sampling(Experiment):
     def _learned(self, criterion: str, step: StepSpec, records: Source, batch: int | None) -> HeadScorer:
         """Return a criterion's score that is learned from pairs."""
         head = Head(
-            title=f"{step.name}/{criterion}" + (f"-{batch}" if batch else ""),
+            title=f"{step.name}/{criterion}" + ("" if batch is None else f"-{batch}"),
             model=self.sft,
             base=self.recipe.base,
             records=records,

@@ -19,6 +19,9 @@ from sacpo.pipeline.tools import Tools
 from sacpo.theory.draws import contrasted
 from sacpo.theory.optimum import Floats, self_normalised
 
+UNKNOWN = 1e4
+"""Nats that take every weight from an answer beside others, and none where all have this."""
+
 
 @dataclass(frozen=True)
 class Weigher:
@@ -92,7 +95,3 @@ class Batch(Pairs):
         scores = {name: np.array([score.value for score in each], float) for name, each in found.items()}
         tilt = sum(weight * scores[name] for name, weight in weigher.tilts.items())
         return np.where(np.isfinite(tilt) & ~np.array(cut), tilt, -UNKNOWN)
-
-
-UNKNOWN = 1e4
-"""Nats that take every weight from an answer beside others, and none where all have this."""
