@@ -21,7 +21,8 @@ from sacpo.pipeline.tools import Tools
 from sacpo.recipe.load import parse_recipe
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.progress import QUIET
-from sacpo.theory.preference_process import PairTraits, Traits, learn_score
+from sacpo.theory.learned_score import KindsScore, learn_score
+from sacpo.theory.preference_process import PairTraits, Traits
 
 PROMPTS = [Prompt.from_text(f"w{i % 30} w{(3 * i) % 30}") for i in range(80)]
 
@@ -63,14 +64,15 @@ def test_a_head_scores_texts_as_its_pairs_say(tmp_path: Path) -> None:
     assert head.read(tmp_path).score.fit.loss < 0.25
 
 
-def test_a_score_whose_prompts_have_scales_is_read_back(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kinds", [1, 2])
+def test_a_score_whose_prompts_have_scales_or_kinds_is_read_back(tmp_path: Path, kinds: int) -> None:
     random = np.random.default_rng(0)
     first, second, kind = *random.normal(size=(2, 200, 3)), random.integers(2, size=200)
     prompts = np.sqrt(np.array([[0.7, 0.3], [0.1, 0.9]]))[kind]
     pairs, gap = PairTraits(first, second, prompts), 4.0 * kind * (first - second)[:, 0]
     votes = (random.random(200) < 1 / (1 + np.exp(-gap))).astype(float)
-    score = learn_score(pairs, votes, [str(i) for i in range(200)], seed=0)
-    assert score.reach is not None
+    score = learn_score(pairs, votes, [str(i) for i in range(200)], seed=0, kinds=kinds)
+    assert isinstance(score, KindsScore) if kinds == 2 else score.fit.scaled
     write_learnt(tmp_path, Learnt(score, [3, 4]))
     found = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0).read(tmp_path)
     assert found.first_tokens == [3, 4] and found.score.fit == score.fit

@@ -124,7 +124,7 @@ class Sampling(Experiment):
     ) -> dict[str, HeadScorer | ImplicitScorer]:
         """Return the scores that are learned from these pairs, and those that are implied."""
         return {
-            **{criterion: self._learned(criterion, step, pairs, batch) for criterion, pairs in records.items()},
+            **{criterion: self._learned(criterion, step, spec, pairs, batch) for criterion, pairs in records.items()},
             **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
         }
 
@@ -171,7 +171,9 @@ class Sampling(Experiment):
         )
         return self.do(self.batches.setdefault(replace(stage, title="").key, stage))
 
-    def _learned(self, criterion: str, step: StepSpec, records: Source, batch: int | None) -> HeadScorer:
+    def _learned(
+        self, criterion: str, step: StepSpec, spec: ResampleSpec, records: Source, batch: int | None
+    ) -> HeadScorer:
         """Return a criterion's score that is learned from pairs."""
         head = Head(
             title=f"{step.name}/{criterion}" + ("" if batch is None else f"-{batch}"),
@@ -181,6 +183,7 @@ class Sampling(Experiment):
             max_length=step.max_length,
             too_long=step.too_long,
             seed=self.seed("head", criterion),
+            kinds=spec.prompt_kinds,
         )
         return HeadScorer(criterion, self.do(self.heads.setdefault(replace(head, title="").key, head)))
 

@@ -53,6 +53,11 @@ class ResampleSpec(Section):
         "weights of what is learned so far, where the model will be, the other one at random; 1: all at random",
     )
     candidates: int = Field(8, ge=2, le=1024, description="answers to each prompt that such a pair is drawn from")
+    prompt_kinds: Literal[1, 2] = Field(
+        2,
+        description="2: a learned score may tell two kinds of prompts apart, such as those on which safety matters "
+        "much and little, if held-out pairs are likelier then; 1: one process for all",
+    )
     implicit: dict[str, str] = Field(
         {},
         description="criterion: the step whose implicit reward, beta log pi/pi_ref, is its score, in place of a "
@@ -113,6 +118,8 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _labelled(self) -> ResampleSpec:
+        if not self.learn and not self.label:
+            self.unused(("prompt_kinds",), "no score is learned from pairs ('learn' or 'label' name some)")
         if not self.label:
             self.unused(("batches", "candidates"), "no pairs are labelled ('label' names some)")
         if self.batches == 1:

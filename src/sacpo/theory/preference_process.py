@@ -11,7 +11,7 @@ shrinks a score as far as the pairs leave it open, so that weights exp(f / beta)
 On some prompts a criterion hardly tells answers apart, such as safety on a harmless one, and on others much. One
 penalty for both shrinks the second too much and leaves the first its noise. So the fit is done twice, the second time
 with the kernel s(x) s(x') k_a k_p: s(x) says how far apart the first fit's scores of a fixed set of answers to x lie.
-The second fit is taken where held-out pairs are likelier under it.
+The second fit is taken where held-out pairs are likelier under it. `sacpo.theory.learned_score` goes on from there.
 
 Of many pairs, some are anchors (a Nystroem approximation): the work is linear in the pairs.
 
@@ -20,7 +20,6 @@ Source: Chu and Ghahramani 2005 (Gaussian-process preference learning); Bhattach
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -28,7 +27,6 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from sacpo.errors import DataError
 from sacpo.theory.calibrated import Floats, calibrating_factor, pair_loss
 
 Places = npt.NDArray[np.int64]
@@ -39,7 +37,6 @@ LOOKED_AT = 150
 FOLDS = 3
 PENALTIES = (40.0, 20.0, 10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
 """Tried from the strongest on, until held-out pairs become less likely."""
-LEAST_PAIRS = 60
 SMALLEST = 1e-6
 """Share of the largest eigenvalue below which a direction is left out."""
 
@@ -76,31 +73,33 @@ class Fit:
 
     Attributes:
         pairs: Pairs that it was fitted to.
-        penalty: Of |f|^2 / 2.
+        penalty: Of |f|^2 / 2; None where each kind of prompts has its own.
         factor: By what held-out margins would have to be multiplied to be calibrated; near 1 the penalty fits.
         loss: Mean negative log-likelihood of held-out pairs, nats; `coin` that of p = 1/2.
         accuracy: Share of held-out pairs whose likelier side it prefers, ties left out.
         scaled: Whether prompts have scales of their own, from a first fit.
+        kinds: What is known of each kind of prompts, where two are told apart.
     """
 
     pairs: int
-    penalty: float
+    penalty: float | None
     factor: float
     loss: float
     accuracy: float
     coin: float = float(np.log(2))
     scaled: bool = False
+    kinds: tuple[Fit, ...] = ()
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far apart a first fit's scores of answers to a prompt lie: the scale of the prompt's prior.
+    """How far apart a fit's scores of some answers to a prompt lie.
 
     Attributes:
         answers: Kernel of some answers with the anchors, first side minus second. Shape: (answers, anchors).
         prompts: Of the anchors. Shape: (anchors, tokens).
-        weights: The first fit's. Shape: (anchors,).
-        size: What makes the mean square over the pairs 1.
+        weights: The fit's. Shape: (anchors,).
+        size: What it is divided by: where prompts are scaled, what makes the mean square over the pairs 1.
     """
 
     answers: Floats = field(repr=False)
@@ -109,7 +108,7 @@ class Reach:
     size: float
 
     def of(self, prompts: Floats) -> Floats:
-        """Return the scales of prompts. Shape: (prompts, tokens) to (prompts,)."""
+        """Return it for standardised prompts. Shape: (prompts, tokens) to (prompts,)."""
         found: Floats = ((self.answers * self.weights) @ _prompts(prompts, self.prompts).T).std(0) / self.size
         return found
 
@@ -151,56 +150,67 @@ class ProcessScore:
             return found
         return (kernel @ (self.weights * self.reach.of(self.anchors.prompts))) * self.reach.of(prompts)[each]
 
+    def reach_over(self, answers: Floats, prompts: Floats) -> Floats:
+        """Return how far apart the scores of these answers lie on each prompt.
 
-def learn_score(
-    pairs: PairTraits, preferred: Floats, prompts: Sequence[str], *, seed: int, anchors: int = ANCHORS
-) -> ProcessScore:
-    """Learn a score; the penalty is chosen on held-out prompts.
+        Shape: (answers, traits) and (prompts, tokens) to (prompts,).
+        """
+        standard = (answers - self.centre) / self.scale
+        kernel = _answers(standard, self.anchors.first) - _answers(standard, self.anchors.second)
+        turned = (prompts - self.middle) / self.spread
+        if self.reach is None:
+            return Reach(kernel, self.anchors.prompts, self.weights, 1.0).of(turned)
+        weights = self.weights * self.reach.of(self.anchors.prompts)
+        return Reach(kernel, self.anchors.prompts, weights, 1.0).of(turned) * self.reach.of(turned)
+
+
+def learn_process(
+    pairs: PairTraits,
+    preferred: Floats,
+    folds: Places,
+    random: np.random.Generator,
+    *,
+    anchors: int = ANCHORS,
+    scaled: bool = True,
+) -> tuple[ProcessScore, Floats]:
+    """Learn a score with the penalty that held-out pairs choose; return the score and their held-out margins.
 
     Args:
         pairs: The pairs' traits.
         preferred: The probability, or the share of votes, that the first is preferred. Shape: (pairs,).
-        prompts: Each pair's prompt: its pairs are held out together.
-        seed: Of folds and anchors.
+        folds: Which of `FOLDS` parts each pair is held out with. Shape: (pairs,).
+        random: Draws anchors.
         anchors: At most so many pairs are anchors.
-
-    Raises:
-        DataError: There are too few pairs, or fewer prompts than folds.
+        scaled: Try a second fit in which prompts have scales.
     """
-    known = sorted({*prompts})
-    if len(preferred) < LEAST_PAIRS or len(known) < FOLDS:
-        raise DataError(
-            "too few preference pairs to learn a score from",
-            value=f"{len(preferred)} pairs of {len(known)} prompts",
-            allowed=f"{LEAST_PAIRS} pairs or more, of {FOLDS} prompts or more",
-            do="give more pairs, or a judge that scores answers",
-        )
-    random = np.random.default_rng(seed)
-    fold_of = dict(zip(known, random.permutation(len(known)) % FOLDS, strict=True))
-    folds = np.array([fold_of[prompt] for prompt in prompts])
     places = np.sort(random.permutation(len(preferred))[:anchors])
     centre, scale, middle, spread = _standards(pairs)
     first, second = ((side - centre) / scale for side in (pairs.first, pairs.second))
     standard = PairTraits(first, second, (pairs.prompts - middle) / spread)
     some = standard.rows(places)
     kernel = _kernel(standard, some)
-    weights, fit = _fit(kernel, places, preferred, folds)
-    reach = _reach(standard, some, weights, random)
+    weights, fit, margins = _fit(kernel, places, preferred, folds)
+    reach = _reach(standard, some, weights, random) if scaled else None
     if reach is not None:
         scales = reach.of(standard.prompts)
-        again, better = _fit(kernel * scales[:, None] * scales[places], places, preferred, folds)
+        again, better, others = _fit(kernel * scales[:, None] * scales[places], places, preferred, folds)
         if better.loss < fit.loss:
-            return ProcessScore(centre, scale, middle, spread, some, again, replace(better, scaled=True), reach)
-    return ProcessScore(centre, scale, middle, spread, some, weights, fit)
+            found = ProcessScore(centre, scale, middle, spread, some, again, replace(better, scaled=True), reach)
+            return found, others
+    return ProcessScore(centre, scale, middle, spread, some, weights, fit), margins
 
 
-def _fit(kernel: Floats, places: Places, preferred: Floats, folds: Places) -> tuple[Floats, Fit]:
-    """Return the anchors' weights, with the penalty that held-out pairs choose, and what is known of them."""
+def fit_of(margins: Floats, preferred: Floats, penalty: float | None) -> Fit:
+    """Return what held-out margins say of a score."""
+    factor, accuracy = calibrating_factor(margins, preferred), _accuracy(margins, preferred)
+    return Fit(len(preferred), penalty, factor, pair_loss(margins, preferred), accuracy)
+
+
+def _fit(kernel: Floats, places: Places, preferred: Floats, folds: Places) -> tuple[Floats, Fit, Floats]:
+    """Return the anchors' weights, with the penalty that held-out pairs choose, what is known, and held-out margins."""
     rows, back = _features(kernel, places)
-    loss, penalty, margins = _chosen(rows, preferred, folds)
-    factor = calibrating_factor(margins, preferred)
-    fit = Fit(len(preferred), penalty, factor, loss, _accuracy(margins, preferred))
-    return back @ _fitted(rows, preferred, penalty), fit
+    _, penalty, margins = _chosen(rows, preferred, folds)
+    return back @ _fitted(rows, preferred, penalty), fit_of(margins, preferred, penalty), margins
 
 
 def _reach(pairs: PairTraits, anchors: PairTraits, weights: Floats, random: np.random.Generator) -> Reach | None:

@@ -28,7 +28,8 @@ from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
-from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits, learn_score
+from sacpo.theory.learned_score import KindsScore, LearnedScore, learn_score
+from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits
 
 ARRAYS, FACTS = "head.npz", "head.json"
 CHUNK = 1024
@@ -39,7 +40,7 @@ CHUNK = 1024
 class Learnt:
     """A learned score, and the tokens whose probabilities are traits of a prompt."""
 
-    score: ProcessScore
+    score: LearnedScore
     first_tokens: list[int]
 
 
@@ -54,6 +55,7 @@ class Head(Stage[Learnt]):
         records: The pairs.
         max_length, too_long: How they are tokenised.
         seed: Of folds and anchors.
+        kinds: How many kinds of prompts it may tell apart.
     """
 
     title: str
@@ -63,6 +65,7 @@ class Head(Stage[Learnt]):
     max_length: int
     too_long: str
     seed: int
+    kinds: int = 2
 
     @property
     def name(self) -> str:
@@ -84,19 +87,15 @@ class Head(Stage[Learnt]):
         traits = completion_traits(model, tokenizer, sides, first, layout=layout, progress=tools.progress)
         pairs = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
         prompts = [str(pair.prompt) for pair in tokens]
-        found = learn_score(pairs, np.array([pair.p for pair in tokens]), prompts, seed=self.seed)
+        labels = np.array([pair.p for pair in tokens])
+        found = learn_score(pairs, labels, prompts, seed=self.seed, kinds=self.kinds)
         write_learnt(out, Learnt(found, first))
 
     def read(self, folder: Path) -> Learnt:
         """Return the score."""
         facts: dict[str, Any] = read_json(folder / FACTS)
-        first, spread, size = facts.pop("first_tokens"), facts.pop("spread"), facts.pop("reach", None)
         with np.load(folder / ARRAYS) as arrays:
-            anchors = PairTraits(*(arrays[f"anchor_{name}"] for name in ("first", "second", "prompts")))
-            centre, scale, middle = (arrays[name] for name in ("centre", "scale", "middle"))
-            reach = size and Reach(arrays["reach_answers"], anchors.prompts, arrays["reach_weights"], size)
-            score = ProcessScore(centre, scale, middle, spread, anchors, arrays["weights"], Fit(**facts), reach or None)
-            return Learnt(score, first)
+            return Learnt(_score_of(facts, dict(arrays)), facts["first_tokens"])
 
 
 def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> LayRows | None:
@@ -114,16 +113,48 @@ def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequenc
 
 def write_learnt(out: Path, learnt: Learnt) -> None:
     """Write a learned score where `Head.read` finds it."""
-    score = learnt.score
+    facts, arrays = _parts_of(learnt.score)
+    np.savez(out / ARRAYS, **arrays)
+    write_json(out / FACTS, {**facts, "first_tokens": learnt.first_tokens})
+
+
+def _parts_of(score: LearnedScore) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a score as what goes into JSON and arrays; those of a score's own parts have its name in front."""
+    if isinstance(score, KindsScore):
+        parts = {"first": score.first, "low": score.kinds[0], "high": score.kinds[1]}
+        each = {name: _parts_of(part) for name, part in parts.items()}
+        arrays = {f"{name}_{key}": table for name, (_, tables) in each.items() for key, table in tables.items()}
+        facts = {"fit": asdict(score.fit), "cut": score.cut, **{name: facts for name, (facts, _) in each.items()}}
+        return facts, {**arrays, "looked_at": score.looked_at}
     anchors = {f"anchor_{name}": table for name, table in asdict(score.anchors).items()}
     own = {"centre": score.centre, "scale": score.scale, "middle": score.middle, "weights": score.weights}
-    arrays: dict[str, Any] = {**own, **anchors}
-    facts = {**asdict(score.fit), "spread": score.spread, "first_tokens": learnt.first_tokens}
-    if score.reach is not None:
-        arrays |= {"reach_answers": score.reach.answers, "reach_weights": score.reach.weights}
-        facts["reach"] = score.reach.size
-    np.savez(out / ARRAYS, **arrays)
-    write_json(out / FACTS, facts)
+    facts = {"fit": asdict(score.fit), "spread": score.spread}
+    if score.reach is None:
+        return facts, {**own, **anchors}
+    reach = {"reach_answers": score.reach.answers, "reach_weights": score.reach.weights}
+    return {**facts, "reach": score.reach.size}, {**own, **anchors, **reach}
+
+
+def _score_of(facts: dict[str, Any], arrays: dict[str, Any]) -> LearnedScore:
+    """Return the score that `_parts_of` took apart."""
+    fit = _fit_of(facts["fit"])
+    if "cut" in facts:
+        first, low, high = (
+            _score_of(facts[name], {key[len(name) + 1 :]: arrays[key] for key in arrays if key.startswith(f"{name}_")})
+            for name in ("first", "low", "high")
+        )
+        assert isinstance(first, ProcessScore) and isinstance(low, ProcessScore) and isinstance(high, ProcessScore)
+        return KindsScore(first, arrays["looked_at"], facts["cut"], (low, high), fit)
+    anchors = PairTraits(*(arrays[f"anchor_{name}"] for name in ("first", "second", "prompts")))
+    centre, scale, middle, weights = (arrays[name] for name in ("centre", "scale", "middle", "weights"))
+    reach = None
+    if "reach" in facts:
+        reach = Reach(arrays["reach_answers"], anchors.prompts, arrays["reach_weights"], facts["reach"])
+    return ProcessScore(centre, scale, middle, facts["spread"], anchors, weights, fit, reach)
+
+
+def _fit_of(facts: dict[str, Any]) -> Fit:
+    return Fit(**{**facts, "kinds": tuple(_fit_of(kind) for kind in facts["kinds"])})
 
 
 @dataclass(frozen=True)
