@@ -5,8 +5,10 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from answer_toys import tiny_model, tiny_tokenizer
 
-from sacpo.data.ends import listed_ends
+from sacpo.data.ends import end_tokens, listed_ends
+from sacpo.data.templates import make_template
 from sacpo.errors import DataError
 
 
@@ -21,3 +23,14 @@ def test_what_is_no_number_is_refused_with_the_file_that_says_it(listed: object)
     with pytest.raises(DataError, match="by its number") as caught:
         listed_ends(SimpleNamespace(eos_token_id=listed))
     assert "generation_config.json" in str(caught.value.where)
+
+
+def test_an_end_token_beyond_the_vocabulary_is_refused() -> None:
+    """The model could never say it, and its answers would never end."""
+    words = tiny_tokenizer()
+    model, template = tiny_model(words), make_template("plain", words)
+    usual = end_tokens(model, template)
+    model.generation_config.eos_token_id = [words.eos_token_id, len(words)]
+    with pytest.raises(DataError, match="beyond the model's vocabulary") as refused:
+        end_tokens(model, template)
+    assert refused.value.value == len(words) and words.eos_token_id in usual

@@ -160,6 +160,15 @@ RUN_MODELS = [
         do="again",
     ),
     ModelCase(
+        "shapes",
+        edits={"base": settings("config.json", intermediate_size=40)},
+        what="another shape than config.json says",
+        where="base",
+        value="model.layers.0.mlp.gate_proj.weight: [",
+        allowed="[40, ",
+        do="of one model",
+    ),
+    ModelCase(
         "no-such-device",
         {"base.device": "cuda:7"},
         what="no such device",

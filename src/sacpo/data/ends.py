@@ -36,8 +36,22 @@ def listed_ends(config: object) -> frozenset[int]:
 
 
 def end_tokens(model: object, template: Template) -> frozenset[int]:
-    """Return every token that ends an answer of a model that is asked through this template."""
-    ends = template.ends | listed_ends(getattr(model, "generation_config", None))
+    """Return every token that ends an answer of a model that is asked through this template.
+
+    Raises:
+        DataError: The model's generation_config lists what is no token of the model.
+    """
+    listed = listed_ends(getattr(model, "generation_config", None))
+    size = getattr(getattr(model, "config", None), "vocab_size", None)
+    if size is not None and (beyond := [end for end in sorted(listed) if end >= size]):
+        raise DataError(
+            "an end token is beyond the model's vocabulary, so the model could never say it",
+            where="generation_config.json, eos_token_id",
+            value=beyond[0],
+            allowed=f"below {size}",
+            do="correct the file, or delete it: the tokenizer's own end token is used then",
+        )
+    ends = template.ends | listed
     closing = turn_end(template, ends)
     return ends if closing is None else ends | {closing[0]}
 

@@ -10,11 +10,13 @@ import contextlib
 import copy
 import json
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -41,8 +43,10 @@ from sacpo.models.checks import (
     no_load_report,
     refuse_gaps,
     refuse_nan,
+    refuse_other_shapes,
     refuse_pickles,
     refuse_whole_numbers,
+    warn_unread,
 )
 from sacpo.models.keys import PLACES
 from sacpo.models.keys import weights_key as weights_key
@@ -159,16 +163,10 @@ def load_weights(
         if weights is not None:
             model = _with_weights(model_class, path, weights, trust_remote_code, options)
         else:
-            model, found = model_class.from_pretrained(
-                path,
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=True,
-                output_loading_info=True,
-                **options,
-            )
+            model, found = _pretrained(model_class, path, revision, trust_remote_code, options)
             if model_class is AutoModelForCausalLM:  # a classifier's head may be new: it is then trained
                 refuse_gaps(found["missing_keys"], path)
+                warn_unread(found["unexpected_keys"], path)
     if weights is None:
         refuse_whole_numbers(model, _files(path, revision), path)
     refuse_nan(model, path)
@@ -182,6 +180,34 @@ def _files(path: str | Path, revision: str | None) -> list[Path]:
     cached = None if Path(path).is_dir() else try_to_load_from_cache(str(path), "config.json", revision=revision)
     folder = Path(cached).parent if isinstance(cached, str) else Path(path)
     return sorted(folder.glob("*.safetensors"))
+
+
+def _pretrained(
+    model_class: Any, path: str | Path, revision: str | None, trust_remote_code: bool, options: dict[str, Any]
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    """Return a model with the names of tensors that its checkpoint lacks, and that it does not read."""
+    whose: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    try:
+        found: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
+            path, use_safetensors=True, output_loading_info=True, **whose, **options
+        )
+    except RuntimeError as error:
+        if "ignore_mismatched_sizes" in str(error):  # transformers' report names them, which is kept quiet here
+            config = AutoConfig.from_pretrained(path, **whose)
+            with torch.device("meta"):
+                meant = model_class.from_config(config, trust_remote_code=trust_remote_code)
+            refuse_other_shapes(_shapes(_files(path, revision)), meant, path)
+        raise
+    return found
+
+
+def _shapes(files: Sequence[Path]) -> dict[str, list[int]]:
+    """Return the shapes of the tensors in these files, by name."""
+    found: dict[str, list[int]] = {}
+    for file in files:
+        with safe_open(file, framework="pt") as stored:
+            found |= {name: stored.get_slice(name).get_shape() for name in [*stored.keys()]}
+    return found
 
 
 def _other_adapter(folder: Path, adapters: Adapters, options: dict[str, object]) -> PreTrainedModel:
