@@ -65,3 +65,16 @@ def test_records_that_were_cut_or_left_out_are_said() -> None:
     records = {"records": 20, "kept": 18, "truncated": 3, "dropped": {"no room for a completion": 2}}
     said = closing_line(outcome({"steps": 2, "first_loss": 0.5, "last_loss": 0.1, "records": records}, LOG))
     assert "; 3 of 20 records cut at max_length; 2 of 20 records left out (no room for a completion)" in said
+
+
+def test_a_fine_tuning_on_demonstrations_has_no_accuracy() -> None:
+    summary = {
+        "steps": 2,
+        "first_loss": 0.5,
+        "last_loss": 0.1,
+        "records": {"records": 9, "truncated": 1, "dropped": {}},
+    }
+    found = outcome(summary, [{"loss": 0.5}, {"loss": 0.1}], preferences=False)
+    assert closing_line(found) == "2 steps, loss 0.5000 to 0.1000; 1 of 9 records cut at max_length"
+    still = outcome({**summary, "last_loss": 0.5}, [{"loss": 0.5}, {"loss": 0.5}], preferences=False)
+    assert closing_line(still).endswith("give more steps or a larger learning_rate")

@@ -1,4 +1,4 @@
-"""The last line of `sacpo align`: what the training's own files say of it."""
+"""The last line of `sacpo sft` and `sacpo align`: what the training's own files say of it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ LEAST_FALL = 0.001
 """A loss that fell by less than this share of the first one is taken for one that did not fall."""
 
 
-def training_outcome(folder: Path) -> JsonObject:
-    """Return what `summary.json` and `metrics.jsonl` of a training say; nothing is computed anew."""
+def training_outcome(folder: Path, *, preferences: bool = True) -> JsonObject:
+    """Return what `summary.json` and `metrics.jsonl` of a training say; nothing is computed anew.
+
+    Args:
+        folder: The training's.
+        preferences: Whether it learned preferences; a fine-tuning on demonstrations has no accuracy.
+    """
     summary = read_json(folder / "summary.json")
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     held = folder / "heldout.json"
-    found = outcome(summary, [json.loads(line) for line in lines])
+    found = outcome(summary, [json.loads(line) for line in lines], preferences=preferences)
     return {**found, "heldout": read_json(held)} if held.is_file() else found
 
 
-def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]]) -> JsonObject:
+def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]], *, preferences: bool = True) -> JsonObject:
     """Return records, steps, losses, the last logged training accuracy (null: none is logged) and a warning, or null.
 
-    That accuracy is of the pairs that the last logged steps trained on.
+    That accuracy is of the pairs that the last logged steps trained on; only a training on preferences has one.
     """
     first, last = summary["first_loss"], summary["last_loss"]
     accuracy = next((entry[ACCURACY] for entry in reversed(log) if ACCURACY in entry), None)
@@ -35,27 +40,27 @@ def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]]) -> JsonObj
     if len(log) < 2:
         warning = "one step was logged, which cannot show whether anything was learnt (training.logging_steps)"
     elif not fell:
-        warning = (
-            f"nothing was learnt: the last loss is not {LEAST_FALL:.1%} below the first; "
-            "give more steps, a larger learning_rate or a smaller beta"
-        )
+        others = ", a larger learning_rate or a smaller beta" if preferences else " or a larger learning_rate"
+        warning = f"nothing was learnt: the last loss is not {LEAST_FALL:.1%} below the first; give more steps{others}"
     records = summary.get("records", {})
     return {
         "records": {name: records.get(name) for name in ("records", "truncated", "dropped")},
         "steps": summary["steps"],
         "first_loss": first,
         "last_loss": last,
-        "training_accuracy": accuracy,
+        **({"training_accuracy": accuracy} if preferences else {}),
         "warning": warning,
     }
 
 
 def closing_line(found: JsonMapping) -> str:
     """Return the outcome as one line."""
-    accuracy = found["training_accuracy"]
-    said = "no accuracy was logged" if accuracy is None else f"last logged accuracy on training pairs {accuracy:.1%}"
-    losses = f"loss {found['first_loss']:.4f} to {found['last_loss']:.4f}"
-    line = f"{found['steps']:,} steps, {losses}, {_held(found) or said}{_not_whole(found['records'])}"
+    parts = [f"{found['steps']:,} steps", f"loss {found['first_loss']:.4f} to {found['last_loss']:.4f}"]
+    if "training_accuracy" in found:
+        accuracy = found["training_accuracy"]
+        logged = f"last logged accuracy on training pairs {accuracy or 0:.1%}"
+        parts.append(_held(found) or ("no accuracy was logged" if accuracy is None else logged))
+    line = ", ".join(parts) + _not_whole(found["records"])
     return line if found["warning"] is None else f"{line}; warning: {found['warning']}"
 
 
