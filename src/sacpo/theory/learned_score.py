@@ -30,6 +30,7 @@ from sacpo.theory.preference_process import (
     Traits,
     fit_of,
     learn_process,
+    runs,
 )
 
 LEAST_PAIRS = 60
@@ -55,9 +56,11 @@ class KindsScore:
 
     def scores(self, traits: Traits) -> Floats:
         """Return scores in logits of the pairs' labels, up to a constant of each prompt. Shape: (answers,)."""
-        alone = Traits(traits.answers, np.zeros((len(traits.answers), 1)))
-        low, high = (kind.scores(alone) for kind in self.kinds)
-        found: Floats = np.where(self.first.reach_over(self.looked_at, traits.prompts) > self.cut, high, low)
+        new, each = runs(traits.prompts)
+        second = (self.first.reach_over(self.looked_at, traits.prompts[new]) > self.cut)[each]
+        found = np.zeros(len(traits.answers))
+        for kind, own in zip(self.kinds, (~second, second), strict=True):
+            found[own] = kind.scores(Traits(traits.answers[own], np.zeros((int(own.sum()), 1))))
         return found
 
 

@@ -135,12 +135,8 @@ class ProcessScore:
     reach: Reach | None = None
 
     def scores(self, traits: Traits) -> Floats:
-        """Return scores in logits of the pairs' labels, up to a constant of each prompt. Shape: (answers,).
-
-        What is the same for neighbouring answers to one prompt is computed once.
-        """
-        new = np.concatenate([[True], (traits.prompts[1:] != traits.prompts[:-1]).any(1)])[: len(traits.prompts)]
-        each = np.cumsum(new) - 1
+        """Return scores in logits of the pairs' labels, up to a constant of each prompt. Shape: (answers,)."""
+        new, each = runs(traits.prompts)
         answers = (traits.answers - self.centre) / self.scale
         prompts = (traits.prompts[new] - self.middle) / self.spread
         sides = [_answers(answers, side) for side in (self.anchors.first, self.anchors.second)]
@@ -162,6 +158,15 @@ class ProcessScore:
             return Reach(kernel, self.anchors.prompts, self.weights, 1.0).of(turned)
         weights = self.weights * self.reach.of(self.anchors.prompts)
         return Reach(kernel, self.anchors.prompts, weights, 1.0).of(turned) * self.reach.of(turned)
+
+
+def runs(prompts: Floats) -> tuple[npt.NDArray[np.bool_], Places]:
+    """Return which prompts differ from the one before, and the number of each one's run of equal ones.
+
+    What is the same for neighbouring answers to one prompt is so computed once.
+    """
+    new = np.concatenate([[True], (prompts[1:] != prompts[:-1]).any(1)])[: len(prompts)]
+    return new, np.cumsum(new) - 1
 
 
 def learn_process(
