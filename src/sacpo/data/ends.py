@@ -42,7 +42,7 @@ def end_tokens(model: object, template: Template) -> frozenset[int]:
         DataError: The model's generation_config lists what is no token of the model.
     """
     listed = listed_ends(getattr(model, "generation_config", None))
-    size = getattr(getattr(model, "config", None), "vocab_size", None)
+    size = _vocabulary(getattr(model, "config", None))
     if size is not None and (beyond := [end for end in sorted(listed) if end >= size]):
         raise DataError(
             "an end token is beyond the model's vocabulary, so the model could never say it",
@@ -54,6 +54,12 @@ def end_tokens(model: object, template: Template) -> frozenset[int]:
     ends = template.ends | listed
     closing = turn_end(template, ends)
     return ends if closing is None else ends | {closing[0]}
+
+
+def _vocabulary(config: object) -> int | None:
+    """Return how many tokens a model knows; of one that reads images too, its texts' part says it."""
+    part = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(part, "vocab_size", None)
 
 
 def turn_end(template: Template, ends: Collection[int]) -> tuple[int, int] | None:
