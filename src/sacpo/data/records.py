@@ -20,6 +20,8 @@ from sacpo.system.files import sync
 from sacpo.system.visible import json_text
 
 R = TypeVar("R", bound="Record")
+ATOMS = (str, int, float, bool, type(None))
+_fields: dict[Any, tuple[str, ...]] = {}
 
 
 def text_hash(*parts: str) -> str:
@@ -37,7 +39,7 @@ class Record:
 
     def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary (enums as their values)."""
-        return _plain(dataclasses.asdict(self))  # type: ignore[call-overload]
+        return {name: _plain(getattr(self, name)) for name in _names(type(self))}
 
     @classmethod
     def from_json(cls: type[R], data: JsonObject) -> R:
@@ -325,11 +327,23 @@ def _require_texts(*values: object) -> None:
         raise TypeError(f"{wrong!r} stands where a text is to be")
 
 
+def _names(kind: Any) -> tuple[str, ...]:
+    """Return the names of a dataclass's fields, looked up once."""
+    if kind not in _fields:
+        _fields[kind] = tuple(field.name for field in dataclasses.fields(kind))
+    return _fields[kind]
+
+
 def _plain(value: object) -> Any:
+    """Return a value with dataclasses, tuples and enums in it as JSON has them."""
+    if type(value) in ATOMS:
+        return value
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if dataclasses.is_dataclass(value):
+        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
     return value
