@@ -79,6 +79,15 @@ def test_a_score_whose_prompts_have_scales_or_kinds_is_read_back(tmp_path: Path,
     assert found.score.scores(Traits(first, prompts)).tolist() == score.scores(Traits(first, prompts)).tolist()
 
 
+def test_a_score_of_ties_alone_is_written_and_read_back(tmp_path: Path) -> None:
+    first, second = np.random.default_rng(1).normal(size=(2, 90, 3))
+    pairs = PairTraits(first, second, np.ones((90, 2)))
+    score = learn_score(pairs, np.full(90, 0.5), [str(i) for i in range(90)], seed=0)
+    write_learnt(tmp_path, Learnt(score, [3]))
+    found = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0).read(tmp_path)
+    assert found.score.fit.accuracy is None and found.score.fit.factor is None
+
+
 RECIPE = """
 name: t
 base: {model: m}

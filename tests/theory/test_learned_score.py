@@ -64,23 +64,42 @@ def test_a_score_that_says_nothing_tells_no_kinds_apart() -> None:
     assert isinstance(score, ProcessScore) and np.abs(gaps(score, pairs)).max() < 1e-6
 
 
+def test_a_kind_of_ties_alone_has_no_accuracy() -> None:
+    """Of a third of the prompts the votes tell, of the others nothing: all of their answers are called safe."""
+    pairs, gap, kind = two_kinds(600, 5)
+    votes = np.where(kind, np.random.default_rng(6).random(600) < expit(gap), 0.5).astype(float)
+    score = learn_score(pairs, votes, [str(i) for i in range(600)], seed=1)
+    assert isinstance(score, KindsScore)
+    low, high = score.fit.kinds
+    assert low.accuracy is None and low.factor is None and high.accuracy is not None
+    assert score.fit.accuracy is not None
+
+
+def test_what_is_not_finite_is_refused() -> None:
+    pairs, gap, _ = two_kinds(100, 7)
+    pairs.first[3, 2] = np.nan
+    with pytest.raises(DataError, match="not finite"):
+        learn_score(pairs, expit(gap), [str(i) for i in range(100)], seed=1)
+
+
 def test_too_few_pairs_are_refused() -> None:
     pairs, gap, _ = two_kinds(59, 6)
     with pytest.raises(DataError, match="too few preference pairs"):
         learn_score(pairs, expit(gap), [str(i) for i in range(59)], seed=1)
 
 
-@given(st.lists(st.integers(-50, 50), min_size=2, max_size=12))
-def test_the_cut_leaves_the_least_squares(values: list[int]) -> None:
-    """All cuts between neighbours are tried."""
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=12), st.integers(1, 3))
+def test_the_cut_leaves_the_least_squares(values: list[int], least: int) -> None:
+    """All cuts between neighbours are tried that leave enough values on both sides."""
     x = np.array(values, float)
-    cut = least_squares_cut(x)
+    cut = least_squares_cut(x, least)
 
     def left(at: float) -> float:
         return float(sum(((part - part.mean()) ** 2).sum() for part in (x[x <= at], x[x > at]) if part.size))
 
     cuts = [(a + b) / 2 for a, b in pairwise(sorted({*values}))]
+    cuts = [at for at in cuts if least <= (x <= at).sum() <= len(x) - least]
     if cuts:
         assert left(cut) == pytest.approx(min(map(left, cuts)), abs=1e-6) and any(cut == pytest.approx(c) for c in cuts)
     else:
-        assert cut == values[0]
+        assert cut == max(values)

@@ -33,24 +33,38 @@ def outcome(summary: JsonMapping, log: Sequence[Mapping[str, float]], *, prefere
 
     That accuracy is of the pairs that the last logged steps trained on; only a training on preferences has one.
     """
-    first, last = summary["first_loss"], summary["last_loss"]
     accuracy = next((entry[ACCURACY] for entry in reversed(log) if ACCURACY in entry), None)
-    fell = first - last >= LEAST_FALL * abs(first)
+    first, last = _compared(summary, log, preferences)
     warning = None
     if len(log) < 2:
         warning = "one step was logged, which cannot show whether anything was learnt (training.logging_steps)"
-    elif not fell:
+    elif first - last < LEAST_FALL * abs(first):
+        parts = ("last loss", "first") if preferences else ("mean loss of the last quarter", "one of the first")
         others = ", a larger learning_rate or a smaller beta" if preferences else " or a larger learning_rate"
-        warning = f"nothing was learnt: the last loss is not {LEAST_FALL:.1%} below the first; give more steps{others}"
+        fell = f"the {parts[0]} is not {LEAST_FALL:.1%} below the {parts[1]}"
+        warning = f"nothing was learnt: {fell}; give more steps{others}"
     records = summary.get("records", {})
     return {
         "records": {name: records.get(name) for name in ("records", "truncated", "dropped")},
         "steps": summary["steps"],
-        "first_loss": first,
-        "last_loss": last,
+        "first_loss": summary["first_loss"],
+        "last_loss": summary["last_loss"],
         **({"training_accuracy": accuracy} if preferences else {}),
         "warning": warning,
     }
+
+
+def _compared(summary: JsonMapping, log: Sequence[Mapping[str, float]], preferences: bool) -> tuple[float, float]:
+    """Return the losses that tell whether anything was learnt.
+
+    A training on preferences starts at a loss that all records share. One on demonstrations starts at that of its first
+    batch, so that the means of the first and the last quarter of its log are compared.
+    """
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    if preferences or not losses:
+        return summary["first_loss"], summary["last_loss"]
+    part = -(-len(losses) // 4)
+    return sum(losses[:part]) / part, sum(losses[-part:]) / part
 
 
 def closing_line(found: JsonMapping) -> str:

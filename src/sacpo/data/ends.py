@@ -6,6 +6,7 @@ the chat template ends an answer. The latter is what training ends answers with.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection
 
 from transformers import PreTrainedTokenizerBase
@@ -14,6 +15,10 @@ from sacpo.data.templates import Template
 from sacpo.errors import DataError
 
 Ids = tuple[int, ...]
+
+
+class EndTokenWarning(UserWarning):
+    """A model's configuration lists an end token that the model does not have."""
 
 
 def listed_ends(config: object) -> frozenset[int]:
@@ -38,20 +43,14 @@ def listed_ends(config: object) -> frozenset[int]:
 def end_tokens(model: object, template: Template) -> frozenset[int]:
     """Return every token that ends an answer of a model that is asked through this template.
 
-    Raises:
-        DataError: The model's generation_config lists what is no token of the model.
+    Of those that the model's configuration lists, one beyond its vocabulary ends nothing, and a warning says so.
     """
     listed = listed_ends(getattr(model, "generation_config", None))
     size = _vocabulary(getattr(model, "config", None))
     if size is not None and (beyond := [end for end in sorted(listed) if end >= size]):
-        raise DataError(
-            "an end token is beyond the model's vocabulary, so the model could never say it",
-            where="generation_config.json, eos_token_id",
-            value=beyond[0],
-            allowed=f"below {size}",
-            do="correct the file, or delete it: the tokenizer's own end token is used then",
-        )
-    ends = template.ends | listed
+        said = f"eos_token_id of generation_config.json or config.json lists {beyond[0]:,}"
+        warnings.warn(f"{said}, and the model has {size:,} tokens: it ends no answer", EndTokenWarning, stacklevel=2)
+    ends = template.ends | {end for end in listed if size is None or end < size}
     closing = turn_end(template, ends)
     return ends if closing is None else ends | {closing[0]}
 

@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +28,8 @@ LIBRARY_ERRORS = (
     *(AssertionError, SafetensorError, StrictDataclassError),
 )
 """What the libraries raise for files and configurations that they cannot use; tokenizers raises bare `Exception`s."""
+CONSTANT = ".masked_bias"
+"""The end of the name of a number that old files of GPT-2 hold."""
 SHOWN = 3
 """So many tensors are named."""
 WHOLE = ("I64", "I32", "I16", "I8", "U8", "U16", "U32", "U64", "BOOL")
@@ -100,31 +102,23 @@ class UnreadWeightsWarning(UserWarning):
 
 def warn_unread(unread: Collection[str], path: str | Path) -> None:
     """Name the tensors of a checkpoint that its model has no place for, if there are such."""
-    if unread:
-        named = ", ".join(sorted(unread)[:SHOWN]) + (", ..." if len(unread) > SHOWN else "")
-        said = f"{path}: {len(unread):,} tensors are not read, since the model has no such weights: {named}"
+    names = sorted(name for name in unread if not name.endswith(CONSTANT))
+    if names:
+        named = ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+        said = f"{path}: not read, since the model has no such weights: {len(names):,} of the tensors, {named}"
         warnings.warn(said, UnreadWeightsWarning, stacklevel=2)
 
 
-def refuse_other_shapes(stored: Mapping[str, Sequence[int]], model: torch.nn.Module, path: str | Path) -> None:
-    """Refuse a checkpoint whose tensors have other shapes than the model's.
-
-    Args:
-        stored: The shapes of the checkpoint's tensors, by name.
-        model: The model that config.json describes, with or without memory behind its weights.
-        path: Where the checkpoint lies.
-    """
-    for name, parameter in model.named_parameters():
-        # files may leave out the model's prefix
-        found = next((stored[key] for key in (name, name.partition(".")[2]) if key in stored), None)
-        if found is not None and tuple(found) != tuple(parameter.shape):
-            raise ModelError(
-                "a tensor of the model's weights has another shape than config.json says",
-                where=path,
-                value=f"{name}: {list(found)}",
-                allowed=str(list(parameter.shape)),
-                do="copy config.json and weights of one model",
-            )
+def refuse_other_shapes(mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]], path: str | Path) -> None:
+    """Refuse a checkpoint with tensors, each with its own shape and the model's, of another shape than the model's."""
+    for name, stored, meant in sorted(mismatched)[:1]:
+        raise ModelError(
+            f"{len(mismatched):,} of the model's tensors have another shape than config.json says",
+            where=path,
+            value=f"{name}: {list(stored)}",
+            allowed=str(list(meant)),
+            do="copy config.json and weights of one model",
+        )
 
 
 @contextlib.contextmanager

@@ -10,13 +10,11 @@ import contextlib
 import copy
 import json
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
 from huggingface_hub import try_to_load_from_cache
-from safetensors import safe_open
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -186,27 +184,16 @@ def _pretrained(
     model_class: Any, path: str | Path, revision: str | None, trust_remote_code: bool, options: dict[str, Any]
 ) -> tuple[PreTrainedModel, dict[str, Any]]:
     """Return a model with the names of tensors that its checkpoint lacks, and that it does not read."""
-    whose: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
+    given = {"revision": revision, "trust_remote_code": trust_remote_code, **options}
+    given |= {"use_safetensors": True, "output_loading_info": True}
     try:
-        found: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(
-            path, use_safetensors=True, output_loading_info=True, **whose, **options
-        )
+        found: tuple[PreTrainedModel, dict[str, Any]] = model_class.from_pretrained(path, **given)
     except RuntimeError as error:
         if "ignore_mismatched_sizes" in str(error):  # transformers' report names them, which is kept quiet here
-            config = AutoConfig.from_pretrained(path, **whose)
-            with torch.device("meta"):
-                meant = model_class.from_config(config, trust_remote_code=trust_remote_code)
-            refuse_other_shapes(_shapes(_files(path, revision)), meant, path)
+            with contextlib.suppress(*LIBRARY_ERRORS):
+                _, found_out = model_class.from_pretrained(path, ignore_mismatched_sizes=True, **given)
+                refuse_other_shapes(found_out["mismatched_keys"], path)
         raise
-    return found
-
-
-def _shapes(files: Sequence[Path]) -> dict[str, list[int]]:
-    """Return the shapes of the tensors in these files, by name."""
-    found: dict[str, list[int]] = {}
-    for file in files:
-        with safe_open(file, framework="pt") as stored:
-            found |= {name: stored.get_slice(name).get_shape() for name in [*stored.keys()]}
     return found
 
 

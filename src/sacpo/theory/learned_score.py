@@ -87,8 +87,13 @@ def learn_score(
         kinds: 1: one process for all prompts.
 
     Raises:
-        DataError: There are too few pairs, or fewer prompts than folds.
+        DataError: There are too few pairs, or fewer prompts than folds, or traits are not finite.
     """
+    if not all(np.isfinite(part).all() for part in (pairs.first, pairs.second, pairs.prompts)):
+        raise DataError(
+            "what the SFT model knows of the pairs is not finite, so no score can be learned from it",
+            do="look at the model: it gives NaN or infinite states or log-probs",
+        )
     known = sorted({*prompts})
     if len(preferred) < LEAST_PAIRS or len(known) < FOLDS:
         raise DataError(
@@ -114,9 +119,9 @@ def _by_kind(
     some = random.permutation(len(preferred))[:LOOKED_AT]
     answers = np.concatenate([pairs.first[some], pairs.second[some]])
     spreads = first.reach_over(answers, pairs.prompts)
-    if not (spreads > 0).all():
+    if len(spreads) < 2 * LEAST_PAIRS or not (spreads > 0).any():
         return None
-    cut = float(np.exp(least_squares_cut(np.log(spreads))))
+    cut = float(np.exp(least_squares_cut(np.log(spreads.clip(min=spreads[spreads > 0].min())), LEAST_PAIRS)))
     margins, scores = np.zeros(len(preferred)), []
     for own in (spreads <= cut, spreads > cut):
         if own.sum() < LEAST_PAIRS or len({*folds[own]}) < FOLDS:
@@ -129,15 +134,18 @@ def _by_kind(
     return KindsScore(first, answers, cut, (low, high), fit)
 
 
-def least_squares_cut(values: Floats) -> float:
+def least_squares_cut(values: Floats, least: int = 1) -> float:
     """Return where to cut values in two so that the squared distances from both means are least.
 
-    It lies between two neighbours; where all values are the same, it is that value. Shape: (n,).
+    It lies between two neighbours, with `least` values on both sides; where there is no such place, it is the largest
+    value. Shape: (n,).
     """
     ordered = np.sort(values)
     centred = np.cumsum(ordered - ordered.mean())[:-1]
     sizes = np.arange(1, len(ordered))
-    between = np.where(ordered[1:] > ordered[:-1], centred**2 / (sizes * (len(ordered) - sizes)), -1.0)
+    others = len(ordered) - sizes
+    possible = (ordered[1:] > ordered[:-1]) & (np.minimum(sizes, others) >= least)
+    between = np.where(possible, centred**2 / (sizes * others), -1.0)
     if not (between > 0).any():
         return float(ordered[-1])
     place = int(between.argmax())

@@ -74,18 +74,19 @@ class Fit:
     Attributes:
         pairs: Pairs that it was fitted to.
         penalty: Of |f|^2 / 2; None where each kind of prompts has its own.
-        factor: By what held-out margins would have to be multiplied to be calibrated; near 1 the penalty fits.
+        factor: By what held-out margins would have to be multiplied to be calibrated; near 1 the penalty fits. None
+            where all pairs are ties.
         loss: Mean negative log-likelihood of held-out pairs, nats; `coin` that of p = 1/2.
-        accuracy: Share of held-out pairs whose likelier side it prefers, ties left out.
+        accuracy: Share of held-out pairs whose likelier side it prefers, ties left out; None where all are ties.
         scaled: Whether prompts have scales of their own, from a first fit.
         kinds: What is known of each kind of prompts, where two are told apart.
     """
 
     pairs: int
     penalty: float | None
-    factor: float
+    factor: float | None
     loss: float
-    accuracy: float
+    accuracy: float | None
     coin: float = float(np.log(2))
     scaled: bool = False
     kinds: tuple[Fit, ...] = ()
@@ -207,7 +208,9 @@ def learn_process(
 
 def fit_of(margins: Floats, preferred: Floats, penalty: float | None) -> Fit:
     """Return what held-out margins say of a score."""
-    factor, accuracy = calibrating_factor(margins, preferred), _accuracy(margins, preferred)
+    decided = preferred != 0.5
+    accuracy = float(((margins > 0) == (preferred > 0.5))[decided].mean()) if decided.any() else None
+    factor = calibrating_factor(margins, preferred) if decided.any() else None
     return Fit(len(preferred), penalty, factor, pair_loss(margins, preferred), accuracy)
 
 
@@ -291,9 +294,3 @@ def _fitted(rows: Floats, preferred: Floats, penalty: float) -> Floats:
 
     found: Floats = minimize(value, np.zeros(rows.shape[1]), jac=True, method="L-BFGS-B").x
     return found
-
-
-def _accuracy(margins: Floats, preferred: Floats) -> float:
-    decided = preferred != 0.5
-    right = ((margins > 0) == (preferred > 0.5))[decided]
-    return float(right.mean()) if right.size else float("nan")

@@ -193,11 +193,17 @@ def learned_scores(
     places = sorted(trees, key=lambda place: trees[place].prompt)  # answers to a prompt together
     layout = shared_layout(model, tokenizer, [*trees.values()])
     found: dict[str, dict[int, float]] = {name: {} for name in learnt}
+    last: tuple[object, Any] = (None, None)
     for start in range(0, len(places), CHUNK):
         some = places[start : start + CHUNK]
         own = [trees[place] for place in some]
         traits = completion_traits(model, tokenizer, own, first, layout=layout, progress=tools.progress)
+        rows = []  # of a prompt's rows, which differ by rounding, the first one counts: it decides the prompt's kind
+        for tree, row in zip(own, traits.prompts, strict=True):
+            last = last if tree.prompt == last[0] else (tree.prompt, row)
+            rows.append(last[1])
+        prompts = np.stack(rows)
         for name, one in learnt.items():
-            scores = one.score.scores(Traits(traits.answers, traits.prompts[:, columns[name]]))
+            scores = one.score.scores(Traits(traits.answers, prompts[:, columns[name]]))
             found[name].update(zip(some, scores.tolist(), strict=True))
     return {name: [Score(values.get(place)) for place in range(len(texts))] for name, values in found.items()}
