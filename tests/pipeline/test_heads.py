@@ -15,6 +15,7 @@ from sacpo.data.records import Pair, Prompt
 from sacpo.data.templates import make_template
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
+from sacpo.pipeline.stages import heads
 from sacpo.pipeline.stages.bank import Samples
 from sacpo.pipeline.stages.heads import Head, HeadScorer, Learnt, learned_scores, write_learnt
 from sacpo.pipeline.tools import Tools
@@ -77,6 +78,39 @@ def test_a_score_whose_prompts_have_scales_or_kinds_is_read_back(tmp_path: Path,
     found = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0).read(tmp_path)
     assert found.first_tokens == [3, 4] and found.score.fit == score.fit
     assert found.score.scores(Traits(first, prompts)).tolist() == score.scores(Traits(first, prompts)).tolist()
+
+
+class Watched:
+    """A score that keeps what it is told of prompts."""
+
+    def __init__(self) -> None:
+        self.prompts: list[Any] = []
+
+    def scores(self, traits: Traits) -> Any:
+        self.prompts.append(traits.prompts)
+        return np.zeros(len(traits.answers))
+
+
+def test_answers_to_a_prompt_are_scored_with_one_prompts_traits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In 16 bits traits of a prompt differ between rows; its kind must not, also where a chunk cuts through it."""
+    tools, watched = Toys(tmp_path), Watched()
+    noise = iter(np.random.default_rng(0).normal(size=(99, 2)))
+    traits = heads.completion_traits
+
+    def noisy(*args: Any, **options: Any) -> Traits:
+        found = traits(*args, **options)
+        return Traits(found.answers, np.array([next(noise) for _ in found.answers]))
+
+    monkeypatch.setattr(heads, "completion_traits", noisy)
+    monkeypatch.setattr(heads, "CHUNK", 2)
+    monkeypatch.setattr(tools, "read", lambda stage: Learnt(cast(Any, watched), [3, 4]))
+    head = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0)
+    texts = [(prompt, text) for text in ("w1", "w2 w3", "w4") for prompt in PROMPTS[1:4]]
+    learned_scores([HeadScorer("a", head)], cast(Tools, tools), texts)
+    told = np.concatenate(watched.prompts)
+    assert told.shape == (9, 2) and len({tuple(row) for row in told}) == 3
 
 
 def test_a_score_of_ties_alone_is_written_and_read_back(tmp_path: Path) -> None:
