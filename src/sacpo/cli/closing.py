@@ -71,11 +71,13 @@ def closing_line(found: JsonMapping) -> str:
     """Return the outcome as one line."""
     parts = [f"{found['steps']:,} steps", f"loss {found['first_loss']:.4f} to {found['last_loss']:.4f}"]
     if "training_accuracy" in found:
-        accuracy = found["training_accuracy"]
-        logged = f"last logged accuracy on training pairs {accuracy or 0:.1%}"
-        parts.append(_held(found) or ("no accuracy was logged" if accuracy is None else logged))
+        parts.append(_held(found) or _logged(found["training_accuracy"]))
     line = ", ".join(parts) + _not_whole(found["records"])
     return line if found["warning"] is None else f"{line}; warning: {found['warning']}"
+
+
+def _logged(accuracy: float | None) -> str:
+    return "no accuracy was logged" if accuracy is None else f"last logged accuracy on training pairs {accuracy:.1%}"
 
 
 def _not_whole(records: JsonMapping) -> str:

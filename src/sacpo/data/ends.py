@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Collection
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -46,7 +47,7 @@ def end_tokens(model: object, template: Template) -> frozenset[int]:
     Of those that the model's configuration lists, one beyond its vocabulary ends nothing, and a warning says so.
     """
     listed = listed_ends(getattr(model, "generation_config", None))
-    size = _vocabulary(getattr(model, "config", None))
+    size = vocabulary_size(model)
     if size is not None and (beyond := [end for end in sorted(listed) if end >= size]):
         said = f"eos_token_id of generation_config.json or config.json lists {beyond[0]:,}"
         warnings.warn(f"{said}, and the model has {size:,} tokens: it ends no answer", EndTokenWarning, stacklevel=2)
@@ -55,8 +56,9 @@ def end_tokens(model: object, template: Template) -> frozenset[int]:
     return ends if closing is None else ends | {closing[0]}
 
 
-def _vocabulary(config: object) -> int | None:
-    """Return how many tokens a model knows; of one that reads images too, its texts' part says it."""
+def vocabulary_size(model: object) -> int | None:
+    """Return how many tokens a model has embeddings of; None: its configuration does not say."""
+    config: Any = getattr(model, "config", None)
     part = config.get_text_config() if hasattr(config, "get_text_config") else config
     return getattr(part, "vocab_size", None)
 

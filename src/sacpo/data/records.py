@@ -39,7 +39,8 @@ class Record:
 
     def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary (enums as their values)."""
-        return {name: _plain(getattr(self, name)) for name in _names(type(self))}
+        found: JsonObject = _plain(self)
+        return found
 
     @classmethod
     def from_json(cls: type[R], data: JsonObject) -> R:

@@ -111,7 +111,8 @@ def warn_unread(unread: Collection[str], path: str | Path) -> None:
 
 def refuse_other_shapes(mismatched: Collection[tuple[str, Sequence[int], Sequence[int]]], path: str | Path) -> None:
     """Refuse a checkpoint with tensors, each with its own shape and the model's, of another shape than the model's."""
-    for name, stored, meant in sorted(mismatched)[:1]:
+    if mismatched:
+        name, stored, meant = min(mismatched)
         raise ModelError(
             f"{len(mismatched):,} of the model's tensors have another shape than config.json says",
             where=path,

@@ -191,8 +191,8 @@ def _pretrained(
     except RuntimeError as error:
         if "ignore_mismatched_sizes" in str(error):  # transformers' report names them, which is kept quiet here
             with contextlib.suppress(*LIBRARY_ERRORS):
-                _, found_out = model_class.from_pretrained(path, ignore_mismatched_sizes=True, **given)
-                refuse_other_shapes(found_out["mismatched_keys"], path)
+                _, read = model_class.from_pretrained(path, ignore_mismatched_sizes=True, **given)
+                refuse_other_shapes(read["mismatched_keys"], path)
         raise
     return found
 

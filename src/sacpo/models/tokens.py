@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
-from sacpo.data.ends import listed_ends
+from sacpo.data.ends import listed_ends, vocabulary_size
 from sacpo.errors import ModelError
 from sacpo.models.adapters.stack import config_of, is_adapter, read_stack
 from sacpo.models.checks import check_place, model_errors
@@ -57,8 +57,7 @@ def classifier_padding(token: Any, end: int, model: Any) -> int:
 
 def embedded(token: int, model: Any) -> bool:
     """Tell whether a model has an embedding of a token."""
-    config = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
-    rows = getattr(config, "vocab_size", None)
+    rows = vocabulary_size(model)
     return rows is None or token < rows
 
 
@@ -72,6 +71,6 @@ def require_embedded(token: int, model: Any) -> None:
         raise ModelError(
             "the tokenizer gives a token that the model has no embedding of",
             value=token,
-            allowed=f"below {model.config.get_text_config().vocab_size}",
+            allowed=f"below {vocabulary_size(model)}",
             do="take the model's own tokenizer, or resize the model's embeddings (resize_token_embeddings)",
         )

@@ -119,7 +119,7 @@ def _by_kind(
     some = random.permutation(len(preferred))[:LOOKED_AT]
     answers = np.concatenate([pairs.first[some], pairs.second[some]])
     spreads = first.reach_over(answers, pairs.prompts)
-    if len(spreads) < 2 * LEAST_PAIRS or not (spreads > 0).any():
+    if not (spreads > 0).any():
         return None
     cut = float(np.exp(least_squares_cut(np.log(spreads.clip(min=spreads[spreads > 0].min())), LEAST_PAIRS)))
     margins, scores = np.zeros(len(preferred)), []
