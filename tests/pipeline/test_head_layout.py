@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sacpo.data.packing import Tree
-from sacpo.pipeline.stages.heads import shared_layout
+from sacpo.pipeline.stages.traits import shared_layout
 from sacpo.system import processes
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,13 +12,14 @@ import yaml
 from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer.scoring import score_answers
-from sacpo.data.records import Pair, Prompt
+from sacpo.data.records import Answer, Pair, Prompt
 from sacpo.data.templates import make_template
-from sacpo.errors import RecipeError
+from sacpo.errors import DataError, RecipeError
 from sacpo.merge.source import Checkpoint
-from sacpo.pipeline.stages import heads
-from sacpo.pipeline.stages.bank import Samples
+from sacpo.pipeline.stages import traits as reading
 from sacpo.pipeline.stages.heads import Head, HeadScorer, Learnt, learned_scores, write_learnt
+from sacpo.pipeline.stages.samples import Sampled, Samples
+from sacpo.pipeline.stages.traits import Reader, SampleTraits
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.load import parse_recipe
 from sacpo.recipe.schema import BaseSpec
@@ -25,6 +27,7 @@ from sacpo.system.progress import QUIET
 from sacpo.theory.learned_score import KindsScore, learn_score
 from sacpo.theory.preference_process import PairTraits, Traits
 
+READER = Reader(Checkpoint("nowhere"), BaseSpec(model="nowhere"), 32)
 PROMPTS = [Prompt.from_text(f"w{i % 30} w{(3 * i) % 30}") for i in range(80)]
 
 
@@ -52,7 +55,7 @@ class Toys:
 def test_a_head_scores_texts_as_its_pairs_say(tmp_path: Path) -> None:
     """Odds of 19 to 1: the scores of the two answers lie less than ln 19 = 2.94 apart, since 80 pairs are shrunk."""
     tools = cast(Tools, Toys(tmp_path))
-    head = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (cast(Any, "pairs"),), 32, "truncate", 0)
+    head = Head("T", READER, (cast(Any, "pairs"),), "truncate", 0)
     head.work(tmp_path, tools)
     prompt = Prompt.from_text("w7 w9 w11")
     texts = [(prompt, "w1 w2 w3 w4 w5"), (prompt, "w1 w2")]
@@ -75,7 +78,7 @@ def test_a_score_whose_prompts_have_scales_or_kinds_is_read_back(tmp_path: Path,
     score = learn_score(pairs, votes, [str(i) for i in range(200)], seed=0, kinds=kinds)
     assert isinstance(score, KindsScore) if kinds == 2 else score.fit.scaled
     write_learnt(tmp_path, Learnt(score, [3, 4]))
-    found = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0).read(tmp_path)
+    found = Head("T", READER, (), "truncate", 0).read(tmp_path)
     assert found.first_tokens == [3, 4] and found.score.fit == score.fit
     assert found.score.scores(Traits(first, prompts)).tolist() == score.scores(Traits(first, prompts)).tolist()
 
@@ -97,20 +100,76 @@ def test_answers_to_a_prompt_are_scored_with_one_prompts_traits(
     """In 16 bits traits of a prompt differ between rows; its kind must not, also where a chunk cuts through it."""
     tools, watched = Toys(tmp_path), Watched()
     noise = iter(np.random.default_rng(0).normal(size=(99, 2)))
-    traits = heads.completion_traits
+    traits = reading.completion_traits
 
     def noisy(*args: Any, **options: Any) -> Traits:
         found = traits(*args, **options)
         return Traits(found.answers, np.array([next(noise) for _ in found.answers]))
 
-    monkeypatch.setattr(heads, "completion_traits", noisy)
-    monkeypatch.setattr(heads, "CHUNK", 2)
+    monkeypatch.setattr(reading, "completion_traits", noisy)
+    monkeypatch.setattr(reading, "CHUNK", 2)
     monkeypatch.setattr(tools, "read", lambda stage: Learnt(cast(Any, watched), [3, 4]))
-    head = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0)
+    head = Head("T", READER, (), "truncate", 0)
     texts = [(prompt, text) for text in ("w1", "w2 w3", "w4") for prompt in PROMPTS[1:4]]
     learned_scores([HeadScorer("a", head)], cast(Tools, tools), texts)
     told = np.concatenate(watched.prompts)
     assert told.shape == (9, 2) and len({tuple(row) for row in told}) == 3
+
+
+class OfSamples(Toys):
+    """Tools with samples whose traits are read once, and pairs of them."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        texts = ("w1 w2 w3 w4 w5", "w1 w2", "w1 w2", "w9")
+        self.answers = [Answer(prompt, "sft", text, sample=s) for prompt in PROMPTS for s, text in enumerate(texts)]
+
+    def read(self, stage: Any) -> Any:
+        if isinstance(stage, str):
+            return Sampled(self.answers, np.zeros((80, 4))) if stage == "samples" else self
+        return stage.read(self.folder / stage.name.split("/")[0])
+
+
+def test_of_samples_with_labels_all_traits_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score learned from pairs of samples, or from the same pairs read anew, says the same of samples and others."""
+    tools = cast(Tools, OfSamples(tmp_path))
+    known = SampleTraits("T", cast(Any, "samples"), READER)
+    own = Head("own", READER, (cast(Any, "pairs"),), "truncate", 0, traits=known)
+    other = Head("T", READER, (cast(Any, "pairs"),), "truncate", 0)
+    for name in ("traits", "head", "other"):
+        (tmp_path / name).mkdir()
+    known.work(tmp_path / "traits", tools)
+    assert len(known.read(tmp_path / "traits").places) == len({*PROMPTS}) * 3, "each text of a prompt once"
+    other.work(tmp_path / "other", tools)
+    read: list[int] = []
+    traits = reading.completion_traits
+    monkeypatch.setattr(
+        reading, "completion_traits", lambda *given, **options: read.append(len(given[2])) or traits(*given, **options)
+    )
+    own.work(tmp_path / "head", tools)
+    texts = [(prompt, text) for prompt in PROMPTS[:30] for text in ("w9", "w1 w2", "w9")]
+    told = learned_scores([HeadScorer("a", own)], tools, texts)["a"]
+    assert read == [], "samples are known"
+    new = [(PROMPTS[0], "w7 w8"), (Prompt.from_text("w3 w2 w1"), "w9"), texts[1]]
+    told += learned_scores([HeadScorer("a", own)], tools, new)["a"]
+    assert read == [2]
+    found = other.read(tmp_path / "other").score
+    first = other.read(tmp_path / "other").first_tokens
+    assert first == own.read(tmp_path / "head").first_tokens
+    trees = READER.trees([*texts, *new], tools)
+    again = {
+        text: score
+        for some, each in READER.traits(trees, first, tools)
+        for text, score in zip(some, found.scores(each).tolist(), strict=True)
+    }
+    assert [score.value for score in told] == pytest.approx([again[text] for text in [*texts, *new]], abs=1e-4)
+    assert len({round(score, 3) for score in again.values()}) > 2
+
+
+def test_samples_whose_prompts_leave_no_room_are_named(tmp_path: Path) -> None:
+    known = SampleTraits("T", cast(Any, "samples"), replace(READER, max_length=2))
+    with pytest.raises(DataError, match="leaves room"):
+        known.work(tmp_path, cast(Tools, OfSamples(tmp_path)))
 
 
 def test_a_score_of_ties_alone_is_written_and_read_back(tmp_path: Path) -> None:
@@ -118,7 +177,7 @@ def test_a_score_of_ties_alone_is_written_and_read_back(tmp_path: Path) -> None:
     pairs = PairTraits(first, second, np.ones((90, 2)))
     score = learn_score(pairs, np.full(90, 0.5), [str(i) for i in range(90)], seed=0)
     write_learnt(tmp_path, Learnt(score, [3]))
-    found = Head("T", Checkpoint("nowhere"), BaseSpec(model="nowhere"), (), 32, "truncate", 0).read(tmp_path)
+    found = Head("T", READER, (), "truncate", 0).read(tmp_path)
     assert found.score.fit.accuracy is None and found.score.fit.factor is None
 
 

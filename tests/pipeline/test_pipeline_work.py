@@ -21,10 +21,11 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.models.byte_level_bpe import byte_level_bpe
-from sacpo.pipeline.stages.bank import CORRECTION, SCORES, Bank, Resampled, Samples
+from sacpo.pipeline.stages.bank import SCORES, Bank, Resampled
 from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, scored, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
+from sacpo.pipeline.stages.samples import CORRECTION, Samples
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
 from sacpo.recipe.schema import BaseSpec, SampledSpec

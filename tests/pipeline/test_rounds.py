@@ -13,8 +13,8 @@ from pipeline_toys import RECIPE, recipe, stages
 
 from sacpo.errors import RecipeError, RunError
 from sacpo.pipeline.run import run
-from sacpo.pipeline.stages.bank import Samples
 from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.samples import Samples
 from sacpo.pipeline.stages.train import Align
 from sacpo.recipe import model_graph, parse_recipe
 from sacpo.recipe.models import MergedModel, StepModel

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections import Counter
+
 import numpy as np
 import pytest
 
-from sacpo.theory.draws import effective_size, thinned, without_few
+from sacpo.theory.draws import disjoint_pairs, effective_size, thinned, without_few
 
 
 def test_few_weights_stand_for_all_of_them() -> None:
@@ -46,3 +50,19 @@ def test_the_effective_size_is_of_as_many_samples_as_are_asked_for() -> None:
     assert effective_size(tilt, 4) < effective_size(tilt, 64)
     assert effective_size(np.zeros((3, 2)), 8) == pytest.approx(8.0)
     assert effective_size(tilt[:, :7], 4) == pytest.approx(effective_size(tilt[:, :4], 4)), "three are left over"
+
+
+@pytest.mark.parametrize("places", [0, 1, 2, 5, 16])
+def test_pairs_are_rounds_in_which_each_place_is_once(places: int) -> None:
+    rng = random.Random(0)
+    every = [frozenset(pair) for pair in itertools.combinations(range(places), 2)]
+    found = disjoint_pairs(range(places), 1000, rng)
+    assert Counter(map(frozenset, found)) == Counter(every), "all there are, each once"
+    few = disjoint_pairs(range(places), places // 2, rng)
+    assert len({*itertools.chain(*few)}) == 2 * len(few) == 2 * (places // 2), "a round: each place in one pair"
+
+
+def test_pairs_are_drawn_by_lot_and_so_is_which_is_first() -> None:
+    rng = random.Random(1)
+    drawn = Counter(disjoint_pairs(range(4), 1, rng)[0] for _ in range(6000))
+    assert len(drawn) == 12 and all(n / 6000 == pytest.approx(1 / 12, abs=0.02) for n in drawn.values())

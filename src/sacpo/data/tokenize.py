@@ -274,20 +274,24 @@ def _exchanges(
 ) -> list[Exchange]:
     """Tokenise every record's prompt with its completions, and count in the report what was done.
 
-    A record is a prompt, or has one.
+    A record is a prompt, or has one; records with the same prompt share what is made of it.
     """
     places = [_place(record) for record in records]
     prompts: list[Prompt] = [getattr(record, "prompt", record) for record in records]
-    befores = [template.render(prompt, place) for prompt, place in zip(prompts, places, strict=True)]
-    ids = iter(encode_all(befores, places, template, tokenizer, limit))
+    first: dict[Prompt, str] = {}
+    for prompt, place in zip(prompts, places, strict=True):
+        first.setdefault(prompt, place)
+    rendered = {prompt: template.render(prompt, place) for prompt, place in first.items()}
+    encoded = encode_all([*rendered.values()], [*first.values()], template, tokenizer, limit)
+    ids = dict(zip(rendered, encoded, strict=True))
     wholes, owners = [], []
     for prompt, place, texts in zip(prompts, places, completions, strict=True):
         wholes += [template.join(prompt, text, place) for text in texts]
         owners += [place] * len(texts)
     joined = zip(wholes, encode_all(wholes, owners, template, tokenizer, limit), strict=True)
     found: list[Exchange] = []
-    for place, before, texts in zip(places, befores, completions, strict=True):
-        prompt_ids, afters = next(ids), []
+    for prompt, place, texts in zip(prompts, places, completions, strict=True):
+        before, prompt_ids, afters = rendered[prompt], ids[prompt], []
         for text in texts:
             whole, whole_ids = next(joined)
             rest = _rest(before, whole, place)

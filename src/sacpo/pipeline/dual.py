@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sacpo.errors import DataError
-from sacpo.pipeline.stages.bank import Bank, Samples
+from sacpo.pipeline.stages.bank import Bank
+from sacpo.pipeline.stages.samples import Samples
 from sacpo.recipe.dual import dual_step, member, unrolled
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.schema import SampledSpec

@@ -12,18 +12,19 @@ from sacpo.pipeline.judges import CriterionJudge, options_of
 from sacpo.pipeline.outside import Outside
 from sacpo.pipeline.runner import Do
 from sacpo.pipeline.stages.answers import Answers, KlSamples
-from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
-from sacpo.pipeline.stages.batch import Batch
+from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.certificate import CertificationPrompts, Certified
 from sacpo.pipeline.stages.data import Data, Overlap, Prompts
 from sacpo.pipeline.stages.fidelity import EndSamples, MergeFidelity
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks
 from sacpo.pipeline.stages.heads import Head
-from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.pairs import LabelledPairs, Pairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
+from sacpo.pipeline.stages.samples import Samples
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
+from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
 from sacpo.pipeline.stages.weighed import Weighed
 from sacpo.plain import JsonMapping, JsonObject
@@ -53,6 +54,7 @@ class Experiment:
         pairs, resampled: Pairs and answers sampled for steps, by model.
         samples, banks, heads: Samples of the SFT model, scored ones, and learned scores, by what they are.
         batches: Pairs that were labelled for learned scores, by what they are.
+        traits: What the SFT model knows of samples, by the step that has pairs of them labelled.
         learned: What each step's scores are learned from, by step and criterion.
         races, dropped: Models that raced, by prompt set, and those among them that were dropped.
         heldout: Scores of held-out pairs, by model.
@@ -81,8 +83,9 @@ class Experiment:
     samples: dict[str, Samples] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
-    batches: dict[str, Batch] = field(default_factory=dict)
-    learned: dict[str, dict[str, tuple[Data | Pairs, ...]]] = field(default_factory=dict)
+    batches: dict[str, LabelledPairs] = field(default_factory=dict)
+    traits: dict[str, SampleTraits] = field(default_factory=dict)
+    learned: dict[str, dict[str, tuple[Data | LabelledPairs, ...]]] = field(default_factory=dict)
     heldout: dict[str, Heldout] = field(default_factory=dict)
     answers: dict[str, dict[str, Answers]] = field(default_factory=dict)
     verdicts: dict[str, dict[str, Verdicts]] = field(default_factory=dict)

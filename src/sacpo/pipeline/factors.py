@@ -36,7 +36,7 @@ def find_factors(run: Order, node: StepModel) -> None:
     assert spec is not None and isinstance(step.beta, float)
     search = step.search or SearchSpec()
     samples = search.samples if "samples" in search.model_fields_set else spec.samples
-    scorers = run.scorers(step, spec)
+    scorers = run.scorers(node, spec)
     answers, verdicts = _judged(run, step.name, choice, samples, spec.max_new_tokens)
     stage = Weighed(
         title=step.name,

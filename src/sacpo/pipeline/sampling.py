@@ -6,26 +6,33 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sacpo.pipeline.experiment import Experiment
-from sacpo.pipeline.stages.bank import Bank, Resampled, Samples
-from sacpo.pipeline.stages.batch import Batch, Weigher
+from sacpo.pipeline.stages.bank import Bank, Resampled
+from sacpo.pipeline.stages.batch import Batch, SamplePairs, Weigher
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.heads import Head, HeadScorer
 from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied
-from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.pairs import LabelledPairs, Pairs
+from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.stages.traits import Reader, SampleTraits
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.references import names_of
 from sacpo.recipe.resample import POLICY, ResampleSpec
 from sacpo.recipe.schema import SFT, SampledSpec, StepSpec
 from sacpo.recipe.section import Names
 
-Source = tuple[Data | Pairs, ...]
+Source = tuple[Data | LabelledPairs, ...]
 """What a score is learned from."""
+
+
+def _again(node: StepModel) -> tuple[str, ...]:
+    """Return what a round behind the first adds to the roots of its draws."""
+    return () if node.round == 1 else (f"round {node.round}",)
 
 
 class Sampling(Experiment):
     """Does the stages that sample: pairs, banks of scored answers, what is resampled from them."""
 
-    def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> tuple[Data | Pairs, ...]:
+    def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> Source:
         """Return the pairs that a judge learns from."""
         if isinstance(dataset, SampledSpec):
             return (self.sample(f"judge of {criterion}", f"judge-{criterion}", dataset, {"sft": SFT}),)
@@ -66,7 +73,7 @@ class Sampling(Experiment):
         return (*found.values(),)
 
     @property
-    def sampled(self) -> tuple[Pairs | Resampled, ...]:
+    def sampled(self) -> tuple[LabelledPairs | Resampled, ...]:
         """What was sampled for steps, in the order of the models."""
         pairs = (*self.pairs_of_steps, *self.batches.values())
         return (*pairs, *(self.resampled[name] for name in self.nodes if name in self.resampled))
@@ -83,20 +90,8 @@ class Sampling(Experiment):
         it end the run before anything is sampled.
         """
         assert node.beta is not None
-        assert not isinstance(node.step.dataset, SampledSpec)
-        own = self.scorers(node.step, spec)
-        counts = spec.counts(node.start)
-        again = () if node.round == 1 else (f"round {node.round}",)
-        samples = Samples(
-            title=node.title,
-            reference=self.sft,
-            models=tuple((name, self.models[name], count) for name, count in counts.items()),
-            prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
-            max_new_tokens=spec.max_new_tokens,
-            base=self.recipe.base,
-            seeds=tuple(self.seed("bank", *(() if name == SFT else (name,)), *again) for name in counts),
-        )
-        samples = self.do(self.samples.setdefault(replace(samples, title="").key, samples))
+        own = self.scorers(node, spec)
+        samples = self._samples_of(node, spec)
         judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in own)
         learned = tuple(own[criterion] for criterion in sorted(own))
         bank = Bank(node.title, samples, judged, learned)
@@ -107,16 +102,33 @@ class Sampling(Experiment):
             tilts={criterion: weight / node.beta for criterion, weight in spec.weights.items()},
             keep=None if spec.draw == "all" else spec.keep,
             least_ess=spec.least_ess,
-            seed=self.seed("resample", *again),
+            seed=self.seed("resample", *_again(node)),
             draw=spec.draw,
         )
         return self.do(self.resampled[node.name])
 
-    def scorers(self, step: StepSpec, spec: ResampleSpec) -> dict[str, HeadScorer | ImplicitScorer]:
+    def _samples_of(self, node: StepModel, spec: ResampleSpec) -> Samples:
+        """Return a step's samples; steps that ask for the same share them."""
+        assert not isinstance(node.step.dataset, SampledSpec)
+        counts = spec.counts(node.start)
+        samples = Samples(
+            title=node.title,
+            reference=self.sft,
+            models=tuple((name, self.models[name], count) for name, count in counts.items()),
+            prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
+            max_new_tokens=spec.max_new_tokens,
+            base=self.recipe.base,
+            seeds=tuple(self.seed("bank", *(() if name == SFT else (name,)), *_again(node)) for name in counts),
+        )
+        return self.do(self.samples.setdefault(replace(samples, title="").key, samples))
+
+    def scorers(self, node: StepModel, spec: ResampleSpec) -> dict[str, HeadScorer | ImplicitScorer]:
         """Return the scores that are learned from pairs or implied by steps' models, by criterion."""
+        step = node.step
         if step.name not in self.learned:
             given = {criterion: self._given(spec, criterion) for criterion in spec.learned}
-            self.learned[step.name] = self._with_batches(step, spec, given)
+            labelled = self._with_samples(node, spec, given)
+            self.learned[step.name] = self._with_batches(step, spec, labelled)
         return self._scorers(step, spec, self.learned[step.name])
 
     def _scorers(
@@ -132,9 +144,36 @@ class Sampling(Experiment):
         """Return the pairs that are there without any label of the step's own."""
         return tuple(source for name in spec.sources(criterion) for source in self._pairs_of(name))
 
+    def _with_samples(self, node: StepModel, spec: ResampleSpec, records: dict[str, Source]) -> dict[str, Source]:
+        """Return a step's pairs with those of its own samples that are labelled for it."""
+        own = {criterion: label for criterion, label in spec.label.items() if label.own}
+        if not own:
+            return records
+        samples = self._samples_of(node, spec)
+        stage = SampleTraits(node.title, samples, self._reader(node.step))
+        same = [one for one in self.traits.values() if replace(one, title=node.title).key == stage.key]
+        self.traits[node.step.name] = same[0] if same else self.do(stage)
+        for criterion, label in own.items():
+            sampled = f"pairs of {label.words} among samples"
+            labelled = SamplePairs(
+                title=f"{node.step.name}/{criterion}",
+                spec=label,
+                judges=tuple(self.judge(judge) for judge in label.weights),
+                sampled=sampled,
+                seeds={"": self.seed(sampled)},
+                samples=samples,
+            )
+            pairs = self.do(self.batches.setdefault(replace(labelled, title="").key, labelled))
+            records = {**records, criterion: (*records[criterion], pairs)}
+        return records
+
+    def _reader(self, step: StepSpec) -> Reader:
+        return Reader(self.sft, self.recipe.base, step.max_length)
+
     def _with_batches(self, step: StepSpec, spec: ResampleSpec, records: dict[str, Source]) -> dict[str, Source]:
         """Return a step's pairs with those that are labelled for it, batch by batch."""
-        if not spec.label:
+        of_prompts = [criterion for criterion, label in spec.label.items() if not label.own]
+        if not of_prompts:
             return records
         for number in range(spec.batches):
             weigher = None
@@ -146,7 +185,7 @@ class Sampling(Experiment):
                     learned=tuple(scorers[criterion] for criterion in sorted(scorers)),
                     candidates=spec.candidates,
                 )
-            batches = {criterion: self._batch(step, spec, criterion, number, weigher) for criterion in spec.label}
+            batches = {criterion: self._batch(step, spec, criterion, number, weigher) for criterion in of_prompts}
             records = {name: (*pairs, *([batches[name]] if name in batches else [])) for name, pairs in records.items()}
         return records
 
@@ -169,7 +208,9 @@ class Sampling(Experiment):
             lots=self.seed("batches", label.prompts),
             weigher=weigher,
         )
-        return self.do(self.batches.setdefault(replace(stage, title="").key, stage))
+        batch = self.do(self.batches.setdefault(replace(stage, title="").key, stage))
+        assert isinstance(batch, Batch)
+        return batch
 
     def _learned(
         self, criterion: str, step: StepSpec, spec: ResampleSpec, records: Source, batch: int | None
@@ -177,13 +218,12 @@ class Sampling(Experiment):
         """Return a criterion's score that is learned from pairs."""
         head = Head(
             title=f"{step.name}/{criterion}" + ("" if batch is None else f"-{batch}"),
-            model=self.sft,
-            base=self.recipe.base,
+            reader=self._reader(step),
             records=records,
-            max_length=step.max_length,
             too_long=step.too_long,
             seed=self.seed("head", criterion),
             kinds=spec.prompt_kinds,
+            traits=self.traits.get(step.name),
         )
         return HeadScorer(criterion, self.do(self.heads.setdefault(replace(head, title="").key, head)))
 

@@ -25,7 +25,7 @@ from sacpo.pipeline.runner import Plan
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.data import Data, report_of
-from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.pairs import LabelledPairs, Pairs
 from sacpo.pipeline.stages.race import Race, RacedVerdicts
 from sacpo.pipeline.stages.train import Align, FineTune
 from sacpo.pipeline.stages.verdicts import Verdicts
@@ -173,9 +173,9 @@ def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], f
             itself = judge.rubric is not None and judge.rubric.pairwise and stage.answers is stage.baseline
             if judge.criterion not in known_already:
                 yield judge, [stage.answers.prompts], 0 if itself else stage.answers.samples
-    elif isinstance(stage, Pairs):
-        for judge in (*stage.judges, *stage.others):  # two answers are compared at once, or scored one by one
-            yield judge, [stage.prompts], stage.share * (1 if judge.rubric is not None and judge.rubric.pairwise else 2)
+    elif isinstance(stage, LabelledPairs):
+        for judge in (*stage.judges, *stage.scorers):  # two answers are compared at once, or scored one by one
+            yield judge, stage.sources, stage.each * (1 if judge.rubric is not None and judge.rubric.pairwise else 2)
     elif isinstance(stage, Bank):
         yield from ((judge, stage.samples.prompts, stage.samples.samples) for judge in stage.judges)
 
@@ -269,7 +269,7 @@ class _Sizes:
         for stage in stages:
             if isinstance(stage, Pairs):
                 prompts, tokens = self.of_data(stage.prompts).records, float(2 * stage.spec.max_new_tokens)
-                sizes.append(Size(prompts and round(prompts * stage.share), tokens, True, at_most=True))
+                sizes.append(Size(prompts and round(prompts * stage.each), tokens, True, at_most=True))
             elif isinstance(stage, Resampled):
                 samples = stage.bank.samples
                 prompts = self.of_records(samples.prompts).records

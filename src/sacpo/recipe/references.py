@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from sacpo.recipe.sampled import LabelSpec
 from sacpo.recipe.schema import Recipe, SampledSpec
 from sacpo.recipe.section import Names
 
@@ -24,6 +25,8 @@ def dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
 
 
 def _named(where: str, dataset: str | Names | SampledSpec | None) -> Iterator[tuple[str, str]]:
+    if isinstance(dataset, LabelSpec) and dataset.own:
+        return
     if isinstance(dataset, SampledSpec):
         yield f"{where}.prompts", dataset.prompts
     else:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sacpo.recipe.sampled import SampledSpec
+from sacpo.recipe.sampled import LabelSpec
 from sacpo.recipe.section import Count, Names, Positive, Section
 
 SFT, POLICY = "sft", "policy"
@@ -40,10 +40,10 @@ class ResampleSpec(Section):
         description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
         "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
     )
-    label: dict[str, SampledSpec] = Field(
+    label: dict[str, LabelSpec] = Field(
         {},
-        description="criterion: pairs of SFT answers that are labelled for its score, in place of those of 'learn' or "
-        "beside them",
+        description="criterion: pairs of SFT answers, or of the step's own samples, labelled for its score, in place "
+        "of those of 'learn' or beside them",
     )
     batches: int = Field(
         1,
@@ -124,6 +124,14 @@ class ResampleSpec(Section):
             self.unused(("batches", "candidates"), "no pairs are labelled ('label' names some)")
         if self.batches == 1:
             self.unused(("candidates",), "pairs of one batch are two answers at random")
+        if self.batches > 1 and (own := [criterion for criterion, spec in self.label.items() if spec.own]):
+            raise ValueError(
+                f"batches are of prompts, and 'label.{own[0]}' has pairs of the step's own samples: leave 'batches' "
+                "out, or name 'prompts' there"
+            )
+        most = self.samples * (self.samples - 1) // 2
+        if many := [criterion for criterion, spec in self.label.items() if spec.own and spec.pairs > most]:
+            raise ValueError(f"'label.{many[0]}.pairs' is beyond the {most:,} pairs of {self.samples} samples")
         for criterion, spec in self.label.items():
             if {*spec.sample_from} != {"sft"}:
                 raise ValueError(f"'label.{criterion}' is of answers of the SFT model: leave out 'sample_from'")

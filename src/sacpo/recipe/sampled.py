@@ -85,3 +85,28 @@ class SampledSpec(Section):
     def words(self) -> str:
         """What the pairs are judged by, such as "harmlessness" or "helpfulness + 2 harmlessness"."""
         return " + ".join(name if weight == 1 else f"{weight:g} {name}" for name, weight in self.weights.items())
+
+
+class LabelSpec(SampledSpec):
+    """Pairs that a step has labelled for a learned score: of SFT answers to other prompts, or of its own samples.
+
+    Pairs of the step's own samples cost nothing but their labels, and tell of the very answers that are learnt.
+    """
+
+    prompts: str = Field("", description="a data source used as prompts; left out: pairs are of the step's own samples")
+    pairs: int = Field(
+        4, ge=1, le=MANY, description="of the step's own samples: different pairs of answers to each prompt, by lot"
+    )
+
+    @model_validator(mode="after")
+    def _of_samples(self) -> LabelSpec:
+        if self.own:
+            self.unused(("sample_from", "temperature", "max_new_tokens"), "pairs are of the step's own samples")
+        else:
+            self.unused(("pairs",), "each prompt of a data source has one pair")
+        return self
+
+    @property
+    def own(self) -> bool:
+        """Whether the pairs are of the step's own samples."""
+        return not self.prompts

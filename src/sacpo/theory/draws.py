@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,28 @@ def contrasted(weights: Floats, texts: Sequence[str], rng: random.Random) -> tup
     others = [place for place, text in enumerate(texts) if text != texts[one]]
     other = rng.choice(others) if others else one
     return (one, other) if rng.random() < 0.5 else (other, one)
+
+
+def disjoint_pairs(places: Sequence[int], count: int, rng: random.Random) -> list[tuple[int, int]]:
+    """Return `count` different pairs of these places by lot, or all there are, each place about equally often.
+
+    They are rounds of a tournament in which everybody meets everybody: of a round no place is in two pairs.
+    """
+    lots = [*places]
+    rng.shuffle(lots)
+    pairs = itertools.islice(_tournament(lots), count)
+    return [pair if rng.random() < 0.5 else pair[::-1] for pair in pairs]
+
+
+def _tournament(lots: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield each two of some numbers once, round by round: one stays, the others go round (the circle method)."""
+    ring: list[int | None] = [*lots] if len(lots) % 2 == 0 else [*lots, None]
+    half = len(ring) // 2
+    for _ in range(len(ring) - 1):
+        for one, other in zip(ring[:half], reversed(ring[half:]), strict=True):
+            if one is not None and other is not None:
+                yield one, other
+        ring = [ring[0], ring[-1], *ring[1:-1]]
 
 
 def thinned(weights: Floats, keep: int, rng: np.random.Generator) -> Floats:

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
-from sacpo.align.engine.layout import takes_flat
 from sacpo.answer.traits import completion_traits, likeliest_first_tokens
-from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows
-from sacpo.data.records import Pair, Prompt
-from sacpo.data.tokenize import text_trees, tokenize_pairs
+from sacpo.data.packing import Tree
+from sacpo.data.records import Pair
+from sacpo.data.tokenize import tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
-from sacpo.losses.agreement import check_layout
-from sacpo.merge.source import Checkpoint
-from sacpo.models.tokens import padding_token
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data
-from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.pairs import LabelledPairs
+from sacpo.pipeline.stages.traits import CHUNK, Known, Reader, SampleTraits, Text, shared_layout
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
-from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import read_json, write_json
+from sacpo.theory.calibrated import Floats
 from sacpo.theory.learned_score import KindsScore, LearnedScore, learn_score
 from sacpo.theory.preference_process import Fit, PairTraits, ProcessScore, Reach, Traits
 
 ARRAYS, FACTS = "head.npz", "head.json"
-CHUNK = 1024
-"""Answers whose traits are in memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,22 +43,21 @@ class Head(Stage[Learnt]):
 
     Attributes:
         title: The stage's name behind `head/`.
-        model: The SFT model, whose states and probabilities are the traits.
-        base: Template, dtype, device of the model.
+        reader: Reads what the SFT model knows of texts.
         records: The pairs.
-        max_length, too_long: How they are tokenised.
+        too_long: How they are tokenised; those of the step's own samples are cut, as its samples are.
         seed: Of folds and anchors.
         kinds: How many kinds of prompts it may tell apart.
+        traits: Those of the step's samples, where pairs are of these.
     """
 
     title: str
-    model: Checkpoint
-    base: BaseSpec
-    records: tuple[Data | Pairs, ...]
-    max_length: int
+    reader: Reader
+    records: tuple[Data | LabelledPairs, ...]
     too_long: str
     seed: int
     kinds: int = 2
+    traits: SampleTraits | None = None
 
     @property
     def name(self) -> str:
@@ -74,41 +66,47 @@ class Head(Stage[Learnt]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Read the traits of the pairs, learn, and write down what is known of the score."""
-        tokenizer, template = tools.tokenizer(self.model, self.base)
         records = [record for source in self.records for record in tools.read(source).train]
         wrong = next((record for record in records if not isinstance(record, Pair)), None)
         if wrong is not None:
             raise DataError("a score is learned from pairs", where=self.name, value=type(wrong).__name__)
-        tokens, _ = tokenize_pairs(records, tokenizer, template, max_length=self.max_length, too_long=self.too_long)
-        model = tools.load(self.model, self.base)
+        known = tools.read(self.traits) if self.traits is not None else None
+        own = [pair for pair in records if known is not None and _known(known, pair)]
+        others = [pair for pair in records if known is None or not _known(known, pair)]
+        parts = [_of_samples(known, own)] if known is not None and own else []
+        first = [] if known is None else known.first_tokens
+        if others:
+            part, first = self._read_traits(others, first, tools)
+            parts.append(part)
+        traits = PairTraits(
+            np.concatenate([part.traits.first for part in parts]),
+            np.concatenate([part.traits.second for part in parts]),
+            np.concatenate([part.traits.prompts for part in parts]),
+        )
+        labels = np.concatenate([part.labels for part in parts])
+        prompts = [prompt for part in parts for prompt in part.prompts]
+        found = learn_score(traits, labels, prompts, seed=self.seed, kinds=self.kinds)
+        write_learnt(out, Learnt(found, first))
+
+    def _read_traits(self, pairs: Sequence[Pair], first: list[int], tools: Tools) -> tuple[_Part, list[int]]:
+        """Return what the model knows of pairs, and the first tokens that are traits of a prompt; [] finds them."""
+        tokenizer, template = tools.tokenizer(self.reader.model, self.reader.base)
+        tokens, _ = tokenize_pairs(
+            pairs, tokenizer, template, max_length=self.reader.max_length, too_long=self.too_long
+        )
+        model = tools.load(self.reader.model, self.reader.base)
         sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
-        first = likeliest_first_tokens(model, tokenizer, sides[::2])
+        first = first or likeliest_first_tokens(model, tokenizer, sides[::2])
         layout = shared_layout(model, tokenizer, sides)
         traits = completion_traits(model, tokenizer, sides, first, layout=layout, progress=tools.progress)
-        pairs = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
-        prompts = [str(pair.prompt) for pair in tokens]
-        labels = np.array([pair.p for pair in tokens])
-        found = learn_score(pairs, labels, prompts, seed=self.seed, kinds=self.kinds)
-        write_learnt(out, Learnt(found, first))
+        table = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
+        return _Part(table, [str(pair.prompt) for pair in tokens], np.array([pair.p for pair in tokens])), first
 
     def read(self, folder: Path) -> Learnt:
         """Return the score."""
         facts: dict[str, Any] = read_json(folder / FACTS)
         with np.load(folder / ARRAYS) as arrays:
             return Learnt(_score_of(facts, dict(arrays)), facts["first_tokens"])
-
-
-def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> LayRows | None:
-    """Return how rows hold each prompt once, or None where this model computes something else from them.
-
-    Nothing is agreed on with other processes, which wait while one does a stage; the model's attention stays as it is.
-    """
-    pad_id = padding_token(tokenizer, model)
-    for layout in (*([flat_rows] if takes_flat(model) else []), packed_rows):
-        rows = partial(layout, pad_id=pad_id)
-        if trees and check_layout(model, trees, pad_id=pad_id, shared=rows).ok:
-            return rows
-    return None
 
 
 def write_learnt(out: Path, learnt: Learnt) -> None:
@@ -158,6 +156,30 @@ def _fit_of(facts: dict[str, Any]) -> Fit:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """Pairs with their traits, prompts by which they are held out, and labels."""
+
+    traits: PairTraits
+    prompts: list[str]
+    labels: Floats
+
+
+def _known(known: Known, pair: Pair) -> bool:
+    return all((pair.prompt, text) in known.places for text in (pair.chosen, pair.rejected))
+
+
+def _of_samples(known: Known, pairs: Sequence[Pair]) -> _Part:
+    """Return pairs of samples with their traits."""
+    first, second = (
+        known.of([(pair.prompt, text) for pair, text in zip(pairs, texts, strict=True)])
+        for texts in ([pair.chosen for pair in pairs], [pair.rejected for pair in pairs])
+    )
+    prompts = [str(known.tokens[known.places[pair.prompt, pair.chosen][1]]) for pair in pairs]
+    traits = PairTraits(first.answers, second.answers, first.prompts)
+    return _Part(traits, prompts, np.array([pair.p for pair in pairs]))
+
+
+@dataclass(frozen=True)
 class HeadScorer:
     """A criterion's learned score of any text.
 
@@ -174,9 +196,7 @@ class HeadScorer:
         return asdict(tools.read(self.head).score.fit)
 
 
-def learned_scores(
-    scorers: Sequence[HeadScorer], tools: Tools, texts: Sequence[tuple[Prompt, str]]
-) -> dict[str, list[Score]]:
+def learned_scores(scorers: Sequence[HeadScorer], tools: Tools, texts: Sequence[Text]) -> dict[str, list[Score]]:
     """Return the scores of texts by criterion; heads on one model read the traits once.
 
     A text is cut at the head's `max_length`.
@@ -187,23 +207,21 @@ def learned_scores(
     learnt = {scorer.criterion: tools.read(scorer.head) for scorer in scorers}
     first = sorted({token for one in learnt.values() for token in one.first_tokens})
     columns = {name: [first.index(token) for token in one.first_tokens] for name, one in learnt.items()}
-    tokenizer, template = tools.tokenizer(head.model, head.base)
-    model = tools.load(head.model, head.base)
-    trees = text_trees(texts, tokenizer, template, head.max_length)
-    places = sorted(trees, key=lambda place: trees[place].prompt)  # answers to a prompt together
-    layout = shared_layout(model, tokenizer, [*trees.values()])
-    found: dict[str, dict[int, float]] = {name: {} for name in learnt}
-    last: tuple[object, Any] = (None, None)
-    for start in range(0, len(places), CHUNK):
-        some = places[start : start + CHUNK]
-        own = [trees[place] for place in some]
-        traits = completion_traits(model, tokenizer, own, first, layout=layout, progress=tools.progress)
-        rows = []  # of a prompt's rows, which differ by rounding, the first one counts: it decides the prompt's kind
-        for tree, row in zip(own, traits.prompts, strict=True):
-            last = last if tree.prompt == last[0] else (tree.prompt, row)
-            rows.append(last[1])
-        prompts = np.stack(rows)
+    found: dict[str, dict[Text, float]] = {name: {} for name in learnt}
+    for some, traits in _traits(head, texts, first, tools):
         for name, one in learnt.items():
-            scores = one.score.scores(Traits(traits.answers, prompts[:, columns[name]]))
+            scores = one.score.scores(Traits(traits.answers, traits.prompts[:, columns[name]]))
             found[name].update(zip(some, scores.tolist(), strict=True))
-    return {name: [Score(values.get(place)) for place in range(len(texts))] for name, values in found.items()}
+    return {name: [Score(values.get(text)) for text in texts] for name, values in found.items()}
+
+
+def _traits(head: Head, texts: Sequence[Text], first: list[int], tools: Tools) -> Iterator[tuple[list[Text], Traits]]:
+    """Yield the traits of some texts after others: of samples as they are known, of others as they are read."""
+    known = tools.read(head.traits) if head.traits is not None else None
+    asked = {*texts}
+    there = [text for text in known.places if text in asked] if known is not None else []
+    for start in range(0, len(there), CHUNK):
+        assert known is not None
+        yield (some := there[start : start + CHUNK]), known.of(some)
+    if trees := head.reader.trees([text for text in texts if known is None or text not in known.places], tools):
+        yield from head.reader.traits(trees, first, tools)

@@ -34,50 +34,91 @@ Labeller = Callable[[Sequence[Drawn], Path], Sequence[float | None]]
 
 
 @dataclass(frozen=True)
-class Pairs(Stage[StoredRecords]):
-    """Two answers to each prompt, and the probability that one is preferred: see `SampledSpec`.
-
-    Pairs of prompts that the data source holds out are held out.
+class LabelledPairs(Stage[StoredRecords]):
+    """Two answers to a prompt, and the probability that one is preferred: see `SampledSpec`.
 
     Attributes:
         title: The stage's name behind `pairs/`.
         spec: How to sample and to label.
         judges: Who labels the pairs, in the order of `spec.weights`.
-        prompts: The prompts; records of any kind have one.
-        models: "sft", "reference" and "policy", those that are asked: name and model.
-        tokenizer: The model whose tokenizer all of the run share.
-        base: Template, dtype, device of the models.
         sampled: The name that records carry.
         seeds: Of the labels and lots under "", of each model's answers under its role.
-        others: Whose scores make offsets, in the order of `spec.offset`.
-        safety: Who says whether an answer is safe, where `spec.safety` asks.
     """
 
     title: str
     spec: SampledSpec
     judges: tuple[CriterionJudge, ...]
-    prompts: Data
-    models: Mapping[str, tuple[str, Checkpoint]]
-    tokenizer: Checkpoint
-    base: BaseSpec
     sampled: str
     seeds: Mapping[str, int]
-    others: tuple[CriterionJudge, ...] = ()
-    safety: CriterionJudge | None = None
-
-    @property
-    def share(self) -> float:
-        """Of the prompts, so many have a pair at most."""
-        return 1.0
 
     @property
     def name(self) -> str:
         """`pairs/STEP`, or `pairs/MODEL+STEP` where another model than SFT is asked, too."""
         return f"pairs/{self.title}"
 
+    @property
+    def sources(self) -> tuple[Data, ...]:
+        """Where the prompts are from."""
+        raise NotImplementedError
+
+    @property
+    def each(self) -> float:
+        """Pairs of a prompt, at most."""
+        return 1.0
+
+    @property
+    def scorers(self) -> tuple[CriterionJudge, ...]:
+        """Whose scores single answers need beside those of the judges."""
+        return ()
+
+    def labeller(self, tools: Tools) -> Labeller:
+        """Return what says of pairs of answers with which probability the first one is preferred."""
+        if any(judge.rubric is not None and judge.rubric.pairwise for judge in self.judges):
+            (judge,) = (judge.make(tools) for judge in self.judges)
+            return partial(_compared, judge)
+        score = weighted([judge.scores(tools) for judge in self.judges], [*self.spec.weights.values()])
+        return partial(scored, score, self.spec.score_scale)
+
+    def read(self, folder: Path) -> StoredRecords:
+        """Return the pairs."""
+        return StoredRecords(folder)
+
+
+@dataclass(frozen=True)
+class Pairs(LabelledPairs):
+    """Two answers to each prompt, sampled for this.
+
+    Pairs of prompts that the data source holds out are held out.
+
+    Attributes:
+        prompts: The prompts; records of any kind have one.
+        models: "sft", "reference" and "policy", those that are asked: name and model.
+        tokenizer: The model whose tokenizer all of the run share.
+        base: Template, dtype, device of the models.
+        others: Whose scores make offsets, in the order of `spec.offset`.
+        safety: Who says whether an answer is safe, where `spec.safety` asks.
+    """
+
+    prompts: Data
+    models: Mapping[str, tuple[str, Checkpoint]]
+    tokenizer: Checkpoint
+    base: BaseSpec
+    others: tuple[CriterionJudge, ...] = ()
+    safety: CriterionJudge | None = None
+
+    @property
+    def sources(self) -> tuple[Data, ...]:
+        """Where the prompts are from."""
+        return (self.prompts,)
+
+    @property
+    def scorers(self) -> tuple[CriterionJudge, ...]:
+        """Whose scores single answers need beside those of the judges."""
+        return self.others
+
     def work(self, out: Path, tools: Tools) -> None:
         """Sample, label, write the pairs, those of held-out prompts apart, and a report."""
-        say = self._labeller(tools)
+        say = self.labeller(tools)
         prompts, held = self.asked(tools)
         pairs, dropped = self._labelled(prompts, self.seeds, say, out, tools)
         heldout: list[Pair] | None = None
@@ -137,14 +178,6 @@ class Pairs(Stage[StoredRecords]):
             progress=tools.progress,
         )
 
-    def _labeller(self, tools: Tools) -> Labeller:
-        """Return what says of pairs of answers with which probability the first one is preferred."""
-        if any(judge.rubric is not None and judge.rubric.pairwise for judge in self.judges):
-            (judge,) = (judge.make(tools) for judge in self.judges)
-            return partial(_compared, judge)
-        score = weighted([judge.scores(tools) for judge in self.judges], [*self.spec.weights.values()])
-        return partial(scored, score, self.spec.score_scale)
-
     def _offset(self, pairs: list[Pair], dropped: Counter[str], tools: Tools) -> tuple[list[Pair], Counter[str]]:
         if self.spec.safety is not None:
             assert self.safety is not None
@@ -156,10 +189,6 @@ class Pairs(Stage[StoredRecords]):
             dropped.update(unscored)
         _require_some(pairs, self.sampled, dropped)
         return pairs, +dropped
-
-    def read(self, folder: Path) -> StoredRecords:
-        """Return the pairs."""
-        return StoredRecords(folder)
 
 
 def _compared(judge: Judge, pairs: Sequence[Drawn], out: Path) -> list[float | None]:

@@ -20,7 +20,7 @@ from sacpo.pipeline.stages.data import Data, Overlap, Prompts, report_of
 from sacpo.pipeline.stages.fidelity import MergeFidelity
 from sacpo.pipeline.stages.harness import Harness
 from sacpo.pipeline.stages.optimum import Optimum
-from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.pairs import LabelledPairs
 from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race
@@ -79,7 +79,7 @@ class Report(JsonStage):
     recipe: Recipe
     command: str
     data: tuple[Data, ...]
-    pairs: tuple[Pairs | Resampled, ...]
+    pairs: tuple[LabelledPairs | Resampled, ...]
     prompts: tuple[Prompts, ...]
     overlap: Overlap
     trained: Mapping[str, Training]

@@ -1,0 +1,179 @@
+"""What the SFT model knows of texts, and of a step's samples once: some of them are learned from, all are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from transformers import PreTrainedTokenizerBase
+
+from sacpo.align.engine.layout import takes_flat
+from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.data.answers import ANSWERS
+from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows
+from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
+from sacpo.data.tokenize import text_trees
+from sacpo.errors import DataError
+from sacpo.losses.agreement import check_layout
+from sacpo.merge.source import Checkpoint
+from sacpo.models.tokens import padding_token
+from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.tools import Tools
+from sacpo.recipe.schema import BaseSpec
+from sacpo.system.files import read_json, write_json
+from sacpo.theory.preference_process import Traits
+
+OF_ANSWERS, OF_PROMPTS, FACTS = "answers.npy", "prompts.npy", "traits.json"
+CHUNK = 1024
+"""Answers whose traits are in memory at a time."""
+Text = tuple[Prompt, str]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads traits of texts with a model.
+
+    Attributes:
+        model: The SFT model, whose states and probabilities are the traits.
+        base: Template, dtype, device of the model.
+        max_length: A text is cut there, behind its prompt; one whose prompt leaves no room has no traits.
+    """
+
+    model: Checkpoint
+    base: BaseSpec
+    max_length: int
+
+    def trees(self, texts: Sequence[Text], tools: Tools) -> dict[Text, Tree]:
+        """Return the texts' tokens, each text once, those of a prompt one after another."""
+        each = [*dict.fromkeys(texts)]
+        trees = text_trees(each, *tools.tokenizer(self.model, self.base), self.max_length)
+        return {each[place]: trees[place] for place in sorted(trees, key=lambda place: trees[place].prompt)}
+
+    def traits(
+        self, trees: Mapping[Text, Tree], first: Sequence[int], tools: Tools
+    ) -> Iterator[tuple[list[Text], Traits]]:
+        """Yield the traits of some texts after others; all answers to a prompt have the same of the prompt.
+
+        The rows of a prompt's answers differ by rounding: the first one counts, since it decides the prompt's kind.
+        """
+        tokenizer, _ = tools.tokenizer(self.model, self.base)
+        model = tools.load(self.model, self.base)
+        layout = shared_layout(model, tokenizer, [*trees.values()])
+        texts = [*trees]
+        last: tuple[object, Any] = (None, None)
+        for start in range(0, len(texts), CHUNK):
+            some = texts[start : start + CHUNK]
+            own = [trees[text] for text in some]
+            traits = completion_traits(model, tokenizer, own, first, layout=layout, progress=tools.progress)
+            rows = []
+            for tree, row in zip(own, traits.prompts, strict=True):
+                last = last if tree.prompt == last[0] else (tree.prompt, row)
+                rows.append(last[1])
+            yield some, Traits(traits.answers, np.stack(rows))
+
+
+def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> LayRows | None:
+    """Return how rows hold each prompt once, or None where this model computes something else from them.
+
+    Nothing is agreed on with other processes, which wait while one does a stage; the model's attention stays as it is.
+    """
+    pad_id = padding_token(tokenizer, model)
+    for layout in (*([flat_rows] if takes_flat(model) else []), packed_rows):
+        rows = partial(layout, pad_id=pad_id)
+        if trees and check_layout(model, trees, pad_id=pad_id, shared=rows).ok:
+            return rows
+    return None
+
+
+@dataclass(frozen=True)
+class Known:
+    """Traits of a step's samples.
+
+    Attributes:
+        first_tokens: The tokens whose probabilities are a prompt's traits.
+        answers: Shape: (texts, traits), as the model computed them.
+        prompts: Shape: (prompts, tokens).
+        tokens: Each prompt's tokens.
+        places: Each text's row in `answers`, and its prompt's in `prompts`.
+    """
+
+    first_tokens: list[int]
+    answers: npt.NDArray[np.float32]
+    prompts: npt.NDArray[np.float32]
+    tokens: list[tuple[int, ...]]
+    places: Mapping[Text, tuple[int, int]]
+
+    def of(self, texts: Sequence[Text]) -> Traits:
+        """Return the traits of some of the texts."""
+        rows, prompts = zip(*(self.places[text] for text in texts), strict=True)
+        return Traits(self.answers[[*rows]].astype(float), self.prompts[[*prompts]].astype(float))
+
+
+@dataclass(frozen=True)
+class SampleTraits(Stage[Known]):
+    """Traits of a step's samples, each text once.
+
+    Attributes:
+        title: The stage's name behind `traits/`.
+        samples: The samples.
+        reader: Reads them.
+    """
+
+    title: str
+    samples: Samples
+    reader: Reader
+
+    @property
+    def name(self) -> str:
+        """`traits/STEP`."""
+        return f"traits/{self.title}"
+
+    def work(self, out: Path, tools: Tools) -> None:
+        """Read and write down."""
+        answers = tools.read(self.samples).answers
+        trees = self.reader.trees([(answer.prompt, answer.text) for answer in answers], tools)
+        if not trees:
+            raise DataError(
+                "no prompt of the samples leaves room for an answer within max_length",
+                where=self.name,
+                value=f"max_length {self.reader.max_length}",
+                do="raise max_length of the step, or give shorter prompts",
+            )
+        tokenizer, _ = tools.tokenizer(self.reader.model, self.reader.base)
+        starts = [tree for _, (tree, *_) in groupby(trees.values(), key=lambda tree: tree.prompt)]
+        first = likeliest_first_tokens(tools.load(self.reader.model, self.reader.base), tokenizer, starts)
+        found = [traits for _, traits in self.reader.traits(trees, first, tools)]
+        numbers = np.cumsum([0, *(len(list(group)) for _, group in groupby(tree.prompt for tree in trees.values()))])
+        np.save(out / OF_ANSWERS, np.concatenate([part.answers for part in found]).astype(np.float32))
+        np.save(out / OF_PROMPTS, np.concatenate([part.prompts for part in found])[numbers[:-1]].astype(np.float32))
+        of = {(answer.prompt, answer.text): answer for answer in answers}
+        write_jsonl(out / ANSWERS, [of[text] for text in trees])
+        write_json(
+            out / FACTS,
+            {
+                "first_tokens": first,
+                "tokens": [[*tree.prompt] for tree in starts],
+                "prompts": np.repeat(np.arange(len(starts)), np.diff(numbers)).tolist(),
+            },
+        )
+
+    def read(self, folder: Path) -> Known:
+        """Return the traits."""
+        facts = read_json(folder / FACTS)
+        texts = [(answer.prompt, answer.text) for answer in read_jsonl(folder / ANSWERS, Answer)]
+        return Known(
+            first_tokens=facts["first_tokens"],
+            answers=np.load(folder / OF_ANSWERS, mmap_mode="r"),
+            prompts=np.load(folder / OF_PROMPTS),
+            tokens=[tuple(tokens) for tokens in facts["tokens"]],
+            places={
+                text: (row, prompt) for row, (text, prompt) in enumerate(zip(texts, facts["prompts"], strict=True))
+            },
+        )
