@@ -181,7 +181,7 @@ def _meaning(section: type[Section], name: str, field: FieldInfo) -> str:
 def _default(field: FieldInfo) -> str:
     if field.default is PydanticUndefined:
         return "**required**"
-    if isinstance(field.default, Section) or field.default in ({}, ()):
+    if isinstance(field.default, Section) or field.default in ({}, (), ""):
         return "–"
     if field.default is None:
         return "none"
