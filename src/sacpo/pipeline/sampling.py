@@ -87,7 +87,7 @@ class Sampling(Experiment):
         """Return a step's resampled answers; steps that differ in their weights or strengths share a bank.
 
         Banks that differ in who scores share their samples. Scores are learned first: pairs that are too few for
-        it end the run before anything is sampled.
+        it end the run before anything is sampled, where they are not of the samples themselves.
         """
         assert node.beta is not None
         own = self.scorers(node, spec)
