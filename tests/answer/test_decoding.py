@@ -25,6 +25,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from sacpo.answer import degenerate
 from sacpo.answer.decoding import Row, Sampling, choose, decode, nucleus
 from sacpo.answer.degenerate import degeneration, loops
 from sacpo.answer.head import LastStates
@@ -224,6 +225,20 @@ def test_loops_are_found_by_period_repeats_and_length() -> None:
 
 def test_lines_that_begin_alike_are_not_a_loop() -> None:
     assert not loops([token for i in range(20) for token in (5, 6, 7, 100 + i)])
+
+
+def test_answers_that_repeat_too_few_tokens_are_no_loops_without_a_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at less closely is never a loop: 16 tokens of a period of 4 have 12 that occurred before."""
+    rng = np.random.default_rng(0)
+    asked = [
+        [*rng.integers(0, 40, rng.integers(0, 9)), *[*rng.integers(0, 40, period)] * times, *rng.integers(0, 40, 5)]
+        for _ in range(300)
+        for period, times in [(rng.integers(1, 9), rng.integers(1, 18))]
+    ]
+    found = [loops(tokens) for tokens in asked]
+    monkeypatch.setattr(degenerate, "FEWEST_AGAIN", 0)
+    assert found == [loops(tokens) for tokens in asked]
+    assert 30 < sum(found) < 270 and loops([1, 2, 3, 4] * 4)
 
 
 def test_degeneration_is_named() -> None:

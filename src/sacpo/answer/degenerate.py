@@ -9,6 +9,8 @@ import numpy as np
 LONGEST_PERIOD = 64
 LEAST_REPEATS = 4
 LEAST_COVERED = 16
+FEWEST_AGAIN = LEAST_COVERED - LEAST_COVERED // LEAST_REPEATS
+"""So many of a loop's tokens occurred before, at least: it has no more different ones than its period."""
 
 
 def degeneration(text: str, tokens: Sequence[int]) -> str:
@@ -30,6 +32,8 @@ def loops(tokens: Sequence[int]) -> bool:
     `LEAST_COVERED` tokens in which every token equals the one a period before it. A sentence said four times in a row
     counts, and so does a word said sixteen times; a list whose lines merely begin alike does not.
     """
+    if len(tokens) - len({*tokens}) < FEWEST_AGAIN:
+        return False
     values = np.asarray(tokens)
     for period in range(1, min(LONGEST_PERIOD, len(values) // LEAST_REPEATS) + 1):
         covered = _longest_run(values[period:] == values[:-period]) + period

@@ -30,7 +30,7 @@ from sacpo.data.encode import counted
 from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, Prompt, write_jsonl
 from sacpo.data.templates import Template
-from sacpo.data.tokenize import tokenize_prompt
+from sacpo.data.tokenize import tokenize_prompts
 from sacpo.data.unknown import unknown_notice, unknown_token, unknown_words
 from sacpo.errors import DataError, MachineError, RecipeError, RunError
 from sacpo.models.loading import context_length
@@ -173,8 +173,9 @@ def _requests(
     context = context_length(model)
     requests: list[Request] = []
     seen: Counter[str] = Counter()
+    known = tokenize_prompts(prompts, template, tokenizer, limit=context)
     for prompt in prompts:
-        tokens = tokenize_prompt(prompt, template, tokenizer, limit=context)
+        tokens = known[prompt]
         require_embedded(max(tokens, default=0), model)
         room = spec.max_new_tokens if context is None else min(spec.max_new_tokens, context - len(tokens))
         if room <= 0:

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Answer
 from sacpo.data.templates import Template
-from sacpo.data.tokenize import tokenize_prompt
+from sacpo.data.tokenize import tokenize_prompts
 from sacpo.errors import DataError
 from sacpo.losses.logps import completion_logps
 from sacpo.models.tokens import padding_token
@@ -43,7 +43,7 @@ def score_answers(
     Raises:
         DataError: An answer does not hold its tokens.
     """
-    trees = [answer_tree(answer, tokenizer, template) for answer in answers]
+    trees = answer_trees(answers, tokenizer, template)
     return score_trees(model, tokenizer, trees, batch_size=batch_size, progress=progress)
 
 
@@ -80,16 +80,18 @@ def kl_terms(logps: Sequence[float], base_logps: Sequence[float]) -> list[float]
     return [logp - base for logp, base in zip(logps, base_logps, strict=True)]
 
 
-def answer_tree(answer: Answer, tokenizer: PreTrainedTokenizerBase, template: Template) -> Tree:
-    """Return an answer's tokens behind its prompt's.
+def answer_trees(answers: Sequence[Answer], tokenizer: PreTrainedTokenizerBase, template: Template) -> list[Tree]:
+    """Return each answer's tokens behind its prompt's.
 
     Raises:
-        DataError: The answer does not hold its tokens.
+        DataError: An answer does not hold its tokens.
     """
-    if not answer.tokens:
-        raise DataError(
-            "an answer does not hold the tokens that were decoded, so it cannot be scored",
-            where=f"answer of {answer.model} to prompt {answer.prompt.id}",
-            do="generate the answers with this package",
-        )
-    return Tree(tuple(tokenize_prompt(answer.prompt, template, tokenizer)), (answer.tokens,))
+    for answer in answers:
+        if not answer.tokens:
+            raise DataError(
+                "an answer does not hold the tokens that were decoded, so it cannot be scored",
+                where=f"answer of {answer.model} to prompt {answer.prompt.id}",
+                do="generate the answers with this package",
+            )
+    prompts = tokenize_prompts((answer.prompt for answer in answers), template, tokenizer)
+    return [Tree(prompts[answer.prompt], (answer.tokens,)) for answer in answers]

@@ -9,7 +9,7 @@ than it generates from. Where the prompt is no beginning of the dialogue, a reco
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
@@ -129,8 +129,16 @@ def tokenize_prompt(
         tokenizer: The model's tokenizer.
         limit: How many tokens can be used: of a prompt with more, not all are returned where it is very long.
     """
-    place = _place(prompt)
-    return encode_all([template.render(prompt, place)], [place], template, tokenizer, limit)[0]
+    return tokenize_prompts([prompt], template, tokenizer, limit=limit)[prompt]
+
+
+def tokenize_prompts(
+    prompts: Iterable[Prompt], template: Template, tokenizer: PreTrainedTokenizerBase, *, limit: int | None = None
+) -> dict[Prompt, Ids]:
+    """Return the token ids of prompts, each of which is tokenised once; see `tokenize_prompt`."""
+    places = {prompt: _place(prompt) for prompt in prompts}
+    texts = [template.render(prompt, place) for prompt, place in places.items()]
+    return dict(zip(places, encode_all(texts, [*places.values()], template, tokenizer, limit), strict=True))
 
 
 def tokenize_exchange(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from sacpo.answer.features import mean_states
-from sacpo.answer.scoring import answer_tree
+from sacpo.answer.scoring import answer_trees
 from sacpo.data.packing import Tree
 from sacpo.data.records import Answer, Verdict, read_jsonl, write_jsonl
 from sacpo.data.tokenize import tokenize_pairs
@@ -71,7 +71,7 @@ class HeadScores(Stage[Learned]):
         tokens, _ = tokenize_pairs(pairs, tokenizer, template, max_length=self.max_length, too_long=self.too_long)
         sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
         answers = tools.read(self.drawn)
-        trees = [*sides, *(answer_tree(answer, tokenizer, template) for answer in answers)]
+        trees = [*sides, *answer_trees(answers, tokenizer, template)]
         features = mean_states(tools.load(self.sft, self.base), tokenizer, trees, progress=tools.progress)
         rows = features[: len(sides)].reshape(len(tokens), 2, -1)
         head = calibrated_head(rows[:, 0] - rows[:, 1], np.array([pair.p for pair in tokens]))
