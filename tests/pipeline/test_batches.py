@@ -209,102 +209,10 @@ def test_a_dry_run_counts_the_comparisons_of_language_models_once() -> None:
     assert found.requests == 8 * 2
 
 
-OWN = {name: {"judge": name, "ties": "keep", "pairs": 3} for name in LABEL}
-
-
-def own_stages(**options: Any) -> list[Any]:
-    return stages(steps=[*RECIPE["steps"], labelled(batches=1, label=OWN, **options)])
-
-
-def test_pairs_of_samples_are_labelled_behind_them_and_before_anything_is_learned() -> None:
-    found = own_stages(samples=4)
-    names = [stage.name for stage in found]
-    order = [
-        "samples/W",
-        "traits/W",
-        *(f"pairs/W/{name}" for name in OWN),
-        *(f"head/W/{name}" for name in OWN),
-        "bank/W",
-        "resampled/W",
-    ]
-    assert [name for name in names if name in order] == order
-    head = next(stage for stage in found if isinstance(stage, Head))
-    assert head.traits is not None and [one.name for one in head.records] == ["pairs/W/helpfulness"]
-
-
-def test_steps_with_other_weights_share_labels_and_traits_of_their_samples() -> None:
-    other = {**labelled(batches=1, label=OWN, judge={"helpfulness": 2.0, "harmlessness": 2.0}), "name": "V"}
-    found = stages(steps=[*RECIPE["steps"], labelled(batches=1, label=OWN), other])
-    names = [
-        stage.name for stage in found if stage.name.startswith(("samples", "traits", "pairs/W", "pairs/V", "head"))
-    ]
-    assert len(names) == 6 and all("/W" in name for name in names)
-
-
-def test_labels_of_samples_join_those_of_a_step() -> None:
-    found = own_stages(learn={"helpfulness": "H"})
-    records = {stage.name: [one.name for one in stage.records] for stage in found if isinstance(stage, Head)}
-    assert records["head/W/helpfulness"][1:] == ["pairs/W/helpfulness"] and len(records["head/W/helpfulness"]) == 2
-    assert len({stage.traits.key for stage in found if isinstance(stage, Head) and stage.traits is not None}) == 1
-
-
-def test_pairs_of_samples_hold_different_whole_answers_to_one_prompt(tmp_path: Path) -> None:
-    """Of four answers one is cut off and two say the same: one pair is left of three that are asked for."""
-    stage = next(one for one in own_stages(samples=4) if one.name == "pairs/W/helpfulness")
-    texts = ("a", "b", "b", "c")
-    answers = [
-        Answer(prompt, "sft", text, truncated=text == "c" and prompt.id != "0", sample=s)
-        for prompt in PROMPTS
-        for s, text in enumerate(texts)
-    ]
-
-    class Sampled:
-        def read(self, _: object) -> Any:
-            class Found:
-                pass
-
-            Found.answers = answers  # type: ignore[attr-defined]
-            return Found
-
-    asked: list[Any] = []
-
-    def label(sides: Any, out: Path) -> list[float]:
-        asked.extend(sides)
-        return [0.9] * len(sides)
-
-    object.__setattr__(stage, "labeller", lambda tools: label)
-    stage.work(tmp_path, cast(Tools, Sampled()))
-    assert len(asked) == 3 + 9 and len(stage.read(tmp_path).train) == 12
-    assert all(one.prompt == other.prompt and one.text != other.text for one, other in asked)
-    assert {one.text for pair in asked[3:] for one in pair} == {"a", "b"}
-
-
-def test_a_dry_run_counts_the_comparisons_of_samples() -> None:
-    """Eight prompts with three pairs each, in both orders."""
-    judges = {
-        "helpfulness": {"kind": "oracle"},
-        "harmlessness": {"kind": "llm", "rubric": "harmlessness", "panel": {"model": "m", "api_key_env": ""}},
-    }
-    given = {name: RECIPE[name] for name in ("name", "world", "base", "data", "sft")}
-    step = labelled(batches=1, label=OWN)
-    asked = parse_recipe({**given, "steps": [step], "evaluate": {"judges": judges}})
-    (found,) = judgings(asked, plan(asked, runs="nowhere"))
-    assert found.requests == 8 * 3 * 2
-
-
-def test_factors_are_chosen_by_scores_of_labelled_samples() -> None:
-    found = plan(with_step(batches=1, label=OWN, factors={"helpfulness": [2.0]}), runs="nowhere").statuses
-    names = [status.stage.name for status in found]
-    assert names.index("samples/W") < names.index("head/W/helpfulness") and len(names) == len({*names})
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"label": OWN}, "has pairs of the step's own samples: leave 'batches' out"),
-        ({"batches": 1, "label": OWN, "samples": 2}, "beyond the 1 pairs of 2 samples"),
         ({"batches": 1, "label": {"helpfulness": {**LABEL["helpfulness"], "pairs": 2}}}, "one pair"),
-        ({"batches": 1, "label": {"helpfulness": {**OWN["helpfulness"], "temperature": 2.0}}}, "step's own samples"),
         ({"batches": 3, "label": {}, "learn": {"helpfulness": "H", "harmlessness": "S"}}, "no pairs are labelled"),
         ({"batches": 1, "candidates": 4}, "pairs of one batch"),
         ({"label": {**LABEL, "style": LABEL["helpfulness"]}}, "'label' has 'style', which has no weight"),
@@ -319,8 +227,8 @@ def test_options_that_do_nothing_and_contradictions_are_refused(options: dict[st
 @pytest.mark.parametrize(
     ("change", "said", "where"),
     [
-        ({"sample_from": {"reference": 1.0}}, "leave out 'sample_from'", "resample"),
-        ({"offset": {"harmlessness": 1.0}}, "leave 'offset' and 'safety' out", "resample"),
+        ({"sample_from": {"reference": 1.0}}, "sample_from", "label.helpfulness"),
+        ({"offset": {"harmlessness": 1.0}}, "offset", "label.helpfulness"),
         ({"prompts": "nowhere"}, "data source", "label.helpfulness.prompts"),
         ({"judge": "nobody"}, "judge", "label.helpfulness.judge"),
     ],

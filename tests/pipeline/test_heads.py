@@ -18,6 +18,7 @@ from sacpo.errors import DataError, RecipeError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stages import traits as reading
 from sacpo.pipeline.stages.heads import Head, HeadScorer, Learnt, learned_scores, write_learnt
+from sacpo.pipeline.stages.sample_pairs import SamplePairs
 from sacpo.pipeline.stages.samples import Sampled, Samples
 from sacpo.pipeline.stages.traits import Reader, SampleTraits
 from sacpo.pipeline.tools import Tools
@@ -125,17 +126,20 @@ class OfSamples(Toys):
         self.answers = [Answer(prompt, "sft", text, sample=s) for prompt in PROMPTS for s, text in enumerate(texts)]
 
     def read(self, stage: Any) -> Any:
-        if isinstance(stage, str):
-            return Sampled(self.answers, np.zeros((80, 4))) if stage == "samples" else self
-        return stage.read(self.folder / stage.name.split("/")[0])
+        if stage == "samples":
+            return Sampled(self.answers, np.zeros((80, 4)))
+        if isinstance(stage, SamplePairs):
+            return self
+        return self if stage == "toys" else stage.read(self.folder / stage.name.split("/")[0])
 
 
 def test_of_samples_with_labels_all_traits_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A score learned from pairs of samples, or from the same pairs read anew, says the same of samples and others."""
     tools = cast(Tools, OfSamples(tmp_path))
     known = SampleTraits("T", cast(Any, "samples"), READER)
-    own = Head("own", READER, (cast(Any, "pairs"),), "truncate", 0, traits=known)
-    other = Head("T", READER, (cast(Any, "pairs"),), "truncate", 0)
+    pairs = SamplePairs("T", cast(Any, None), (), "toy", {}, known, 1)
+    own = Head("own", READER, (pairs,), "truncate", 0, traits=known)
+    other = Head("T", READER, (cast(Any, "toys"),), "truncate", 0)
     for name in ("traits", "head", "other"):
         (tmp_path / name).mkdir()
     known.work(tmp_path / "traits", tools)
@@ -170,6 +174,28 @@ def test_samples_whose_prompts_leave_no_room_are_named(tmp_path: Path) -> None:
     known = SampleTraits("T", cast(Any, "samples"), replace(READER, max_length=2))
     with pytest.raises(DataError, match="leaves room"):
         known.work(tmp_path, cast(Tools, OfSamples(tmp_path)))
+
+
+def test_first_tokens_are_of_prompts_as_they_come_not_of_those_with_small_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    first = reading.likeliest_first_tokens
+    monkeypatch.setattr(
+        reading, "likeliest_first_tokens", lambda *given: asked.extend(t.prompt for t in given[2]) or first(*given)
+    )
+    tools = OfSamples(tmp_path)
+    tools.answers.reverse()
+    SampleTraits("T", cast(Any, "samples"), READER).work(tmp_path, cast(Tools, tools))
+    texts = [(answer.prompt, answer.text) for answer in tools.answers]
+    trees = READER.trees(texts, cast(Tools, tools))
+    assert asked == [*dict.fromkeys(trees[text].prompt for text in texts)] != sorted(asked)
+
+
+def test_a_score_of_pairs_that_are_all_too_long_is_refused(tmp_path: Path) -> None:
+    head = Head("T", replace(READER, max_length=4), (cast(Any, "pairs"),), "drop", 0)
+    with pytest.raises(DataError, match="longer than max_length"):
+        head.work(tmp_path, cast(Tools, Toys(tmp_path)))
 
 
 def test_a_score_of_ties_alone_is_written_and_read_back(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sacpo.theory.draws import disjoint_pairs, effective_size, thinned, without_few
+from sacpo.theory.draws import effective_size, thinned, tournament, without_few
 
 
 def test_few_weights_stand_for_all_of_them() -> None:
@@ -56,13 +56,13 @@ def test_the_effective_size_is_of_as_many_samples_as_are_asked_for() -> None:
 def test_pairs_are_rounds_in_which_each_place_is_once(places: int) -> None:
     rng = random.Random(0)
     every = [frozenset(pair) for pair in itertools.combinations(range(places), 2)]
-    found = disjoint_pairs(range(places), 1000, rng)
+    found = tournament(range(places), 1000, rng)
     assert Counter(map(frozenset, found)) == Counter(every), "all there are, each once"
-    few = disjoint_pairs(range(places), places // 2, rng)
+    few = tournament(range(places), places // 2, rng)
     assert len({*itertools.chain(*few)}) == 2 * len(few) == 2 * (places // 2), "a round: each place in one pair"
 
 
 def test_pairs_are_drawn_by_lot_and_so_is_which_is_first() -> None:
     rng = random.Random(1)
-    drawn = Counter(disjoint_pairs(range(4), 1, rng)[0] for _ in range(6000))
+    drawn = Counter(tournament(range(4), 1, rng)[0] for _ in range(6000))
     assert len(drawn) == 12 and all(n / 6000 == pytest.approx(1 / 12, abs=0.02) for n in drawn.values())

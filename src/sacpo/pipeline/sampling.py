@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from sacpo.pipeline.experiment import Experiment
 from sacpo.pipeline.stages.bank import Bank, Resampled
-from sacpo.pipeline.stages.batch import Batch, SamplePairs, Weigher
+from sacpo.pipeline.stages.batch import Batch, Weigher
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.heads import Head, HeadScorer
 from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied
 from sacpo.pipeline.stages.pairs import LabelledPairs, Pairs
+from sacpo.pipeline.stages.sample_pairs import SamplePairs
 from sacpo.pipeline.stages.samples import Samples
 from sacpo.pipeline.stages.traits import Reader, SampleTraits
 from sacpo.recipe.models import StepModel
@@ -156,12 +157,13 @@ class Sampling(Experiment):
         for criterion, label in own.items():
             sampled = f"pairs of {label.words} among samples"
             labelled = SamplePairs(
-                title=f"{node.step.name}/{criterion}",
+                title=f"{node.step.name}/own/{criterion}",
                 spec=label,
                 judges=tuple(self.judge(judge) for judge in label.weights),
                 sampled=sampled,
                 seeds={"": self.seed(sampled)},
-                samples=samples,
+                traits=self.traits[node.step.name],
+                pairs=label.pairs,
             )
             pairs = self.do(self.batches.setdefault(replace(labelled, title="").key, labelled))
             records = {**records, criterion: (*records[criterion], pairs)}
@@ -195,7 +197,7 @@ class Sampling(Experiment):
         sampled = f"pairs of {label.words}" + (f", batch {number + 1}" if number else "")
         stage = Batch(
             title=f"{step.name}/{criterion}-{number + 1}",
-            spec=label,
+            spec=label.sampled,
             judges=tuple(self.judge(judge) for judge in label.weights),
             prompts=self.data[label.prompts],
             models={SFT: (SFT, self.sft)},

@@ -175,7 +175,8 @@ def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], f
                 yield judge, [stage.answers.prompts], 0 if itself else stage.answers.samples
     elif isinstance(stage, LabelledPairs):
         for judge in (*stage.judges, *stage.scorers):  # two answers are compared at once, or scored one by one
-            yield judge, stage.sources, stage.each * (1 if judge.rubric is not None and judge.rubric.pairwise else 2)
+            compares = judge.rubric is not None and judge.rubric.pairwise
+            yield judge, stage.sources, stage.each if compares else stage.answers_each
     elif isinstance(stage, Bank):
         yield from ((judge, stage.samples.prompts, stage.samples.samples) for judge in stage.judges)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
-from sacpo.recipe.judge_checks import check_sampled, check_scores
+from sacpo.recipe.judge_checks import check_scores
 from sacpo.recipe.kept_weights import holds_out
 from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.resample import POLICY
@@ -27,7 +27,8 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
         elif criterion not in spec.learned:
             check_scores(recipe, criterion, f"{where}.judge")
         if criterion in spec.label:
-            check_sampled(recipe, spec.label[criterion], f"{where}.label.{criterion}")
+            for judge in spec.label[criterion].weights:
+                check_scores(recipe, judge, f"{where}.label.{criterion}.judge")
         for name in spec.sources(criterion):
             _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
     for name in spec.sample_from:

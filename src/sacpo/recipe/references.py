@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from sacpo.recipe.sampled import LabelSpec
+from sacpo.recipe.sampled import ScorePairs
 from sacpo.recipe.schema import Recipe, SampledSpec
 from sacpo.recipe.section import Names
 
@@ -24,11 +24,10 @@ def dataset_references(recipe: Recipe) -> Iterator[tuple[str, str]]:
         yield from _named(f"evaluate.judges.{criterion}.dataset", judge.dataset)
 
 
-def _named(where: str, dataset: str | Names | SampledSpec | None) -> Iterator[tuple[str, str]]:
-    if isinstance(dataset, LabelSpec) and dataset.own:
-        return
-    if isinstance(dataset, SampledSpec):
-        yield f"{where}.prompts", dataset.prompts
+def _named(where: str, dataset: str | Names | SampledSpec | ScorePairs | None) -> Iterator[tuple[str, str]]:
+    if isinstance(dataset, SampledSpec | ScorePairs):
+        if dataset.prompts:
+            yield f"{where}.prompts", dataset.prompts
     else:
         yield from ((where, name) for name in names_of(dataset))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from sacpo.recipe.sampled import LabelSpec
+from sacpo.recipe.sampled import ScorePairs
 from sacpo.recipe.section import Count, Names, Positive, Section
 
 SFT, POLICY = "sft", "policy"
@@ -40,7 +40,7 @@ class ResampleSpec(Section):
         description="criterion: the step, or the data sources of pairs, that its score is learned from, in place of a "
         "judge's: a Gaussian process on what the SFT model knows of answers, see docs/distil.md",
     )
-    label: dict[str, LabelSpec] = Field(
+    label: dict[str, ScorePairs] = Field(
         {},
         description="criterion: pairs of SFT answers, or of the step's own samples, labelled for its score, in place "
         "of those of 'learn' or beside them",
@@ -124,22 +124,26 @@ class ResampleSpec(Section):
             self.unused(("batches", "candidates"), "no pairs are labelled ('label' names some)")
         if self.batches == 1:
             self.unused(("candidates",), "pairs of one batch are two answers at random")
-        if self.batches > 1 and (own := [criterion for criterion, spec in self.label.items() if spec.own]):
+        for criterion, label in self.label.items():
+            if label.own:
+                self._check_own(f"label.{criterion}", label)
+        return self
+
+    def _check_own(self, where: str, label: ScorePairs) -> None:
+        """Refuse pairs of the step's own samples that there are not."""
+        if self.batches > 1:
             raise ValueError(
-                f"batches are of prompts, and 'label.{own[0]}' has pairs of the step's own samples: leave 'batches' "
-                "out, or name 'prompts' there"
+                f"batches are of prompts, and '{where}' has pairs of the step's own samples: leave 'batches' out, or "
+                "name 'prompts' there"
+            )
+        if POLICY in self.sample_from:
+            raise ValueError(
+                f"'{where}' has pairs of the step's own samples, and 'policy' in 'sample_from' gives others for every "
+                "training: name 'prompts' there, or sample from other models"
             )
         most = self.samples * (self.samples - 1) // 2
-        if many := [criterion for criterion, spec in self.label.items() if spec.own and spec.pairs > most]:
-            raise ValueError(f"'label.{many[0]}.pairs' is beyond the {most:,} pairs of {self.samples} samples")
-        for criterion, spec in self.label.items():
-            if {*spec.sample_from} != {"sft"}:
-                raise ValueError(f"'label.{criterion}' is of answers of the SFT model: leave out 'sample_from'")
-            if spec.offset or spec.safety:
-                raise ValueError(
-                    f"a score is learned from labels alone: leave 'offset' and 'safety' out of 'label.{criterion}'"
-                )
-        return self
+        if label.pairs > most and "pairs" in label.model_fields_set:
+            raise ValueError(f"'{where}.pairs' is {label.pairs}, and {self.samples} 'samples' make {most:,} pairs")
 
     @model_validator(mode="after")
     def _multiplied(self) -> ResampleSpec:

@@ -70,18 +70,18 @@ def contrasted(weights: Floats, texts: Sequence[str], rng: random.Random) -> tup
     return (one, other) if rng.random() < 0.5 else (other, one)
 
 
-def disjoint_pairs(places: Sequence[int], count: int, rng: random.Random) -> list[tuple[int, int]]:
+def tournament(places: Sequence[int], count: int, rng: random.Random) -> list[tuple[int, int]]:
     """Return `count` different pairs of these places by lot, or all there are, each place about equally often.
 
     They are rounds of a tournament in which everybody meets everybody: of a round no place is in two pairs.
     """
     lots = [*places]
     rng.shuffle(lots)
-    pairs = itertools.islice(_tournament(lots), count)
+    pairs = itertools.islice(_rounds(lots), count)
     return [pair if rng.random() < 0.5 else pair[::-1] for pair in pairs]
 
 
-def _tournament(lots: Sequence[int]) -> Iterator[tuple[int, int]]:
+def _rounds(lots: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield each two of some numbers once, round by round: one stays, the others go round (the circle method)."""
     ring: list[int | None] = [*lots] if len(lots) % 2 == 0 else [*lots, None]
     half = len(ring) // 2

@@ -13,6 +13,7 @@ from sacpo.judging.rubric import Form, Rubric, load_rubric
 from sacpo.recipe.explain import with_name
 from sacpo.recipe.llm import AskingSpec, BudgetSpec, LlmSpec
 from sacpo.recipe.metrics import METRICS, Given
+from sacpo.recipe.sampled import PairLabels
 from sacpo.recipe.schema import ConstraintSpec, JudgeSpec, Recipe, SampledSpec, TailSpec
 from sacpo.stats.labels import REFUSAL, UNSAFE
 
@@ -172,7 +173,7 @@ def _uses(recipe: Recipe) -> Iterator[_Use]:
 
 
 def _of_pairs(dataset: object, where: str) -> Iterator[_Use]:
-    if not isinstance(dataset, SampledSpec):
+    if not isinstance(dataset, PairLabels):
         return
     forms: tuple[str, ...] = (COMPARED, RATED)
     why = "pairs need comparisons or scores"
@@ -180,7 +181,7 @@ def _of_pairs(dataset: object, where: str) -> Iterator[_Use]:
         forms, why = (RATED,), "a sum needs scores of single answers"
     for criterion in dataset.weights:
         yield _Use(criterion, forms, f"{where}.judge", why)
-    for criterion in dataset.offset or ():
+    for criterion in (dataset.offset or ()) if isinstance(dataset, SampledSpec) else ():
         yield _Use(criterion, (RATED,), f"{where}.offset", "offsets need scores of single answers")
 
 
@@ -206,7 +207,7 @@ def _check_use(rubrics: Mapping[str, Rubric], use: _Use) -> None:
 
 def _check_scale(rubrics: Mapping[str, Rubric], dataset: object, where: str) -> None:
     """Refuse a factor of scores where language models compare."""
-    if not isinstance(dataset, SampledSpec) or dataset.score_scale == 1:
+    if not isinstance(dataset, PairLabels) or dataset.score_scale == 1:
         return
     if any(criterion in rubrics and rubrics[criterion].pairwise for criterion in dataset.weights):
         raise RecipeError(

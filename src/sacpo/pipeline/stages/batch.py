@@ -1,4 +1,4 @@
-"""Pairs that a closed form has labelled for its own scores: drawn where its model will be, or of its own samples."""
+"""A batch of pairs that a closed form has labelled for its own scores, drawn where its model will be."""
 
 from __future__ import annotations
 
@@ -10,17 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from sacpo.data.records import Answer, Prompt
-from sacpo.data.report import data_report
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stages.bank import scores_of
-from sacpo.pipeline.stages.data import Data, write_records
 from sacpo.pipeline.stages.heads import HeadScorer
 from sacpo.pipeline.stages.implicit import ImplicitScorer
-from sacpo.pipeline.stages.pairs import Drawn, LabelledPairs, Pairs, label_pairs
-from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.stages.pairs import Drawn, Pairs
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.sampled import LabelSpec
-from sacpo.theory.draws import contrasted, disjoint_pairs
+from sacpo.theory.draws import contrasted
 from sacpo.theory.optimum import Floats, self_normalised
 
 UNKNOWN = 1e4
@@ -99,41 +95,3 @@ class Batch(Pairs):
         scores = {name: np.array([score.value for score in each], float) for name, each in found.items()}
         tilt = sum(weight * scores[name] for name, weight in weigher.tilts.items())
         return np.where(np.isfinite(tilt) & ~np.array(cut), tilt, -UNKNOWN)
-
-
-@dataclass(frozen=True)
-class SamplePairs(LabelledPairs):
-    """Pairs of a step's own samples, for a score that is learned from their labels.
-
-    To each prompt, answers are put side by side by lot, each text in about as many pairs as any other. Answers that
-    were cut off are in none: they are not learnt.
-
-    Attributes:
-        samples: The samples.
-    """
-
-    samples: Samples
-
-    @property
-    def sources(self) -> tuple[Data, ...]:
-        """Where the prompts are from."""
-        return self.samples.prompts
-
-    @property
-    def each(self) -> float:
-        """Pairs of a prompt, at most."""
-        assert isinstance(self.spec, LabelSpec)
-        return self.spec.pairs
-
-    def work(self, out: Path, tools: Tools) -> None:
-        """Draw pairs, label them, write them and a report."""
-        rng = random.Random(self.seeds[""])
-        answers, count = tools.read(self.samples).answers, self.samples.samples
-        sides: list[Drawn] = []
-        for start in range(0, len(answers), count):
-            row = {answer.text: answer for answer in answers[start : start + count] if not answer.truncated}
-            each = [*row.values()]
-            places = disjoint_pairs(range(len(each)), round(self.each), rng)
-            sides += [(each[one], each[other]) for one, other in places]
-        pairs, dropped = label_pairs(sides, self.labeller(tools)(sides, out), self.spec, rng, self.sampled)
-        write_records(out, pairs, {"kind": "pairs", **data_report(self.sampled, pairs, dropped=dropped)})

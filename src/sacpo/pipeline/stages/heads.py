@@ -18,6 +18,7 @@ from sacpo.judging.scored import Score
 from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import LabelledPairs
+from sacpo.pipeline.stages.sample_pairs import SamplePairs
 from sacpo.pipeline.stages.traits import CHUNK, Known, Reader, SampleTraits, Text, shared_layout
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
@@ -66,15 +67,15 @@ class Head(Stage[Learnt]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Read the traits of the pairs, learn, and write down what is known of the score."""
-        records = [record for source in self.records for record in tools.read(source).train]
-        wrong = next((record for record in records if not isinstance(record, Pair)), None)
+        own = [pair for one in self.records if isinstance(one, SamplePairs) for pair in tools.read(one).train]
+        others = [pair for one in self.records if not isinstance(one, SamplePairs) for pair in tools.read(one).train]
+        wrong = next((record for record in others if not isinstance(record, Pair)), None)
         if wrong is not None:
             raise DataError("a score is learned from pairs", where=self.name, value=type(wrong).__name__)
         known = tools.read(self.traits) if self.traits is not None else None
-        own = [pair for pair in records if known is not None and _known(known, pair)]
-        others = [pair for pair in records if known is None or not _known(known, pair)]
-        parts = [_of_samples(known, own)] if known is not None and own else []
-        first = [] if known is None else known.first_tokens
+        parts, first = [], [] if known is None else known.first_tokens
+        if known is not None and own:
+            parts.append(_of_samples(known, own))
         if others:
             part, first = self._read_traits(others, first, tools)
             parts.append(part)
@@ -94,6 +95,13 @@ class Head(Stage[Learnt]):
         tokens, _ = tokenize_pairs(
             pairs, tokenizer, template, max_length=self.reader.max_length, too_long=self.too_long
         )
+        if not tokens:
+            raise DataError(
+                "no pair is left that a score could be learned from: each is longer than max_length",
+                where=self.name,
+                value=f"{len(pairs)} pairs, max_length {self.reader.max_length}",
+                do="raise max_length of the step, or cut answers there (too_long: truncate)",
+            )
         model = tools.load(self.reader.model, self.reader.base)
         sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
         first = first or likeliest_first_tokens(model, tokenizer, sides[::2])
@@ -162,10 +170,6 @@ class _Part:
     traits: PairTraits
     prompts: list[str]
     labels: Floats
-
-
-def _known(known: Known, pair: Pair) -> bool:
-    return all((pair.prompt, text) in known.places for text in (pair.chosen, pair.rejected))
 
 
 def _of_samples(known: Known, pairs: Sequence[Pair]) -> _Part:

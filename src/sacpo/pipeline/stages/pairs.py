@@ -25,6 +25,7 @@ from sacpo.pipeline.stages.answers import SAMPLED
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.offsets import safe_first, with_offsets
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.sampled import PairLabels
 from sacpo.recipe.schema import BaseSpec, GenerationSpec, SampledSpec
 
 Drawn = tuple[Answer, Answer]
@@ -35,18 +36,18 @@ Labeller = Callable[[Sequence[Drawn], Path], Sequence[float | None]]
 
 @dataclass(frozen=True)
 class LabelledPairs(Stage[StoredRecords]):
-    """Two answers to a prompt, and the probability that one is preferred: see `SampledSpec`.
+    """Two answers to a prompt, and the probability that one is preferred: see `PairLabels`.
 
     Attributes:
         title: The stage's name behind `pairs/`.
-        spec: How to sample and to label.
+        spec: How to label.
         judges: Who labels the pairs, in the order of `spec.weights`.
         sampled: The name that records carry.
         seeds: Of the labels and lots under "", of each model's answers under its role.
     """
 
     title: str
-    spec: SampledSpec
+    spec: PairLabels
     judges: tuple[CriterionJudge, ...]
     sampled: str
     seeds: Mapping[str, int]
@@ -65,6 +66,11 @@ class LabelledPairs(Stage[StoredRecords]):
     def each(self) -> float:
         """Pairs of a prompt, at most."""
         return 1.0
+
+    @property
+    def answers_each(self) -> float:
+        """Answers to a prompt that stand in pairs, at most."""
+        return 2 * self.each
 
     @property
     def scorers(self) -> tuple[CriterionJudge, ...]:
@@ -99,6 +105,7 @@ class Pairs(LabelledPairs):
         safety: Who says whether an answer is safe, where `spec.safety` asks.
     """
 
+    spec: SampledSpec
     prompts: Data
     models: Mapping[str, tuple[str, Checkpoint]]
     tokenizer: Checkpoint
@@ -199,14 +206,15 @@ def _compared(judge: Judge, pairs: Sequence[Drawn], out: Path) -> list[float | N
 
 
 def scored(score: ScoreFunction, scale: float, pairs: Sequence[Drawn], out: Path) -> list[float | None]:
-    """Return what scores of both answers say of pairs."""
-    scores = score([(answer.prompt, answer.text) for pair in pairs for answer in pair])
-    both = zip(scores[::2], scores[1::2], strict=True)
-    return [bradley_terry(one.value, other.value, scale) for one, other in both]
+    """Return what scores of both answers say of pairs; an answer that stands in several is scored once."""
+    texts = [[(answer.prompt, answer.text) for answer in pair] for pair in pairs]
+    each = [*dict.fromkeys(text for both in texts for text in both)]
+    values = {text: found.value for text, found in zip(each, score(each), strict=True)}
+    return [bradley_terry(values[one], values[other], scale) for one, other in texts]
 
 
 def label_pairs(
-    answers: Sequence[Drawn], said: Sequence[float | None], spec: SampledSpec, rng: random.Random, name: str
+    answers: Sequence[Drawn], said: Sequence[float | None], spec: PairLabels, rng: random.Random, name: str
 ) -> tuple[list[Pair], dict[str, int]]:
     """Turn two answers to one prompt into a pair with its label: a probability, or the share of `votes` draws from it.
 

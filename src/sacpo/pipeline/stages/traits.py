@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -147,22 +146,24 @@ class SampleTraits(Stage[Known]):
                 do="raise max_length of the step, or give shorter prompts",
             )
         tokenizer, _ = tools.tokenizer(self.reader.model, self.reader.base)
-        starts = [tree for _, (tree, *_) in groupby(trees.values(), key=lambda tree: tree.prompt)]
-        first = likeliest_first_tokens(tools.load(self.reader.model, self.reader.base), tokenizer, starts)
-        found = [traits for _, traits in self.reader.traits(trees, first, tools)]
-        numbers = np.cumsum([0, *(len(list(group)) for _, group in groupby(tree.prompt for tree in trees.values()))])
-        np.save(out / OF_ANSWERS, np.concatenate([part.answers for part in found]).astype(np.float32))
-        np.save(out / OF_PROMPTS, np.concatenate([part.prompts for part in found])[numbers[:-1]].astype(np.float32))
         of = {(answer.prompt, answer.text): answer for answer in answers}
+        starts = {trees[text].prompt: trees[text] for text in of if text in trees}  # in the samples' order
+        model = tools.load(self.reader.model, self.reader.base)
+        first = likeliest_first_tokens(model, tokenizer, [*starts.values()])
+        numbers = {tokens: number for number, tokens in enumerate(starts)}
+        prompts = [numbers[tree.prompt] for tree in trees.values()]
+        table, place = None, 0
+        of_prompts = np.zeros((len(starts), len(first)), np.float32)
+        for some, traits in self.reader.traits(trees, first, tools):
+            if table is None:
+                shape = (len(trees), traits.answers.shape[1])
+                table = np.lib.format.open_memmap(out / OF_ANSWERS, "w+", np.float32, shape)
+            part = slice(place, place + len(some))
+            table[part], of_prompts[prompts[part]] = traits.answers, traits.prompts
+            place = part.stop
+        np.save(out / OF_PROMPTS, of_prompts)
         write_jsonl(out / ANSWERS, [of[text] for text in trees])
-        write_json(
-            out / FACTS,
-            {
-                "first_tokens": first,
-                "tokens": [[*tree.prompt] for tree in starts],
-                "prompts": np.repeat(np.arange(len(starts)), np.diff(numbers)).tolist(),
-            },
-        )
+        write_json(out / FACTS, {"first_tokens": first, "tokens": [[*tokens] for tokens in starts], "prompts": prompts})
 
     def read(self, folder: Path) -> Known:
         """Return the traits."""
