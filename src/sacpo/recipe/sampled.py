@@ -19,12 +19,7 @@ class SafetySpec(Section):
 
 
 class PairLabels(Section):
-    """Who labels pairs of answers, and how.
-
-    The label is Bradley-Terry on the score s of a judge, or on the weighted sum of several judges' scores (joint
-    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)). Language models give scores by a rubric of kind rating.
-    Of language models that compare it is the mean of their verdicts, over both orders; ties count half.
-    """
+    """Who labels pairs of answers, and how; see `SampledSpec`."""
 
     judge: str | Annotated[dict[str, Positive], Field(min_length=2)] = Field(
         description="a judge of 'evaluate' that gives scores, or language models that compare; or several judges with "
@@ -59,7 +54,12 @@ class PairLabels(Section):
 
 
 class SampledSpec(PairLabels):
-    """Pairs sampled from models, one a prompt, and labelled by judges; see [PairLabels](#pairlabels)."""
+    """Pairs sampled from models, one a prompt, and labelled by judges.
+
+    The label is Bradley-Terry on the score s of a judge, or on the weighted sum of several judges' scores (joint
+    labels, r + lambda g): p = sigmoid(score_scale * (s1 - s2)). Language models give scores by a rubric of kind rating.
+    Of language models that compare it is the mean of their verdicts, over both orders; ties count half.
+    """
 
     prompts: str = Field(description="a data source used as prompts")
     sample_from: dict[Literal["sft", "reference", "policy"], Fraction] = Field(
@@ -100,7 +100,7 @@ class ScorePairs(PairLabels):
     """Pairs that are labelled for a score: of SFT answers to other prompts, or of the step's own samples.
 
     Pairs of the step's own samples cost nothing but their labels, and tell of the very answers that are learnt.
-    Who labels, and how, as in [PairLabels](#pairlabels).
+    Who labels, and how, as in [SampledSpec](#sampledspec).
     """
 
     prompts: str = Field("", description="a data source used as prompts; left out: pairs are of the step's own samples")

@@ -36,7 +36,7 @@ Labeller = Callable[[Sequence[Drawn], Path], Sequence[float | None]]
 
 @dataclass(frozen=True)
 class LabelledPairs(Stage[StoredRecords]):
-    """Two answers to a prompt, and the probability that one is preferred: see `PairLabels`.
+    """Two answers to a prompt, and the probability that one is preferred: see `SampledSpec`.
 
     Attributes:
         title: The stage's name behind `pairs/`.
