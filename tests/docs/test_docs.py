@@ -52,7 +52,7 @@ def test_every_key_has_a_meaning_and_every_meaning_a_key() -> None:
     assert all(row[-1].strip() for row in cells)
     for key in MEANINGS:
         owner, name = key.split(".")
-        titles = ["DataSpec"] if owner == "SourceSpec" else [owner]
+        titles = {"SourceSpec": ["DataSpec"], "PairLabels": ["SampledSpec", "ScorePairs"]}.get(owner, [owner])
         assert all(f"| `{name}` |" in section(page, title) for title in titles), key
 
 
