@@ -21,7 +21,7 @@ from benchmarks.measure import machine, ratios
 from sacpo.answer.generate import generate_answers
 from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, read_jsonl
-from sacpo.data.tokenize import tokenize_prompt
+from sacpo.data.tokenize import tokenize_prompts
 from sacpo.models.loading import load_model
 from sacpo.models.template import tokenizer_and_template
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
@@ -52,7 +52,8 @@ class Sides:
         """Answer them with transformers."""
         found = []
         pad, each = self.tokenizer.pad_token_id, max(1, self.batch // samples)
-        asked = [tokenize_prompt(prompt, self.template, self.tokenizer) for prompt in self.prompts[:n]]
+        known = tokenize_prompts(self.prompts[:n], self.template, self.tokenizer)
+        asked = [known[prompt] for prompt in self.prompts[:n]]
         for start in range(0, len(asked), each):
             rows = asked[start : start + each]
             width = max(map(len, rows))
