@@ -111,6 +111,22 @@ def test_an_adapters_own_tokenizer_and_template_count(options: dict[str, bool], 
     assert weights_key(folder) in found
 
 
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}])
+def test_adapters_and_their_base_may_move_together(options: dict[str, bool], base: Path, tmp_path: Path) -> None:
+    """Where the base lies is written into their configuration; what it holds counts."""
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, **options)  # type: ignore[arg-type]
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), config).save_pretrained(tmp_path / "a")
+    before = weights_key(tmp_path / "a")
+    shutil.copytree(base, tmp_path / "moved")
+    written = tmp_path / "a" / "adapter_config.json"
+    put(written, json.dumps({**json.loads(written.read_text()), "base_model_name_or_path": str(tmp_path / "moved")}))
+    assert weights_key(tmp_path / "a") == before
+    write_base(tmp_path / "moved", seed=5)
+    assert (changed := weights_key(tmp_path / "a")) != before
+    put(written, json.dumps({**json.loads(written.read_text()), "lora_alpha": 99}))
+    assert weights_key(tmp_path / "a") not in (before, changed)
+
+
 def test_adapters_know_their_base_by_its_weights_and_not_by_what_stands_beside(base: Path, tmp_path: Path) -> None:
     start = job(base, lora=LoraSpec(r=2))
     write_policy(initial_policy(start), load_tokenizer(base), start, tmp_path / "H")

@@ -26,6 +26,7 @@ NOTES = ("readme*", "license*", "licence*", "notice*", "requirements*.txt", "use
 PLACES = {
     "tokenizer_config.json": ("is_local", "local_files_only", "name_or_path"),
     "config.json": ("_name_or_path",),
+    CONFIG: ("base_model_name_or_path",),  # whose content counts by itself
 }
 """Keys that say where and how a folder was loaded, not what is in it."""
 
@@ -53,7 +54,7 @@ def weights_key(path: str | Path, revision: str | None = None) -> str:
     if folder.is_dir():
         found = _contents([*folder.glob("*.safetensors"), *_said(folder)])
         if is_adapter(folder):
-            found |= {CONFIG: file_hash(folder / CONFIG), "base": weights_key(*base_of(folder))}
+            found |= {CONFIG: _content(folder / CONFIG), "base": weights_key(*base_of(folder))}
         return json.dumps(found)
     check_place(path)
     return json.dumps({"hub": str(path), "commit": _commit(str(path), revision)})
