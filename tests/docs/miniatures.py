@@ -40,7 +40,7 @@ LIMITS = {"data": 50, "prompts": 25}
 DEMONSTRATIONS = 320
 SHOWN = 0.9
 """A bound that so few tuning prompts can show."""
-LEARNT = 64
+LEARNT, MARGIN = 64, 4
 """The least number of pairs of which a score is learned: fewer are refused."""
 
 
@@ -67,8 +67,9 @@ def miniature(path: Path) -> dict[str, Any]:
             spec["limit"] = max(spec["limit"], LEARNT)
         resample = step.get("resample", {})
         for label in resample.get("label", {}).values():
-            spec = raw["data"][label["prompts"]]
-            spec["limit"] = max(spec["limit"], LEARNT * resample.get("batches", 1))
+            pairs = resample.get("batches", 1) / label.get("pairs", 1)
+            spec = raw["data"][label.get("prompts", step["dataset"])]
+            spec["limit"] = max(spec["limit"], round(LEARNT * pairs) + MARGIN * ("pairs" in label))
     return raw
 
 
