@@ -41,7 +41,7 @@ DEMONSTRATIONS = 320
 SHOWN = 0.9
 """A bound that so few tuning prompts can show."""
 LEARNT, MARGIN = 64, 4
-"""Pairs of which a score is learned, at least: fewer are refused; and prompts more where some have no pair of samples."""
+"""Pairs of which a score is learned, at least: fewer are refused; and prompts more, of which some have no pair."""
 
 
 def miniature(path: Path) -> dict[str, Any]:
