@@ -12,7 +12,7 @@ from judging.endpoint import Endpoint, share, sign_of
 from pipeline_toys import RECIPE, recipe, stages
 
 from sacpo.errors import RecipeError, RunError
-from sacpo.pipeline.run import run
+from sacpo.pipeline.run import plan, run
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.stages.samples import Samples
 from sacpo.pipeline.stages.train import Align
@@ -103,6 +103,17 @@ def test_what_cannot_be_is_refused(overrides: tuple[str, ...], said: str) -> Non
     with pytest.raises(RecipeError) as caught:
         recipe(*overrides)
     assert said in str(caught.value)
+
+
+def test_banks_of_a_policy_are_named_by_the_model_that_it_starts_from() -> None:
+    """H-S is trained at two strengths: each start answers for itself, in a folder of its own."""
+    weights = {"helpfulness": 1.0, "harmlessness": 2.0}
+    resample = {"judge": weights, "samples": 4, "sample_from": {"sft": 0.5, "policy": 0.5}}
+    step = {"name": "W", "criterion": "joint", "algorithm": "rwr", "from": "H-S", "beta": 0.5, "dataset": "asked"}
+    asked = recipe(steps=[*RECIPE["steps"], {**step, "resample": resample}], merge=[])
+    names = [status.stage.name for status in plan(asked, runs="nowhere").statuses]
+    assert len(names) == len({*names})
+    assert len([name for name in names if name.startswith("samples/")]) == 2
 
 
 def llm(url: str, rubric: str) -> dict[str, Any]:

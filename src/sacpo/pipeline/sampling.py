@@ -30,6 +30,11 @@ def _again(node: StepModel) -> tuple[str, ...]:
     return () if node.round == 1 else (f"round {node.round}",)
 
 
+def _bank_name(node: StepModel, spec: ResampleSpec) -> str:
+    """Return what samples and their bank are called: with a share of the policy they are of one model's start."""
+    return node.name if POLICY in spec.sample_from else node.title
+
+
 class Sampling(Experiment):
     """Does the stages that sample: pairs, banks of scored answers, what is resampled from them."""
 
@@ -95,7 +100,7 @@ class Sampling(Experiment):
         samples = self._samples_of(node, spec)
         judged = tuple(self.judge(criterion) for criterion in sorted(spec.weights) if criterion not in own)
         learned = tuple(own[criterion] for criterion in sorted(own))
-        bank = Bank(node.title, samples, judged, learned)
+        bank = Bank(_bank_name(node, spec), samples, judged, learned)
         bank = self.do(self.banks.setdefault(replace(bank, title="").key, bank))
         self.resampled[node.name] = Resampled(
             title=node.name,
@@ -113,7 +118,7 @@ class Sampling(Experiment):
         assert not isinstance(node.step.dataset, SampledSpec)
         counts = spec.counts(node.start)
         samples = Samples(
-            title=node.title,
+            title=_bank_name(node, spec),
             reference=self.sft,
             models=tuple((name, self.models[name], count) for name, count in counts.items()),
             prompts=tuple(self.data[name] for name in names_of(node.step.dataset)),
