@@ -31,11 +31,14 @@ from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
 from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.stages.implicit import Calibration, Implied
 from sacpo.pipeline.stages.learned import HeadScores
+from sacpo.pipeline.stages.pairs import LabelledPairs
 from sacpo.pipeline.stages.path import FoundPath, Tried
 from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.redteam import RedTeam
+from sacpo.pipeline.stages.sample_pairs import SamplePairs
 from sacpo.pipeline.stages.train import FromGguf, Training
+from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.stages.verdicts import JudgedAlone, JudgedByPanel, Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.harness import HarnessSpec
@@ -360,10 +363,14 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     asked = {**resample, "learn": {}, "batches": 2, "label": dict.fromkeys(resample["judge"], HELPFUL)}
     labelled = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": asked}])
     kinds[Batch] = next(one for one in labelled if isinstance(one, Batch) and one.weigher is not None)
+    own = {**asked, "batches": 1, "label": {name: {"judge": name} for name in resample["judge"]}}
+    of_samples = (SamplePairs, SampleTraits)
+    owned = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": own}])
+    kinds |= {type(stage): stage for stage in owned if isinstance(stage, of_samples)}
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)
     of_runs = {kind for kind in subclasses(Stage) if kind.__module__.startswith("sacpo.pipeline.stages.")}
     alone = {kind for kind in of_runs if kind.__module__.endswith(".single")}
-    alone |= {JudgedAlone, JudgedByPanel, Reached, Training}
+    alone |= {JudgedAlone, JudgedByPanel, LabelledPairs, Reached, Training}
     assert {*kinds} == of_runs - alone
     seen = 0
     for stage in kinds.values():
