@@ -124,7 +124,7 @@ def labels(run: Run, model: str) -> Figure:
         report = json.loads((run.folder / "stages" / stage["stage"] / "report.json").read_text(encoding="utf-8"))
         spec = stage["config"]["spec"]
         pairs = report["records"] + report["dropped"].get("two unsafe answers", 0)
-        total += pairs * (spec["votes"] + (2 if spec["safety"] else 0))
+        total += pairs * (spec["votes"] + (2 if spec.get("safety") else 0))
     return total
 
 
