@@ -137,7 +137,7 @@ def test_of_samples_with_labels_all_traits_are_read_once(tmp_path: Path, monkeyp
     """A score learned from pairs of samples, or from the same pairs read anew, says the same of samples and others."""
     tools = cast(Tools, OfSamples(tmp_path))
     known = SampleTraits("T", cast(Any, "samples"), READER)
-    pairs = SamplePairs("T", cast(Any, None), (), "toy", {}, known, 1)
+    pairs = SamplePairs("T", cast(Any, None), (), "toy", {}, known)
     own = Head("own", READER, (pairs,), "truncate", 0, traits=known)
     other = Head("T", READER, (cast(Any, "toys"),), "truncate", 0)
     for name in ("traits", "head", "other"):

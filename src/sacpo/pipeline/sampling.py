@@ -168,7 +168,6 @@ class Sampling(Experiment):
                 sampled=sampled,
                 seeds={"": self.seed(sampled)},
                 traits=self.traits[node.step.name],
-                pairs=label.pairs,
             )
             pairs = self.do(self.batches.setdefault(replace(labelled, title="").key, labelled))
             records = {**records, criterion: (*records[criterion], pairs)}

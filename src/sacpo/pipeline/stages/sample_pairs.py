@@ -13,6 +13,7 @@ from sacpo.pipeline.stages.data import Data, write_records
 from sacpo.pipeline.stages.pairs import Drawn, LabelledPairs, label_pairs
 from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.tools import Tools
+from sacpo.recipe.sampled import ScorePairs
 from sacpo.theory.draws import tournament
 
 ALONE = "prompts with fewer than two different whole answers"
@@ -27,11 +28,10 @@ class SamplePairs(LabelledPairs):
 
     Attributes:
         traits: What the SFT model knows of the samples.
-        pairs: To each prompt, at most.
     """
 
+    spec: ScorePairs
     traits: SampleTraits
-    pairs: int
 
     @property
     def sources(self) -> tuple[Data, ...]:
@@ -41,12 +41,12 @@ class SamplePairs(LabelledPairs):
     @property
     def each(self) -> float:
         """Pairs of a prompt, at most."""
-        return self.pairs
+        return self.spec.pairs
 
     @property
     def answers_each(self) -> float:
         """Answers to a prompt that stand in pairs, at most."""
-        return min(2 * self.pairs, self.traits.samples.samples)
+        return min(2 * self.spec.pairs, self.traits.samples.samples)
 
     def work(self, out: Path, tools: Tools) -> None:
         """Draw pairs, label them, write them and a report.
@@ -58,7 +58,7 @@ class SamplePairs(LabelledPairs):
         rows = self._rows(tools)
         sides: list[Drawn] = []
         for row in rows:
-            sides += [(row[one], row[other]) for one, other in tournament(range(len(row)), self.pairs, rng)]
+            sides += [(row[one], row[other]) for one, other in tournament(range(len(row)), self.spec.pairs, rng)]
         alone = sum(len(row) < 2 for row in rows)
         if not sides:
             raise DataError(
