@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import itertools
 import json
 import sys
 import threading
@@ -56,7 +57,12 @@ NO_CHOICES = json.dumps({**completion("9 1"), "choices": []})
 
 
 class Endpoint:
-    """A server on a thread of its own; `bodies` are the requests, `answered` counts replies sent by request."""
+    """A server on a thread of its own; `bodies` are the requests, `answered` counts replies sent by request.
+
+    Its address is no other one's of this process, even on a port that is used again: runs know judges by it.
+    """
+
+    numbers = itertools.count()
 
     def __init__(self, script: Script, latency: float = 0.0, drip: float = 0.05) -> None:
         self.script, self.latency, self.drip = script, latency, drip
@@ -82,7 +88,7 @@ class Endpoint:
         async def main() -> None:
             self._stop = asyncio.Event()
             server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=512)
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/{next(self.numbers)}/v1"
             started.set()
             await self._stop.wait()
             server.close()
