@@ -205,6 +205,48 @@ def test_the_likelihood_of_weighted_answers(base: Path) -> None:
     assert loss.item() == pytest.approx(-2 * first - 0.5 * second, rel=1e-6)
 
 
+def test_a_listwise_loss_stands_beside_the_likelihood(base: Path, tmp_path: Path) -> None:
+    """At its reference a model gives two samples of equal weight halves each: ln 2 times the sum of their weights.
+
+    The records' own log-probs of the reference are taken where all of them have one; a list of one answer adds nothing.
+    """
+    first, second = (pair.prompt for pair in toy_pairs(2))
+    answers = [
+        Demonstration(first, "a b", weight=1.5),
+        Demonstration(first, "c", weight=0.5),
+        Demonstration(second, "a", weight=2.0),
+    ]
+    options = {"listwise": 3.0, "resample": {"judge": "x", "draw": "all"}}
+    start = job(base, per_device_train_batch_size=4, max_steps=1)
+    for name, records in (
+        ("computed", answers),
+        ("known", [replace(one, ref_logp=float(place)) for place, one in enumerate(answers)]),
+    ):
+        step_module.run_align(start, step("rwr", **options), 0.5, records, tmp_path / name, tmp_path / "cache")  # type: ignore[arg-type]
+    found = [
+        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0]) for name in ("computed", "known")
+    ]
+    tokens = found[0]["losses/listwise"]
+    assert found[0]["loss"] == pytest.approx(found[0]["losses/likelihood"] + 3 * tokens, rel=1e-5)
+    assert found[0]["losses/likelihood"] == pytest.approx(found[1]["losses/likelihood"], rel=1e-6)
+    assert found[1]["losses/listwise"] != pytest.approx(tokens, rel=1e-2)
+    model, tokenizer = start.load_model(), start.load_tokenizer()
+
+    def padded(trees: Sequence[Tree]) -> Rows:
+        return padded_rows(trees, pad_id=tokenizer.pad_token_id)
+
+    def logps(trees: Sequence[Tree], ids: Sequence[str]) -> torch.Tensor:
+        return completion_logps(model, padded(trees)).detach()
+
+    reference = cast(Reference, SimpleNamespace(progress=QUIET, layout=lambda trees: padded, logps=logps))
+    objective = make_objective(Parts(start, step("rwr", **options), 0.5, answers, tokenizer, reference))[0]
+    batch = objective.collate([0, 1, 2])
+    with torch.no_grad():
+        metrics = objective.loss(batch, lambda function: function(model))[1]
+    assert metrics["losses/listwise"][0].item() == pytest.approx(2 * LN2[0], rel=1e-5)
+    assert tokens == pytest.approx(2 * LN2[0] / batch.units, rel=1e-5)
+
+
 def test_answers_of_one_prompt_stay_together(base: Path) -> None:
     first, second = (pair.prompt for pair in toy_pairs(2))
     answers = [

@@ -74,6 +74,28 @@ def test_labels_of_samples_join_those_of_a_step() -> None:
     assert len({stage.traits.key for stage in found if isinstance(stage, Head) and stage.traits is not None}) == 1
 
 
+def test_a_listwise_loss_takes_the_sft_model_as_its_reference() -> None:
+    """Its log-probs are known from the samples' traits where there are any; a step from another model has it beside."""
+    step = {**labelled(draw="all", samples=4), "listwise": 1.0}
+    other = {**labelled(draw="all", samples=4, label={}, learn={}), "name": "V", "from": "H", "listwise": 1.0}
+    found = {stage.name: stage for stage in stages(steps=[*RECIPE["steps"], step, other])}
+    assert found["resampled/W"].listwise and found["resampled/W"].traits.name == "traits/W"
+    assert found["resampled/V"].listwise and found["resampled/V"].traits is None
+    assert found["align/W"].reference is None
+    assert found["align/V"].reference is not None and found["align/V"].reference.place.name == "sft"
+    without = stages(steps=[*RECIPE["steps"], {**other, "listwise": 0.0}])
+    assert next(stage for stage in without if stage.name == "align/V").reference is None
+
+
+@pytest.mark.parametrize("resample", [{"draw": "thinned", "keep": 2}, {"draw": "weights"}, {"draw": "best"}, None])
+def test_a_listwise_loss_is_of_all_samples(resample: Any) -> None:
+    step = {**labelled(samples=8, **(resample or {})), "listwise": 1.0}
+    if resample is None:
+        step["resample"] = None
+    with pytest.raises(RecipeError, match="'listwise' compares all of a prompt's samples"):
+        toy_recipe(steps=[*RECIPE["steps"], step])
+
+
 class Sampled:
     """Tools that have read samples, whose traits are known but for those of one prompt."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -264,11 +265,12 @@ def scored_bank(
     tilts: list[list[float | None]],
     truncated: tuple[int, ...] = (),
     correction: list[float] | None = None,
+    texts: Mapping[int, str] | None = None,
 ) -> Resampled:
     """A finished bank of prompts with these scores, and the stage that resamples from it at beta = 1."""
     prompts = [Prompt.from_text(f"question {i}") for i, row in enumerate(tilts) for _ in row]
     rows = [
-        Answer(prompt, "sft", f"answer {place}", n_tokens=1, truncated=place in truncated)
+        Answer(prompt, "sft", (texts or {}).get(place, f"answer {place}"), n_tokens=1, truncated=place in truncated)
         for place, prompt in enumerate(prompts)
     ]
     write_jsonl(folder / ANSWERS, rows)
@@ -311,6 +313,31 @@ def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> Non
     assert found["ess"] == pytest.approx(1.6)
     assert (found["not_scored"], found["truncated"], found["few"]) == (1, 1, 1.0)
     assert found["answers_not_scored"] == 3
+
+
+def test_a_listwise_loss_sees_what_the_reference_gives_and_some_of_what_hardly_counts(tmp_path: Path) -> None:
+    """Answers 0 and 1 say the same, and have 2/3 of the weight; of six others, which have none, one in three stays.
+
+    Answer 8 has no score, so nothing is known of it, and answer 2 was half as likely to be sampled from the reference.
+    """
+    stage = replace(
+        scored_bank(
+            tmp_path,
+            [[2.0, 2.0, 2.0 + math.log(2), -30.0, -31.0, -32.0, -33.0, -34.0, None, -35.0]],
+            correction=[0.0, 0.0, -math.log(2), *[0.0] * 7],
+            texts={1: "answer 0"},
+        ),
+        keep=None,
+        draw="all",
+        listwise=True,
+    )
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    found = {record.completion: (record.weight, record.ref_weight) for record in stage.read(tmp_path / "out").train}
+    assert found.pop("answer 0") == pytest.approx((20 / 3, 2.0), rel=1e-5)
+    assert found.pop("answer 2") == pytest.approx((10 / 3, 0.5), rel=1e-5)
+    assert {*found} < {f"answer {place}" for place in (3, 4, 5, 6, 7, 9)}
+    assert [*found.values()] == [(0.0, 3.0)] * 2
 
 
 def test_a_bank_without_scores_says_why(tmp_path: Path) -> None:

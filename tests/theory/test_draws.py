@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from sacpo.theory.draws import effective_size, thinned, tournament, without_few
+from sacpo.theory.draws import effective_size, thinned, thirds, tournament, without_few
 
 
 def test_few_weights_stand_for_all_of_them() -> None:
@@ -40,6 +40,17 @@ def test_equal_weights_are_all_as_likely() -> None:
 def test_the_smallest_weights_are_left_out() -> None:
     """.004 and .006 are 1 %; .03 is more."""
     assert without_few(np.array([0.006, 0.96, 0.004, 0.03])).tolist() == [0.0, 0.96, 0.0, 0.03]
+
+
+def test_every_third_of_what_weighs_nothing_stands_for_three() -> None:
+    """Two answers have weights; of five others one or two stay, and each is counted once on the average."""
+    weights = np.array([0.0, 0.5, 0.0, 0.0, 0.5, 0.0, 0.0])
+    rng = np.random.default_rng(0)
+    found = np.array([thirds(weights, rng) for _ in range(6000)])
+    assert (found[:, [1, 4]] == 1).all()
+    assert {*(found == 3).sum(1).tolist()} == {1, 2}
+    assert found.mean(0) == pytest.approx(1.0, abs=0.07)
+    assert thirds(np.array([1.0]), rng).tolist() == [1.0]
 
 
 def test_the_effective_size_is_of_as_many_samples_as_are_asked_for() -> None:

@@ -29,6 +29,8 @@ UNEXPECTED = -3.0
 """A token whose log-prob is below it was not expected."""
 FIRST_TOKENS, LOOKED_AT = 256, 512
 """Of so many first tokens, the likeliest over so many prompts, the probabilities are traits of a prompt."""
+LOGP = -4
+"""The trait of a completion that is its log-prob, nats."""
 Floats = NDArray[np.float64]
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from sacpo.errors import DataError
 from sacpo.plain import JsonObject
@@ -21,7 +22,6 @@ from sacpo.system.visible import json_text
 
 R = TypeVar("R", bound="Record")
 ATOMS = (str, int, float, bool, type(None))
-_fields: dict[Any, tuple[str, ...]] = {}
 
 
 def text_hash(*parts: str) -> str:
@@ -35,11 +35,16 @@ def text_hash(*parts: str) -> str:
 
 
 class Record:
-    """A dataclass that turns into a JSON object and back."""
+    """A dataclass that turns into a JSON object, which lacks fields with their `unsaid` values, and back."""
+
+    unsaid: ClassVar[dict[str, object]] = {}
 
     def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary (enums as their values)."""
         found: JsonObject = _plain(self)
+        for name, usual in self.unsaid.items():
+            if found[name] == usual:
+                del found[name]
         return found
 
     @classmethod
@@ -171,12 +176,17 @@ class Demonstration(Record):
 
     Attributes:
         weight: How much its log-likelihood counts; 1 but for a bank's answers that are all learnt.
+        ref_weight: What the same weight would be if the reference were learnt: the samples that it stands for.
+        ref_logp: log pi_ref(completion | prompt), in nats, where it is known.
     """
 
     prompt: Prompt
     completion: str
     source: str = ""
     weight: float = 1.0
+    ref_weight: float = 1.0
+    ref_logp: float | None = None
+    unsaid: ClassVar[dict[str, object]] = {"weight": 1.0, "ref_weight": 1.0, "ref_logp": None}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _prompt(self.prompt))
@@ -185,11 +195,6 @@ class Demonstration(Record):
     def id(self) -> str:
         """Content hash of prompt and completion."""
         return text_hash(self.prompt.id, self.completion)
-
-    def to_json(self) -> JsonObject:
-        """Return the record as a JSON-ready dictionary, `weight` where it is not 1."""
-        data = Record.to_json(self)
-        return data if self.weight != 1 else {name: value for name, value in data.items() if name != "weight"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,16 +277,12 @@ class Verdict(Record):
     repeat: int = 0
     sample: int = 0
     reason: str = ""
+    unsaid: ClassVar[dict[str, object]] = {"reason": ""}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
         if self.outcome is not None:
             object.__setattr__(self, "outcome", Outcome(self.outcome))
-
-    def to_json(self) -> JsonObject:
-        """Return the record as a JSON-ready dictionary, `reason` where there is one."""
-        data = Record.to_json(self)
-        return data if self.reason else {name: value for name, value in data.items() if name != "reason"}
 
 
 def write_jsonl(path: Path, records: Iterable[Record | JsonObject]) -> int:
@@ -328,11 +329,10 @@ def _require_texts(*values: object) -> None:
         raise TypeError(f"{wrong!r} stands where a text is to be")
 
 
+@functools.cache
 def _names(kind: Any) -> tuple[str, ...]:
-    """Return the names of a dataclass's fields, looked up once."""
-    if kind not in _fields:
-        _fields[kind] = tuple(field.name for field in dataclasses.fields(kind))
-    return _fields[kind]
+    """Return the names of a dataclass's fields."""
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _plain(value: object) -> Any:
@@ -346,5 +346,5 @@ def _plain(value: object) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _names(type(value))}
+        return {name: _plain(getattr(value, name)) for name in _names(value.__class__)}
     return value

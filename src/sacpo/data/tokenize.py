@@ -54,12 +54,14 @@ class TokenLabelled:
 
 @dataclass(frozen=True)
 class TokenDemo:
-    """A demonstration's token ids, and how much its log-likelihood counts."""
+    """A demonstration's token ids, and its weights and log-prob; see `Demonstration`."""
 
     id: str
     prompt: Ids
     completion: Ids
     weight: float = 1.0
+    ref_weight: float = 1.0
+    ref_logp: float | None = None
 
 
 def completion_trees(records: Sequence[TokenDemo | TokenLabelled]) -> list[Tree]:
@@ -217,7 +219,7 @@ def tokenize_demonstrations(
     """Tokenise demonstrations; see `tokenize_pairs`."""
     texts = [(record.completion,) for record in records]
     kept, report = _fitted(records, texts, tokenizer, template, max_length, too_long)
-    return [TokenDemo(r.id, ids[0], ids[1][0], r.weight) for r, ids in kept], report
+    return [TokenDemo(r.id, ids[0], ids[1][0], r.weight, r.ref_weight, r.ref_logp) for r, ids in kept], report
 
 
 Exchange = tuple[Ids, tuple[Ids, ...]]

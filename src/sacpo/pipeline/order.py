@@ -175,7 +175,9 @@ class Order(Sampling):
         else:
             records = tuple(self.data[name] for name in names_of(dataset))
         assert node.beta is not None
-        again = node.round > 1 and node.step.algorithm != "rwr"  # RWR has no reference
+        other = node.parent if node.round > 1 else None
+        if node.step.algorithm == "rwr":  # whose reference is the SFT model, where it has one
+            other = SFT if node.step.listwise and node.start != SFT else None
         return Align(
             title=node.name,
             model=self.checkpoint(node.start),
@@ -184,7 +186,7 @@ class Order(Sampling):
             training=self.training(node.step.training),
             seed=self.seed("align", node.title),
             step=step_options(node.step, node.beta),
-            reference=self.checkpoint(node.parent) if again else None,
+            reference=None if other is None else self.checkpoint(other),
         )
 
     def score_heldout(self) -> None:

@@ -110,6 +110,8 @@ class Sampling(Experiment):
             least_ess=spec.least_ess,
             seed=self.seed("resample", *_again(node)),
             draw=spec.draw,
+            listwise=node.step.listwise > 0,
+            traits=self.traits.get(node.step.name) if node.step.listwise else None,
         )
         return self.do(self.resampled[node.name])
 

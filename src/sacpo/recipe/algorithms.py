@@ -58,7 +58,7 @@ ALGORITHMS: dict[AlgorithmName, Algorithm] = {
     "chipo": Algorithm("chi-PO", "pairs", ("pairs",), ("soft_labels",)),
     "bso": Algorithm("BSO", "pairs", ("pairs",), ("soft_labels", "generator"), offsets=True),
     "rwr": Algorithm(
-        "RWR", "answers sampled from SFT and resampled by their scores", ("demonstrations",), ("resample",)
+        "RWR", "answers sampled from SFT and resampled by their scores", ("demonstrations",), ("resample", "listwise")
     ),
 }
 
@@ -77,6 +77,15 @@ class AlgorithmOptions(Section):
     undesirable_weight: Positive | Literal["balanced"] = Field(1.0, description="KTO: w-; balanced: w- n- = w+ n+")
     resample: ResampleSpec | None = Field(
         None, description="RWR: answer the dataset's prompts and resample; null: the dataset holds resampled answers"
+    )
+
+    listwise: float = Field(
+        0.0,
+        ge=0,
+        le=100,
+        description="RWR: with `draw: all`, weight of a listwise loss beside the likelihood, which holds down answers "
+        "that the target hardly gives (InfoNCA): the cross-entropy between a prompt's weights and "
+        "softmax(log pi/pi_sft) over its answers in a device batch; 0: none",
     )
 
     @model_validator(mode="after")

@@ -54,6 +54,17 @@ def without_few(weights: Floats) -> Floats:
     return left
 
 
+def thirds(weights: Floats, rng: np.random.Generator) -> Floats:
+    """Return how many answers each stands for: itself where it has a weight, every third of the others for three.
+
+    Sums over answers keep their expectation, and what weighs nothing costs a third. Shape: (answers,).
+    """
+    others = np.flatnonzero(weights == 0)
+    found = (weights > 0).astype(float)
+    found[others[int(rng.integers(3)) :: 3]] = 3.0
+    return found
+
+
 def contrasted(weights: Floats, texts: Sequence[str], rng: random.Random) -> tuple[int, int]:
     """Return the places of an answer that is drawn by the weights, and of one at random, in random order.
 

@@ -20,9 +20,10 @@ from sacpo.pipeline.stages.data import StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
 from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.tools import Tools
 from sacpo.system.files import read_json, write_json
-from sacpo.theory.draws import best, systematic, thinned, without_few
+from sacpo.theory.draws import best, systematic, thinned, thirds, without_few
 from sacpo.theory.optimum import Floats, self_normalised
 
 SCORES = "scores.json"
@@ -132,6 +133,8 @@ class Resampled(Stage[StoredRecords]):
         least_ess: Refuse a smaller effective sample size.
         seed: The root of the draws.
         draw: "weights"; "best": the answers of the largest tilts; "all": no draw; "thinned": few of all with weights.
+        listwise: Keep some of the answers that "all" leaves out, and what the reference gives each answer.
+        traits: Traits of the samples, whose log-probs are taken from there.
     """
 
     title: str
@@ -141,6 +144,8 @@ class Resampled(Stage[StoredRecords]):
     least_ess: float
     seed: int
     draw: str = "weights"
+    listwise: bool = False
+    traits: SampleTraits | None = None
 
     @property
     def name(self) -> str:
@@ -175,7 +180,11 @@ class Resampled(Stage[StoredRecords]):
         ess = 1 / (weights**2).sum(1)
         if self.draw != "best":
             self._check(float(ess.mean()))
-        records = self._records(np.reshape(np.arange(len(answers)), bank.unsafe.shape)[known], answers, tilt, weights)
+        places = np.reshape(np.arange(len(answers)), bank.unsafe.shape)[known]
+        records = self._records(places, answers, tilt, weights)
+        if self.listwise:
+            of_reference = np.where(np.isfinite(tilt), np.exp(sampled.correction[known]), 0.0)
+            records = self._lists([[answers[place] for place in row] for row in places], weights, of_reference, tools)
         report: dict[str, float] = {
             "samples": bank.unsafe.shape[1],
             **({} if self.keep is None else {"keep": self.keep}),
@@ -208,6 +217,32 @@ class Resampled(Stage[StoredRecords]):
         chosen = [answers[place] for place in np.take_along_axis(places, drawn, 1).ravel()]
         return [Demonstration(answer.prompt, answer.text, self.title) for answer in chosen]
 
+    def _lists(
+        self, answers: Sequence[Sequence[Answer]], weights: Floats, of_reference: Floats, tools: Tools
+    ) -> list[Demonstration]:
+        """Return what is learnt of all answers, some of those that hardly count, and what the reference gives each."""
+        rng = np.random.default_rng(self.seed)
+        logps = {} if self.traits is None else tools.read(self.traits).logps()
+        found = []
+        for row, shares, own in zip(answers, weights, of_reference, strict=True):
+            texts, both = by_text(row, np.stack([shares, own]))
+            left, there = without_few(both[0]), both[1] > 0  # those cut off or without a score are not
+            counted = np.zeros(len(texts))
+            counted[there] = thirds(left[there], rng) * both[1][there]
+            found += [
+                Demonstration(
+                    row[0].prompt,
+                    text,
+                    self.title,
+                    weight=round(weight, 6),
+                    ref_weight=round(standing, 6),
+                    ref_logp=logps.get((row[0].prompt, text)),
+                )
+                for text, weight, standing in zip(texts, scaled(left, len(row)), counted.tolist(), strict=True)
+                if round(standing, 6)
+            ]
+        return found
+
     def _check(self, ess: float) -> None:
         if ess < self.least_ess:
             raise DataError(
@@ -238,14 +273,27 @@ def weighted(
     """
     found: list[Demonstration] = []
     for row, shares in zip(answers, weights, strict=True):
-        texts: dict[str, float] = {}
-        for answer, share in zip(row, shares.tolist(), strict=True):
-            texts[answer.text] = texts.get(answer.text, 0.0) + share
-        left = fewer(np.array([*texts.values()]))
-        scaled = (left * len(row) / left.sum()).tolist()
+        texts, (own,) = by_text(row, shares[None])
         found += [
-            Demonstration(row[0].prompt, text, source, round(share, 6))
-            for text, share in zip(texts, scaled, strict=True)
-            if share
+            Demonstration(row[0].prompt, text, source, round(weight, 6))
+            for text, weight in zip(texts, scaled(fewer(own), len(row)), strict=True)
+            if weight
         ]
     return found
+
+
+def by_text(answers: Sequence[Answer], numbers: Floats) -> tuple[list[str], Floats]:
+    """Return the texts of a prompt's answers, each once, and the sums of their numbers.
+
+    Shape: (kinds, answers) to (kinds, texts).
+    """
+    places: dict[str, int] = {}
+    of = [places.setdefault(answer.text, len(places)) for answer in answers]
+    sums = np.zeros((len(numbers), len(places)))
+    np.add.at(sums.T, of, numbers.T)
+    return [*places], sums
+
+
+def scaled(weights: Floats, total: float) -> list[float]:
+    """Return weights that sum up to a total."""
+    return [float(weight) for weight in weights * total / weights.sum()]

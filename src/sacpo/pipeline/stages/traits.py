@@ -13,7 +13,7 @@ import numpy.typing as npt
 from transformers import PreTrainedTokenizerBase
 
 from sacpo.align.engine.layout import takes_flat
-from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.answer.traits import LOGP, completion_traits, likeliest_first_tokens
 from sacpo.data.answers import ANSWERS
 from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows
 from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
@@ -113,6 +113,11 @@ class Known:
         """Return the traits of some of the texts."""
         rows, prompts = zip(*(self.places[text] for text in texts), strict=True)
         return Traits(self.answers[[*rows]].astype(float), self.prompts[[*prompts]].astype(float))
+
+    def logps(self) -> dict[Text, float]:
+        """Return the texts' log-probs, in nats."""
+        column = self.answers[:, LOGP].tolist()
+        return {text: column[row] for text, (row, _) in self.places.items()}
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,8 @@ class StepSpec(AlgorithmOptions, StepStart):
             self.unused(("search",), "'beta' is given, so nothing is searched for (beta: auto does)")
         if self.algorithm == "rwr" and isinstance(self.dataset, SampledSpec):
             raise ValueError("RWR resamples answers, not pairs: name a data source, and give 'resample'")
+        if self.listwise and (self.resample is None or self.resample.draw != "all"):
+            raise ValueError("'listwise' compares all of a prompt's samples: give 'resample' with 'draw: all'")
         if isinstance(self.dataset, SampledSpec):
             if self.dataset.offsets and not ALGORITHMS[self.algorithm].offsets:
                 raise ValueError(f"{ALGORITHMS[self.algorithm].title} has no offsets, and this 'dataset' gives some")
