@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sacpo.align.defaults import of_step, optimiser_steps, with_defaults
 from sacpo.align.engine.arguments import training_arguments
-from sacpo.align.engine.order import EpochShuffle
+from sacpo.align.engine.order import EpochShuffle, balanced
 from sacpo.align.objectives.kto import couples
 from sacpo.align.sft import SftObjective, run_sft
 from sacpo.align.trainer import AlignTrainer
@@ -93,6 +93,22 @@ def test_dealing_out_moves_no_record_to_another_step_and_balances_the_tokens() -
         assert shares.max() / shares.mean() < 1.1
     assert max(s.max() / s.mean() for s in lengths[plain].sum(2)) > 1.25
     assert list(EpochShuffle(64, 5, lengths=lengths.tolist(), batch=4)) == list(EpochShuffle(64, 5))  # one process
+
+
+def test_neighbours_are_dealt_out_to_one_process() -> None:
+    """12 records in runs of 3, 2, 3, 1, 3 to 2 processes of 6: the longest runs first, and none is cut.
+
+    5 runs of 3 among 3 processes of 5: one run is cut, since no process has room for two.
+    """
+    numbers = np.repeat(np.arange(5), [3, 2, 3, 1, 3])
+    lengths = np.array([9, 9, 9, 1, 1, 5, 5, 5, 2, 4, 4, 4])
+    dealt = balanced(np.arange(12), lengths, 6, 2, numbers).reshape(2, 6)
+    assert [sorted({*numbers[share].tolist()}) for share in dealt] == [[0, 1, 3], [2, 4]]
+    numbers = np.repeat(np.arange(5), 3)
+    dealt = balanced(np.arange(15), np.full(15, 2), 5, 3, numbers).reshape(3, 5)
+    assert sorted(dealt.ravel().tolist()) == [*range(15)]
+    shares = [{*numbers[share].tolist()} for share in dealt]
+    assert sorted(sum(number in share for share in shares) for number in range(5)) == [1, 1, 1, 2, 2]
 
 
 def test_grouped_steps_hold_records_of_about_equal_length_in_a_seeded_order() -> None:

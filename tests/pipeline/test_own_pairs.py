@@ -96,6 +96,16 @@ def test_a_listwise_loss_is_of_all_samples(resample: Any) -> None:
         toy_recipe(steps=[*RECIPE["steps"], step])
 
 
+@pytest.mark.parametrize(
+    "options", [{"train_sampling_strategy": "group_by_length"}, {"per_device_train_batch_size": 1}]
+)
+def test_a_listwise_loss_needs_batches_with_several_answers_to_a_prompt(options: Any) -> None:
+    step = {**labelled(draw="all", samples=8), "listwise": 1.0, "training": options}
+    with pytest.raises(RecipeError, match="do not meet in such batches"):
+        toy_recipe(steps=[*RECIPE["steps"], step])
+    assert toy_recipe(steps=[*RECIPE["steps"], {**step, "listwise": 0.0}])
+
+
 class Sampled:
     """Tools that have read samples, whose traits are known but for those of one prompt."""
 

@@ -79,6 +79,25 @@ def refuse_evaluation(options: JsonMapping, where: str, what: str) -> None:
         )
 
 
+def refuse_torn_lists(options: JsonMapping, where: str) -> None:
+    """Refuse batches in which answers to one prompt hardly ever meet.
+
+    Raises:
+        RecipeError: Batches hold one answer, or answers of equal length.
+    """
+    strange = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 1}
+    for name, value in strange.items():
+        if options.get(name) == value:
+            raise RecipeError(
+                "the listwise loss compares answers to one prompt, which do not meet in such batches",
+                where=f"{where}, {name}",
+                value=value,
+                do="leave it out"
+                if name == "train_sampling_strategy"
+                else "give room for the samples of a prompt or more",
+            )
+
+
 def check_kept_weights(recipe: Recipe) -> None:
     """Check every training of a recipe before any work.
 
@@ -93,11 +112,14 @@ def check_kept_weights(recipe: Recipe) -> None:
     judges = recipe.evaluate.judges.items()
     uses += [(f"evaluate.judges.{name}", spec.dataset, spec.training) for name, spec in judges if spec.dataset]
     resampling = {f"steps.{i}" for i, step in enumerate(recipe.steps) if step.algorithm == "rwr"}
+    listwise = {f"steps.{i}" for i, step in enumerate(recipe.steps) if step.listwise}
     for place, dataset, training in uses:
         options, where = _options(recipe, training), f"{place}.training"
         check_options(options, where)
         if place in resampling:
             refuse_evaluation(options, where, "RWR resamples answers and holds none out")
+        if place in listwise:
+            refuse_torn_lists(options, where)
         check_heldout(options, where, some=holds_out(recipe, dataset))
 
 

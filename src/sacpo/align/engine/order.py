@@ -58,8 +58,8 @@ class EpochShuffle(Sampler[int]):
         self.n, self.seed, self.epoch, self.strategy = n, seed, 0, strategy
         self.lengths = None if lengths is None else np.asarray(lengths, dtype=np.int64)
         self.batch, self.world, self.accumulation = batch, world, accumulation
-        numbers = np.arange(n) if pair_groups is None else np.asarray(pair_groups, dtype=np.int64)
-        self.starts = np.flatnonzero(np.diff(numbers, prepend=-1))  # of the runs of equal numbers
+        self.numbers = np.arange(n) if pair_groups is None else np.asarray(pair_groups, dtype=np.int64)
+        self.starts = np.flatnonzero(np.diff(self.numbers, prepend=-1))  # of the runs of equal numbers
         multiple = batch * world if world > 1 else 1
         self.length = math.ceil(n / multiple) * multiple
 
@@ -73,7 +73,7 @@ class EpochShuffle(Sampler[int]):
         if self.lengths is not None and self.strategy == "group_by_length":
             order = grouped(order, self.lengths, self.batch * self.world * self.accumulation, random)
         if self.lengths is not None and self.world > 1:
-            order = balanced(order, self.lengths, self.batch, self.world)
+            order = balanced(order, self.lengths, self.batch, self.world, self.numbers)
         return iter([*order.tolist(), *[self.FILLER] * (self.length - self.n)])
 
     def _shuffled(self, random: np.random.Generator) -> Ints:
@@ -110,10 +110,11 @@ def grouped(order: Ints, lengths: Ints, step: int, random: np.random.Generator) 
     return np.concatenate([steps.ravel(), joined[full * step :]])
 
 
-def balanced(order: Ints, lengths: Ints, batch: int, world: int) -> Ints:
+def balanced(order: Ints, lengths: Ints, batch: int, world: int, numbers: Ints) -> Ints:
     """Deal each full round of `batch` x `world` records out to processes with about equal sums of lengths.
 
-    The longest record first, each goes to the process with the fewest tokens that has room.
+    The longest run of neighbours with equal numbers first, each goes to the process with the fewest tokens that has
+    room for it. Where none has, it is cut: as much as fits goes where most room is.
 
     Source: Graham 1969, "Bounds on multiprocessing timing anomalies" (longest processing time first).
     """
@@ -122,10 +123,15 @@ def balanced(order: Ints, lengths: Ints, batch: int, world: int) -> Ints:
         part = order[start : start + batch * world]
         shares: list[list[int]] = [[] for _ in range(world)]
         tokens = [0] * world
-        for place in np.argsort(-lengths[part], kind="stable").tolist():
-            rank = min((r for r in range(world) if len(shares[r]) < batch), key=lambda r: (tokens[r], r))
-            shares[rank].append(place)
-            tokens[rank] += int(lengths[part[place]])
+        edges = np.flatnonzero(np.diff(numbers[part])) + 1
+        runs = [run.tolist() for run in np.split(np.arange(len(part)), edges)]
+        for run in sorted(runs, key=lambda run: -int(lengths[part[run]].sum())):
+            while run:
+                roomy = [r for r in range(world) if len(shares[r]) + len(run) <= batch]
+                rank = min(roomy or range(world), key=lambda r: (tokens[r] if roomy else len(shares[r]), r))
+                taken, run = run[: batch - len(shares[rank])], run[batch - len(shares[rank]) :]
+                shares[rank] += taken
+                tokens[rank] += int(lengths[part[taken]].sum())
         dealt[start : start + batch * world] = part[[place for share in shares for place in sorted(share)]]
     return dealt
 
