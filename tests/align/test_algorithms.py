@@ -37,7 +37,7 @@ NAMES = sorted(name for name, known in ALGORITHMS.items() if "pairs" in known.re
 """The algorithms that learn from pairs."""
 LN2 = (0.693147, 0.6931)
 FIRST_LOSS = {"dpo": LN2, "ipo": (6.25, 6.25), "kto": (0.55, 0.5), "robust": LN2, "chipo": LN2, "bso": (0, 0)}
-"""With the options of `UNLIKE`, and without; the one list of names here, beside RWR, which has no reference."""
+"""With the options of `UNLIKE`, and without; the one list of names here, beside RWR, whose first loss nobody knows."""
 UNLIKE: dict[str, dict[str, Any]] = {
     "dpo": {"label_smoothing": 0.1},
     "kto": {"desirable_weight": 1.5, "undesirable_weight": 0.7},
@@ -205,32 +205,9 @@ def test_the_likelihood_of_weighted_answers(base: Path) -> None:
     assert loss.item() == pytest.approx(-2 * first - 0.5 * second, rel=1e-6)
 
 
-def test_a_listwise_loss_stands_beside_the_likelihood(base: Path, tmp_path: Path) -> None:
-    """At its reference a model gives two samples of equal weight halves each: ln 2 times the sum of their weights.
-
-    The records' own log-probs of the reference are taken where all of them have one; a list of one answer adds nothing.
-    """
-    first, second = (pair.prompt for pair in toy_pairs(2))
-    answers = [
-        Demonstration(first, "a b", weight=1.5),
-        Demonstration(first, "c", weight=0.5),
-        Demonstration(second, "a", weight=2.0),
-    ]
-    options = {"listwise": 3.0, "resample": {"judge": "x", "draw": "all"}}
-    start = job(base, per_device_train_batch_size=4, max_steps=1)
-    for name, records in (
-        ("computed", answers),
-        ("known", [replace(one, ref_logp=float(place)) for place, one in enumerate(answers)]),
-    ):
-        step_module.run_align(start, step("rwr", **options), 0.5, records, tmp_path / name, tmp_path / "cache")  # type: ignore[arg-type]
-    found = [
-        json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[0]) for name in ("computed", "known")
-    ]
-    tokens = found[0]["losses/listwise"]
-    assert found[0]["loss"] == pytest.approx(found[0]["losses/likelihood"] + 3 * tokens, rel=1e-5)
-    assert found[0]["losses/likelihood"] == pytest.approx(found[1]["losses/likelihood"], rel=1e-6)
-    assert found[1]["losses/listwise"] != pytest.approx(tokens, rel=1e-2)
-    model, tokenizer = start.load_model(), start.load_tokenizer()
+def listwise(answers: Sequence[Demonstration], training: Any, **reference: Any) -> tuple[Any, Any]:
+    """Return a listwise objective over answers, and its model; `reference` stands in place of what a step has."""
+    model, tokenizer = training.load_model(), training.load_tokenizer()
 
     def padded(trees: Sequence[Tree]) -> Rows:
         return padded_rows(trees, pad_id=tokenizer.pad_token_id)
@@ -238,13 +215,76 @@ def test_a_listwise_loss_stands_beside_the_likelihood(base: Path, tmp_path: Path
     def logps(trees: Sequence[Tree], ids: Sequence[str]) -> torch.Tensor:
         return completion_logps(model, padded(trees)).detach()
 
-    reference = cast(Reference, SimpleNamespace(progress=QUIET, layout=lambda trees: padded, logps=logps))
-    objective = make_objective(Parts(start, step("rwr", **options), 0.5, answers, tokenizer, reference))[0]
-    batch = objective.collate([0, 1, 2])
+    given = {"progress": QUIET, "layout": lambda trees: padded, "logps": logps, "autocast": None, "batch_size": 8}
+    parts = Parts(
+        training,
+        step("rwr", listwise=3.0, resample={"judge": "x", "draw": "all"}),
+        0.5,
+        answers,
+        tokenizer,
+        cast(Reference, SimpleNamespace(**{**given, **reference})),
+    )
+    return make_objective(parts)[0], model
+
+
+def test_a_listwise_loss_stands_beside_the_likelihood(base: Path, tmp_path: Path) -> None:
+    """At its reference a model gives two samples halves each: ln 2 times the sum of their weights; of one answer 0."""
+    first, second = (pair.prompt for pair in toy_pairs(2))
+    answers = [
+        Demonstration(first, "w1 w2", weight=1.5),
+        Demonstration(first, "w2", weight=0.5),
+        Demonstration(second, "w1", weight=2.0),
+    ]
+    start = job(base, per_device_train_batch_size=4, max_steps=1)
+    options = step("rwr", listwise=3.0, resample={"judge": "x", "draw": "all"})
+    step_module.run_align(start, options, 0.5, answers, tmp_path / "out", tmp_path / "cache")  # type: ignore[arg-type]
+    found = json.loads((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()[0])
+    assert found["loss"] == pytest.approx(found["losses/likelihood"] + 3 * found["losses/listwise"], rel=1e-5)
+    objective, _ = listwise(answers, start)
+    assert objective.pair_groups == [0, 0, 1]
+    assert found["losses/listwise"] == pytest.approx(2 * LN2[0] / objective.collate([0, 1, 2]).units, rel=1e-5)
+
+
+def test_records_know_what_the_reference_gives_them(base: Path, tmp_path: Path) -> None:
+    """Answers 2 and 1 of a prompt, in this order, and one of another: log nu + log pi - log pi_ref is -1 + d and ln 2.
+
+    d and 0 are what their log-probs and the model's differ by. p = s and 1 - s, s = sigmoid(d - 1 - ln 2).
+    """
+    first, second = (pair.prompt for pair in toy_pairs(2))
+    plain = [
+        Demonstration(prompt, text) for prompt, text in ((first, "w1"), (first, "w2"), (first, "w1 w2"), (second, "w1"))
+    ]
+    start = job(base)
+    own = listwise(plain, start)[0].reference.tolist()
+    known = [
+        replace(one, weight=weight, ref_weight=standing, ref_logp=logp - gap)
+        for one, logp, weight, standing, gap in zip(
+            plain, own, (9.0, 0.5, 2.0, 7.0), (5.0, 2.0, math.exp(-1), 3.0), (8.0, 0.0, 0.7, 6.0), strict=True
+        )
+    ]
+    objective, model = listwise(known, start)
+    batch = objective.collate([2, 1, 3])
     with torch.no_grad():
         metrics = objective.loss(batch, lambda function: function(model))[1]
-    assert metrics["losses/listwise"][0].item() == pytest.approx(2 * LN2[0], rel=1e-5)
-    assert tokens == pytest.approx(2 * LN2[0] / batch.units, rel=1e-5)
+        gaps, _ = objective.start_gaps(batch, lambda function: function(model))
+    s = 1 / (1 + math.exp(-(0.7 - 1 - math.log(2))))
+    assert metrics["losses/listwise"][0].item() == pytest.approx(-2 * math.log(s) - 0.5 * math.log(1 - s), rel=1e-4)
+    assert gaps.tolist() == pytest.approx([0.7, 0.0, 6.0], abs=1e-4)
+    for other, reference in ((known, {"autocast": torch.bfloat16}), ([*known[:3], plain[3]], {})):
+        assert listwise(other, start, **reference)[0].reference.tolist() == pytest.approx(own)
+    with pytest.raises(ModelError, match="the policy differs from its reference before the first update"):
+        options = step("rwr", listwise=1.0, resample={"judge": "x", "draw": "all"})
+        step_module.run_align(start, options, 0.5, known, tmp_path / "out", tmp_path / "cache")  # type: ignore[arg-type]
+
+
+def test_a_batch_that_is_smaller_than_a_list_is_told(base: Path) -> None:
+    prompt = toy_pairs(1)[0].prompt
+    said: list[str] = []
+    told = SimpleNamespace(notice=said.append, task=QUIET.task)
+    answers = [Demonstration(prompt, text) for text in ("w1", "w2", "w3")]
+    for room in (2, 3):
+        listwise(answers, job(base), progress=told, batch_size=room)
+    assert len(said) == 1 and "holds 2 answers and a prompt has up to 3" in said[0]
 
 
 def test_answers_of_one_prompt_stay_together(base: Path) -> None:

@@ -40,6 +40,7 @@ def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.Monke
         assert own[4 * width :] == pytest.approx(
             [float(logps.sum()), n, int(odd.sum()), float(logps.clamp(max=unexpected).sum())], abs=1e-3
         )
+        assert own[traits.LOGP] == pytest.approx(float(logps.sum()), abs=1e-3)
         counts.append((int(odd.sum()), n))
         probs = out.logits[0, start - 1].softmax(-1)
         assert found.prompts[row] == pytest.approx(probs[first].sqrt().numpy(), abs=1e-5)

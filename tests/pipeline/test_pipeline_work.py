@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_toys import recipe
 
+from sacpo.answer.traits import LOGP
 from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, Prompt, write_jsonl
 from sacpo.errors import DataError
@@ -27,6 +28,7 @@ from sacpo.pipeline.stages.optimum import nominal_multiplier
 from sacpo.pipeline.stages.pairs import label_pairs, scored, shared_out, weighted
 from sacpo.pipeline.stages.report import implicit_accuracies
 from sacpo.pipeline.stages.samples import CORRECTION, Samples
+from sacpo.pipeline.stages.traits import Known, Reader, SampleTraits
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe import model_graph
 from sacpo.recipe.schema import BaseSpec, SampledSpec
@@ -315,29 +317,63 @@ def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> Non
     assert found["answers_not_scored"] == 3
 
 
-def test_a_listwise_loss_sees_what_the_reference_gives_and_some_of_what_hardly_counts(tmp_path: Path) -> None:
-    """Answers 0 and 1 say the same, and have 2/3 of the weight; of six others, which have none, one in three stays.
+def in_lists(folder: Path, stage: Resampled, tools: Any = None) -> dict[str, Any]:
+    """Return what a listwise loss learns of a bank's answers, by text."""
+    (folder / "out").mkdir()
+    stage = replace(stage, keep=None, draw="all", listwise=True)
+    stage.work(folder / "out", cast(Tools, tools or Finished(folder)))
+    return {record.completion: record for record in stage.read(folder / "out").train}
 
-    Answer 8 has no score, so nothing is known of it, and answer 2 was half as likely to be sampled from the reference.
+
+def test_a_listwise_loss_sees_what_the_reference_gives_and_some_of_what_hardly_counts(tmp_path: Path) -> None:
+    """Answers 0 and 1 say the same, and have 2/3 of the weight; of seven others, which have none, two or three stay.
+
+    Answer 2 was half as likely to be sampled from the reference. Answer 8 has no score, so nothing is known of it. Of
+    those that stay each counts for three, and 6, which two samples say, for six.
     """
-    stage = replace(
-        scored_bank(
-            tmp_path,
-            [[2.0, 2.0, 2.0 + math.log(2), -30.0, -31.0, -32.0, -33.0, -34.0, None, -35.0]],
-            correction=[0.0, 0.0, -math.log(2), *[0.0] * 7],
-            texts={1: "answer 0"},
-        ),
-        keep=None,
-        draw="all",
-        listwise=True,
-    )
-    (tmp_path / "out").mkdir()
-    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
-    found = {record.completion: (record.weight, record.ref_weight) for record in stage.read(tmp_path / "out").train}
-    assert found.pop("answer 0") == pytest.approx((20 / 3, 2.0), rel=1e-5)
-    assert found.pop("answer 2") == pytest.approx((10 / 3, 0.5), rel=1e-5)
-    assert {*found} < {f"answer {place}" for place in (3, 4, 5, 6, 7, 9)}
-    assert [*found.values()] == [(0.0, 3.0)] * 2
+    tilts = [2.0, 2.0, 2.0 + math.log(2), -30.0, -31.0, -32.0, -33.0, -33.0, None, -35.0, -36.0, -37.0]
+    correction = [0.0, 0.0, -math.log(2), *[0.0] * 9]
+    bank = scored_bank(tmp_path, [tilts], correction=correction, texts={1: "answer 0", 7: "answer 6"})
+    seen = set()
+    for seed in range(12):
+        (tmp_path / str(seed)).mkdir()
+        found = in_lists(tmp_path / str(seed), replace(bank, seed=seed), Finished(tmp_path))
+        first, second = found.pop("answer 0"), found.pop("answer 2")
+        assert (first.weight, first.ref_weight) == pytest.approx((8, 2.0), rel=1e-5)
+        assert (second.weight, second.ref_weight) == pytest.approx((4, 0.5), rel=1e-5)
+        assert {*found} < {f"answer {place}" for place in (3, 4, 5, 6, 9, 10, 11)} and len(found) in (2, 3)
+        assert all(
+            one.weight == 0 and one.ref_weight == (6 if text == "answer 6" else 3) for text, one in found.items()
+        )
+        assert all(one.ref_logp is None for one in found.values())
+        seen |= {*found}
+    assert "answer 6" in seen
+
+
+def test_an_answer_that_the_reference_hardly_gives_is_learnt(tmp_path: Path) -> None:
+    """Corrections of -15 and -15.3 nats: e^-15 = 3.06e-7 and 2.27e-7 in six digits."""
+    bank = scored_bank(tmp_path, [[20.0, 20.0, 1.0]], correction=[-15.0, -15.3, 0.6])
+    found = in_lists(tmp_path, bank)
+    assert found["answer 0"].ref_weight == pytest.approx(math.exp(-15), rel=1e-5)
+    assert found["answer 1"].ref_weight == pytest.approx(math.exp(-15.3), rel=1e-5)
+    assert found["answer 0"].weight + found["answer 1"].weight + found["answer 2"].weight == pytest.approx(3, rel=1e-5)
+
+
+def test_log_probs_of_the_reference_are_those_of_the_samples_traits(tmp_path: Path) -> None:
+    """Of every text the trait that is its log-prob."""
+    bank = scored_bank(tmp_path, [[0.0, 1.0]])
+    prompt = Prompt.from_text("question 0")
+    answers = np.arange(12, dtype=np.float32).reshape(2, 6)
+    places = {(prompt, "answer 1"): (0, 0), (prompt, "answer 0"): (1, 0)}
+    known = Known([], answers, np.zeros((1, 1), np.float32), [(1,)], places)
+    traits = SampleTraits("D", bank.bank.samples, Reader(Checkpoint("nowhere"), BaseSpec(model="nowhere"), 8))
+
+    class WithTraits(Finished):
+        def read(self, stage: Any) -> Any:
+            return known if stage is traits else super().read(stage)
+
+    found = in_lists(tmp_path, replace(bank, traits=traits), WithTraits(tmp_path))
+    assert (found["answer 0"].ref_logp, found["answer 1"].ref_logp) == (answers[1, LOGP], answers[0, LOGP])
 
 
 def test_a_bank_without_scores_says_why(tmp_path: Path) -> None:

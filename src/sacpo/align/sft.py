@@ -62,9 +62,9 @@ class SftObjective:
         weights = batch.tensors["weight"][batch.rows.owner]
         return -(logps * weights).sum(), {}
 
-    def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> None:
+    def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Return None: there is no reference."""
-        return
+        return None
 
 
 def run_sft(

@@ -56,7 +56,7 @@ def run_align(
         records: Those that the algorithm takes, see `sacpo.recipe.algorithms`.
         out: The stage's working folder; see `sacpo.align.outcome.write_outcome`.
         cache: Folder of reference log-probs, shared by all steps of a run.
-        reference: The reference, where the training goes on from another model, as a later round does.
+        reference: The reference, where the training starts from another model, as a later round does.
         layout: "padded", "packed" or "auto", see `sacpo.align.engine.layout`; None: the step's.
         heldout: Pairs of other prompts, on which the loss is computed while it trains, where the job's options ask.
         progress: Where to show it.

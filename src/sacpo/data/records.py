@@ -136,6 +136,7 @@ class Pair(Record):
     source: str = ""
     criterion: str = ""
     offset: float = 0.0
+    unsaid: ClassVar[dict[str, object]] = {"offset": 0.0}
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prompt", _prompt(self.prompt))
@@ -144,11 +145,6 @@ class Pair(Record):
     def id(self) -> str:
         """Content hash of prompt and both completions, in order."""
         return text_hash(self.prompt.id, self.chosen, self.rejected)
-
-    def to_json(self) -> JsonObject:
-        """Return the record as a JSON-ready dictionary, `offset` where there is one."""
-        data = Record.to_json(self)
-        return data if self.offset else {name: value for name, value in data.items() if name != "offset"}
 
 
 @dataclass(frozen=True, slots=True)

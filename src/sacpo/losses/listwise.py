@@ -26,12 +26,11 @@ def listwise_loss(
         lists: The number of each answer's list, from 0. Shape: (answers,) long.
 
     Returns:
-        One number a list, 0 where it has one answer. Shape: (lists,).
+        Each list's number at its place, 0 where it has one answer, and behind the last list. Shape: (answers,).
 
     Source: InfoNCA, Chen et al. 2024 (arXiv 2402.05369), with samples of pi_ref and one temperature.
     """
     logits = ref_weights.log() + policy_logps - ref_logps
-    n = int(lists.max()) + 1
-    highest = logits.new_full((n,), -torch.inf).scatter_reduce(0, lists, logits.detach(), "amax")
-    total = logits.new_zeros(n).index_add(0, lists, (logits - highest[lists]).exp())
-    return logits.new_zeros(n).index_add(0, lists, weights * (total.log()[lists] + highest[lists] - logits))
+    highest = torch.full_like(logits, -torch.inf).scatter_reduce(0, lists, logits.detach(), "amax")[lists]
+    total = torch.zeros_like(logits).index_add(0, lists, (logits - highest).exp())[lists]
+    return torch.zeros_like(logits).index_add(0, lists, weights * (total.log() + highest - logits))

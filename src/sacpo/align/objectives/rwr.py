@@ -8,6 +8,7 @@ target of KL-regularised reinforcement learning.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
@@ -20,7 +21,7 @@ from sacpo.data.packing import LayRows, Tree
 from sacpo.data.records import Demonstration
 from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrations
 from sacpo.losses.listwise import listwise_loss
-from sacpo.losses.logps import completion_token_logps
+from sacpo.losses.logps import completion_logps
 
 
 class ListwiseObjective(SftObjective):
@@ -33,7 +34,7 @@ class ListwiseObjective(SftObjective):
         layout: How a device batch is laid out in rows.
         lists: The number of each answer's prompt; neighbours of equal number stay neighbours in a random order.
         reference: log pi_ref of the answers, in nats. Shape: (answers,).
-        weight: Of the listwise loss.
+        listwise: The weight of the listwise loss.
     """
 
     def __init__(
@@ -42,10 +43,10 @@ class ListwiseObjective(SftObjective):
         layout: LayRows,
         lists: Sequence[int],
         reference: torch.Tensor,
-        weight: float,
+        listwise: float,
     ) -> None:
         super().__init__(answers, layout, pair_groups=lists)
-        self.lists, self.reference, self.weight = torch.tensor(lists), reference, weight
+        self.lists, self.reference, self.listwise = torch.tensor(lists), reference, listwise
         self.ref_weights = torch.tensor([answer.ref_weight for answer in answers])
 
     def collate(self, indices: list[int]) -> Batch:
@@ -57,8 +58,7 @@ class ListwiseObjective(SftObjective):
 
     def loss(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, Metrics]:
         """Return the sum of both losses over the batch, and each."""
-        of_tokens = forward(lambda model: completion_token_logps(model, batch.rows))
-        logps = of_tokens.new_zeros(len(batch)).index_add(0, batch.rows.owner, of_tokens)
+        logps = forward(lambda model: completion_logps(model, batch.rows))
         tensors = batch.tensors
         likelihood = -(logps * tensors["weight"]).sum()
         listwise = listwise_loss(
@@ -68,7 +68,12 @@ class ListwiseObjective(SftObjective):
             "losses/likelihood": (likelihood.detach(), batch.units),
             "losses/listwise": (listwise.detach(), batch.units),
         }
-        return likelihood + self.weight * listwise, metrics
+        return likelihood + self.listwise * listwise, metrics
+
+    def start_gaps(self, batch: Batch, forward: Forward[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return each answer's logratio."""
+        logps = forward(lambda model: completion_logps(model, batch.rows))
+        return logps - batch.tensors["reference"], logps
 
 
 def make(parts: Parts) -> Made:
@@ -78,7 +83,7 @@ def make(parts: Parts) -> Made:
         DataError: The records are no demonstrations, or none is left to train on.
     """
     parts.require(Demonstration, "RWR", "resampled answers; a recipe's step samples them from its dataset's prompts")
-    job, weight = parts.job, parts.step.listwise
+    job, listwise = parts.job, parts.step.listwise
     answers, report = tokenize_demonstrations(
         parts.records, parts.tokenizer, parts.template, max_length=job.max_length, too_long=job.too_long
     )
@@ -88,14 +93,23 @@ def make(parts: Parts) -> Made:
     new = [i > 0 and one.prompt != answers[i - 1].prompt for i, one in enumerate(answers)]
     lists = [*accumulate(map(int, new))]
     counts = {"records": report.to_json(), "answers": len(answers)}
-    if not weight:
+    if not listwise:
         return SftObjective(answers, layout, pair_groups=lists), counts
-    return ListwiseObjective(answers, layout, lists, reference_of(answers, trees, parts), weight), counts
+    longest, room = max(Counter(lists).values()), parts.reference.batch_size
+    if longest > room:
+        parts.reference.progress.notice(
+            f"{job.name}: a device batch holds {room} answers and a prompt has up to {longest}: the listwise loss "
+            "compares those that meet there; raise per_device_train_batch_size"
+        )
+    return ListwiseObjective(answers, layout, lists, reference_of(answers, trees, parts), listwise), counts
 
 
 def reference_of(answers: Sequence[TokenDemo], trees: Sequence[Tree], parts: Parts) -> torch.Tensor:
-    """Return log pi_ref of the answers: as the records know it, or computed where any of them does not."""
+    """Return log pi_ref of the answers: as the records know it, or computed where any of them does not.
+
+    Records know what the model computes in its own precision, so where a training is autocast it is computed, too.
+    """
     known = [answer.ref_logp for answer in answers if answer.ref_logp is not None]
-    if len(known) == len(answers):
+    if len(known) == len(answers) and parts.reference.autocast is None:
         return torch.tensor(known)
     return parts.reference.logps(trees, [answer.id for answer in answers])

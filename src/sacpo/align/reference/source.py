@@ -60,6 +60,11 @@ class Reference:
         return self.job.weights_key()
 
     @property
+    def autocast(self) -> torch.dtype | None:
+        """The type that forward passes are autocast to, None for the weights' own."""
+        return autocast_type(self.arguments)
+
+    @property
     def batch_size(self) -> int:
         """Trees of a forward pass."""
         return self.arguments.per_device_train_batch_size
@@ -68,7 +73,7 @@ class Reference:
         """Return the row layout, chosen on the first trees asked for."""
         if self.chosen is None:
             asked = self.job.base.attn_implementation
-            compiled, precision = self.arguments.torch_compile, autocast_type(self.arguments)
+            compiled, precision = self.arguments.torch_compile, self.autocast
             choose = partial(choose_layout, attention=asked, compiled=compiled, precision=precision)
             models = [unwrapped(self.policy), *([] if self.other is None else [self.other])]
             found = [choose(self.wanted, model, trees, self.pad_id, self.progress) for model in models]
@@ -92,7 +97,7 @@ class Reference:
         assert self.chosen is not None
         scored = self.policy if self.other is None else self.other
         off = self.other is None and not self.adapter
-        return scorer(scored, self.chosen.rows, autocast_type(self.arguments), reference=off)
+        return scorer(scored, self.chosen.rows, self.autocast, reference=off)
 
     def logps(self, trees: Sequence[Tree], ids: Sequence[str], **settings: object) -> torch.Tensor:
         """Return the initial policy's log-probs of all completions; `settings` join the content key."""
@@ -120,7 +125,7 @@ class Reference:
             "attention": model.config._attn_implementation,
             "quantization": self.job.base.quantization and self.job.base.quantization.model_dump(),
             "dtype": str(model.dtype).removeprefix("torch."),
-            "autocast": str(autocast_type(self.arguments)).removeprefix("torch."),
+            "autocast": str(self.autocast).removeprefix("torch."),
             "tf32": bool(self.arguments.tf32),
             "device": model.device.type,
             "batch_size": self.batch_size,

@@ -86,7 +86,6 @@ def check_start(trainer: Starting, batch: Batch, forward: Forward[torch.Tensor])
     found = objective.start_gaps(batch, forward)
     if found is None:
         return
-    assert objective.first_loss is not None
     gaps, logps = found
     absolute, relative = TOLERANCE.get(precision, TOLERANCE_LOW)
     limit = absolute + relative * float(logps.abs().max())
@@ -101,8 +100,8 @@ def check_start(trainer: Starting, batch: Batch, forward: Forward[torch.Tensor])
         return
     record = objective.ids[batch.indices[int(gaps.abs().nan_to_num(math.inf).argmax())]]
     raise ModelError(
-        "the policy differs from its reference before the first update, so the first loss would not be "
-        f"{objective.first_loss.text}",
+        "the policy differs from its reference before the first update"
+        + ("" if objective.first_loss is None else f", so the first loss would not be {objective.first_loss.text}"),
         where=f"record {record}",
         value=f"{worst:.6g} nats",
         allowed=f"at most {limit:.3g} nats in {str(precision).removeprefix('torch.')}",

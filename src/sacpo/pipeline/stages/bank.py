@@ -181,10 +181,11 @@ class Resampled(Stage[StoredRecords]):
         if self.draw != "best":
             self._check(float(ess.mean()))
         places = np.reshape(np.arange(len(answers)), bank.unsafe.shape)[known]
-        records = self._records(places, answers, tilt, weights)
         if self.listwise:
             of_reference = np.where(np.isfinite(tilt), np.exp(sampled.correction[known]), 0.0)
             records = self._lists([[answers[place] for place in row] for row in places], weights, of_reference, tools)
+        else:
+            records = self._records(places, answers, tilt, weights)
         report: dict[str, float] = {
             "samples": bank.unsafe.shape[1],
             **({} if self.keep is None else {"keep": self.keep}),
@@ -193,6 +194,7 @@ class Resampled(Stage[StoredRecords]):
             "all_unsafe": int(bank.unsafe.all(1).sum()),
             "truncated": int(cut.sum()),
             "answers_not_scored": unrated,
+            **({"without_weight": sum(not record.weight for record in records)} if self.listwise else {}),
             "not_scored": int((~known).sum()),
         }
         fits = {scorer.criterion: scorer.known(tools) for scorer in self.bank.learned}
@@ -225,21 +227,21 @@ class Resampled(Stage[StoredRecords]):
         logps = {} if self.traits is None else tools.read(self.traits).logps()
         found = []
         for row, shares, own in zip(answers, weights, of_reference, strict=True):
-            texts, both = by_text(row, np.stack([shares, own]))
-            left, there = without_few(both[0]), both[1] > 0  # those cut off or without a score are not
+            texts, (mine, its) = by_text(row, np.stack([shares, own]))
+            left, there = without_few(mine), its > 0  # what is cut off or has no score is not there
             counted = np.zeros(len(texts))
-            counted[there] = thirds(left[there], rng) * both[1][there]
+            counted[there] = thirds(left[there], rng)
             found += [
                 Demonstration(
                     row[0].prompt,
                     text,
                     self.title,
                     weight=round(weight, 6),
-                    ref_weight=round(standing, 6),
+                    ref_weight=float(f"{its[place] * counted[place]:.6g}"),
                     ref_logp=logps.get((row[0].prompt, text)),
                 )
-                for text, weight, standing in zip(texts, scaled(left, len(row)), counted.tolist(), strict=True)
-                if round(standing, 6)
+                for place, (text, weight) in enumerate(zip(texts, scaled(left, len(row)), strict=True))
+                if counted[place]
             ]
         return found
 

@@ -58,7 +58,7 @@ class StepStart(Section):
 
 
 class StepSpec(AlgorithmOptions, StepStart):
-    """One alignment step: its reference is the model it starts from, in every one of its `rounds`.
+    """One alignment step: its reference is the model it starts from, in every one of its `rounds`; of RWR it is SFT.
 
     `beta` is the step's own KL strength. For a constraint criterion it is the paper's beta/lambda, wherever the step
     stands in the order (eq. 11). A list is a sweep: one model a value, named `NAME@VALUE`. `auto` lets the run find the
