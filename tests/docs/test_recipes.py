@@ -10,6 +10,7 @@ import pytest
 from sacpo.align.defaults import optimiser_steps
 from sacpo.recipe import load_recipe, model_graph
 from sacpo.recipe.models import MergedModel, StepModel
+from sacpo.recipe.notices import notices
 from sacpo.recipe.schema import DataSpec, Recipe, SampledSpec, StepSpec
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -48,7 +49,7 @@ EXPERIMENTS = tuple(
         "text",
     )
 )
-REAL = ("gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
+REAL = ("closed-form", "gemma-270m", *(f"paper/{name}" for name in PAPER), "real-text", "real-text-neox")
 NAMES = ("demo", *EXPERIMENTS, *REAL, *WORLDS)
 SWEEP = (0.01, 0.025, 0.05, 0.1)
 HUB = "PKU-Alignment/PKU-SafeRLHF-30K"
@@ -91,7 +92,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 35
+    assert len(found) == len(NAMES) == 36
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -120,6 +121,13 @@ def test_a_third_score_is_learned_behind_the_same_first_steps() -> None:
     assert (whole.prompts["report"], whole.sft, whole.base) == (scores.prompts["report"], scores.sft, scores.base)
     third = [step.resample for step in scores.steps[3:]]
     assert [spec.weights["over_refusal"] for spec in third if spec] == [1.0, 2.0]
+
+
+def test_data_that_a_score_is_learned_from_is_not_called_unused() -> None:
+    loaded = recipe("closed-form")
+    assert notices(loaded) == []
+    less = loaded.model_copy(update={"steps": ()})
+    assert [text for text in notices(less) if "'helpful'" in text or "'safe'" in text]
 
 
 def test_lengths_of_refusals_are_all_that_differs() -> None:

@@ -410,6 +410,10 @@ def test_weights_on_too_few_answers_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rest on too few of the samples") as error:
         stage.work(tmp_path, cast(Tools, Finished(tmp_path)))
     assert error.value.value == "effective sample size 1.00 of 3"
+    stage = scored_bank(tmp_path, [[0.0, 0.0, 0.0, 9.0], [0.0, None, 0.0, 9.0]], truncated=(0,))
+    with pytest.raises(DataError) as error:
+        stage.work(tmp_path, cast(Tools, Finished(tmp_path)))
+    assert error.value.value == "effective sample size 1.00 of 4; 25% of the answers are cut off or have no score"
 
 
 def test_all_answers_are_learnt_with_their_weights(tmp_path: Path) -> None:

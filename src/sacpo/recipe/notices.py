@@ -15,6 +15,7 @@ def notices(recipe: Recipe) -> list[str]:
     if recipe.constraints and recipe.objective is None:
         found.append("constraints without an objective choose nothing: add one, which the chosen model maximises")
     named = {name for _, name in dataset_references(recipe)}
+    named |= {name for step in recipe.steps if step.resample is not None for name in step.resample.learned_from}
     for name, spec in recipe.data.items():
         if name not in named and not spec.holdout:
             found.append(f"nothing names the data source '{name}': it is read, and no model learns from it")

@@ -19,7 +19,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
-from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.stages.samples import Samples, weightless
 from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.tools import Tools
 from sacpo.system.files import read_json, write_json
@@ -179,7 +179,7 @@ class Resampled(Stage[StoredRecords]):
         weights = self_normalised(tilt)
         ess = 1 / (weights**2).sum(1)
         if self.draw != "best":
-            self._check(float(ess.mean()))
+            self._check(float(ess.mean()), ~np.isfinite(tilt))
         places = np.reshape(np.arange(len(answers)), bank.unsafe.shape)[known]
         if self.listwise:
             of_reference = np.where(np.isfinite(tilt), np.exp(sampled.correction[known]), 0.0)
@@ -245,14 +245,15 @@ class Resampled(Stage[StoredRecords]):
             ]
         return found
 
-    def _check(self, ess: float) -> None:
+    def _check(self, ess: float, gone: Any) -> None:
         if ess < self.least_ess:
             raise DataError(
                 "the weights rest on too few of the samples: the answers asked for are too rare among them",
                 where=self.name,
-                value=f"effective sample size {ess:.2f} of {self.bank.samples.samples}",
+                value=f"effective sample size {ess:.2f} of {self.bank.samples.samples}{weightless(gone)}",
                 allowed=f"{self.least_ess:g} or more",
-                do="take more samples, a larger beta, proposals of a step (sample_from), or lower least_ess",
+                do="take more samples, a larger beta, proposals of a step (sample_from), a larger max_new_tokens where "
+                "answers are cut off, or lower least_ess",
             )
 
     def read(self, folder: Path) -> StoredRecords:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -114,3 +115,8 @@ class Samples(Stage[Sampled]):
         """Return the answers and their correction."""
         correction = read_json(folder / CORRECTION)
         return Sampled(read_jsonl(folder / ANSWERS, Answer), np.array(correction, float).reshape(-1, self.samples))
+
+
+def weightless(gone: Any) -> str:
+    """Return what share of some answers can have no weight, in words behind others; "" where there is none."""
+    return f"; {gone.mean():.0%} of the answers are cut off or have no score" if gone.any() else ""

@@ -19,6 +19,7 @@ from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.held import LABELLED
 from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
 from sacpo.pipeline.stages.plan import allowed_rate
+from sacpo.pipeline.stages.samples import weightless
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
@@ -167,9 +168,11 @@ class Weighed(JsonStage):
             raise DataError(
                 "with any of the factors the weights rest on too few of the samples",
                 where=f"steps.{self.title}.resample.factors",
-                value=f"effective sample size {max(one.ess for one in tried):.2f} of {self.learnt}",
+                value=f"effective sample size {max(one.ess for one in tried):.2f} of {self.learnt}"
+                + weightless(gone[kept]),
                 allowed=f"{self.least_ess:g} or more (least_ess)",
-                do="give smaller factors, take more samples, or lower least_ess",
+                do="give smaller factors, take more samples, a larger max_new_tokens where answers are cut off, or "
+                "lower least_ess",
             )
         write_json(out / WEIGHED, self._found(points, tried, limits, best, gone))
 
