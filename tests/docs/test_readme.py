@@ -162,7 +162,7 @@ def test_recipes_in_the_pages_are_valid(tmp_path: Path) -> None:
     (spec,) = EvaluateSpec.model_validate(yaml.safe_load(own)).judges.values()
     assert rubric_of("helpfulness", spec, "helpfulness").kind == "rating"
     named = set(re.findall(r"recipes/[\w/-]+\.yaml", text_of("docs/first-recipe.md")))
-    assert len(named) == 3
+    assert len(named) == 4
     for path in named - {"recipes/real-text.yaml", "recipes/real-text-neox.yaml"}:  # those need SACPO_DATA
         load_recipe(ROOT / path)
 
