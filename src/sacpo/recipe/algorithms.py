@@ -78,7 +78,6 @@ class AlgorithmOptions(Section):
     resample: ResampleSpec | None = Field(
         None, description="RWR: answer the dataset's prompts and resample; null: the dataset holds resampled answers"
     )
-
     listwise: float = Field(
         0.0,
         ge=0,

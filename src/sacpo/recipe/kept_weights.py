@@ -85,16 +85,18 @@ def refuse_torn_lists(options: JsonMapping, where: str) -> None:
     Raises:
         RecipeError: Batches hold one answer, or answers of equal length.
     """
-    strange = {"train_sampling_strategy": "group_by_length", "per_device_train_batch_size": 1}
-    for name, value in strange.items():
+    room = "give room for the samples of a prompt or more"
+    strange = (
+        ("train_sampling_strategy", "group_by_length", "leave it out"),
+        ("per_device_train_batch_size", 1, room),
+    )
+    for name, value, do in strange:
         if options.get(name) == value:
             raise RecipeError(
                 "the listwise loss compares answers to one prompt, which do not meet in such batches",
                 where=f"{where}, {name}",
                 value=value,
-                do="leave it out"
-                if name == "train_sampling_strategy"
-                else "give room for the samples of a prompt or more",
+                do=do,
             )
 
 
