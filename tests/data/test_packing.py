@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from tiny_models import PAD, VOCABULARY, tiny, trees
 from transformers import PreTrainedModel
 
-from sacpo.data.packing import BLOCK, TREES_A_ROW, WIDTH, flat_rows, packed_rows, padded_rows
+from sacpo.data.packing import TREES_A_ROW, WIDTH, flat_rows, packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
 from sacpo.errors import DataError
 from sacpo.losses.attention import visible
 from sacpo.losses.logps import completion_logps
 
-TOKENS = st.lists(st.integers(3, VOCABULARY - 1), max_size=7).map(tuple)
-PROMPTS = st.lists(st.integers(3, 5), min_size=1, max_size=4).map(tuple)  # few tokens, so that prompts come twice
+TOKENS = st.lists(st.one_of(st.integers(3, 4), st.integers(3, VOCABULARY - 1)), max_size=7).map(tuple)
+PROMPTS = st.lists(st.integers(3, 5), min_size=1, max_size=4).map(
+    tuple
+)  # few tokens, so that prompts come twice and completions begin alike
 TREES = st.lists(st.builds(Tree, PROMPTS, st.lists(TOKENS, min_size=1, max_size=3).map(tuple)), min_size=1, max_size=6)
 WIDTHS = st.sampled_from([None, 1, 12, 20, 40])
 
@@ -92,21 +94,24 @@ def test_every_target_is_predicted_from_its_own_prefix(given_trees: list[Tree], 
 @settings(max_examples=60, deadline=None)
 @given(TREES, WIDTHS)
 def test_each_prompt_comes_once_where_its_branches_fit_in_a_row(given_trees: list[Tree], width: int | None) -> None:
-    """The tokens laid out are each prompt's once and the completions'; position 0 occurs once a prompt."""
+    """The tokens laid out are each prompt's and each beginning of its completions once; position 0 once a prompt."""
     rows = packed_rows(given_trees, pad_id=PAD, width=width)
     room = TREES_A_ROW * sum(map(len, given_trees)) // len(given_trees)
     limit = max(width or min(WIDTH, room), *map(len, given_trees))
     assert rows.input_ids.shape[1] <= limit
     branches: dict[tuple[int, ...], int] = {}
+    beginnings: dict[tuple[int, ...], set[tuple[int, ...]]] = {}
     for tree in given_trees:
         branches[tree.prompt] = branches.get(tree.prompt, 0) + len(tree) - len(tree.prompt)
-    once = sum(len(prompt) + size for prompt, size in branches.items())
+        begun = {branch[:end] for branch in tree.completions for end in range(1, len(branch) + 1)}
+        beginnings[tree.prompt] = beginnings.get(tree.prompt, set()) | begun
+    once = sum(len(prompt) + len(begun) for prompt, begun in beginnings.items())
     laid = int(rows.attention_mask.sum())
     starts = int(((rows.position_ids == 0) & (rows.attention_mask == 1)).sum())
     if all(len(prompt) + size <= limit for prompt, size in branches.items()):
         assert (laid, starts) == (once, len(branches))
     else:
-        assert once < laid <= sum(map(len, given_trees))
+        assert once <= laid <= sum(map(len, given_trees))
         assert len(branches) < starts <= len(given_trees)
 
 
@@ -220,25 +225,32 @@ def test_rows_move_with_all_their_tensors() -> None:
 
 
 def test_a_flat_row_by_hand() -> None:
-    """Prompts 7 with branches (3 4) and (5), which came as two trees, then 9 with (6): no padding, one block."""
+    """Prompts 7 with branches (3 4) and (5), which came as two trees, then 9 with (6): no padding, a block a tree."""
     rows = flat_rows([Tree((7,), ((3, 4),)), Tree((9,), ((6,),)), Tree((7,), ((5,),))], pad_id=PAD)
     assert rows.input_ids.tolist() == [[7, 3, 4, 5, 9, 6]]
     assert rows.position_ids.tolist() == [[0, 1, 2, 1, 0, 1]]
     assert rows.targets.tolist() == [3, 4, 6, 5]
     assert rows.source.tolist() == [0, 1, 4, 0]
-    assert rows.blocks == (6,)
+    assert rows.blocks == (4, 2)
 
 
-def test_a_block_of_a_flat_row_ends_where_another_tree_would_make_it_too_long() -> None:
-    sizes = [BLOCK - 10, 5, 20, BLOCK + 1, 2]
-    batch = [Tree((i + 3,), ((3,) * (size - 1),)) for i, size in enumerate(sizes)]
-    assert flat_rows(batch, pad_id=PAD).blocks == (BLOCK - 5, 20, BLOCK + 1, 2)
-
-
-def test_one_prompt_with_many_long_completions_makes_several_blocks() -> None:
-    """Attention costs the square of a block, so trees of one prompt are joined up to the width of a row only."""
-    rows = flat_rows([Tree((7,), ((3,) * 200,)) for _ in range(20)], pad_id=PAD)
+def test_one_prompt_with_many_long_completions_makes_several_trees() -> None:
+    """Attention costs the square of a tree, so trees of one prompt are joined up to the width of a row only."""
+    rows = flat_rows([Tree((7,), ((token,) * 200,)) for token in range(20)], pad_id=PAD)
     assert rows.blocks == (401,) * 10
+
+
+def test_what_completions_begin_with_stands_once_by_hand() -> None:
+    """Prompt 7 with (3 4 5), (3 6), (3 4) and nothing: columns 7 3 4 5 6, of which 6 sees 7 and 3."""
+    rows = flat_rows([Tree((7,), ((3, 4, 5), (3, 6), (3, 4), ()))], pad_id=PAD)
+    assert rows.input_ids.tolist() == [[7, 3, 4, 5, 6]]
+    assert rows.position_ids.tolist() == [[0, 1, 2, 3, 2]]
+    assert rows.visible_until is not None and rows.visible_until.tolist() == [[5, 5, 4, 4, 5]]
+    assert rows.targets.tolist() == [3, 4, 5, 3, 6, 3, 4]
+    assert rows.source.tolist() == [0, 1, 2, 0, 1, 0, 1]
+    assert rows.own.tolist() == [1, 2, 3, 1, 4, 1, 2]
+    assert rows.before.tolist() == [0, 0, 0, 0]
+    assert rows.longest == 4
 
 
 @given(TREES)

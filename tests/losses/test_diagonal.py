@@ -29,8 +29,14 @@ def test_every_architecture_that_shares_prompts_agrees_in_one_flat_row(kind: str
     assert found.ok, found.reason
 
 
-LONG = [Tree((1, 2, 3), ((4,) * 90, (5,) * 80, (6,))), Tree((7,) * 200, ((8,) * 9, (9,) * 8)), Tree((1,), ((2,),))]
-"""One tree that attention takes branch by branch, one that it takes as a square, one plain sequence."""
+LONG = [
+    Tree((1, 2, 3), ((4,) * 90, (5,) * 80, (6,))),
+    Tree((7,) * 200, ((8,) * 9, (9,) * 8)),
+    Tree((1,), ((2,),)),
+    Tree((8,), ((1,) * 50 + (2,) * 9, (1,) * 50 + (3,) * 7, (2,) * 60 + (3,), (2,) * 60 + (4,))),
+]
+"""One tree that attention takes branch by branch, one that it takes as a square, one plain sequence, and one whose
+branches have branches."""
 
 
 def dense(mask: DiagonalMask) -> torch.Tensor:
@@ -39,7 +45,7 @@ def dense(mask: DiagonalMask) -> torch.Tensor:
     for part in mask.parts:
         keys = torch.cat([torch.arange(*stretch) for stretch in part.keys])
         queries = torch.arange(*part.queries)
-        seen[queries[:, None], keys] = keys <= queries[:, None] if part.seen is None else part.seen[0, 0]
+        seen[queries[:, None], keys] = keys <= queries[:, None] if part.seen is None else torch.from_numpy(part.seen)
     return seen
 
 
@@ -54,7 +60,7 @@ def test_the_parts_are_all_that_is_seen(batch: list[Tree], reach: Reach) -> None
 
 
 def test_attention_over_long_branches_goes_branch_by_branch() -> None:
-    assert [part.size for part in visible_on_diagonal(FLAT(LONG)).parts] == [93, 80, 1, 217, 2]
+    assert [part.size for part in visible_on_diagonal(FLAT(LONG)).parts] == [93, 80, 1, 217, 2, 67, 62]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -9,7 +9,7 @@ import torch
 from tiny_models import PAD, tiny, trees
 from transformers import PreTrainedModel
 
-from sacpo.data.packing import packed_rows, padded_rows
+from sacpo.data.packing import Tree, packed_rows, padded_rows
 from sacpo.errors import ModelError
 from sacpo.losses import agreement, attention, logps
 from sacpo.losses.agreement import check_layout
@@ -200,7 +200,7 @@ def test_masks_of_two_branches_by_hand() -> None:
     The branch e sees a, b and itself, not c and d. With a window of 2 positions it sees b (distance 1) but not a.
     With blocks of 2 positions, a b | c d, the branch e at position 2 sees itself alone, and d sees c.
     """
-    [a_tree, *_] = trees(sizes=((2, (2, 1)),))
+    a_tree = Tree((11, 12), ((13, 14), (15,)))
     [longer] = trees(1, sizes=((6, (0,)),))[:1]
     rows = packed_rows([a_tree, longer], pad_id=PAD, width=6)
     row = int((rows.attention_mask.sum(1) == 5).nonzero())

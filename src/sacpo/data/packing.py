@@ -1,4 +1,4 @@
-"""Laying token trees out in rows: one completion a row, or several trees a row with each prompt once."""
+"""Laying token trees out in rows: one completion a row, or several trees a row with each beginning once."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from sacpo.data.rows import Rows, Tree
+from sacpo.data.trie import Trie, trie
 
 __all__ = ["WIDTH", "LayRows", "Rows", "Tree", "continuing_row", "flat_rows", "packed_rows", "padded_rows"]
 
@@ -21,15 +22,14 @@ LayRows = Callable[[Sequence[Tree]], Rows]
 WIDTH, TREES_A_ROW = 512, 4
 """Most tokens of a packed row, and trees of mean length that it has room for: long enough to fill well, short enough
 that dense attention over a row costs little beside the rest; one longer tree makes all rows as wide as it needs."""
-BLOCK = 128
-"""Tokens that short trees are joined to in a block of a flat row: attention is called once a block."""
 
 
 @dataclass(frozen=True)
 class _Placed:
-    """A tree, which completions, in the order of the batch, its branches are, and its first column in a row."""
+    """A tree and its columns, which completions, in the order of the batch, its branches are, and where it begins."""
 
     tree: Tree
+    trie: Trie
     owners: tuple[int, ...]
     row: int = 0
     column: int = 0
@@ -46,15 +46,16 @@ def padded_rows(trees: Sequence[Tree], *, pad_id: int, side: Literal["right", "l
     plain = [Tree(tree.prompt, (completion,)) for tree in trees for completion in tree.completions]
     width = max(map(len, plain))
     columns = [0 if side == "right" else width - len(tree) for tree in plain]
-    placed = [_Placed(tree, (row,), row, columns[row]) for row, tree in enumerate(plain)]
+    placed = [_Placed(tree, trie(tree), (row,), row, columns[row]) for row, tree in enumerate(plain)]
     return _assembled(placed, len(plain), width, len(plain), pad_id, shared=False)
 
 
 def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None) -> Rows:
     """Lay out several trees a row, each prompt once, followed by its completions as branches.
 
-    Trees with the same prompt become one. No tree is split: a row is as wide as the longest tree needs, if that is
-    more than `width`. The same trees in the same order always give the same rows.
+    Trees with the same prompt become one, and what several completions of it begin with stands once. No tree is split:
+    a row is as wide as the longest tree needs, if that is more than `width`. The same trees in the same order always
+    give the same rows.
 
     Args:
         trees: Prompts with their completions.
@@ -65,36 +66,34 @@ def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None)
     wanted = width or min(WIDTH, TREES_A_ROW * sum(map(len, trees)) // len(trees))
     limit = max(wanted, *map(len, trees))
     merged = _merged(trees, limit)
-    rows = _filled([len(branches.tree) for branches in merged], limit)
+    rows = _filled([len(branches.trie) for branches in merged], limit)
     placed = []
     for row, members in enumerate(rows):
         column = 0
         for member in members:
             placed.append(replace(merged[member], row=row, column=column))
-            column += len(merged[member].tree)
-    used = max(sum(len(merged[member].tree) for member in members) for members in rows)
+            column += len(merged[member].trie)
+    used = max(sum(len(merged[member].trie) for member in members) for members in rows)
     return _assembled(placed, len(rows), used, n_completions, pad_id, shared=True)
 
 
 def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
-    """Lay out all trees in one row without any padding, for attention that goes block by block.
+    """Lay out all trees in one row without any padding, for attention that goes tree by tree.
 
     Args:
-        trees: Prompts with their completions; those with the same prompt become one, of at most `WIDTH` tokens.
+        trees: Prompts with their completions; those with the same prompt become one, of at most `WIDTH` tokens, and
+            what several completions of it begin with stands once.
         pad_id: The padding token; there is no padding.
     """
     n_completions = sum(len(tree.completions) for tree in trees)
     merged = _merged(trees, WIDTH)
-    placed, blocks, column = [], [0], 0
+    placed, column = [], 0
     for branches in merged:
-        size = len(branches.tree)
-        if blocks[-1] and blocks[-1] + size > BLOCK:
-            blocks.append(0)
-        blocks[-1] += size
         placed.append(replace(branches, column=column))
-        column += size
+        column += len(branches.trie)
     rows = _assembled(placed, 1, column, n_completions, pad_id, shared=True)
-    return replace(rows, blocks=tuple(blocks) if column > 1 else None)  # one query may be decoding to a model
+    blocks = tuple(len(branches.trie) for branches in merged)
+    return replace(rows, blocks=blocks if column > 1 else None)  # one query may be decoding to a model
 
 
 def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int) -> Rows:
@@ -112,17 +111,17 @@ def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int
     for branches in _merged(trees, WIDTH):
         prompt = branches.tree.prompt
         tail = Tree(prompt[-1:], tuple(others[owner].completions[0] for owner in branches.owners))
-        placed.append(_Placed(tail, branches.owners, 0, column))
+        placed.append(_Placed(tail, trie(tail), branches.owners, 0, column))
         past.append((place, place + len(prompt) - 1))
-        shifts += [len(prompt) - 1] * len(tail)
-        column += len(tail)
-        place += len(branches.tree)
+        shifts += [len(prompt) - 1] * len(placed[-1].trie)
+        column += len(placed[-1].trie)
+        place += len(branches.trie)
     rows = _assembled(placed, 1, column, len(others), pad_id, shared=True)
     return replace(
         rows,
         position_ids=rows.position_ids + torch.tensor(shifts),
         longest=max(map(len, others)),
-        blocks=tuple(len(place.tree) for place in placed),
+        blocks=tuple(len(place.trie) for place in placed),
         past=tuple(past),
         past_width=place,
     )
@@ -131,19 +130,20 @@ def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int
 def _merged(trees: Sequence[Tree], limit: int) -> list[_Placed]:
     """Join trees with the same prompt as long as they fit in a row together; they have no place yet."""
     open_trees: dict[tuple[int, ...], int] = {}
-    merged: list[_Placed] = []
+    merged: list[tuple[Tree, tuple[int, ...]]] = []
     owner = 0
     for tree in trees:
-        new = _Placed(tree, tuple(range(owner, owner + len(tree.completions))))
+        owners = tuple(range(owner, owner + len(tree.completions)))
         owner += len(tree.completions)
         place = open_trees.get(tree.prompt)
-        if place is not None and len(merged[place].tree) + len(tree) - len(tree.prompt) <= limit:
-            old = merged[place]
-            merged[place] = _Placed(Tree(tree.prompt, old.tree.completions + tree.completions), old.owners + new.owners)
-            continue
+        if place is not None:
+            old, before = merged[place]
+            if len(old) + len(tree) - len(tree.prompt) <= limit:
+                merged[place] = Tree(tree.prompt, old.completions + tree.completions), before + owners
+                continue
         open_trees[tree.prompt] = len(merged)
-        merged.append(new)
-    return merged
+        merged.append((tree, owners))
+    return [_Placed(tree, trie(tree), owners) for tree, owners in merged]
 
 
 def _filled(sizes: Sequence[int], limit: int) -> list[list[int]]:
@@ -189,25 +189,18 @@ def _assembled(
     targets: list[tuple[int, ...]] = [()] * n_completions
     longest = 0
     for place in placed:
-        tree, row = place.tree, place.row
-        start, column = place.column, place.column + len(tree.prompt)
-        end = start + len(tree)
-        ids[row, start:column] = tree.prompt
-        positions[row, start:column] = np.arange(len(tree.prompt))
-        mask[row, start:end] = 1
-        until[row, start:column] = end
-        predictor = row * width + column - 1  # the prompt's last token predicts every branch's first one
-        for owner, branch in zip(place.owners, tree.completions, strict=True):
-            part = slice(column, column + len(branch))
-            ids[row, part] = branch
-            positions[row, part] = np.arange(len(tree.prompt), len(tree.prompt) + len(branch))
-            until[row, part] = part.stop
-            own[owner] = row * width + np.arange(column, part.stop)
-            sources[owner] = own[owner] - 1
-            sources[owner][:1] = before[owner] = predictor
+        found, row = place.trie, place.row
+        columns = slice(place.column, place.column + len(found))
+        ids[row, columns], positions[row, columns], mask[row, columns] = found.tokens, found.position, 1
+        until[row, columns] = place.column + found.until
+        first = row * width + place.column
+        predictor = first + len(place.tree.prompt) - 1  # the prompt's last token predicts every branch's first one
+        for owner, branch, path in zip(place.owners, place.tree.completions, found.paths, strict=True):
+            own[owner] = first + path
+            sources[owner] = np.concatenate([[predictor], own[owner]])[:-1]
+            before[owner] = predictor
             targets[owner] = branch
-            longest = max(longest, len(tree.prompt) + len(branch))
-            column = part.stop
+        longest = max(longest, int(found.position.max()) + 1)
     return Rows(
         input_ids=torch.from_numpy(ids),
         position_ids=torch.from_numpy(positions),

@@ -6,13 +6,16 @@ import itertools
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PretrainedConfig
 
 from sacpo.data.rows import Rows
-from sacpo.losses.diagonal import DiagonalMask, Part
+from sacpo.losses.diagonal import Bools, DiagonalMask, Part
 
+Ints = npt.NDArray[np.int64]
 SMALL, WASTED = 128, 0.3
 """Attention over a tree goes branch by branch from these on: its tokens, the share of its square between branches."""
 
@@ -35,8 +38,11 @@ class Reach:
         block = self.block if self.block is not None and self.block < longest else None
         return Reach(window, block)
 
-    def limit(self, seen: torch.Tensor, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-        """Return which of the keys that are seen, given their positions and the queries', are within reach."""
+    def limit(self, seen: Any, query: Any, key: Any) -> Any:
+        """Return which of the keys that are seen, given their positions and the queries', are within reach.
+
+        Tensors or arrays.
+        """
         if self.window is not None:
             seen = seen & (query - key < self.window)
         if self.block is not None:
@@ -68,10 +74,7 @@ def visible(rows: Rows, reach: Reach = Reach()) -> torch.Tensor:
     Shape: (rows, 1, queries, keys) bool.
     """
     assert rows.visible_until is not None
-    return _seen(rows.position_ids, rows.visible_until, reach)
-
-
-def _seen(position: torch.Tensor, until: torch.Tensor, reach: Reach) -> torch.Tensor:
+    position, until = rows.position_ids, rows.visible_until
     columns = torch.arange(position.shape[1], device=position.device)
     query = columns[:, None]
     seen = (columns <= query) & (query < until[:, None, :])
@@ -79,42 +82,45 @@ def _seen(position: torch.Tensor, until: torch.Tensor, reach: Reach) -> torch.Te
 
 
 def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
-    """Return what `visible` returns for one row of blocks, of which only the blocks are computed."""
-    until, position = rows.visible_until, rows.position_ids
-    assert until is not None and rows.blocks is not None
+    """Return what `visible` returns for one row of trees, of which only the trees are computed."""
+    assert rows.visible_until is not None and rows.blocks is not None
+    until, position = (tensor[0].cpu().numpy() for tensor in (rows.visible_until, rows.position_ids))
     parts: list[Part] = []
     start = 0
     for number, size in enumerate(rows.blocks):
-        block = slice(start, start + size)
-        own = until[:, block] - start
-        branches = _branches(own[0].tolist()) if reach == Reach() and rows.past is None else None
+        columns = slice(start, start + size)
+        own, place = until[columns] - start, position[columns]
         if rows.past is not None:
-            parts.append(_continuing(start, position[:, block], own, rows.past[number], rows.past_width, reach))
-        elif branches is not None:
-            parts += _tree_parts(start, *branches, until.device)
+            parts.append(_continuing(start, place, own, rows.past[number], rows.past_width, reach))
+        elif reach == Reach() and (branches := _branches(own.tolist())) is not None:
+            parts += _tree_parts(start, *branches, own)
         else:
-            parts.append(Part((start, start + size), ((start, start + size),), _seen(position[:, block], own, reach)))
+            seen = reach.limit(_seen(own), place[:, None], place)
+            parts.append(Part((start, start + size), ((start, start + size),), seen))
         start += size
-    return DiagonalMask(parts, rows.past_width + start, until.device)
+    return DiagonalMask(parts, rows.past_width + start, rows.visible_until.device)
 
 
-def _continuing(
-    start: int, position: torch.Tensor, until: torch.Tensor, past: tuple[int, int], past_width: int, reach: Reach
-) -> Part:
-    """Return a block that sees a prompt in the row that it continues, but for the prompt's last token, and itself."""
-    size = position.shape[1]
-    columns = torch.arange(past[1] - past[0], device=position.device)
-    every = torch.ones(1, size, len(columns), dtype=torch.bool, device=position.device)
-    before = reach.limit(every, position[:, :, None], columns)[:, None]
-    own = (past_width + start, past_width + start + size)
-    return Part((start, start + size), (past, own), torch.cat([before, _seen(position, until, reach)], dim=-1))
+def _seen(until: Ints) -> Bools:
+    """Return which column each column sees, of columns that see no others. Shape: (columns,) to (columns, columns)."""
+    columns = np.arange(len(until))
+    return (columns <= columns[:, None]) & (columns[:, None] < until)
+
+
+def _continuing(start: int, position: Ints, until: Ints, past: tuple[int, int], past_width: int, reach: Reach) -> Part:
+    """Return a tree that sees a prompt in the row that it continues, but for the prompt's last token, and itself."""
+    columns = np.arange(past[1] - past[0])
+    before = reach.limit(np.ones((len(until), len(columns)), dtype=bool), position[:, None], columns)
+    seen = reach.limit(_seen(until), position[:, None], position)
+    own = (past_width + start, past_width + start + len(until))
+    return Part((start, start + len(until)), (past, own), np.concatenate([before, seen], axis=1))
 
 
 def _branches(until: list[int]) -> tuple[int, list[tuple[int, int]]] | None:
-    """Return a tree's prompt and branches as columns; None: not one tree, or one that is as cheap as a whole square.
+    """Return a tree's prompt and branches as columns; None: it is as cheap as a whole square.
 
     Args:
-        until: `Rows.visible_until` of a block, counted from its start.
+        until: `Rows.visible_until` of a tree, counted from its start.
     """
     size = len(until)
     prompt = next((column for column, end in enumerate(until) if end < size), size)
@@ -124,17 +130,18 @@ def _branches(until: list[int]) -> tuple[int, list[tuple[int, int]]] | None:
     branches = [*itertools.pairwise(edges)]
     between = (size - prompt) ** 2 - sum((end - first) ** 2 for first, end in branches)
     worth_it = not branches or (size >= SMALL and between > WASTED * size**2)
-    return (prompt, branches) if until[0] == size and worth_it else None
+    return (prompt, branches) if worth_it else None
 
 
-def _tree_parts(start: int, prompt: int, branches: list[tuple[int, int]], device: torch.device) -> list[Part]:
+def _tree_parts(start: int, prompt: int, branches: list[tuple[int, int]], until: Ints) -> list[Part]:
     """Return the prompt with the first branch as one part, and each further branch as one that sees the prompt."""
-    first = start + (branches[0][1] if branches else prompt)
-    parts = [Part((start, first), ((start, first),), None)]
+    first = branches[0][1] if branches else prompt
+    plain = bool((until[:first] >= first).all())
+    parts = [Part((start, start + first), ((start, start + first),), None if plain else _seen(until[:first]))]
     for begin, end in branches[1:]:
-        seen = torch.ones(end - begin, prompt + end - begin, dtype=torch.bool, device=device).tril(prompt)
         own = (start + begin, start + end)
-        parts.append(Part(own, ((start, start + prompt), own), seen[None, None]))
+        seen = np.concatenate([np.ones((end - begin, prompt), dtype=bool), _seen(until[begin:end] - begin)], axis=1)
+        parts.append(Part(own, ((start, start + prompt), own), seen))
     return parts
 
 

@@ -1,0 +1,61 @@
+"""A prompt's completions in columns, what several of them begin with once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+import numpy.typing as npt
+
+from sacpo.data.rows import Tree
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Trie:
+    """A tree's columns: the prompt, then its completions in order of their tokens, each common beginning once.
+
+    Attributes:
+        tokens: Shape: (columns,).
+        position: Each token's place in its own sequence. Shape: (columns,).
+        until: The column behind the last one that continues a token. Shape: (columns,).
+        paths: The columns of each completion's tokens.
+    """
+
+    tokens: Ints
+    position: Ints
+    until: Ints
+    paths: tuple[Ints, ...]
+
+    def __len__(self) -> int:
+        """Return the columns."""
+        return len(self.tokens)
+
+
+def trie(tree: Tree) -> Trie:
+    """Return a tree's columns.
+
+    In order of their tokens, completions that begin alike are neighbours. So a completion shares with the one before
+    it all that it shares with any, and what that one has beyond ends there.
+    """
+    tokens, position = [*tree.prompt], [*range(len(tree.prompt))]
+    until: list[int] = [0] * len(tokens)
+    paths: list[list[int]] = [[]] * len(tree.completions)
+    last: tuple[int, ...] = ()
+    path: list[int] = []
+    for number in sorted(range(len(tree.completions)), key=tree.completions.__getitem__):
+        completion = tree.completions[number]
+        common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, completion, strict=False)))
+        for column in path[common:]:
+            until[column] = len(tokens)
+        path = [*path[:common], *range(len(tokens), len(tokens) + len(completion) - common)]
+        paths[number], last = path, completion
+        tokens += completion[common:]
+        position += range(len(tree.prompt) + common, len(tree.prompt) + len(completion))
+        until += [0] * (len(completion) - common)
+    for column in [*range(len(tree.prompt)), *path]:
+        until[column] = len(tokens)
+    columns = np.array([tokens, position, until], dtype=np.int64)
+    return Trie(columns[0], columns[1], columns[2], tuple(np.array(path, dtype=np.int64) for path in paths))
