@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_models import PAD, VOCABULARY, tiny, trees
 from transformers import PreTrainedModel
 
-from sacpo.data.packing import TREES_A_ROW, WIDTH, flat_rows, packed_rows, padded_rows
+from sacpo.data.packing import BLOCK, TREES_A_ROW, WIDTH, flat_rows, packed_rows, padded_rows
 from sacpo.data.rows import Rows, Tree
 from sacpo.errors import DataError
 from sacpo.losses.attention import visible
@@ -225,17 +225,23 @@ def test_rows_move_with_all_their_tensors() -> None:
 
 
 def test_a_flat_row_by_hand() -> None:
-    """Prompts 7 with branches (3 4) and (5), which came as two trees, then 9 with (6): no padding, a block a tree."""
+    """Prompts 7 with branches (3 4) and (5), which came as two trees, then 9 with (6): no padding, one block."""
     rows = flat_rows([Tree((7,), ((3, 4),)), Tree((9,), ((6,),)), Tree((7,), ((5,),))], pad_id=PAD)
     assert rows.input_ids.tolist() == [[7, 3, 4, 5, 9, 6]]
     assert rows.position_ids.tolist() == [[0, 1, 2, 1, 0, 1]]
     assert rows.targets.tolist() == [3, 4, 6, 5]
     assert rows.source.tolist() == [0, 1, 4, 0]
-    assert rows.blocks == (4, 2)
+    assert rows.blocks == (6,)
 
 
-def test_one_prompt_with_many_long_completions_makes_several_trees() -> None:
-    """Attention costs the square of a tree, so trees of one prompt are joined up to the width of a row only."""
+def test_a_block_of_a_flat_row_ends_where_another_tree_would_make_it_too_long() -> None:
+    sizes = [BLOCK - 10, 5, 20, BLOCK + 1, 2]
+    batch = [Tree((i + 3,), ((3,) * (size - 1),)) for i, size in enumerate(sizes)]
+    assert flat_rows(batch, pad_id=PAD).blocks == (BLOCK - 5, 20, BLOCK + 1, 2)
+
+
+def test_one_prompt_with_many_long_completions_makes_several_blocks() -> None:
+    """Attention costs the square of a block, so trees of one prompt are joined up to the width of a row only."""
     rows = flat_rows([Tree((7,), ((token,) * 200,)) for token in range(20)], pad_id=PAD)
     assert rows.blocks == (401,) * 10
 

@@ -39,18 +39,22 @@ LONG = [
 branches have branches."""
 
 
+SHORT = [Tree((*tree.prompt, token), tree.completions) for token in (3, 4, 5) for tree in trees()]
+"""Trees of which several stand in a block."""
+
+
 def dense(mask: DiagonalMask) -> torch.Tensor:
     """Return a mask in parts as a whole one. Shape: (width, width) bool."""
     seen = torch.zeros(mask.shape[-2:], dtype=torch.bool)
     for part in mask.parts:
         keys = torch.cat([torch.arange(*stretch) for stretch in part.keys])
         queries = torch.arange(*part.queries)
-        seen[queries[:, None], keys] = keys <= queries[:, None] if part.seen is None else torch.from_numpy(part.seen)
+        seen[queries[:, None], keys] = keys <= queries[:, None] if part.seen is None else part.seen[0, 0]
     return seen
 
 
 @pytest.mark.parametrize("reach", [Reach(), Reach(window=5), Reach(block=4)])
-@pytest.mark.parametrize("batch", [trees() * 3, LONG])
+@pytest.mark.parametrize("batch", [SHORT, LONG])
 def test_the_parts_are_all_that_is_seen(batch: list[Tree], reach: Reach) -> None:
     rows = FLAT(batch)
     mask = visible_on_diagonal(rows, reach)

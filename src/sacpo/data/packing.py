@@ -22,6 +22,8 @@ LayRows = Callable[[Sequence[Tree]], Rows]
 WIDTH, TREES_A_ROW = 512, 4
 """Most tokens of a packed row, and trees of mean length that it has room for: long enough to fill well, short enough
 that dense attention over a row costs little beside the rest; one longer tree makes all rows as wide as it needs."""
+BLOCK = 128
+"""Tokens that short trees are joined to in a block of a flat row: attention is called once a block."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def packed_rows(trees: Sequence[Tree], *, pad_id: int, width: int | None = None)
 
 
 def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
-    """Lay out all trees in one row without any padding, for attention that goes tree by tree.
+    """Lay out all trees in one row without any padding, for attention that goes block by block.
 
     Args:
         trees: Prompts with their completions; those with the same prompt become one, of at most `WIDTH` tokens, and
@@ -87,13 +89,16 @@ def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
     """
     n_completions = sum(len(tree.completions) for tree in trees)
     merged = _merged(trees, WIDTH)
-    placed, column = [], 0
+    placed, blocks, column = [], [0], 0
     for branches in merged:
+        size = len(branches.trie)
+        if blocks[-1] and blocks[-1] + size > BLOCK:
+            blocks.append(0)
+        blocks[-1] += size
         placed.append(replace(branches, column=column))
-        column += len(branches.trie)
+        column += size
     rows = _assembled(placed, 1, column, n_completions, pad_id, shared=True)
-    blocks = tuple(len(branches.trie) for branches in merged)
-    return replace(rows, blocks=blocks if column > 1 else None)  # one query may be decoding to a model
+    return replace(rows, blocks=tuple(blocks) if column > 1 else None)  # one query may be decoding to a model
 
 
 def continuing_row(trees: Sequence[Tree], others: Sequence[Tree], *, pad_id: int) -> Rows:

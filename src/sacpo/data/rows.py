@@ -53,8 +53,8 @@ class Rows:
         position_ids: Position in its own sequence; branches continue their prompt. Shape: (rows, width) long.
         attention_mask: 1 for tokens, 0 for padding. Shape: (rows, width) long.
         visible_until: See above; None when every row is one plain sequence. Shape: (rows, width) long.
-        blocks: Columns of each tree that one row consists of, where attention goes tree by tree; else None.
-        past: Where each tree continues a prompt in another row: the first column there, and the one behind the last.
+        blocks: Columns of the blocks of trees that one row consists of, where attention goes block by block; else None.
+        past: Where each block continues a prompt in another row: the first column there, and the one behind the last.
         past_width: The columns of that row.
         source: Flat index, row x width + column, of the hidden state that predicts each target. Shape: (targets,) long.
         targets: Token ids of the completions, in order. Shape: (targets,) long.

@@ -13,9 +13,10 @@ from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from transformers import PretrainedConfig
 
 from sacpo.data.rows import Rows
-from sacpo.losses.diagonal import Bools, DiagonalMask, Part
+from sacpo.losses.diagonal import DiagonalMask, Part
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 SMALL, WASTED = 128, 0.3
 """Attention over a tree goes branch by branch from these on: its tokens, the share of its square between branches."""
 
@@ -82,7 +83,7 @@ def visible(rows: Rows, reach: Reach = Reach()) -> torch.Tensor:
 
 
 def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
-    """Return what `visible` returns for one row of trees, of which only the trees are computed."""
+    """Return what `visible` returns for one row of blocks, of which only the blocks are computed."""
     assert rows.visible_until is not None and rows.blocks is not None
     until, position = (tensor[0].cpu().numpy() for tensor in (rows.visible_until, rows.position_ids))
     parts: list[Part] = []
@@ -96,7 +97,7 @@ def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
             parts += _tree_parts(start, *branches, own)
         else:
             seen = reach.limit(_seen(own), place[:, None], place)
-            parts.append(Part((start, start + size), ((start, start + size),), seen))
+            parts.append(Part((start, start + size), ((start, start + size),), _mask_of(seen)))
         start += size
     return DiagonalMask(parts, rows.past_width + start, rows.visible_until.device)
 
@@ -108,19 +109,19 @@ def _seen(until: Ints) -> Bools:
 
 
 def _continuing(start: int, position: Ints, until: Ints, past: tuple[int, int], past_width: int, reach: Reach) -> Part:
-    """Return a tree that sees a prompt in the row that it continues, but for the prompt's last token, and itself."""
+    """Return a block that sees a prompt in the row that it continues, but for the prompt's last token, and itself."""
     columns = np.arange(past[1] - past[0])
     before = reach.limit(np.ones((len(until), len(columns)), dtype=bool), position[:, None], columns)
     seen = reach.limit(_seen(until), position[:, None], position)
     own = (past_width + start, past_width + start + len(until))
-    return Part((start, start + len(until)), (past, own), np.concatenate([before, seen], axis=1))
+    return Part((start, start + len(until)), (past, own), _mask_of(np.concatenate([before, seen], axis=1)))
 
 
 def _branches(until: list[int]) -> tuple[int, list[tuple[int, int]]] | None:
-    """Return a tree's prompt and branches as columns; None: it is as cheap as a whole square.
+    """Return a tree's prompt and branches as columns; None: not one tree, or one that is as cheap as a whole square.
 
     Args:
-        until: `Rows.visible_until` of a tree, counted from its start.
+        until: `Rows.visible_until` of a block, counted from its start.
     """
     size = len(until)
     prompt = next((column for column, end in enumerate(until) if end < size), size)
@@ -130,19 +131,24 @@ def _branches(until: list[int]) -> tuple[int, list[tuple[int, int]]] | None:
     branches = [*itertools.pairwise(edges)]
     between = (size - prompt) ** 2 - sum((end - first) ** 2 for first, end in branches)
     worth_it = not branches or (size >= SMALL and between > WASTED * size**2)
-    return (prompt, branches) if worth_it else None
+    return (prompt, branches) if until[0] == size and worth_it else None
 
 
 def _tree_parts(start: int, prompt: int, branches: list[tuple[int, int]], until: Ints) -> list[Part]:
     """Return the prompt with the first branch as one part, and each further branch as one that sees the prompt."""
     first = branches[0][1] if branches else prompt
     plain = bool((until[:first] >= first).all())
-    parts = [Part((start, start + first), ((start, start + first),), None if plain else _seen(until[:first]))]
+    whole = None if plain else _mask_of(_seen(until[:first]))
+    parts = [Part((start, start + first), ((start, start + first),), whole)]
     for begin, end in branches[1:]:
         own = (start + begin, start + end)
         seen = np.concatenate([np.ones((end - begin, prompt), dtype=bool), _seen(until[begin:end] - begin)], axis=1)
-        parts.append(Part(own, ((start, start + prompt), own), seen))
+        parts.append(Part(own, ((start, start + prompt), own), _mask_of(seen)))
     return parts
+
+
+def _mask_of(seen: Bools) -> torch.Tensor:
+    return torch.from_numpy(seen)[None, None]
 
 
 def visible_blocks(rows: Rows, reach: Reach = Reach()) -> BlockMask:
