@@ -70,11 +70,12 @@ def ratios(trees: Sequence[Any], batch: int, *, together: bool = False) -> dict[
     """Return what batches hold, each as a multiple of the tokens that are left once a prompt is computed once a pair.
 
     `padded`: one completion a row, to the longest of the batch. `plain`: the same without padding. `packed`: the
-    columns of the packed rows, their padding included. `prompts once`: tokens where the pairs of a batch with the
-    same prompt share it, too; rows packed do so. `head`: positions that meet the output head.
+    columns of the packed rows, their padding included. `flat`: the columns of one flat row. In both the pairs of a
+    batch with the same prompt share it, too, and completions what they begin with. `head`: positions that meet the
+    output head.
     """
     from sacpo.align.engine.order import EpochShuffle
-    from sacpo.data.packing import packed_rows
+    from sacpo.data.packing import flat_rows, packed_rows
 
     order = list(EpochShuffle(len(trees), SEED))
     if together:
@@ -84,15 +85,13 @@ def ratios(trees: Sequence[Any], batch: int, *, together: bool = False) -> dict[
     for start in range(0, len(order), batch):
         part = [trees[i] for i in order[start : start + batch]]
         lengths = [len(tree.prompt) + len(c) for tree in part for c in tree.completions]
-        once = {tree.prompt: len(tree.prompt) for tree in part}
-        answers = sum(len(c) for tree in part for c in tree.completions)
         totals["padded"] += len(lengths) * max(lengths)
         totals["plain"] += sum(lengths)
         totals["pair"] += sum(map(len, part))
         totals["packed"] += int(np.prod(packed_rows(part, pad_id=0).input_ids.shape))
-        totals["prompts once"] += sum(once.values()) + answers
-        totals["head"] += answers
-    return {name: totals[name] / totals["pair"] for name in ("padded", "plain", "packed", "prompts once", "head")}
+        totals["flat"] += flat_rows(part, pad_id=0).input_ids.numel()
+        totals["head"] += sum(len(c) for tree in part for c in tree.completions)
+    return {name: totals[name] / totals["pair"] for name in ("padded", "plain", "packed", "flat", "head")}
 
 
 if __name__ == "__main__":

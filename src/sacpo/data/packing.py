@@ -28,7 +28,7 @@ BLOCK = 128
 
 @dataclass(frozen=True)
 class _Placed:
-    """A tree and its columns, which completions, in the order of the batch, its branches are, and where it begins."""
+    """A tree and its columns, which completions of the batch its branches are, and its row and first column there."""
 
     tree: Tree
     trie: Trie

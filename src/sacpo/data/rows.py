@@ -45,8 +45,8 @@ class Rows:
     """What a model's forward pass needs, and where the completions' tokens are predicted.
 
     A token at column k of a row is visible to the queries of columns k to `visible_until` - 1. One number a token says
-    all about a row of prompts with branches: a prompt's tokens are visible to the end of its last branch, a branch's
-    to its own end. Sliding windows follow from the position ids.
+    all about a row of prompts with branches: a token is visible to the end of the last branch that continues it, be it
+    of the prompt or what several completions begin with. Sliding windows follow from the position ids.
 
     Attributes:
         input_ids: Shape: (rows, width) long.
@@ -59,7 +59,7 @@ class Rows:
         source: Flat index, row x width + column, of the hidden state that predicts each target. Shape: (targets,) long.
         targets: Token ids of the completions, in order. Shape: (targets,) long.
         owner: Which completion, in the trees' order, a target belongs to; never decreases. Shape: (targets,) long.
-        own: Flat index of each target itself. Shape: (targets,) long.
+        own: Flat index of each target itself; completions that begin alike share columns. Shape: (targets,) long.
         before: Flat index of the last token of each completion's prompt. Shape: (completions,) long.
         n_completions: Completions of all trees.
         longest: Tokens of the longest sequence, prompt and one completion.

@@ -83,9 +83,9 @@ def visible(rows: Rows, reach: Reach = Reach()) -> torch.Tensor:
 
 
 def visible_on_diagonal(rows: Rows, reach: Reach = Reach()) -> DiagonalMask:
-    """Return what `visible` returns for one row of blocks, of which only the blocks are computed."""
+    """Return what `visible` returns for one row of blocks on a CPU, of which only the blocks are computed."""
     assert rows.visible_until is not None and rows.blocks is not None
-    until, position = (tensor[0].cpu().numpy() for tensor in (rows.visible_until, rows.position_ids))
+    until, position = (tensor[0].numpy() for tensor in (rows.visible_until, rows.position_ids))
     parts: list[Part] = []
     start = 0
     for number, size in enumerate(rows.blocks):
