@@ -15,7 +15,7 @@ def with_tables(
     folder: Path,
     machine: str,
     blocks: re.Pattern[str],
-    table: Callable[[list[Run], dict[str, str]], str],
+    table: Callable[[list[Run], dict[str, str]], str | None],
 ) -> str:
     """Return a page with the tables whose runs are there, from all seeds that are done.
 
@@ -25,7 +25,7 @@ def with_tables(
         machine: What they ran on.
         blocks: Three groups: the comment with its end of line, what it says (`KIND: RECIPE | NAME: VALUE | ...`), and
             the closing comment.
-        table: Makes a table of the runs, and of what the comment says, its kind first.
+        table: Makes a table of the runs, and of what the comment says, its kind first; None where it needs others.
     """
 
     def block(found: re.Match[str]) -> str:
@@ -38,6 +38,9 @@ def with_tables(
             return found[0]
         with lacking(f"{folder}/seed-*/{recipe}"):
             shown = table(done, asked)
+        if shown is None:
+            print(f"{found[2]}: no seed in {folder}/seed-* has all of its recipes; its table stays as it is")
+            return found[0]
         return f"{found[1]}{made(done, machine)}\n\n{shown}\n{found[3]}"
 
     return blocks.sub(block, page)

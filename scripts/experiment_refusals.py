@@ -104,13 +104,16 @@ def cures(runs: Sequence[Run], asked: Asked) -> str:
 # Lengths
 
 
-def lengths(runs: Sequence[Run], asked: Asked) -> str:
-    """Return what models of worlds with other refusals do, beside those of the first recipe's world."""
+def lengths(runs: Sequence[Run], asked: Asked) -> str | None:
+    """Return what models of worlds with other refusals do, beside those of the first recipe's world.
+
+    None: no seed has all of the recipes.
+    """
     others = dict(one.split(" ", 1) for one in names(asked["recipes"]))
     found = {length: [beside(run, recipe) for run in runs] for length, recipe in others.items()}
     whole = [place for place in range(len(runs)) if all(of[place] is not None for of in found.values())]
     if not whole:
-        return "No seed has all of these recipes."
+        return None
     worlds = {"usual": [runs[place] for place in whole]}
     worlds |= {length: [run for place in whole if (run := of[place]) is not None] for length, of in found.items()}
     models = names(asked["models"])

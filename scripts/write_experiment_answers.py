@@ -235,7 +235,7 @@ def z0(runs: Sequence[Run], asked: Asked) -> str:
     return "\n".join(shown)
 
 
-KINDS: dict[str, Callable[[Sequence[Run], Asked], str]] = {
+KINDS: dict[str, Callable[[Sequence[Run], Asked], str | None]] = {
     "orders": orders,
     "fronts": fronts,
     "merges": merges,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -120,3 +121,17 @@ def test_lengths_are_compared_in_the_seeds_that_all_recipes_have(
     assert lines[0] == "All lengths: seeds 1."
     assert lines[7] == "| long | S | 0.300 | 0.100 | 0.50 | 1.00 | +0.200 | +0.000 |"
     assert lines[-2:] == ["| usual | 0.150 |  |", "| long | 0.250 | +0.100 |"]
+
+
+def test_a_table_whose_other_recipes_have_no_run_stays_as_it_is(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    lines = importlib.import_module("experiment_lines")
+    usual = run({}, {"H": (0.3, 0.2, 0.5)}, Path("runs/seed-1/experiments-x"))
+    (tmp_path / "seed-1").mkdir()
+    monkeypatch.setattr(lines, "finished", lambda *place: usual)
+    monkeypatch.setattr(script, "finished", lambda *place: None)
+    page = "<!-- lengths: experiments-x | recipes: long experiments-long | models: H -->\nas it was\n<!-- end -->\n"
+    block = re.compile(r"(<!-- (lengths: .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+    assert lines.with_tables(page, tmp_path, "a machine", block, script.lengths) == page
+    assert "stays as it is" in capsys.readouterr().out
