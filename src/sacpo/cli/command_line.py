@@ -42,7 +42,6 @@ def main() -> None:
     141 nobody reads standard output any more, 143 terminated.
     """
     told = threading.Event()
-    _let_threads_sleep()
     try:
         with _terminated(told), processes.relayed(), _first_speaks():
             _check_arguments(sys.argv[1:])
@@ -67,15 +66,6 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last resort: exit code 1 means "diverged" and nothing else
         refused = unreadable(error)
         _end(*((f"error: {refused}", refused.exit_code) if refused is not None else (unforeseen(error), UNFORESEEN)))
-
-
-def _let_threads_sleep() -> None:
-    """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
-
-    OpenMP's default is to spin: beside other work, a spinning thread holds the core that the awaited one needs.
-    It is read when torch is loaded, which no verb does before this.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def _end(said: str, code: int) -> NoReturn:
