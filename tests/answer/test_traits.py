@@ -48,6 +48,38 @@ def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.Monke
     assert np.isfinite(found.answers).all()
 
 
+def test_surprises_are_told_by_several_bounds_in_front_of_the_last_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recomputed from each completion's log-probs alone; one without tokens surprises nobody."""
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    trees = [Tree((5, 6, 7), ((8, 9, 10, 2),)), Tree((5, 11), ((12, 2),)), Tree((5, 6, 7), ((),))]
+    bounds = (-3.3, -3.6, -3.9)  # a near-uniform model's log-probs lie on all sides of them
+    monkeypatch.setattr(traits, "BOUNDS", bounds)
+    plain, finer = (
+        completion_traits(model, tokenizer, trees, [3, 4], surprises=surprises, batch_size=2).answers
+        for surprises in (False, True)
+    )
+    width = 4 * model.config.hidden_size
+    assert finer[:, :width].tolist() == plain[:, :width].tolist() and finer[:, -4:].tolist() == plain[:, -4:].tolist()
+    counts = set()
+    for row, tree in zip(finer[:, width:-4], trees, strict=True):
+        ids = torch.tensor([[*tree.prompt, *tree.completions[0]]])
+        with torch.no_grad():
+            logits = model(ids).logits[0, len(tree.prompt) - 1 : -1]
+        logps = logits.log_softmax(-1).gather(1, ids[0, len(tree.prompt) :, None])[:, 0].double().numpy()
+        below = [[(logps < bound).sum(), np.minimum(logps, bound).sum()] for bound in bounds]
+        assert row == pytest.approx([*np.ravel(below), min([0.0, *logps])], abs=1e-3)
+        counts |= {int(n) for n, _ in below}
+    assert len(counts) > 2
+
+
+def test_there_are_as_many_surprises_as_a_score_gives_a_share_to() -> None:
+    tokenizer = tiny_tokenizer()
+    model = tiny_model(tokenizer)
+    found = completion_traits(model, tokenizer, [Tree((5, 6), ((8, 2),))], [3], surprises=True)
+    assert found.answers.shape[1] == 4 * model.config.hidden_size + traits.NUMBERS
+
+
 @pytest.mark.parametrize("layout", [flat_rows, packed_rows, padded_rows])
 @pytest.mark.parametrize("batch_size", [3, 64])
 def test_prompts_computed_once_give_the_same_traits(layout: Callable[..., Rows], batch_size: int) -> None:

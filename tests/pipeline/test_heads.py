@@ -133,13 +133,16 @@ class OfSamples(Toys):
         return self if stage == "toys" else stage.read(self.folder / stage.name.split("/")[0])
 
 
-def test_of_samples_with_labels_all_traits_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("surprise", [0.0, 0.2])
+def test_of_samples_with_labels_all_traits_are_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surprise: float
+) -> None:
     """A score learned from pairs of samples, or from the same pairs read anew, says the same of samples and others."""
-    tools = cast(Tools, OfSamples(tmp_path))
-    known = SampleTraits("T", cast(Any, "samples"), READER)
+    tools, reader = cast(Tools, OfSamples(tmp_path)), replace(READER, surprises=surprise > 0)
+    known = SampleTraits("T", cast(Any, "samples"), reader)
     pairs = SamplePairs("T", cast(Any, None), (), "toy", {}, known)
-    own = Head("own", READER, (pairs,), "truncate", 0, traits=known)
-    other = Head("T", READER, (cast(Any, "toys"),), "truncate", 0)
+    own = Head("own", reader, (pairs,), "truncate", 0, traits=known, surprise=surprise)
+    other = Head("T", reader, (cast(Any, "toys"),), "truncate", 0, surprise=surprise)
     for name in ("traits", "head", "other"):
         (tmp_path / name).mkdir()
     known.work(tmp_path / "traits", tools)
@@ -160,10 +163,10 @@ def test_of_samples_with_labels_all_traits_are_read_once(tmp_path: Path, monkeyp
     found = other.read(tmp_path / "other").score
     first = other.read(tmp_path / "other").first_tokens
     assert first == own.read(tmp_path / "head").first_tokens
-    trees = READER.trees([*texts, *new], tools)
+    trees = reader.trees([*texts, *new], tools)
     again = {
         text: score
-        for some, each in READER.traits(trees, first, tools)
+        for some, each in reader.traits(trees, first, tools)
         for text, score in zip(some, found.scores(each).tolist(), strict=True)
     }
     assert [score.value for score in told] == pytest.approx([again[text] for text in [*texts, *new]], abs=1e-4)

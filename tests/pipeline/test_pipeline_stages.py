@@ -21,7 +21,7 @@ from sacpo.pipeline.experiment import derived_seed, kl_sets_of
 from sacpo.pipeline.outside import OneFile
 from sacpo.pipeline.run import plan
 from sacpo.pipeline.runner import Do, Plan, Runner, check_start, depends
-from sacpo.pipeline.stage import UNCOUNTED, Stage
+from sacpo.pipeline.stage import UNCOUNTED, UNSAID, Stage
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.batch import Batch
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
@@ -380,6 +380,20 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
                 assert changed.key != stage.key, f"{type(stage).__name__}.{f.name}"
                 seen += 1
     assert seen > 100
+
+
+@dataclass(frozen=True)
+class Added(Note):
+    """A note with an option that came later."""
+
+    option: float = field(default=0.5, metadata=UNSAID)
+
+
+def test_an_option_that_is_added_leaves_the_keys_of_those_who_do_not_use_it() -> None:
+    plain, used = Added("a", "text"), Added("a", "text", option=0.25)
+    assert "option" not in plain.config and used.config["option"] == 0.25
+    assert used.key != plain.key == Added("a", "text", option=0.5).key
+    assert plain.config == {**Note("a", "text").config, "kind": "Added"}
 
 
 def test_a_stage_that_was_pickled_is_the_same_stage() -> None:

@@ -4,6 +4,7 @@ Of a completion: its hidden states, summed over its tokens (last and middle laye
 tokens that the reference did not expect; and its log-prob, length, the number of unexpected tokens and their log-probs.
 The last ones are what a reward model misses: the reference knows which statements do not belong to the task, but a head
 on hidden states does not see how probable a token was. Of a prompt: the roots of the probabilities of the first token.
+Where it is asked for, they tell more finely how surprising the tokens are, by several bounds in the place of one.
 
 Completions to one prompt are computed with the prompt once, where the layout of rows allows.
 """
@@ -31,6 +32,10 @@ FIRST_TOKENS, LOOKED_AT = 256, 512
 """Of so many first tokens, the likeliest over so many prompts, the probabilities are traits of a prompt."""
 LOGP = -4
 """The trait of a completion that is its log-prob, nats."""
+BOUNDS = (-1.0, -2.0, -5.0, -7.0)
+"""Further log-probs below which tokens are counted, and their log-probs summed, nats."""
+NUMBERS = 2 * len(BOUNDS) + 5
+"""Traits that tell how surprising a completion's tokens are, the last ones, where all are asked for."""
 Floats = NDArray[np.float64]
 
 
@@ -41,6 +46,7 @@ def completion_traits(
     first_tokens: Sequence[int],
     *,
     layout: LayRows | None = None,
+    surprises: bool = False,
     batch_size: int = 64,
     progress: Progress = QUIET,
 ) -> Traits:
@@ -52,11 +58,12 @@ def completion_traits(
         trees: Prompts with one completion each.
         first_tokens: The tokens whose probabilities are a prompt's traits; see `likeliest_first_tokens`.
         layout: How trees are laid out, prompts once where it shares them; None: each completion in a padded row.
+        surprises: Tell more finely how surprising tokens are.
         batch_size: Completions a forward pass.
         progress: Where to show it.
 
     Shape:
-        (completions, 4 x hidden size + 4) and (completions, tokens).
+        (completions, 4 x hidden size + 4 or `NUMBERS`) and (completions, tokens).
     """
     rows_of = layout or partial(padded_rows, pad_id=padding_token(tokenizer, model))
     batches = _batches(trees, batch_size, together=layout is not None)
@@ -64,7 +71,8 @@ def completion_traits(
     model.eval()
     with progress.task("traits", len(trees), "completions") as task, torch.no_grad():
         for places in batches:
-            found.append(_traits(model, rows_of([trees[place] for place in places]).to(model.device), first_tokens))
+            rows = rows_of([trees[place] for place in places]).to(model.device)
+            found.append(_traits(model, rows, first_tokens, surprises))
             task.advance(len(places))
     back = np.argsort(np.concatenate(batches))
     answers, prompts = (np.concatenate(parts)[back] for parts in zip(*found, strict=True))
@@ -78,7 +86,7 @@ def _batches(trees: Sequence[Tree], size: int, *, together: bool) -> list[list[i
     return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
 
-def _traits(model: Any, rows: Rows, first_tokens: Sequence[int]) -> tuple[Floats, Floats]:
+def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], surprises: bool) -> tuple[Floats, Floats]:
     """Return the traits of some completions."""
     states = completion_states(model, rows)
     odd = states.logps < UNEXPECTED
@@ -86,8 +94,13 @@ def _traits(model: Any, rows: Rows, first_tokens: Sequence[int]) -> tuple[Floats
     def total(values: torch.Tensor) -> torch.Tensor:
         return values.new_zeros(rows.n_completions, *values.shape[1:]).index_add_(0, rows.owner, values)
 
-    numbers = [states.logps, torch.ones_like(states.logps), odd.float(), states.logps.clamp(max=UNEXPECTED)]
+    logps = states.logps
+    numbers = [logps, torch.ones_like(logps), odd.float(), logps.clamp(max=UNEXPECTED)]
     sums = [total(states.last), total(states.middle), states.ends, total(states.last * odd[:, None])]
+    if surprises:
+        finer = [values for bound in BOUNDS for values in ((logps < bound).float(), logps.clamp(max=bound))]
+        least = logps.new_zeros(rows.n_completions).scatter_reduce_(0, rows.owner, logps, "amin")
+        sums += [total(values)[:, None] for values in finer] + [least[:, None]]
     answers = torch.cat([*sums, torch.stack([total(values) for values in numbers], 1)], 1)
     roots = (states.first[:, [*first_tokens]] / 2).exp()
     return answers.double().cpu().numpy(), roots.double().cpu().numpy()

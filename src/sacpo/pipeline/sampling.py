@@ -158,7 +158,7 @@ class Sampling(Experiment):
         if not own:
             return records
         samples = self._samples_of(node, spec)
-        stage = SampleTraits(node.title, samples, self._reader(node.step))
+        stage = SampleTraits(node.title, samples, self._reader(node.step, spec))
         same = [one for one in self.traits.values() if replace(one, title=node.title).key == stage.key]
         self.traits[node.step.name] = same[0] if same else self.do(stage)
         for criterion, label in own.items():
@@ -175,8 +175,8 @@ class Sampling(Experiment):
             records = {**records, criterion: (*records[criterion], pairs)}
         return records
 
-    def _reader(self, step: StepSpec) -> Reader:
-        return Reader(self.sft, self.recipe.base, step.max_length)
+    def _reader(self, step: StepSpec, spec: ResampleSpec) -> Reader:
+        return Reader(self.sft, self.recipe.base, step.max_length, surprises=spec.surprise > 0)
 
     def _with_batches(self, step: StepSpec, spec: ResampleSpec, records: dict[str, Source]) -> dict[str, Source]:
         """Return a step's pairs with those that are labelled for it, batch by batch."""
@@ -226,12 +226,13 @@ class Sampling(Experiment):
         """Return a criterion's score that is learned from pairs."""
         head = Head(
             title=f"{step.name}/{criterion}" + ("" if batch is None else f"-{batch}"),
-            reader=self._reader(step),
+            reader=self._reader(step, spec),
             records=records,
             too_long=step.too_long,
             seed=self.seed("head", criterion),
             kinds=spec.prompt_kinds,
             traits=self.traits.get(step.name),
+            surprise=spec.surprise,
         )
         return HeadScorer(criterion, self.do(self.heads.setdefault(replace(head, title="").key, head)))
 

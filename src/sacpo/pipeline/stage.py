@@ -41,6 +41,8 @@ Inputs = dict[str, "Stage[object]"]
 
 UNCOUNTED = {"counted": False}
 """Metadata of a dataclass field that no result depends on, and so no key."""
+UNSAID = {"unsaid": True}
+"""Metadata of a field that counts where it differs from its default: stages that are done outlive a new option."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,11 @@ def content_of(value: object) -> tuple[object, Inputs]:
 
 
 def _fields(value: Any, inputs: Inputs) -> JsonObject:
-    counted = [f.name for f in fields(value) if f.metadata.get("counted", True)]
+    counted = [
+        f.name
+        for f in fields(value)
+        if f.metadata.get("counted", True) and not (f.metadata.get("unsaid") and getattr(value, f.name) == f.default)
+    ]
     return {name: _content(getattr(value, name), inputs) for name in counted}
 
 

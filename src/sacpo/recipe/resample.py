@@ -58,6 +58,14 @@ class ResampleSpec(Section):
         description="2: a learned score may tell two kinds of prompts apart, such as those on which safety matters "
         "much and little, if held-out pairs are likelier then; 1: one process for all",
     )
+    surprise: float = Field(
+        0.0,
+        ge=0,
+        le=0.9,
+        description="share of what a learned score compares answers by that says how surprising their tokens are to "
+        "the SFT model, by several bounds; .15 is a good one where wrong statements are unlikely ones; 0: one bound, "
+        "among hundreds of other traits",
+    )
     implicit: dict[str, str] = Field(
         {},
         description="criterion: the step whose implicit reward, beta log pi/pi_ref, is its score, in place of a "
@@ -119,7 +127,7 @@ class ResampleSpec(Section):
     @model_validator(mode="after")
     def _labelled(self) -> ResampleSpec:
         if not self.learn and not self.label:
-            self.unused(("prompt_kinds",), "no score is learned from pairs ('learn' or 'label' name some)")
+            self.unused(("prompt_kinds", "surprise"), "no score is learned from pairs ('learn' or 'label' name some)")
         if not self.label:
             self.unused(("batches", "candidates"), "no pairs are labelled ('label' names some)")
         if self.batches == 1:

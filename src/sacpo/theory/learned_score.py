@@ -12,8 +12,9 @@ comparison favours them a little.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -75,6 +76,8 @@ def learn_score(
     seed: int,
     anchors: int = ANCHORS,
     kinds: int = 2,
+    numbers: int = 0,
+    share: float = 0.0,
 ) -> LearnedScore:
     """Learn a score; held-out prompts choose penalties, and whether two kinds of prompts are told apart.
 
@@ -85,6 +88,7 @@ def learn_score(
         seed: Of folds and anchors.
         anchors: At most so many pairs are anchors of a process.
         kinds: 1: one process for all prompts.
+        numbers, share: Traits with a share of their own; see `learn_process`.
 
     Raises:
         DataError: There are too few pairs, or fewer prompts than folds, or traits are not finite.
@@ -105,15 +109,21 @@ def learn_score(
     random = np.random.default_rng(seed)
     fold_of = dict(zip(known, random.permutation(len(known)) % FOLDS, strict=True))
     folds = np.array([fold_of[prompt] for prompt in prompts])
-    first, _ = learn_process(pairs, preferred, folds, random, anchors=anchors)
+    learn = partial(learn_process, random=random, anchors=anchors, numbers=numbers, share=share)
+    first, _ = learn(pairs, preferred, folds)
     if kinds == 1:
         return first
-    both = _by_kind(first, pairs, preferred, folds, random, anchors)
+    both = _by_kind(first, pairs, preferred, folds, random, learn)
     return both if both is not None and both.fit.loss < first.fit.loss else first
 
 
 def _by_kind(
-    first: ProcessScore, pairs: PairTraits, preferred: Floats, folds: Places, random: np.random.Generator, anchors: int
+    first: ProcessScore,
+    pairs: PairTraits,
+    preferred: Floats,
+    folds: Places,
+    random: np.random.Generator,
+    learn: Callable[..., tuple[ProcessScore, Floats]],
 ) -> KindsScore | None:
     """Return a process for each of two kinds of prompts; None where a kind has too few pairs."""
     some = random.permutation(len(preferred))[:LOOKED_AT]
@@ -127,7 +137,7 @@ def _by_kind(
         if own.sum() < LEAST_PAIRS or len({*folds[own]}) < FOLDS:
             return None
         alone = PairTraits(pairs.first[own], pairs.second[own], np.zeros((int(own.sum()), 1)))
-        score, margins[own] = learn_process(alone, preferred[own], folds[own], random, anchors=anchors, scaled=False)
+        score, margins[own] = learn(alone, preferred[own], folds[own], scaled=False)
         scores.append(score)
     low, high = scores
     fit = replace(fit_of(margins, preferred, None), kinds=(low.fit, high.fit))

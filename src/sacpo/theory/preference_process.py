@@ -178,6 +178,8 @@ def learn_process(
     *,
     anchors: int = ANCHORS,
     scaled: bool = True,
+    numbers: int = 0,
+    share: float = 0.0,
 ) -> tuple[ProcessScore, Floats]:
     """Learn a score with the penalty that held-out pairs choose; return the score and their held-out margins.
 
@@ -188,9 +190,11 @@ def learn_process(
         random: Draws anchors.
         anchors: At most so many pairs are anchors.
         scaled: Try a second fit in which prompts have scales.
+        numbers: The last so many traits have the share below; 0: all traits count alike.
+        share: Of `z.z`, on the average of the answers; in (0, 1).
     """
     places = np.sort(random.permutation(len(preferred))[:anchors])
-    centre, scale, middle, spread = _standards(pairs)
+    centre, scale, middle, spread = _standards(pairs, numbers, share)
     first, second = ((side - centre) / scale for side in (pairs.first, pairs.second))
     standard = PairTraits(first, second, (pairs.prompts - middle) / spread)
     some = standard.rows(places)
@@ -231,11 +235,14 @@ def _reach(pairs: PairTraits, anchors: PairTraits, weights: Floats, random: np.r
     return replace(found, size=size) if size > 0 else None
 
 
-def _standards(pairs: PairTraits) -> tuple[Floats, Floats, Floats, float]:
+def _standards(pairs: PairTraits, numbers: int, share: float) -> tuple[Floats, Floats, Floats, float]:
     """Return centre and scale of traits, so that |z|^2 is about 1, and of prompts, likewise."""
     sides = np.concatenate([pairs.first, pairs.second])
     deviation = sides.std(0)
-    scale = np.where(deviation > 0, deviation, 1.0) * np.sqrt(sides.shape[1])
+    each = np.full(sides.shape[1], float(sides.shape[1]))  # one over the share of |z|^2 that a trait has
+    if numbers:
+        each[:-numbers], each[-numbers:] = (len(each) - numbers) / (1 - share), numbers / share
+    scale = np.where(deviation > 0, deviation, 1.0) * np.sqrt(each)
     middle = pairs.prompts.mean(0)
     spread = float(np.sqrt(((pairs.prompts - middle) ** 2).sum(1).mean())) or 1.0
     return sides.mean(0), scale, middle, spread

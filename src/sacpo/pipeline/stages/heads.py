@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sacpo.answer.traits import completion_traits, likeliest_first_tokens
+from sacpo.answer.traits import NUMBERS, completion_traits, likeliest_first_tokens
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair
 from sacpo.data.tokenize import tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import UNSAID, Stage
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import LabelledPairs
 from sacpo.pipeline.stages.sample_pairs import SamplePairs
@@ -50,6 +50,7 @@ class Head(Stage[Learnt]):
         seed: Of folds and anchors.
         kinds: How many kinds of prompts it may tell apart.
         traits: Those of the step's samples, where pairs are of these.
+        surprise: Share of what answers are compared by that says how surprising their tokens are; 0: as other traits.
     """
 
     title: str
@@ -59,6 +60,7 @@ class Head(Stage[Learnt]):
     seed: int
     kinds: int = 2
     traits: SampleTraits | None = None
+    surprise: float = field(default=0.0, metadata=UNSAID)
 
     @property
     def name(self) -> str:
@@ -86,7 +88,10 @@ class Head(Stage[Learnt]):
         )
         labels = np.concatenate([part.labels for part in parts])
         prompts = [prompt for part in parts for prompt in part.prompts]
-        found = learn_score(traits, labels, prompts, seed=self.seed, kinds=self.kinds)
+        numbers = NUMBERS if self.surprise else 0
+        found = learn_score(
+            traits, labels, prompts, seed=self.seed, kinds=self.kinds, numbers=numbers, share=self.surprise
+        )
         write_learnt(out, Learnt(found, first))
 
     def _read_traits(self, pairs: Sequence[Pair], first: list[int], tools: Tools) -> tuple[_Part, list[int]]:
@@ -106,7 +111,10 @@ class Head(Stage[Learnt]):
         sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
         first = first or likeliest_first_tokens(model, tokenizer, sides[::2])
         layout = shared_layout(model, tokenizer, sides)
-        traits = completion_traits(model, tokenizer, sides, first, layout=layout, progress=tools.progress)
+        surprises = self.reader.surprises
+        traits = completion_traits(
+            model, tokenizer, sides, first, layout=layout, surprises=surprises, progress=tools.progress
+        )
         table = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
         return _Part(table, [str(pair.prompt) for pair in tokens], np.array([pair.p for pair in tokens])), first
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sacpo.errors import DataError
 from sacpo.losses.agreement import check_layout
 from sacpo.merge.source import Checkpoint
 from sacpo.models.tokens import padding_token
-from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stage import UNSAID, Stage
 from sacpo.pipeline.stages.samples import Samples
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
@@ -43,11 +43,13 @@ class Reader:
         model: The SFT model, whose states and probabilities are the traits.
         base: Template, dtype, device of the model.
         max_length: A text is cut there, behind its prompt; one whose prompt leaves no room has no traits.
+        surprises: Tell more finely how surprising tokens are.
     """
 
     model: Checkpoint
     base: BaseSpec
     max_length: int
+    surprises: bool = field(default=False, metadata=UNSAID)
 
     def trees(self, texts: Sequence[Text], tools: Tools) -> dict[Text, Tree]:
         """Return the texts' tokens, each text once, those of a prompt one after another."""
@@ -70,7 +72,9 @@ class Reader:
         for start in range(0, len(texts), CHUNK):
             some = texts[start : start + CHUNK]
             own = [trees[text] for text in some]
-            traits = completion_traits(model, tokenizer, own, first, layout=layout, progress=tools.progress)
+            traits = completion_traits(
+                model, tokenizer, own, first, layout=layout, surprises=self.surprises, progress=tools.progress
+            )
             rows = []
             for tree, row in zip(own, traits.prompts, strict=True):
                 last = last if tree.prompt == last[0] else (tree.prompt, row)
