@@ -39,6 +39,7 @@ def test_both_kinds_of_work_are_done() -> None:
 
 def test_the_last_setting_is_what_the_command_line_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in NAMES:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
     let_threads_sleep()
     assert {name: os.environ[name] for name in NAMES} == [*SETTINGS.values()][-1]

@@ -12,6 +12,7 @@ import yaml
 from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer.scoring import score_answers
+from sacpo.answer.traits import NUMBERS
 from sacpo.data.records import Answer, Pair, Prompt
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError
@@ -171,6 +172,19 @@ def test_of_samples_with_labels_all_traits_are_read_once(
     }
     assert [score.value for score in told] == pytest.approx([again[text] for text in [*texts, *new]], abs=1e-4)
     assert len({round(score, 3) for score in again.values()}) > 2
+
+
+def test_surprises_have_their_share_of_what_a_head_compares_answers_by(tmp_path: Path) -> None:
+    """Of each process of a score; traits that are the same for all answers have none."""
+    tools = cast(Tools, OfSamples(tmp_path))
+    head = Head("T", replace(READER, surprises=True), (cast(Any, "toys"),), "truncate", 0, surprise=0.3)
+    head.work(tmp_path, tools)
+    found = head.read(tmp_path).score
+    first = found.first if isinstance(found, KindsScore) else found
+    answers = np.concatenate([first.anchors.first, first.anchors.second])
+    shares = (answers**2).mean(0)
+    varying = (shares > 0)[-NUMBERS:].mean()
+    assert shares[-NUMBERS:].sum() == pytest.approx(0.3 * varying, rel=1e-6) and varying > 0.5
 
 
 def test_samples_whose_prompts_leave_no_room_are_named(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labe
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
+from sacpo.pipeline.stages.heads import Head
 from sacpo.pipeline.stages.held import Reached
 from sacpo.pipeline.stages.implicit import Calibration, Implied
 from sacpo.pipeline.stages.learned import HeadScores
@@ -394,6 +395,19 @@ def test_an_option_that_is_added_leaves_the_keys_of_those_who_do_not_use_it() ->
     assert "option" not in plain.config and used.config["option"] == 0.25
     assert used.key != plain.key == Added("a", "text", option=0.5).key
     assert plain.config == {**Note("a", "text").config, "kind": "Added"}
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_recipes_surprise_reaches_who_reads_and_who_learns(tmp_path: Path, own: bool) -> None:
+    (tmp_path / "judged.jsonl").write_text('{"prompt": "a?", "chosen": "b", "rejected": "c"}\n')
+    data = f"data.judged={{format: preference, path: {tmp_path / 'judged.jsonl'}, holdout: 0.5}}"
+    resample: dict[str, Any] = {"judge": {"helpfulness": 1.0, "harmlessness": 1.0}, "samples": 4, "surprise": 0.15}
+    resample |= {"label": {"helpfulness": {"judge": "helpfulness"}}} if own else {"learn": {"helpfulness": "judged"}}
+    rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
+    found = stages(data, steps=[*RECIPE["steps"], {**rwr, "from": "sft"}])
+    (head,) = (stage for stage in found if isinstance(stage, Head))
+    assert head.surprise == 0.15 and head.reader.surprises
+    assert [stage.reader.surprises for stage in found if isinstance(stage, SampleTraits)] == [True] * own
 
 
 def test_a_stage_that_was_pickled_is_the_same_stage() -> None:

@@ -50,6 +50,15 @@ def test_two_kinds_are_told_apart_from_single_votes() -> None:
         assert off[0] < 0.9 * off[1]
 
 
+def test_both_kinds_give_traits_their_share() -> None:
+    pairs, gap, _ = two_kinds(900, 0)
+    found = learn_score(pairs, expit(gap), [str(i) for i in range(900)], seed=1, numbers=2, share=0.25)
+    assert isinstance(found, KindsScore)
+    for score in (found.first, *found.kinds):
+        squares = (np.concatenate([score.anchors.first, score.anchors.second]) ** 2).mean(0)
+        assert (squares.sum(), squares[-2:].sum()) == pytest.approx((1, 0.25), abs=0.02)  # some pairs are anchors
+
+
 def test_a_kind_with_few_pairs_is_not_told_apart() -> None:
     """Of 120 pairs a third is of one kind, fewer than the 60 that a score is learned from."""
     pairs, gap, kind = two_kinds(120, 3)

@@ -33,9 +33,10 @@ FIRST_TOKENS, LOOKED_AT = 256, 512
 LOGP = -4
 """The trait of a completion that is its log-prob, nats."""
 BOUNDS = (-1.0, -2.0, -5.0, -7.0)
-"""Further log-probs below which tokens are counted, and their log-probs summed, nats."""
+"""Further bounds: tokens with a log-prob below are counted, and min(log-prob, bound) summed, nats. Most tokens are
+above a low bound: its sum says how long the completion is, beside what is below."""
 NUMBERS = 2 * len(BOUNDS) + 5
-"""Traits that tell how surprising a completion's tokens are, the last ones, where all are asked for."""
+"""Traits that tell how surprising a completion's tokens are, and how many, where all are asked for: the last ones."""
 Floats = NDArray[np.float64]
 
 

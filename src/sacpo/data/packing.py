@@ -83,8 +83,8 @@ def flat_rows(trees: Sequence[Tree], *, pad_id: int) -> Rows:
     """Lay out all trees in one row without any padding, for attention that goes block by block.
 
     Args:
-        trees: Prompts with their completions; those with the same prompt become one, of at most `WIDTH` tokens, and
-            what several completions of it begin with stands once.
+        trees: Prompts with their completions; those with the same prompt become one, of at most `WIDTH` tokens before
+            what several completions of it begin with is taken together, which then stands once.
         pad_id: The padding token; there is no padding.
     """
     n_completions = sum(len(tree.completions) for tree in trees)

@@ -63,8 +63,7 @@ class ResampleSpec(Section):
         ge=0,
         le=0.9,
         description="share of what a learned score compares answers by that says how surprising their tokens are to "
-        "the SFT model, by several bounds; .15 is a good one where wrong statements are unlikely ones; 0: one bound, "
-        "among hundreds of other traits",
+        "the SFT model, by several bounds, and how many there are; 0: by one bound, among hundreds of other traits",
     )
     implicit: dict[str, str] = Field(
         {},
