@@ -121,7 +121,11 @@ def history(trainer: Any) -> list[dict[str, float]]:
 
 
 def trained(base: Path, folder: Path, rows: Any = None, **options: Any) -> PreferenceTrainer:
-    given = {name: options.pop(name) for name in ("peft_config", "ref_model", "eval_dataset") if name in options}
+    given = {
+        name: options.pop(name)
+        for name in ("peft_config", "ref_model", "eval_dataset", "optimizers")
+        if name in options
+    }
     trainer = PreferenceTrainer(str(base), args=config(folder, **options), train_dataset=rows or pair_rows(), **given)
     trainer.train()
     return trainer

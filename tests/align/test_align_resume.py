@@ -51,7 +51,7 @@ def run(kind: str, base: Path, out: Path, cache: Path) -> None:
         start = job(base, **OPTIONS, train_sampling_strategy="group_by_length")
         run_align(start, step(), 0.5, toy_pairs(38), out, cache)
     elif kind == "sft":
-        run_sft(job(base, **OPTIONS), toy_demonstrations(38), out)
+        run_sft(job(base, **OPTIONS, head_learning_rate=3e-2), toy_demonstrations(38), out)
     elif kind == "best":  # of half the votes the other way round: the best of steps 2, 4, ..., 10 is among the first
         options = {"eval_strategy": "steps", "eval_steps": 2, "load_best_model_at_end": True}
         held = toy_pairs(12, seed=5, p=(0.1, 1.0))

@@ -76,11 +76,11 @@ def test_two_processes_train_as_one_does_and_resume(tmp_path: Path) -> None:
     killed = launch(tmp_path, "dpo-ddp", "kto-ddp?2", "dpo-fsdp!2")
     assert killed[0][0] == -signal.SIGKILL and killed[1][0] != 0, killed
     assert [path.name for path in tmp_path.glob(".dpo-fsdp-*/checkpoints/checkpoint-*")] == ["checkpoint-2"]
-    given = ["dpo-ddp-best", "dpo-fsdp-best", "dpo-fsdp-mean"]
+    given = ["dpo-ddp-best", "dpo-fsdp-best", "dpo-fsdp-mean", "dpo-fsdp-head"]
     done = launch(tmp_path, "dpo-ddp", "kto-ddp", given[0], "kto-fsdp", "dpo-fsdp", *given[1:])
     assert [code for code, _, _ in done] == [0, 0], done
     n = len(load_file(tmp_path / "base" / "model.safetensors"))
-    split = ["split 0 0", *[f"split {n} 0"] * 4]
+    split = ["split 0 0", *[f"split {n} 0"] * 5]
     assert done[0][1].splitlines() == split, "FSDP2 had split all weights, and they are whole again"
     one = tmp_path / "one"
     write_base(one / "base")

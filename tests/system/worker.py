@@ -1,8 +1,8 @@
 """What each of two processes does in the tests of several processes: `python worker.py FOLDER TASK ...`.
 
-TASK is ALGORITHM-STRATEGY, such as kto-fsdp, with -best or -mean behind it for other weights than the last ones, or
-trainer-ALGORITHM-STRATEGY for `PreferenceTrainer`. With `!N` behind it the first process kills itself at checkpoint N;
-with `?N` an error stops the training there in all processes, and it is done again.
+TASK is ALGORITHM-STRATEGY, such as kto-fsdp, with -best or -mean behind it for other weights than the last ones, -head
+for a rate of the head's, or trainer-ALGORITHM-STRATEGY for `PreferenceTrainer`. With `!N` behind it the first process
+kills itself at checkpoint N; with `?N` an error stops the training there in all processes, and it is done again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,11 @@ from sacpo.system.progress import QUIET
 BATCH, PAIRS = 8, 25  # the last batch has one pair or two completions: a process has none of it
 FSDP = {"fsdp": True, "fsdp_config": {"transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}}
 BEST = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True}
-GIVEN = {"best": {**BEST, "num_train_epochs": 2}, "mean": {"average_last": 0.5}}
+GIVEN = {
+    "best": {**BEST, "num_train_epochs": 2},
+    "mean": {"average_last": 0.5},
+    "head": {"learning_rate": 1e-3, "head_learning_rate": 1e-2},
+}
 
 
 @dataclass(frozen=True)

@@ -19,24 +19,25 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
 from sacpo.align.adapters import adapters_kept
 from sacpo.align.defaults import optimiser_steps
 from sacpo.align.engine import checkpoints
-from sacpo.align.engine.arguments import fork_workers
+from sacpo.align.engine.arguments import Arguments, fork_workers
 from sacpo.align.engine.callbacks import Flow, Show
 from sacpo.align.engine.compiled import compile_as_asked
 from sacpo.align.engine.evaluation import joined, measured, with_margin
 from sacpo.align.engine.kept import Keep, Keeping
 from sacpo.align.engine.meter import Meter
 from sacpo.align.engine.order import EpochShuffle, Positions, epoch_order
+from sacpo.align.engine.rates import give_rate, head_weights
 from sacpo.align.engine.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
 from sacpo.align.objectives.objective import Batch, Objective
 from sacpo.align.reference.start import Recorder, check_start, has_dropout
-from sacpo.errors import TrainingDiverged
+from sacpo.errors import RecipeError, TrainingDiverged
 from sacpo.losses.head import split_model
 from sacpo.losses.kernels import steady_kernels
 from sacpo.losses.logps import unwrapped
@@ -48,7 +49,7 @@ T = TypeVar("T")
 
 def train(
     model: nn.Module,
-    args: TrainingArguments,
+    args: Arguments,
     objective: Objective,
     *,
     progress: Progress,
@@ -96,7 +97,7 @@ class AlignTrainer(Trainer):
     def __init__(
         self,
         model: nn.Module,
-        args: TrainingArguments,
+        args: Arguments,
         objective: Objective,
         *,
         callbacks: Sequence[Any] = (),
@@ -107,9 +108,12 @@ class AlignTrainer(Trainer):
         self.objective: Objective = objective
         self.folder = Path(str(args.output_dir))
         self.policy = unwrapped(model)
-        args = compile_as_asked(self.policy, fork_workers(args))
-        self.order = epoch_order(objective, args)
-        self.meter = Meter(args.device)
+        self.head_rate = args.head_learning_rate
+        if self.head_rate is not None:
+            head_weights(self.policy, "training")
+        arguments = compile_as_asked(self.policy, fork_workers(args))
+        self.order = epoch_order(objective, arguments)
+        self.meter = Meter(arguments.device)
         self.starts_at_reference = starts_at_reference
         self._started = False
         self._batches: Sequence[Batch] = ()
@@ -118,7 +122,7 @@ class AlignTrainer(Trainer):
             options.setdefault("eval_dataset", range(1))  # a stand-in: `evaluate` reads the objective
         super().__init__(
             model=model,
-            args=args,
+            args=arguments,
             train_dataset=Positions(len(objective.ids)),
             data_collator=self._collate,  # type: ignore[arg-type]
             callbacks=[Flow(self.order), self.keep, *callbacks],
@@ -134,6 +138,20 @@ class AlignTrainer(Trainer):
         if self.is_fsdp_enabled:
             split_model(self.policy)  # its look at the model needs whole weights
             shard_checkpoints(self.accelerator.state.fsdp_plugin)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Make the optimiser, with a rate of its own for the head where one is asked for."""
+        if self.head_rate is not None and self.optimizer is not None:
+            raise RecipeError(
+                "an optimiser that is given has its own rates",
+                where="head_learning_rate",
+                value=self.head_rate,
+                do="leave it out, and give the optimiser a group of the head's weights",
+            )
+        optimizer = super().create_optimizer(model)
+        if self.head_rate is not None:
+            give_rate(optimizer, head_weights(self.policy, "training"), self.head_rate)
+        return optimizer
 
     def fit(self, progress: Progress, description: str) -> list[dict[str, float]]:
         """Train to the end, from the newest checkpoint if there is one, and return the log, one entry a logged step."""

@@ -21,7 +21,7 @@ from sacpo.system.files import sync
 from sacpo.system.visible import json_text
 
 R = TypeVar("R", bound="Record")
-ATOMS = (str, int, float, bool, type(None))
+ATOMS = frozenset((str, int, float, bool, type(None)))
 
 
 def text_hash(*parts: str) -> str:
@@ -303,13 +303,23 @@ def read_jsonl(path: Path, cls: type[R]) -> list[R]:
 
 
 def iter_jsonl(path: Path, cls: type[R]) -> Iterator[R]:
-    """Yield the records of a JSON-lines file one by one; errors as in `read_jsonl`."""
+    """Yield the records of a JSON-lines file one by one; errors as in `read_jsonl`.
+
+    Neighbours that were asked the same share one `Prompt`.
+    """
+    asked: JsonObject = {}
+    prompt: Prompt | None = None
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
-                yield cls.from_json(json.loads(line))
+                data = json.loads(line)
+                if isinstance(data, dict) and isinstance(data.get("prompt"), dict):  # of neighbours often the same
+                    if prompt is None or data["prompt"] != asked:
+                        asked, prompt = data["prompt"], Prompt(**data["prompt"])
+                    data["prompt"] = prompt
+                yield cls.from_json(data)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise DataError(
                     f"not a record of the kind {cls.__name__}: {error}",
@@ -320,27 +330,27 @@ def iter_jsonl(path: Path, cls: type[R]) -> Iterator[R]:
 
 
 def _require_texts(*values: object) -> None:
-    wrong = next((value for value in values if not isinstance(value, str)), "")
-    if wrong != "":
-        raise TypeError(f"{wrong!r} stands where a text is to be")
+    for value in values:
+        if not isinstance(value, str):
+            raise TypeError(f"{value!r} stands where a text is to be")
 
 
 @functools.cache
-def _names(kind: Any) -> tuple[str, ...]:
-    """Return the names of a dataclass's fields."""
-    return tuple(field.name for field in dataclasses.fields(kind))
+def _names(kind: Any) -> tuple[str, ...] | None:
+    """Return the names of a dataclass's fields; None for another type."""
+    return tuple(field.name for field in dataclasses.fields(kind)) if dataclasses.is_dataclass(kind) else None
 
 
 def _plain(value: object) -> Any:
     """Return a value with dataclasses, tuples and enums in it as JSON has them."""
-    if type(value) in ATOMS:
+    kind: Any = type(value)
+    if kind in ATOMS:
         return value
-    if isinstance(value, enum.Enum):
-        return value.value
+    if isinstance(value, list | tuple):
+        return [*value] if ATOMS.issuperset(map(type, value)) else [_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if dataclasses.is_dataclass(value):
-        return {name: _plain(getattr(value, name)) for name in _names(value.__class__)}
-    return value
+    if isinstance(value, enum.Enum):
+        return value.value
+    names = _names(kind)
+    return value if names is None else {name: _plain(getattr(value, name)) for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonMapping
+from sacpo.recipe.head_rate import check_head_rate
 from sacpo.recipe.schema import Recipe, SampledSpec, TrainingSpec
 from sacpo.recipe.section import Names
 
@@ -109,15 +110,17 @@ def check_kept_weights(recipe: Recipe) -> None:
     if recipe.sft is not None:
         options = _options(recipe, recipe.sft.training)
         check_options(options, "sft.training")
+        check_head_rate(options, "sft.training", recipe.sft.lora)
         refuse_evaluation(options, "sft.training", "SFT has no held-out demonstrations")
-    uses = [(f"steps.{i}", step.dataset, step.training) for i, step in enumerate(recipe.steps)]
+    uses = [(f"steps.{i}", step.dataset, step.training, step.lora) for i, step in enumerate(recipe.steps)]
     judges = recipe.evaluate.judges.items()
-    uses += [(f"evaluate.judges.{name}", spec.dataset, spec.training) for name, spec in judges if spec.dataset]
+    uses += [(f"evaluate.judges.{name}", spec.dataset, spec.training, None) for name, spec in judges if spec.dataset]
     resampling = {f"steps.{i}" for i, step in enumerate(recipe.steps) if step.algorithm == "rwr"}
     listwise = {f"steps.{i}" for i, step in enumerate(recipe.steps) if step.listwise}
-    for place, dataset, training in uses:
+    for place, dataset, training, lora in uses:
         options, where = _options(recipe, training), f"{place}.training"
         check_options(options, where)
+        check_head_rate(options, where, lora)
         if place in resampling:
             refuse_evaluation(options, where, "RWR resamples answers and holds none out")
         if place in listwise:

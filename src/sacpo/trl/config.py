@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import TrainingArguments
 
+from sacpo.align.engine.arguments import Arguments
 from sacpo.errors import RecipeError
 from sacpo.hub.names import check_repository
 from sacpo.models.precision import warn, without_bfloat16
@@ -21,10 +22,11 @@ UNLIMITED = sys.maxsize
 
 
 @dataclass
-class PreferenceConfig(TrainingArguments):
+class PreferenceConfig(Arguments):
     """`transformers.TrainingArguments`, with the options of a preference training under TRL's names.
 
     Attributes:
+        head_learning_rate: The learning rate of the head, with the schedule of all; None: that of all.
         algorithm: How it learns: a name of `sacpo.recipe.algorithms`.
         beta: The strength of the pull to the reference.
         max_length: Tokens of prompt and completion together; None: no limit. Completions are cut there.

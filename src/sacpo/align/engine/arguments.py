@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -26,7 +26,18 @@ KEPT_HERE = ("load_best_model_at_end", "metric_for_best_model", "early_stopping_
 """Options that the engine carries out itself, see `sacpo.align.engine.kept`."""
 
 
-def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments:
+@dataclass
+class Arguments(TrainingArguments):
+    """`transformers.TrainingArguments`, and what is added to them.
+
+    Attributes:
+        head_learning_rate: The learning rate of the head, with the schedule of all; None: that of all.
+    """
+
+    head_learning_rate: float | None = None
+
+
+def training_arguments(job: TrainingJob, checkpoints: Path) -> Arguments:
     """Return the arguments of a job's Trainer, which writes its checkpoints to `checkpoints`.
 
     Raises:
@@ -52,7 +63,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> TrainingArguments
     try:
         given = {name: value for name, value in job.options.items() if name not in KEPT_HERE}
         options = under_new_names({**given, **fixed})
-        arguments = TrainingArguments(**copy.deepcopy(options))  # it changes dictionaries in place
+        arguments = Arguments(**copy.deepcopy(options))  # it changes dictionaries in place
         _ = arguments._setup_devices  # a cached property, which finds the devices
         _try_parts(arguments)
     except (ValueError, TypeError, ImportError, KeyError, RuntimeError) as error:

@@ -24,6 +24,8 @@ EVALUATED = (
 """Options about the loss on held-out pairs."""
 WEIGHTS = (*EVALUATED, "average_last")
 """Options about which weights a training gives."""
+LATER = (*WEIGHTS, "head_learning_rate")
+"""Options that leave the keys of trainings without them as they were."""
 
 
 class TrainingSpec(Section):
@@ -35,6 +37,11 @@ class TrainingSpec(Section):
     gradient_accumulation_steps: Count | None = None
     learning_rate: Positive | None = Field(
         None, description="of a step on preferences that trains all weights it is 1e-06 by default"
+    )
+    head_learning_rate: Positive | None = Field(
+        None,
+        description="learning rate of the head (the output embeddings; where they are tied, the input ones with them; "
+        "of a reward model what gives the reward); that of all weights by default; see docs/distil.md",
     )
     lr_scheduler_type: str | None = None
     lr_scheduler_kwargs: JsonObject | None = None
@@ -94,9 +101,9 @@ class TrainingSpec(Section):
 
     @model_serializer(mode="wrap")
     def _as_before(self, handler: SerializerFunctionWrapHandler) -> JsonObject:
-        """Leave out options of `WEIGHTS` that are not given: what trains without them has the key that it had."""
+        """Leave out options of `LATER` that are not given: what trains without them has the key that it had."""
         found: JsonObject = handler(self)
-        return {name: value for name, value in found.items() if value is not None or name not in WEIGHTS}
+        return {name: value for name, value in found.items() if value is not None or name not in LATER}
 
     def options(self) -> JsonObject:
         """Return the options that were given, and only those."""
