@@ -23,7 +23,7 @@ def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.Monke
     unexpected = -3.6  # a near-uniform model's log-probs lie on both sides of it
     monkeypatch.setattr(traits, "UNEXPECTED", unexpected)
     first = likeliest_first_tokens(model, tokenizer, trees)
-    found = completion_traits(model, tokenizer, trees, first, batch_size=2)
+    found = completion_traits(model, tokenizer, trees, first, tokens=13)
     counts = []
     for row, tree in enumerate(trees):
         ids = torch.tensor([[*tree.prompt, *tree.completions[0]]])
@@ -56,7 +56,7 @@ def test_surprises_are_told_by_several_bounds_in_front_of_the_last_numbers(monke
     bounds = (-3.3, -3.6, -3.9)  # a near-uniform model's log-probs lie on all sides of them
     monkeypatch.setattr(traits, "BOUNDS", bounds)
     plain, finer = (
-        completion_traits(model, tokenizer, trees, [3, 4], surprises=surprises, batch_size=2).answers
+        completion_traits(model, tokenizer, trees, [3, 4], surprises=surprises, tokens=11).answers
         for surprises in (False, True)
     )
     width = 4 * model.config.hidden_size
@@ -67,7 +67,7 @@ def test_surprises_are_told_by_several_bounds_in_front_of_the_last_numbers(monke
         with torch.no_grad():
             logits = model(ids).logits[0, len(tree.prompt) - 1 : -1]
         logps = logits.log_softmax(-1).gather(1, ids[0, len(tree.prompt) :, None])[:, 0].double().numpy()
-        below = [[(logps < bound).sum(), np.minimum(logps, bound).sum()] for bound in bounds]
+        below = [[(logps < bound).sum(), np.minimum(logps - bound, 0).sum()] for bound in bounds]
         assert row == pytest.approx([*np.ravel(below), min([0.0, *logps])], abs=1e-3)
         counts |= {int(n) for n, _ in below}
     assert len(counts) > 2
@@ -80,9 +80,21 @@ def test_there_are_as_many_surprises_as_a_score_gives_a_share_to() -> None:
     assert found.answers.shape[1] == 4 * model.config.hidden_size + traits.NUMBERS
 
 
+def test_a_forward_pass_has_so_many_tokens_at_most() -> None:
+    """One completion that has more is a pass of its own; all are computed once."""
+    lengths = [4, 9, 3, 30, 2, 5]
+    trees = [Tree((5,), ((8,) * (length - 1),)) for length in lengths]
+    for together in (False, True):
+        batches = traits._batches(trees, 10, together=together)
+        assert sorted(place for places in batches for place in places) == [*range(6)]
+        held = [sum(lengths[place] for place in places) for places in batches]
+        assert all(n <= 10 or len(places) == 1 for n, places in zip(held, batches, strict=True)), held
+        assert all(a + lengths[b[0]] > 10 for a, b in zip(held, batches[1:], strict=False)), "a pass is filled"
+
+
 @pytest.mark.parametrize("layout", [flat_rows, packed_rows, padded_rows])
-@pytest.mark.parametrize("batch_size", [3, 64])
-def test_prompts_computed_once_give_the_same_traits(layout: Callable[..., Rows], batch_size: int) -> None:
+@pytest.mark.parametrize("tokens", [20, 8192])
+def test_prompts_computed_once_give_the_same_traits(layout: Callable[..., Rows], tokens: int) -> None:
     """In any order of the completions; one without tokens ends with its prompt's last state."""
     tokenizer = tiny_tokenizer()
     model = tiny_model(tokenizer)
@@ -90,9 +102,9 @@ def test_prompts_computed_once_give_the_same_traits(layout: Callable[..., Rows],
     trees = [Tree(prompts[i % 3], (tuple(range(8, 8 + (i * 5) % 4)),)) for i in range(9)]
     assert min(len(tree.completions[0]) for tree in trees) == 0
     first = likeliest_first_tokens(model, tokenizer, trees)
-    alone = completion_traits(model, tokenizer, trees, first, batch_size=1)
+    alone = completion_traits(model, tokenizer, trees, first, tokens=1)
     rows = partial(layout, pad_id=0)
-    together = completion_traits(model, tokenizer, trees, first, layout=rows, batch_size=batch_size)
+    together = completion_traits(model, tokenizer, trees, first, layout=rows, tokens=tokens)
     assert together.answers == pytest.approx(alone.answers, abs=1e-4)
     assert together.prompts == pytest.approx(alone.prompts, abs=1e-5)
     width = model.config.hidden_size
@@ -110,5 +122,5 @@ def test_the_likeliest_first_tokens_are_those_of_the_mean_probabilities(monkeypa
     with torch.no_grad():
         probs = sum(model(torch.tensor([prompt])).logits[0, -1].softmax(-1) for prompt in prompts)
     assert isinstance(probs, torch.Tensor)
-    found = likeliest_first_tokens(model, tokenizer, [Tree(prompt, ((8,),)) for prompt in prompts], batch_size=2)
+    found = likeliest_first_tokens(model, tokenizer, [Tree(prompt, ((8,),)) for prompt in prompts], tokens=13)
     assert found == sorted(probs.topk(3).indices.tolist())

@@ -33,10 +33,10 @@ FIRST_TOKENS, LOOKED_AT = 256, 512
 LOGP = -4
 """The trait of a completion that is its log-prob, nats."""
 BOUNDS = (-1.0, -2.0, -5.0, -7.0)
-"""Further bounds: tokens with a log-prob below are counted, and min(log-prob, bound) summed, nats. Most tokens are
-above a low bound: its sum says how long the completion is, beside what is below."""
+"""Further bounds: tokens with a log-prob below are counted, and by how many nats they are below is summed."""
 NUMBERS = 2 * len(BOUNDS) + 5
 """Traits that tell how surprising a completion's tokens are, and how many, where all are asked for: the last ones."""
+TOKENS_AT_ONCE = 8192
 Floats = NDArray[np.float64]
 
 
@@ -48,7 +48,7 @@ def completion_traits(
     *,
     layout: LayRows | None = None,
     surprises: bool = False,
-    batch_size: int = 64,
+    tokens: int = TOKENS_AT_ONCE,
     progress: Progress = QUIET,
 ) -> Traits:
     """Return the traits of completions and of their prompts.
@@ -60,14 +60,14 @@ def completion_traits(
         first_tokens: The tokens whose probabilities are a prompt's traits; see `likeliest_first_tokens`.
         layout: How trees are laid out, prompts once where it shares them; None: each completion in a padded row.
         surprises: Tell more finely how surprising tokens are.
-        batch_size: Completions a forward pass.
+        tokens: Tokens of a forward pass, or one completion that has more.
         progress: Where to show it.
 
     Shape:
         (completions, 4 x hidden size + 4 or `NUMBERS`) and (completions, tokens).
     """
     rows_of = layout or partial(padded_rows, pad_id=padding_token(tokenizer, model))
-    batches = _batches(trees, batch_size, together=layout is not None)
+    batches = _batches(trees, tokens, together=layout is not None)
     found: list[tuple[Floats, Floats]] = []
     model.eval()
     with progress.task("traits", len(trees), "completions") as task, torch.no_grad():
@@ -80,11 +80,19 @@ def completion_traits(
     return Traits(answers, prompts)
 
 
-def _batches(trees: Sequence[Tree], size: int, *, together: bool) -> list[list[int]]:
+def _batches(trees: Sequence[Tree], most: int, *, together: bool) -> list[list[int]]:
     """Return the places of trees, those of like lengths in a batch; `together`, those of a prompt one after another."""
     keys = [(len(tree.prompt), tree.prompt) if together else (len(tree), ()) for tree in trees]
     ordered = sorted(range(len(trees)), key=lambda place: (*keys[place], place))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    batches: list[list[int]] = []
+    room = 0
+    for place in ordered:
+        if not batches or len(trees[place]) > room:
+            batches.append([])
+            room = most
+        batches[-1].append(place)
+        room -= len(trees[place])
+    return batches
 
 
 def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], surprises: bool) -> tuple[Floats, Floats]:
@@ -99,7 +107,7 @@ def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], surprises: bool
     numbers = [logps, torch.ones_like(logps), odd.float(), logps.clamp(max=UNEXPECTED)]
     sums = [total(states.last), total(states.middle), states.ends, total(states.last * odd[:, None])]
     if surprises:
-        finer = [values for bound in BOUNDS for values in ((logps < bound).float(), logps.clamp(max=bound))]
+        finer = [values for bound in BOUNDS for values in ((logps < bound).float(), (logps - bound).clamp(max=0))]
         least = logps.new_zeros(rows.n_completions).scatter_reduce_(0, rows.owner, logps, "amin")
         sums += [total(values)[:, None] for values in finer] + [least[:, None]]
     answers = torch.cat([*sums, torch.stack([total(values) for values in numbers], 1)], 1)
@@ -108,7 +116,7 @@ def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], surprises: bool
 
 
 def likeliest_first_tokens(
-    model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree], *, batch_size: int = 64
+    model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree], *, tokens: int = TOKENS_AT_ONCE
 ) -> list[int]:
     """Return the tokens that completions of these prompts most probably begin with, by id.
 
@@ -121,7 +129,7 @@ def likeliest_first_tokens(
         completion_states(model, padded_rows([prompts[place] for place in places], pad_id=pad_id).to(model.device))
         .first.exp()
         .sum(0)
-        for places in _batches(prompts, batch_size, together=False)
+        for places in _batches(prompts, tokens, together=False)
     )
     assert isinstance(total, torch.Tensor)
     return sorted(total.topk(min(FIRST_TOKENS, len(total))).indices.tolist())
