@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import TrainingArguments
 
 from sacpo.errors import RecipeError
 from sacpo.pipeline.stages.train import not_independent
 from sacpo.recipe import parse_recipe
 from sacpo.recipe.schema import Recipe, TrainingSpec
+from sacpo.recipe.schema.training import ADDED
 
 BEST = {"eval_strategy": "steps", "eval_steps": 10, "load_best_model_at_end": True}
 
@@ -60,6 +63,11 @@ def test_options_that_are_not_given_are_no_part_of_what_is_counted() -> None:
     assert "average_last" not in TrainingSpec().model_dump() and "eval_steps" not in TrainingSpec().model_dump()
     assert TrainingSpec(average_last=0.5).model_dump()["average_last"] == 0.5
     assert TrainingSpec().model_dump()["learning_rate"] is None
+
+
+def test_options_that_transformers_lacks_are_known() -> None:
+    """Their page does not call their default transformers' own."""
+    assert {*ADDED} == TrainingSpec.model_fields.keys() - {field.name for field in fields(TrainingArguments)}
 
 
 def test_pairs_that_chose_weights_are_named_once_with_all_models() -> None:

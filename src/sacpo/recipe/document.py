@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from sacpo.recipe.schema import PromptsSpec, Recipe, SourceSpec, TrainingSpec
+from sacpo.recipe.schema.training import ADDED
 from sacpo.recipe.section import Section
 
 INTRODUCTION = """\
@@ -157,7 +158,8 @@ def _table(section: type[Section], training: Mapping[str, object]) -> str:
             continue
         default = _default(field)
         if section is TrainingSpec:
-            default = f"`{json.dumps(training[name])}`" if name in training else "transformers' own"
+            usual = "none" if name in ADDED else "transformers' own"
+            default = f"`{json.dumps(training[name])}`" if name in training else usual
         value = _or(_words(field.annotation, tuple(field.metadata)))
         rows.append(_row(f"`{field.alias or name}`", value, default, _meaning(section, name, field)))
     about = " ".join((section.__doc__ or "").split())

@@ -51,6 +51,9 @@ class Head(Stage[Learnt]):
         kinds: How many kinds of prompts it may tell apart.
         traits: Those of the step's samples, where pairs are of these.
         surprise: Share of what answers are compared by that says how surprising their tokens are; 0: as other traits.
+
+    Raises:
+        ValueError: There is a share, and the reader does not tell what it is of, or the other way round.
     """
 
     title: str
@@ -61,6 +64,10 @@ class Head(Stage[Learnt]):
     kinds: int = 2
     traits: SampleTraits | None = None
     surprise: float = field(default=0.0, metadata=UNSAID)
+
+    def __post_init__(self) -> None:
+        if (self.surprise > 0) != self.reader.surprises:
+            raise ValueError(f"surprise is {self.surprise:g}, the reader's surprises are {self.reader.surprises}")
 
     @property
     def name(self) -> str:

@@ -24,6 +24,8 @@ EVALUATED = (
 """Options about the loss on held-out pairs."""
 WEIGHTS = (*EVALUATED, "average_last")
 """Options about which weights a training gives."""
+ADDED = ("early_stopping_patience", "average_last", "head_learning_rate")
+"""Options that `transformers.TrainingArguments` lacks."""
 LATER = (*WEIGHTS, "head_learning_rate")
 """Options that leave the keys of trainings without them as they were."""
 
