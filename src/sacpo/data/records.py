@@ -307,17 +307,17 @@ def iter_jsonl(path: Path, cls: type[R]) -> Iterator[R]:
 
     Neighbours that were asked the same share one `Prompt`.
     """
-    asked: JsonObject = {}
-    prompt: Prompt | None = None
+    asked, prompt = "", None
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
                 data = json.loads(line)
-                if isinstance(data, dict) and isinstance(data.get("prompt"), dict):  # of neighbours often the same
-                    if prompt is None or data["prompt"] != asked:
-                        asked, prompt = data["prompt"], Prompt(**data["prompt"])
+                if isinstance(data, dict) and isinstance(data.get("prompt"), dict):
+                    said = repr(data["prompt"])  # equality would take 1 for true
+                    if said != asked:
+                        asked, prompt = said, Prompt(**data["prompt"])
                     data["prompt"] = prompt
                 yield cls.from_json(data)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
