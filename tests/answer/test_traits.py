@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from answer_toys import tiny_model, tiny_tokenizer
 from sacpo.answer import traits
 from sacpo.answer.traits import completion_traits, likeliest_first_tokens
 from sacpo.data.packing import Rows, Tree, flat_rows, packed_rows, padded_rows
+from sacpo.losses.head import LOGITS_AT_ONCE
 
 
 def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,16 +50,14 @@ def test_traits_are_what_the_model_says_token_by_token(monkeypatch: pytest.Monke
     assert np.isfinite(found.answers).all()
 
 
-def test_surprises_are_told_by_several_bounds_in_front_of_the_last_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_surprises_are_told_by_several_bounds_in_front_of_the_last_numbers() -> None:
     """Recomputed from each completion's log-probs alone; one without tokens surprises nobody."""
     tokenizer = tiny_tokenizer()
     model = tiny_model(tokenizer)
     trees = [Tree((5, 6, 7), ((8, 9, 10, 2),)), Tree((5, 11), ((12, 2),)), Tree((5, 6, 7), ((),))]
     bounds = (-3.3, -3.6, -3.9)  # a near-uniform model's log-probs lie on all sides of them
-    monkeypatch.setattr(traits, "BOUNDS", bounds)
     plain, finer = (
-        completion_traits(model, tokenizer, trees, [3, 4], surprises=surprises, tokens=11).answers
-        for surprises in (False, True)
+        completion_traits(model, tokenizer, trees, [3, 4], bounds=given, tokens=11).answers for given in ((), bounds)
     )
     width = 4 * model.config.hidden_size
     assert finer[:, :width].tolist() == plain[:, :width].tolist() and finer[:, -4:].tolist() == plain[:, -4:].tolist()
@@ -76,20 +76,38 @@ def test_surprises_are_told_by_several_bounds_in_front_of_the_last_numbers(monke
 def test_there_are_as_many_surprises_as_a_score_gives_a_share_to() -> None:
     tokenizer = tiny_tokenizer()
     model = tiny_model(tokenizer)
-    found = completion_traits(model, tokenizer, [Tree((5, 6), ((8, 2),))], [3], surprises=True)
+    found = completion_traits(model, tokenizer, [Tree((5, 6), ((8, 2),))], [3], bounds=traits.BOUNDS)
     assert found.answers.shape[1] == 4 * model.config.hidden_size + traits.NUMBERS
 
 
-def test_a_forward_pass_has_so_many_tokens_at_most() -> None:
-    """One completion that has more is a pass of its own; all are computed once."""
-    lengths = [4, 9, 3, 30, 2, 5]
-    trees = [Tree((5,), ((8,) * (length - 1),)) for length in lengths]
+def test_a_forward_pass_has_so_many_tokens_and_rows_at_most() -> None:
+    """Prompts count; one completion that has more is a pass of its own; a pass is filled; all are computed once."""
+    lengths = [30, 9, 3, 30, 2, 5, 5, 7, 3, 2, 2, 2]
+    prompts = [(5,), (5, 6), (5, 6)]
+    trees = [
+        Tree(prompts[i % 3][:length], ((8,) * (length - len(prompts[i % 3])),)) for i, length in enumerate(lengths)
+    ]
     for together in (False, True):
-        batches = traits._batches(trees, 10, together=together)
-        assert sorted(place for places in batches for place in places) == [*range(6)]
+        batches = traits._batches(trees, 10, 3, together=together)
+        assert sorted(place for places in batches for place in places) == [*range(len(trees))]
         held = [sum(lengths[place] for place in places) for places in batches]
         assert all(n <= 10 or len(places) == 1 for n, places in zip(held, batches, strict=True)), held
-        assert all(a + lengths[b[0]] > 10 for a, b in zip(held, batches[1:], strict=False)), "a pass is filled"
+        assert (10 in held or together) and max(map(len, batches)) == 3
+        for n, places, behind in zip(held, batches, batches[1:], strict=False):
+            assert n + lengths[behind[0]] > 10 or len(places) == 3
+        order = [place for places in batches for place in places]
+        if together:
+            changes = sum(trees[a].prompt != trees[b].prompt for a, b in pairwise(order))
+            assert changes == len({tree.prompt for tree in trees}) - 1
+        else:
+            assert [lengths[place] for place in order] == sorted(lengths)
+
+
+def test_a_large_vocabulary_bounds_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_model(tiny_tokenizer())
+    assert traits._rows_at_once(model) == LOGITS_AT_ONCE // model.config.vocab_size > 1000
+    monkeypatch.setattr(model.config, "vocab_size", 2**18)
+    assert traits._rows_at_once(model) == 64
 
 
 @pytest.mark.parametrize("layout", [flat_rows, packed_rows, padded_rows])

@@ -12,7 +12,7 @@ import yaml
 from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer.scoring import score_answers
-from sacpo.answer.traits import NUMBERS
+from sacpo.answer.traits import BOUNDS, NUMBERS
 from sacpo.data.records import Answer, Pair, Prompt
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError, RecipeError
@@ -139,7 +139,7 @@ def test_of_samples_with_labels_all_traits_are_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, surprise: float
 ) -> None:
     """A score learned from pairs of samples, or from the same pairs read anew, says the same of samples and others."""
-    tools, reader = cast(Tools, OfSamples(tmp_path)), replace(READER, surprises=surprise > 0)
+    tools, reader = cast(Tools, OfSamples(tmp_path)), replace(READER, bounds=BOUNDS if surprise else ())
     known = SampleTraits("T", cast(Any, "samples"), reader)
     pairs = SamplePairs("T", cast(Any, None), (), "toy", {}, known)
     own = Head("own", reader, (pairs,), "truncate", 0, traits=known, surprise=surprise)
@@ -177,7 +177,7 @@ def test_of_samples_with_labels_all_traits_are_read_once(
 def test_surprises_have_their_share_of_what_a_head_compares_answers_by(tmp_path: Path) -> None:
     """Of each process of a score; traits that are the same for all answers have none."""
     tools = cast(Tools, OfSamples(tmp_path))
-    head = Head("T", replace(READER, surprises=True), (cast(Any, "toys"),), "truncate", 0, surprise=0.3)
+    head = Head("T", replace(READER, bounds=BOUNDS), (cast(Any, "toys"),), "truncate", 0, surprise=0.3)
     head.work(tmp_path, tools)
     found = head.read(tmp_path).score
     first = found.first if isinstance(found, KindsScore) else found
@@ -346,3 +346,11 @@ def test_samples_of_two_models_stand_side_by_side_and_are_corrected(tmp_path: Pa
     mixed = np.log(np.exp(logps[0]) / 3 + 2 * np.exp(logps[1]) / 3)
     assert found.correction == pytest.approx((logps[0] - mixed).reshape(5, 3), abs=1e-4)
     assert np.abs(found.correction).max() > 0.01
+
+
+def test_a_head_and_its_reader_say_the_same_of_surprises(tmp_path: Path) -> None:
+    for bounds, surprise in (((), 0.2), (BOUNDS, 0.0)):
+        with pytest.raises(ValueError, match="surprise is"):
+            Head("T", replace(READER, bounds=bounds), (), "truncate", 0, surprise=surprise).work(
+                tmp_path, cast(Any, None)
+            )

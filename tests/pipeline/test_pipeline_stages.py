@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pipeline_toys import HELPFUL, RECIPE, recipe, stages
 from pydantic import BaseModel
 
+from sacpo.answer.traits import BOUNDS
 from sacpo.data.records import Kind
 from sacpo.errors import RecipeError
 from sacpo.merge.source import Checkpoint
@@ -406,8 +407,8 @@ def test_a_recipes_surprise_reaches_who_reads_and_who_learns(tmp_path: Path, own
     rwr = {"name": "W", "criterion": "joint", "algorithm": "rwr", "beta": 0.2, "dataset": "asked", "resample": resample}
     found = stages(data, steps=[*RECIPE["steps"], {**rwr, "from": "sft"}])
     (head,) = (stage for stage in found if isinstance(stage, Head))
-    assert head.surprise == 0.15 and head.reader.surprises
-    assert [stage.reader.surprises for stage in found if isinstance(stage, SampleTraits)] == [True] * own
+    assert head.surprise == 0.15 and head.reader.bounds == BOUNDS
+    assert [stage.reader.bounds for stage in found if isinstance(stage, SampleTraits)] == [BOUNDS] * own
 
 
 def test_a_stage_that_was_pickled_is_the_same_stage() -> None:

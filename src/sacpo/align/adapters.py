@@ -18,8 +18,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from sacpo.align.engine.rates import check_rate
 from sacpo.align.job import TrainingJob
 from sacpo.errors import RecipeError
+from sacpo.losses.logps import unwrapped
 from sacpo.models.adapters.factors import settle_config, write_stack
 from sacpo.models.adapters.loading import NEW, adapter_name, frozen_names, merged, on_stack, refuse_shared, switch
 from sacpo.models.adapters.new import PEFT_ERRORS, check_new
@@ -35,8 +37,15 @@ def initial_policy(job: TrainingJob) -> nn.Module:
     The new adapter's first weights come from the job's seed and change nothing.
 
     Raises:
-        RecipeError: peft refuses the options, or the base is quantised and the job is no plain LoRA.
+        RecipeError: peft refuses the options, the base is quantised and the job is no plain LoRA, or a head that is
+            not trained has a rate of its own.
     """
+    policy = _policy(job)
+    check_rate(unwrapped(policy), job.options.get("head_learning_rate"), job.name)
+    return policy
+
+
+def _policy(job: TrainingJob) -> nn.Module:
     if job.base.quantization is not None and (job.lora is None or not job.lora.plain):
         raise RecipeError(
             "on a quantised base only plain LoRA can be trained",

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, Trainer
+from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback
 from transformers.utils import logging as transformers_logging
 
@@ -33,11 +33,12 @@ from sacpo.align.engine.evaluation import joined, measured, with_margin
 from sacpo.align.engine.kept import Keep, Keeping
 from sacpo.align.engine.meter import Meter
 from sacpo.align.engine.order import EpochShuffle, Positions, epoch_order
-from sacpo.align.engine.rates import give_rate, head_weights
+from sacpo.align.engine.rates import give_rate, refuse_deepspeed
 from sacpo.align.engine.sharded import fsdp_anywhere, shard_checkpoints, whole_weights
+from sacpo.align.engine.wrapped import call_wrapped
 from sacpo.align.objectives.objective import Batch, Objective
 from sacpo.align.reference.start import Recorder, check_start, has_dropout
-from sacpo.errors import RecipeError, TrainingDiverged
+from sacpo.errors import TrainingDiverged
 from sacpo.losses.head import split_model
 from sacpo.losses.kernels import steady_kernels
 from sacpo.losses.logps import unwrapped
@@ -109,8 +110,6 @@ class AlignTrainer(Trainer):
         self.folder = Path(str(args.output_dir))
         self.policy = unwrapped(model)
         self.head_rate = args.head_learning_rate
-        if self.head_rate is not None:
-            head_weights(self.policy, "training")
         arguments = compile_as_asked(self.policy, fork_workers(args))
         self.order = epoch_order(objective, arguments)
         self.meter = Meter(arguments.device)
@@ -135,22 +134,17 @@ class AlignTrainer(Trainer):
             super().create_accelerator_and_postprocess()
         if self.is_deepspeed_enabled:
             self.keep.refuse_deepspeed()
+            refuse_deepspeed(self.head_rate)
         if self.is_fsdp_enabled:
             split_model(self.policy)  # its look at the model needs whole weights
             shard_checkpoints(self.accelerator.state.fsdp_plugin)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimiser, with a rate of its own for the head where one is asked for."""
-        if self.head_rate is not None and self.optimizer is not None:
-            raise RecipeError(
-                "an optimiser that is given has its own rates",
-                where="head_learning_rate",
-                value=self.head_rate,
-                do="leave it out, and give the optimiser a group of the head's weights",
-            )
+        made = self.optimizer is not None
         optimizer = super().create_optimizer(model)
-        if self.head_rate is not None:
-            give_rate(optimizer, head_weights(self.policy, "training"), self.head_rate)
+        if self.head_rate is not None and not made:
+            give_rate(optimizer, self.policy, self.head_rate)
         return optimizer
 
     def fit(self, progress: Progress, description: str) -> list[dict[str, float]]:
@@ -326,30 +320,6 @@ class AlignTrainer(Trainer):
         if self.args.should_save:
             checkpoints.publish(self.folder, step, self.args.save_total_limit)
         self.accelerator.wait_for_everyone()
-
-
-def call_wrapped(wrapper: nn.Module, policy: PreTrainedModel, function: Any) -> torch.Tensor:
-    """Call `function(policy)` so that the hooks of a wrapper (DDP, FSDP) see it as one forward pass."""
-    inner = wrapper
-    while isinstance(getattr(inner, "module", None), nn.Module):
-        inner = inner.module  # type: ignore[assignment]
-    if inner is wrapper and not hasattr(wrapper, "unshard"):
-        return function(policy)
-    original = inner.__dict__.get("forward")
-    policy_forward = inner.forward
-
-    def redirected(*args: Any, **kwargs: Any) -> torch.Tensor:
-        inner.forward = policy_forward
-        return function(policy)
-
-    inner.forward = redirected
-    try:
-        return wrapper()
-    finally:
-        if original is None:
-            del inner.forward
-        else:
-            inner.forward = original
 
 
 @contextlib.contextmanager

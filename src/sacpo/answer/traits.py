@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
 from sacpo.data.packing import LayRows, Rows, Tree, padded_rows
+from sacpo.losses.head import LOGITS_AT_ONCE
 from sacpo.losses.states import completion_states
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
@@ -47,7 +48,7 @@ def completion_traits(
     first_tokens: Sequence[int],
     *,
     layout: LayRows | None = None,
-    surprises: bool = False,
+    bounds: Sequence[float] = (),
     tokens: int = TOKENS_AT_ONCE,
     progress: Progress = QUIET,
 ) -> Traits:
@@ -59,35 +60,40 @@ def completion_traits(
         trees: Prompts with one completion each.
         first_tokens: The tokens whose probabilities are a prompt's traits; see `likeliest_first_tokens`.
         layout: How trees are laid out, prompts once where it shares them; None: each completion in a padded row.
-        surprises: Tell more finely how surprising tokens are.
-        tokens: Tokens of a forward pass, or one completion that has more.
+        bounds: Tell by these bounds, too, how surprising tokens are; see `BOUNDS`.
+        tokens: Tokens of a forward pass with prompts of each completion, or one completion that has more.
         progress: Where to show it.
 
     Shape:
-        (completions, 4 x hidden size + 4 or `NUMBERS`) and (completions, tokens).
+        (completions, 4 x hidden size + 4, or with bounds + 2 x bounds + 5) and (completions, tokens).
     """
     rows_of = layout or partial(padded_rows, pad_id=padding_token(tokenizer, model))
-    batches = _batches(trees, tokens, together=layout is not None)
+    batches = _batches(trees, tokens, _rows_at_once(model), together=layout is not None)
     found: list[tuple[Floats, Floats]] = []
     model.eval()
     with progress.task("traits", len(trees), "completions") as task, torch.no_grad():
         for places in batches:
             rows = rows_of([trees[place] for place in places]).to(model.device)
-            found.append(_traits(model, rows, first_tokens, surprises))
+            found.append(_traits(model, rows, first_tokens, bounds))
             task.advance(len(places))
     back = np.argsort(np.concatenate(batches))
     answers, prompts = (np.concatenate(parts)[back] for parts in zip(*found, strict=True))
     return Traits(answers, prompts)
 
 
-def _batches(trees: Sequence[Tree], most: int, *, together: bool) -> list[list[int]]:
+def _rows_at_once(model: Any) -> int:
+    """Return of how many completions a forward pass may be: what may come first is held for each of them."""
+    return max(1, LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size))
+
+
+def _batches(trees: Sequence[Tree], most: int, rows: int, *, together: bool) -> list[list[int]]:
     """Return the places of trees, those of like lengths in a batch; `together`, those of a prompt one after another."""
     keys = [(len(tree.prompt), tree.prompt) if together else (len(tree), ()) for tree in trees]
     ordered = sorted(range(len(trees)), key=lambda place: (*keys[place], place))
     batches: list[list[int]] = []
     room = 0
     for place in ordered:
-        if not batches or len(trees[place]) > room:
+        if not batches or len(trees[place]) > room or len(batches[-1]) == rows:
             batches.append([])
             room = most
         batches[-1].append(place)
@@ -95,7 +101,7 @@ def _batches(trees: Sequence[Tree], most: int, *, together: bool) -> list[list[i
     return batches
 
 
-def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], surprises: bool) -> tuple[Floats, Floats]:
+def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], bounds: Sequence[float]) -> tuple[Floats, Floats]:
     """Return the traits of some completions."""
     states = completion_states(model, rows)
     odd = states.logps < UNEXPECTED
@@ -106,8 +112,8 @@ def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], surprises: bool
     logps = states.logps
     numbers = [logps, torch.ones_like(logps), odd.float(), logps.clamp(max=UNEXPECTED)]
     sums = [total(states.last), total(states.middle), states.ends, total(states.last * odd[:, None])]
-    if surprises:
-        finer = [values for bound in BOUNDS for values in ((logps < bound).float(), (logps - bound).clamp(max=0))]
+    if bounds:
+        finer = [values for bound in bounds for values in ((logps < bound).float(), (logps - bound).clamp(max=0))]
         least = logps.new_zeros(rows.n_completions).scatter_reduce_(0, rows.owner, logps, "amin")
         sums += [total(values)[:, None] for values in finer] + [least[:, None]]
     answers = torch.cat([*sums, torch.stack([total(values) for values in numbers], 1)], 1)
@@ -129,7 +135,7 @@ def likeliest_first_tokens(
         completion_states(model, padded_rows([prompts[place] for place in places], pad_id=pad_id).to(model.device))
         .first.exp()
         .sum(0)
-        for places in _batches(prompts, tokens, together=False)
+        for places in _batches(prompts, tokens, _rows_at_once(model), together=False)
     )
     assert isinstance(total, torch.Tensor)
     return sorted(total.topk(min(FIRST_TOKENS, len(total))).indices.tolist())

@@ -42,9 +42,8 @@ class Record:
     def to_json(self) -> JsonObject:
         """Return the record as a JSON-ready dictionary (enums as their values)."""
         found: JsonObject = _plain(self)
-        for name, usual in self.unsaid.items():
-            if found[name] == usual:
-                del found[name]
+        for name in [name for name, usual in self.unsaid.items() if found[name] == usual]:
+            del found[name]
         return found
 
     @classmethod
@@ -303,15 +302,10 @@ def read_jsonl(path: Path, cls: type[R]) -> list[R]:
 
 
 def iter_jsonl(path: Path, cls: type[R]) -> Iterator[R]:
-    """Yield the records of a JSON-lines file one by one; errors as in `read_jsonl`.
-
-    Neighbours that were asked the same share one `Prompt`.
-    """
+    """Yield the records of a JSON-lines file, one `Prompt` for neighbours of the same; errors as in `read_jsonl`."""
     asked, prompt = "", None
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
+        for number, line in ((number, line) for number, line in enumerate(file, 1) if line.strip()):
             try:
                 data = json.loads(line)
                 if isinstance(data, dict) and isinstance(data.get("prompt"), dict):

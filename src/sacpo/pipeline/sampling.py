@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from sacpo.answer.traits import BOUNDS
 from sacpo.pipeline.experiment import Experiment
 from sacpo.pipeline.stages.bank import Bank, Resampled
 from sacpo.pipeline.stages.batch import Batch, Weigher
@@ -176,7 +177,7 @@ class Sampling(Experiment):
         return records
 
     def _reader(self, step: StepSpec, spec: ResampleSpec) -> Reader:
-        return Reader(self.sft, self.recipe.base, step.max_length, surprises=spec.surprise > 0)
+        return Reader(self.sft, self.recipe.base, step.max_length, bounds=BOUNDS if spec.surprise else ())
 
     def _with_batches(self, step: StepSpec, spec: ResampleSpec, records: dict[str, Source]) -> dict[str, Source]:
         """Return a step's pairs with those that are labelled for it, batch by batch."""

@@ -28,10 +28,13 @@ def check_head_rate(options: JsonMapping, where: str, lora: LoraSpec | None) -> 
             value=rate,
             do="leave out head_learning_rate or deepspeed; fsdp goes with it",
         )
-    if lora is not None and not lora.modules_to_save and lora.target_modules in (None, "all-linear"):
+    if lora is None or lora.modules_to_save or lora.bias != "none":
+        return
+    if lora.target_modules is None or str(lora.target_modules).lower() == "all-linear":
         raise RecipeError(
             "these adapters leave the head as it is, so it has no rate",
             where=f"{where}, head_learning_rate",
             value=rate,
-            do="leave it out, or name the head in lora.target_modules (an adapter) or lora.modules_to_save (all of it)",
+            do="leave it out, also of the recipe's training; or name the head in lora.target_modules (an adapter) "
+            "or lora.modules_to_save (all of it)",
         )

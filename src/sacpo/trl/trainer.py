@@ -18,6 +18,7 @@ from transformers.trainer_utils import HubStrategy, speed_metrics
 from sacpo.align.engine.arguments import check_optimizer
 from sacpo.align.engine.evaluation import measured
 from sacpo.align.engine.kept import Keeping
+from sacpo.align.engine.rates import check_rate
 from sacpo.align.job import TrainingJob
 from sacpo.align.objectives.objective import Objective
 from sacpo.align.objectives.registry import Parts, make_objective
@@ -102,6 +103,7 @@ class PreferenceTrainer(AlignTrainer):
         check_experts(start.model, config, given=args)
         policy = adapted(start, peft_config, config.seed, own_reference=other is None)
         check_trainable(policy)
+        check_rate(unwrapped(policy), config.head_learning_rate, "args", given=optimizers[0])
         policy = policy if hasattr(start.model, "hf_device_map") else policy.to(config.device)  # type: ignore[arg-type]
         if config.disable_dropout:
             disable_dropout(policy)

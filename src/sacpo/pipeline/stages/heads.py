@@ -51,9 +51,6 @@ class Head(Stage[Learnt]):
         kinds: How many kinds of prompts it may tell apart.
         traits: Those of the step's samples, where pairs are of these.
         surprise: Share of what answers are compared by that says how surprising their tokens are; 0: as other traits.
-
-    Raises:
-        ValueError: There is a share, and the reader does not tell what it is of, or the other way round.
     """
 
     title: str
@@ -65,17 +62,19 @@ class Head(Stage[Learnt]):
     traits: SampleTraits | None = None
     surprise: float = field(default=0.0, metadata=UNSAID)
 
-    def __post_init__(self) -> None:
-        if (self.surprise > 0) != self.reader.surprises:
-            raise ValueError(f"surprise is {self.surprise:g}, the reader's surprises are {self.reader.surprises}")
-
     @property
     def name(self) -> str:
         """`head/TITLE`."""
         return f"head/{self.title}"
 
     def work(self, out: Path, tools: Tools) -> None:
-        """Read the traits of the pairs, learn, and write down what is known of the score."""
+        """Read the traits of the pairs, learn, and write down what is known of the score.
+
+        Raises:
+            ValueError: There is a share of surprises, and the reader does not tell them, or the other way round.
+        """
+        if (self.surprise > 0) != bool(self.reader.bounds):
+            raise ValueError(f"surprise is {self.surprise:g}, and the reader's bounds are {self.reader.bounds}")
         own = [pair for one in self.records if isinstance(one, SamplePairs) for pair in tools.read(one).train]
         others = [pair for one in self.records if not isinstance(one, SamplePairs) for pair in tools.read(one).train]
         wrong = next((record for record in others if not isinstance(record, Pair)), None)
@@ -118,9 +117,9 @@ class Head(Stage[Learnt]):
         sides = [Tree(pair.prompt, (side,)) for pair in tokens for side in (pair.chosen, pair.rejected)]
         first = first or likeliest_first_tokens(model, tokenizer, sides[::2])
         layout = shared_layout(model, tokenizer, sides)
-        surprises = self.reader.surprises
+        bounds = self.reader.bounds
         traits = completion_traits(
-            model, tokenizer, sides, first, layout=layout, surprises=surprises, progress=tools.progress
+            model, tokenizer, sides, first, layout=layout, bounds=bounds, progress=tools.progress
         )
         table = PairTraits(traits.answers[::2], traits.answers[1::2], traits.prompts[::2])
         return _Part(table, [str(pair.prompt) for pair in tokens], np.array([pair.p for pair in tokens])), first

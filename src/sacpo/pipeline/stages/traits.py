@@ -43,13 +43,13 @@ class Reader:
         model: The SFT model, whose states and probabilities are the traits.
         base: Template, dtype, device of the model.
         max_length: A text is cut there, behind its prompt; one whose prompt leaves no room has no traits.
-        surprises: Tell more finely how surprising tokens are.
+        bounds: Those by which it tells more finely how surprising tokens are; (): it does not.
     """
 
     model: Checkpoint
     base: BaseSpec
     max_length: int
-    surprises: bool = field(default=False, metadata=UNSAID)
+    bounds: tuple[float, ...] = field(default=(), metadata=UNSAID)
 
     def trees(self, texts: Sequence[Text], tools: Tools) -> dict[Text, Tree]:
         """Return the texts' tokens, each text once, those of a prompt one after another."""
@@ -73,7 +73,7 @@ class Reader:
             some = texts[start : start + CHUNK]
             own = [trees[text] for text in some]
             traits = completion_traits(
-                model, tokenizer, own, first, layout=layout, surprises=self.surprises, progress=tools.progress
+                model, tokenizer, own, first, layout=layout, bounds=self.bounds, progress=tools.progress
             )
             rows = []
             for tree, row in zip(own, traits.prompts, strict=True):
