@@ -32,7 +32,6 @@ from sacpo.data.tokenize import TokenPair, tokenize_pairs
 from sacpo.errors import RecipeError
 from sacpo.models.tokens import classifier_padding
 from sacpo.plain import JsonObject
-from sacpo.recipe.head_rate import check_head_rate
 from sacpo.recipe.kept_weights import check_heldout, check_options, evaluates
 from sacpo.system.progress import QUIET, Progress
 
@@ -112,7 +111,6 @@ def train_reward_model(
     if job.lora is not None:
         raise RecipeError("a reward model is trained with all its weights", where=job.name, do="leave lora out")
     check_options(job.options, job.name)
-    check_head_rate(job.options, job.name, job.lora)
     check_heldout(job.options, job.name, some=bool(heldout))
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer = job.load_tokenizer()

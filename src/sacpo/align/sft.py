@@ -24,7 +24,6 @@ from sacpo.data.tokenize import TokenDemo, completion_trees, tokenize_demonstrat
 from sacpo.losses.logps import completion_token_logps, unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.plain import JsonObject
-from sacpo.recipe.head_rate import check_head_rate
 from sacpo.recipe.kept_weights import check_options, refuse_evaluation
 from sacpo.system.progress import QUIET, Progress
 
@@ -93,7 +92,6 @@ def run_sft(
         UserError: The data, the model, an option or the machine does not allow it.
     """
     check_options(job.options, job.name)
-    check_head_rate(job.options, job.name, job.lora)
     refuse_evaluation(job.options, job.name, "SFT has no held-out demonstrations")
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)

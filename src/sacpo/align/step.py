@@ -23,7 +23,6 @@ from sacpo.losses.logps import unwrapped
 from sacpo.models.tokens import padding_token
 from sacpo.plain import JsonObject
 from sacpo.recipe.algorithms import ALGORITHMS
-from sacpo.recipe.head_rate import check_head_rate
 from sacpo.recipe.kept_weights import check_heldout, check_options, evaluates
 from sacpo.recipe.schema import StepSpec
 from sacpo.system.memory import kept_memory
@@ -72,7 +71,6 @@ def run_align(
     if "pairs" in ALGORITHMS[step.algorithm].records:
         job = replace(job, training=of_step(job.training, lora=job.lora is not None))
     check_options(job.options, job.name)
-    check_head_rate(job.options, job.name, job.lora)
     check_heldout(job.options, job.name, some=bool(heldout))
     arguments = training_arguments(job, checkpoint_folder(out))
     tokenizer, policy = job.load_tokenizer(), initial_policy(job)

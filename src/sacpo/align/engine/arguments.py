@@ -20,6 +20,7 @@ from sacpo.models.loading import resolve_device
 from sacpo.models.precision import warn, without_bfloat16
 from sacpo.plain import JsonMapping, JsonObject
 from sacpo.recipe.explain import did_you_mean
+from sacpo.recipe.head_rate import check_head_rate
 from sacpo.recipe.kept_weights import evaluates
 
 KEPT_HERE = ("load_best_model_at_end", "metric_for_best_model", "early_stopping_patience", "average_last")
@@ -41,7 +42,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> Arguments:
     """Return the arguments of a job's Trainer, which writes its checkpoints to `checkpoints`.
 
     Raises:
-        RecipeError: An option has a value that TrainingArguments refuses.
+        RecipeError: An option has a value that TrainingArguments refuses, or the head cannot have a rate of its own.
         MachineError: The device cannot be trained on.
     """
     fixed: JsonObject = {
@@ -57,6 +58,7 @@ def training_arguments(job: TrainingJob, checkpoints: Path) -> Arguments:
     if evaluates(job.options):  # with the batches that the loss is trained on: KTO's depends on them
         fixed["per_device_eval_batch_size"] = job.options["per_device_train_batch_size"]
     check_optimizer(job.options.get("optim", ""))
+    check_head_rate(job.options, job.name, job.lora)
     if fixed["use_cpu"] and job.options.get("bf16") and without_bfloat16("cpu"):
         warn()
         fixed["bf16"] = False
