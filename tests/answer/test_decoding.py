@@ -301,12 +301,13 @@ class SquaredSilu(torch.nn.SiLU):
 def test_each_step_has_the_models_own_logits(name: str) -> None:
     """Float32 is 2e-6 apart; rows with padding, dropped and repeated ones among them."""
     model = lively(CONFIGS[name])
-    inputs = torch.tensor([[PAD, PAD, 5, 6, 7], [8, 9, 10, 11, 12], [PAD, PAD, PAD, PAD, 17]])
+    prompts = [[5, 6, 7], [8, 9, 10, 11, 12], [17], [8, 9, 10, 13], [8, 9]]
+    inputs = torch.tensor([[PAD] * (5 - len(prompt)) + prompt for prompt in prompts])
     mask = (inputs != PAD).long()
     positions = (mask.cumsum(-1) - 1).clamp(min=0)
     ours, theirs = PlainPast(model, 9), ModelPast(model)
     with torch.no_grad():
-        for rows in ([0, 1, 2], [2, 0, 0, 1], [1, 2], [1]):
+        for rows in ([0, 1, 2, 3, 4], [2, 0, 0, 1, 4], [1, 2], [1]):
             found, expected = (past.step(inputs, mask, positions).logits() for past in (ours, theirs))
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-6 * float(expected.abs().max()))
             kept = torch.tensor(rows)
@@ -314,6 +315,18 @@ def test_each_step_has_the_models_own_logits(name: str) -> None:
             theirs.select(kept)
             inputs, positions = found[kept].argmax(-1)[:, None], positions[kept, -1:] + 1
             mask = torch.cat([mask[kept], mask.new_ones(len(kept), 1)], dim=-1)
+
+
+def test_what_prompts_begin_with_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = lively(CONFIGS["llama"])
+    rows = [Row(prompt, 1) for prompt in ([5, 6, 7], [5, 6, 8, 9], [5, 6], [6, 5])]
+    assert is_plain(model)
+    computed: list[int] = []
+    real = model.model.embed_tokens.forward
+    monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: computed.extend(ids.tolist()) or real(ids))
+    monkeypatch.setattr("sacpo.answer.decoding.is_plain", lambda _: True)
+    decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    assert sorted(computed) == [5, 5, 6, 6, 7, 8, 9]
 
 
 def test_a_model_without_a_cache_is_refused() -> None:

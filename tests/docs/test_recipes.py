@@ -42,6 +42,10 @@ EXPERIMENTS = tuple(
         "order-and-mixing",
         "over-refusal",
         "over-refusal-scores",
+        "rates-gemma3",
+        "rates-gpt-neox",
+        "rates-qwen3",
+        "rates-wide",
         "refusals-long",
         "refusals-short",
         "rivals",
@@ -92,7 +96,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 36
+    assert len(found) == len(NAMES) == 40
 
 
 @pytest.mark.parametrize("name", NAMES)

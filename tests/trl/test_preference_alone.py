@@ -79,6 +79,15 @@ def test_a_killed_training_resumes_bit_for_bit(base: Path, tmp_path: Path) -> No
         trained(base, tmp_path / "c").train(resume_from_checkpoint=True)
 
 
+def test_a_checkpoint_with_other_groups_of_weights_is_refused(base: Path, tmp_path: Path) -> None:
+    options = {"save_strategy": "steps", "save_steps": 2, "max_steps": 3}
+    trained(base, tmp_path, **options)
+    other = config(tmp_path, head_learning_rate=1e-3, **options)
+    again = PreferenceTrainer(str(base), args=other, train_dataset=pair_rows())
+    with pytest.raises(RunError, match=r"(?s)other groups of weights.*checkpoint-3.*head_learning_rate"):
+        again.train(resume_from_checkpoint=True)
+
+
 def test_the_reference_is_computed_once_and_found_again(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -163,7 +163,7 @@ class AlignTrainer(Trainer):
         """Train, from a checkpoint whose files are checked if one is given; see `Trainer.train`.
 
         Raises:
-            RunError: A file of the checkpoint is missing or corrupted, or there is no checkpoint to resume from.
+            RunError: A file of the checkpoint is missing or corrupted, there is none, or its optimiser is another.
         """
         if self.args.should_save:
             checkpoints.clear_staging(self.folder)
@@ -287,6 +287,10 @@ class AlignTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         with adapters_kept(self.model or self.policy):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with checkpoints.fitting(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-untyped-call]
 
     def floating_point_ops(self, inputs: object) -> int:
         """Return 0: nobody reads the Trainer's estimate, which needs tensors by name."""

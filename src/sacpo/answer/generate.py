@@ -37,6 +37,7 @@ from sacpo.models.loading import context_length
 from sacpo.models.tokens import padding_token, require_embedded
 from sacpo.recipe.schema import GenerationSpec
 from sacpo.system.machine import machine_errors
+from sacpo.system.memory import kept_memory
 from sacpo.system.progress import QUIET, Progress
 
 TOKEN_BUDGET = 32768  # prompt and answer tokens of a batch: bounds the cache, whatever the batch size
@@ -56,6 +57,7 @@ class Request:
     limit: int
 
 
+@kept_memory()
 def generate_answers(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,

@@ -2,9 +2,9 @@
 
 It computes what transformers computes, with the model's own modules: embedding, norms, projections, rotary embedding,
 feed-forward, head. Keys and values are written into memory that is allocated once, instead of being copied with every
-token; padding is turned into a mask once; and of a prompt's last layer only the last position goes on behind its keys
-and values. Which models qualify is decided by their exact classes, and each is compared with its own forward pass
-before it is used.
+token; padding is turned into a mask once; what several prompts begin with is computed once, but for attention; and of
+a prompt's last layer only the last position goes on behind its keys and values. Which models qualify is decided by
+their exact classes, and each is compared with its own forward pass before it is used.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import weakref
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.activations import SiLUActivation
 
 from sacpo.answer.head import LastStates, WideHead
 from sacpo.answer.past import ModelPast
+from sacpo.data.trie import trie_of
 
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 STILL = ("default", "linear", "llama3", "yarn")
@@ -29,6 +31,29 @@ NEVER = torch.finfo(torch.float32).min
 CLOSE = 1e-4
 """How far two forward passes may be apart, as a share of the largest logit."""
 _agreeing: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+class _Beginnings:
+    """The tokens of prompts, with those that several prompts begin with once.
+
+    Args:
+        inputs: The prompts, padded on the left. Shape: (batch, new).
+        mask: 0 on padding. Shape: (batch, new).
+
+    Attributes:
+        places: Where each token that is computed stands, in one of its prompts. Shape: (tokens,).
+        columns: Which of these tokens each one is; 0 for padding. Shape: (batch, new).
+    """
+
+    def __init__(self, inputs: torch.Tensor, mask: torch.Tensor) -> None:
+        new = inputs.shape[1]
+        lengths = mask.sum(1).tolist()
+        prompts = [row[new - length :] for row, length in zip(inputs.tolist(), lengths, strict=True)]
+        paths = trie_of(prompts).paths
+        self.columns = torch.zeros_like(inputs)
+        self.columns[mask.bool()] = torch.from_numpy(np.concatenate(paths))
+        self.places = torch.empty(int(self.columns.max()) + 1, dtype=torch.long)
+        self.places[self.columns[mask.bool()]] = mask.reshape(-1).nonzero().squeeze(-1)
 
 
 class PlainPast:
@@ -51,38 +76,38 @@ class PlainPast:
         self.length = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
-        self.scratch = torch.empty(0)
         self.hidden: torch.Tensor | None = None  # (capacity, batch): a large negative number on padding
 
     def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> LastStates:
         """Run the model's layers; arguments and result as of `sacpo.answer.past.Past.step`."""
         body, new = self.model.model, inputs.shape[1]
-        self.length += new
         if not self.keys:
             self._begin(mask, len(inputs))
-        x = body.embed_tokens(inputs)
-        turns = body.rotary_emb(x, position_ids=positions)
-        bias = self._bias(new)
+        self.length += new
+        shared = None if new == 1 else _Beginnings(inputs, mask)
+        flat = torch.arange(len(inputs)) if shared is None else shared.places
+        x = body.embed_tokens(inputs.reshape(-1)[flat])
+        turns = body.rotary_emb(x, position_ids=positions.reshape(-1)[None, flat])
         for number, layer in enumerate(body.layers):
-            last = number == len(body.layers) - 1
             query, keys, values = self._projected(layer, x, turns)
-            self.keys[number][self.length - new : self.length] = keys.transpose(0, 1)
-            self.values[number][self.length - new : self.length] = values.transpose(0, 1)
-            if new == 1:
-                mixed = self._attend(number, query[:, 0], layer.self_attn.scaling)
-            else:  # of the last layer only the last position goes on
-                query, x = (query[:, -1:], x[:, -1:]) if last else (query, x)
-                mixed = _attend_to_prompt(query, keys, values, bias[:, :, -query.shape[1] :], layer.self_attn.scaling)
-            x = x + layer.self_attn.o_proj(mixed.reshape(*x.shape[:2], -1))
+            if shared is None:
+                self.keys[number][self.length - 1], self.values[number][self.length - 1] = keys, values
+                mixed = self._attend(number, query * layer.self_attn.scaling)
+            else:
+                for memory, found in ((self.keys, keys), (self.values, values)):
+                    torch.index_select(found, 0, shared.columns.T.reshape(-1), out=memory[number][:new].flatten(0, 1))
+                last = number == len(body.layers) - 1  # of which only the last position goes on
+                x = x[shared.columns[:, -1]] if last else x
+                mixed = self._attend_to_prompts(number, query, shared, layer.self_attn.scaling, last=last)
+            x = x + layer.self_attn.o_proj(mixed.flatten(1))
             normed, mlp = _norm(layer.post_attention_layernorm, x), layer.mlp
             x += mlp.down_proj(silu(mlp.gate_proj(normed), inplace=True).mul_(mlp.up_proj(normed)))
-        states = _norm(body.norm, x[:, -1])
+        states = _norm(body.norm, x)
         return LastStates(self.model.lm_head(states) if self.head is None else states, self.head)
 
     def select(self, rows: torch.Tensor) -> None:
         """Keep these rows."""
         self.keys, self.values = ([self._selected(kept, rows) for kept in side] for side in (self.keys, self.values))
-        self.scratch = torch.empty_like(self.keys[0])
         if self.hidden is not None:
             self.hidden = self.hidden[:, rows]
 
@@ -98,7 +123,7 @@ class PlainPast:
             [_joined(pair, lengths, width, torch.empty(shape), 0.0) for pair in zip(*side, strict=True)]
             for side in ((self.keys, other.keys), (self.values, other.values))
         )
-        self.scratch, self.length = torch.empty(shape), width
+        self.length = width
 
     def _hides(self) -> torch.Tensor:
         return torch.zeros(self.keys[0].shape[:2]) if self.hidden is None else self.hidden
@@ -108,7 +133,6 @@ class PlainPast:
         attention = layers[0].self_attn
         shape = (self.capacity, rows, attention.k_proj.out_features // attention.head_dim, attention.head_dim)
         self.keys, self.values = ([torch.empty(shape) for _ in layers] for _ in range(2))
-        self.scratch = torch.empty(shape)
         if not bool(mask.all()):
             self.hidden = torch.zeros(self.capacity, rows)
             self.hidden[: mask.shape[1]].masked_fill_(mask.T == 0, NEVER)
@@ -121,9 +145,9 @@ class PlainPast:
     def _projected(
         self, layer: Any, x: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Return turned queries and keys, and values: (batch, new, heads, width)."""
+        """Return turned queries and keys, and values: (tokens, heads, width)."""
         attention, normed = layer.self_attn, _norm(layer.input_layernorm, x)
-        shape = (*x.shape[:2], -1, attention.head_dim)
+        shape = (len(x), -1, attention.head_dim)
         query, key, value = (
             project(normed).view(shape) for project in (attention.q_proj, attention.k_proj, attention.v_proj)
         )
@@ -131,25 +155,29 @@ class PlainPast:
             query, key = _norm(attention.q_norm, query), _norm(attention.k_norm, key)
         return _turned(query, *turns), _turned(key, *turns), value
 
-    def _attend(self, number: int, query: torch.Tensor, scale: float) -> torch.Tensor:
-        """Return softmax(scale q k) v behind one token a row; query and result are (batch, heads, width)."""
-        keys, values = self.keys[number][: self.length], self.values[number][: self.length]
+    def _attend(self, number: int, query: torch.Tensor) -> torch.Tensor:
+        """Return softmax(q k) v behind one token a row; query and result are (batch, heads, width)."""
+        keys, values = (side[number][: self.length].flatten(1, 2).transpose(0, 1) for side in (self.keys, self.values))
         batch, heads, width = query.shape
-        shared = heads // keys.shape[2]
-        if shared > 1:
-            mixed = scaled_dot_product_attention(
-                query.view(batch, -1, shared, width),
-                keys.permute(1, 2, 0, 3),
-                values.permute(1, 2, 0, 3),
-                attn_mask=None if self.hidden is None else self.hidden[: self.length].T[:, None, None],
-                scale=scale,
-            )
-            return mixed.reshape(batch, heads, width)
-        room = self.scratch[: self.length]
-        scores = torch.mul(keys, query, out=room).sum(-1).mul_(scale)
+        scores = torch.bmm(query.view(len(keys), -1, width), keys.transpose(1, 2))
         if self.hidden is not None:
-            scores += self.hidden[: self.length, :, None]
-        return torch.mul(values, torch.softmax(scores, 0)[..., None], out=room).sum(0)
+            scores.view(batch, heads, -1).add_(self.hidden[: self.length].T[:, None])
+        return torch.bmm(torch.softmax(scores, -1), values).view(query.shape)
+
+    def _attend_to_prompts(
+        self, number: int, query: torch.Tensor, shared: _Beginnings, scale: float, *, last: bool
+    ) -> torch.Tensor:
+        """Return softmax(scale q k) v behind each token of prompts, or behind the last one of each.
+
+        Shape: query and result are (tokens, heads, width), of the last ones (batch, heads, width).
+        """
+        keys, values = (side[number][: self.length].permute(1, 2, 0, 3) for side in (self.keys, self.values))
+        query = query[shared.columns[:, -1:] if last else shared.columns].transpose(1, 2)
+        bias = self._bias(self.length)[:, :, -query.shape[2] :]
+        if (times := query.shape[1] // keys.shape[1]) > 1:
+            keys, values = (side.repeat_interleave(times, dim=1) for side in (keys, values))
+        mixed = scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=scale).transpose(1, 2)
+        return mixed[:, 0] if last else mixed.flatten(0, 1)[shared.places]
 
     def _selected(self, kept: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         memory = torch.empty(self.capacity, len(rows), *kept.shape[2:])
@@ -175,25 +203,14 @@ def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return rotary embeddings; x is (batch, new, heads, width), cos and sin (batch, new, width), both halves alike."""
+    """Return rotary embeddings; x is (tokens, heads, width), cos and sin (1, tokens, width), both halves alike."""
     half = x.shape[-1] // 2
-    cos, sin = cos[:, :, None, :half], sin[:, :, None, :half]
+    cos, sin = cos[0, :, None, :half], sin[0, :, None, :half]
     first, second = x[..., :half], x[..., half:]
     result = torch.empty_like(x)
     torch.mul(first, cos, out=result[..., :half]).addcmul_(second, sin, value=-1)
     torch.mul(second, cos, out=result[..., half:]).addcmul_(first, sin)
     return result
-
-
-def _attend_to_prompt(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, bias: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Return softmax(scale q k + bias) v; all are (batch, new, heads, width) but the bias."""
-    query, keys, values = (x.transpose(1, 2) for x in (query, keys, values))
-    shared = query.shape[1] // keys.shape[1]
-    if shared > 1:
-        keys, values = keys.repeat_interleave(shared, dim=1), values.repeat_interleave(shared, dim=1)
-    return scaled_dot_product_attention(query, keys, values, attn_mask=bias, scale=scale).transpose(1, 2)
 
 
 def is_plain(model: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -35,27 +36,32 @@ class Trie:
 
 
 def trie(tree: Tree) -> Trie:
-    """Return a tree's columns.
+    """Return a tree's columns."""
+    return trie_of(tree.completions, tree.prompt)
+
+
+def trie_of(completions: Sequence[list[int]] | Sequence[tuple[int, ...]], prompt: Sequence[int] = ()) -> Trie:
+    """Return the columns of sequences, behind a prompt that all of them have.
 
     In order of their tokens, completions that begin alike are neighbours. So a completion shares with the one before
     it all that it shares with any, and what that one has beyond ends there.
     """
-    tokens, position = [*tree.prompt], [*range(len(tree.prompt))]
+    tokens, position = [*prompt], [*range(len(prompt))]
     until: list[int] = [0] * len(tokens)
-    paths: list[list[int]] = [[]] * len(tree.completions)
-    last: tuple[int, ...] = ()
+    paths: list[list[int]] = [[]] * len(completions)
+    last: Sequence[int] = ()
     path: list[int] = []
-    for number in sorted(range(len(tree.completions)), key=tree.completions.__getitem__):
-        completion = tree.completions[number]
+    for number in sorted(range(len(completions)), key=completions.__getitem__):
+        completion = completions[number]
         common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(last, completion, strict=False)))
         for column in path[common:]:
             until[column] = len(tokens)
         path = [*path[:common], *range(len(tokens), len(tokens) + len(completion) - common)]
         paths[number], last = path, completion
         tokens += completion[common:]
-        position += range(len(tree.prompt) + common, len(tree.prompt) + len(completion))
+        position += range(len(prompt) + common, len(prompt) + len(completion))
         until += [0] * (len(completion) - common)
-    for column in [*range(len(tree.prompt)), *path]:
+    for column in [*range(len(prompt)), *path]:
         until[column] = len(tokens)
     columns = np.array([tokens, position, until], dtype=np.int64)
     return Trie(columns[0], columns[1], columns[2], tuple(np.array(path, dtype=np.int64) for path in paths))

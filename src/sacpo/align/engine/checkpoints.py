@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from transformers import TrainerState
@@ -54,6 +56,27 @@ def check(checkpoint: Path) -> None:
                 where=path,
                 do=f"delete {checkpoint}; the training then resumes from an older one or starts again",
             )
+
+
+@contextlib.contextmanager
+def fitting(checkpoint: str | None) -> Iterator[None]:
+    """Load an optimiser's state within it, if any.
+
+    Raises:
+        RunError: The state has other groups of weights than the optimiser has.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "parameter group" not in str(error):
+            raise
+        raise RunError(
+            "the checkpoint's optimiser has other groups of weights",
+            where=checkpoint,
+            value=str(error),
+            do="resume with the options that the training was begun with (optim, weight_decay, head_learning_rate), or "
+            "begin it anew in another folder",
+        ) from error
 
 
 def _noted(checkpoint: Path) -> dict[str, str]:
