@@ -176,9 +176,9 @@ def _requests(
     requests: list[Request] = []
     seen: Counter[str] = Counter()
     known = tokenize_prompts(prompts, template, tokenizer, limit=context)
+    require_embedded(max(chain(*known.values()), default=0), model)
     for prompt in prompts:
         tokens = known[prompt]
-        require_embedded(max(tokens, default=0), model)
         room = spec.max_new_tokens if context is None else min(spec.max_new_tokens, context - len(tokens))
         if room <= 0:
             raise DataError(

@@ -76,6 +76,7 @@ class PlainPast:
         self.length = 0
         self.keys: list[torch.Tensor] = []
         self.values: list[torch.Tensor] = []
+        self.turns = (torch.empty(0), torch.empty(0))
         self.hidden: torch.Tensor | None = None  # (capacity, batch): a large negative number on padding
 
     def step(self, inputs: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> LastStates:
@@ -87,7 +88,9 @@ class PlainPast:
         shared = None if new == 1 else _Beginnings(inputs, mask)
         flat = torch.arange(len(inputs)) if shared is None else shared.places
         x = body.embed_tokens(inputs.reshape(-1)[flat])
-        turns = body.rotary_emb(x, position_ids=positions.reshape(-1)[None, flat])
+        if len(self.turns[0]) < self.capacity:
+            self.turns = self._turns()
+        turns = [side[positions.reshape(-1)[flat]] for side in self.turns]
         for number, layer in enumerate(body.layers):
             query, keys, values = self._projected(layer, x, turns)
             if shared is None:
@@ -137,13 +140,20 @@ class PlainPast:
             self.hidden = torch.zeros(self.capacity, rows)
             self.hidden[: mask.shape[1]].masked_fill_(mask.T == 0, NEVER)
 
+    def _turns(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return cosines and sines of all positions, of which both halves are alike: (capacity, 1, half of a width)."""
+        body = self.model.model
+        found = body.rotary_emb(torch.empty(0), position_ids=torch.arange(self.capacity)[None])
+        cos, sin = (side[0, :, None, : side.shape[-1] // 2].contiguous() for side in found)
+        return cos, sin
+
     def _bias(self, new: int) -> torch.Tensor:
         """Return what is added to a prompt's scores, (batch or 1, 1, new, new)."""
         later = torch.full((new, new), NEVER).triu(1)[None, None]
         return later if self.hidden is None else torch.minimum(later, self.hidden[:new].T[:, None, None])
 
     def _projected(
-        self, layer: Any, x: torch.Tensor, turns: tuple[torch.Tensor, torch.Tensor]
+        self, layer: Any, x: torch.Tensor, turns: Sequence[torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return turned queries and keys, and values: (tokens, heads, width)."""
         attention, normed = layer.self_attn, _norm(layer.input_layernorm, x)
@@ -203,9 +213,8 @@ def _norm(norm: Any, x: torch.Tensor) -> torch.Tensor:
 
 
 def _turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Return rotary embeddings; x is (tokens, heads, width), cos and sin (1, tokens, width), both halves alike."""
+    """Return rotary embeddings; x is (tokens, heads, width), cos and sin (tokens, 1, half of it)."""
     half = x.shape[-1] // 2
-    cos, sin = cos[0, :, None, :half], sin[0, :, None, :half]
     first, second = x[..., :half], x[..., half:]
     result = torch.empty_like(x)
     torch.mul(first, cos, out=result[..., :half]).addcmul_(second, sin, value=-1)
