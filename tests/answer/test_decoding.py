@@ -28,7 +28,7 @@ from transformers import (
 from sacpo.answer import degenerate
 from sacpo.answer.decoding import Row, Sampling, choose, decode, nucleus
 from sacpo.answer.degenerate import degeneration, loops
-from sacpo.answer.head import LastStates
+from sacpo.answer.head import LastStates, last_head
 from sacpo.answer.past import ModelPast
 from sacpo.answer.plain import PlainPast, is_plain
 from sacpo.errors import DataError
@@ -125,6 +125,7 @@ def test_rows_that_take_the_places_of_ended_ones_are_decoded_as_alone(name: str)
     assert name not in PLAIN or rows_alike(model) == rows_alike(model, at_once=2)
     rows = [Row(prompt, limit) for prompt, limit in zip(prompts, limits, strict=True)]
     passes: list[int] = []
+    last_head(model)  # compared with the model once
     embedding = next(module for module in model.modules() if isinstance(module, torch.nn.Embedding))
     hook = embedding.register_forward_hook(lambda *call: passes.append(len(call[1][0])))
     found = decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD, at_once=3)
@@ -321,6 +322,7 @@ def test_what_prompts_begin_with_is_computed_once(monkeypatch: pytest.MonkeyPatc
     model = lively(CONFIGS["llama"])
     rows = [Row(prompt, 1) for prompt in ([5, 6, 7], [5, 6, 8, 9], [5, 6], [6, 5])]
     assert is_plain(model)
+    assert last_head(model) is not None
     computed: list[int] = []
     real = model.model.embed_tokens.forward
     monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: computed.extend(ids.tolist()) or real(ids))

@@ -39,8 +39,8 @@ def answers(model: Any) -> list[Answer]:
     return generate_answers(model, TOKENIZER, PROMPTS, PLAIN, SAMPLED, model_name="m", seed=3)
 
 
-def score(model: Any, answers: Sequence[Answer], batch_size: int = 5) -> list[float]:
-    return score_answers(model, TOKENIZER, answers, PLAIN, batch_size=batch_size)
+def score(model: Any, answers: Sequence[Answer], tokens: int = 40) -> list[float]:
+    return score_answers(model, TOKENIZER, answers, PLAIN, tokens=tokens)
 
 
 @torch.no_grad()
@@ -72,17 +72,31 @@ def test_the_probabilities_of_all_answers_add_up_to_one(model: Any, other: Any, 
     words = [token for token in range(size) if token != end]
     completions = [(end,), *((word, end) for word in words), *itertools.product(words, words)]
     answers = [Answer(PROMPTS[1], "m", "", tokens=tokens, truncated=tokens[-1] != end) for tokens in completions]
-    logps = score(mixtures(model, other)[kind], answers, batch_size=400)
+    logps = score(mixtures(model, other)[kind], answers, tokens=8192)
     assert torch.tensor(logps, dtype=torch.float64).exp().sum().item() == pytest.approx(1.0, abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["one", "mixed"])
 def test_a_score_does_not_depend_on_the_batch(model: Any, other: Any, answers: list[Answer], kind: str) -> None:
     scored = mixtures(model, other)[kind]
-    together = score(scored, answers, batch_size=12)
-    for size in (1, 3):
-        assert score(scored, answers, batch_size=size) == pytest.approx(together, abs=1e-5)
-    assert score(scored, answers[::-1], batch_size=12) == pytest.approx(together[::-1], abs=1e-5)
+    together = score(scored, answers, tokens=200)
+    for size in (1, 30):
+        assert score(scored, answers, tokens=size) == pytest.approx(together, abs=1e-5)
+    assert score(scored, answers[::-1], tokens=200) == pytest.approx(together[::-1], abs=1e-5)
+
+
+def test_several_answers_to_a_prompt_are_scored_with_the_prompt_once(
+    model: Any, other: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    several = generate_answers(model, TOKENIZER, PROMPTS[4:6], PLAIN, SAMPLED, model_name="m", seed=3, samples=5)
+    alone = [score(other, [answer])[0] for answer in several]
+    seen: list[int] = []
+    real = other.model.embed_tokens.forward
+    assert score(other, several, tokens=400) == pytest.approx(alone, abs=1e-4)
+    monkeypatch.setattr(other.model.embed_tokens, "forward", lambda ids: seen.append(ids.numel()) or real(ids))
+    score(other, several, tokens=400)
+    prompts = [TOKENIZER(prompt.text, add_special_tokens=False)["input_ids"] for prompt in PROMPTS[4:6]]
+    assert seen[-1] <= sum(map(len, prompts)) + sum(len(answer.tokens) for answer in several)
 
 
 def test_the_decoded_tokens_count_and_not_the_text_tokenised_again(model: Any, answers: list[Answer]) -> None:
@@ -104,7 +118,7 @@ def test_a_mixture_generates_what_it_scores_as_most_probable(model: Any, other: 
     greedy = generate_answers(mixed, TOKENIZER, PROMPTS, PLAIN, spec, model_name="mixed", seed=0)
     for answer in greedy[:4]:
         first = [dataclasses.replace(answer, tokens=(token,)) for token in range(len(TOKENIZER))]
-        scores = score(mixed, first, batch_size=64)
+        scores = score(mixed, first, tokens=8192)
         assert scores.index(max(scores)) == answer.tokens[0]
 
 

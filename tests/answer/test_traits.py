@@ -12,6 +12,7 @@ import torch
 from answer_toys import tiny_model, tiny_tokenizer
 
 from sacpo.answer import traits
+from sacpo.answer.batches import batched, rows_at_once
 from sacpo.answer.traits import completion_traits, likeliest_first_tokens
 from sacpo.data.packing import Rows, Tree, flat_rows, packed_rows, padded_rows
 from sacpo.losses.head import LOGITS_AT_ONCE
@@ -88,7 +89,7 @@ def test_a_forward_pass_has_so_many_tokens_and_rows_at_most() -> None:
         Tree(prompts[i % 3][:length], ((8,) * (length - len(prompts[i % 3])),)) for i, length in enumerate(lengths)
     ]
     for together in (False, True):
-        batches = traits._batches(trees, 10, 3, together=together)
+        batches = batched(trees, 10, 3, together=together)
         assert sorted(place for places in batches for place in places) == [*range(len(trees))]
         held = [sum(lengths[place] for place in places) for places in batches]
         assert all(n <= 10 or len(places) == 1 for n, places in zip(held, batches, strict=True)), held
@@ -105,9 +106,9 @@ def test_a_forward_pass_has_so_many_tokens_and_rows_at_most() -> None:
 
 def test_a_large_vocabulary_bounds_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_model(tiny_tokenizer())
-    assert traits._rows_at_once(model) == LOGITS_AT_ONCE // model.config.vocab_size > 1000
+    assert rows_at_once(model) == LOGITS_AT_ONCE // model.config.vocab_size > 1000
     monkeypatch.setattr(model.config, "vocab_size", 2**18)
-    assert traits._rows_at_once(model) == 64
+    assert rows_at_once(model) == 64
 
 
 @pytest.mark.parametrize("layout", [flat_rows, packed_rows, padded_rows])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from sacpo.answer.batches import shared_layout
 from sacpo.data.packing import Tree
-from sacpo.pipeline.stages.traits import shared_layout
 from sacpo.system import processes
 
 

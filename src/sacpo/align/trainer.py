@@ -290,7 +290,7 @@ class AlignTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with checkpoints.fitting(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-untyped-call]
+            super()._load_optimizer_and_scheduler(checkpoint)
 
     def floating_point_ops(self, inputs: object) -> int:
         """Return 0: nobody reads the Trainer's estimate, which needs tensors by name."""

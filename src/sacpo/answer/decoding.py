@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sacpo.answer.head import LastStates, WideHead, wide_head
+from sacpo.answer.head import LastHead, LastStates, last_head
 from sacpo.answer.past import ModelPast, Past
 from sacpo.answer.plain import PlainPast, is_plain
 
@@ -89,7 +89,7 @@ def steps(
 ) -> Iterator[list[tuple[int, int]]]:
     """Yield the next token of rows that have not ended, as (row, token), step by step; arguments as of `decode`."""
     width = at_once or len(rows)
-    choice, head = _Choice(rows, sampling, end_ids, model.device), wide_head(model)
+    choice, head = _Choice(rows, sampling, end_ids, model.device), last_head(model)
     waiting, batch = [*range(len(rows))], None
     while waiting or batch is not None:
         if waiting and (batch is None or (batch.past.can_join and len(batch.living()) <= REFILL_AT * width)):
@@ -202,7 +202,7 @@ class _Batch:
 
 
 def _begun(
-    model: Any, head: WideHead | None, rows: Sequence[Row], numbers: list[int], pad_id: int, choice: _Choice
+    model: Any, head: LastHead | None, rows: Sequence[Row], numbers: list[int], pad_id: int, choice: _Choice
 ) -> _Batch:
     """Return a batch of rows with their first tokens; each distinct prompt is computed once, if the cache allows it."""
     device = model.device
@@ -226,7 +226,7 @@ def _begun(
     return _Batch(past, chosen, mask, positions[:, -1:] + alive[:, None], tokens, spoke, alive)
 
 
-def _past(model: object, head: WideHead | None, capacity: int) -> Past:
+def _past(model: object, head: LastHead | None, capacity: int) -> Past:
     return PlainPast(model, capacity, head) if is_plain(model) else ModelPast(model, head)
 
 

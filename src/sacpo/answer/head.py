@@ -1,7 +1,10 @@
-"""The head of a large vocabulary, met by a few rows on a CPU in float32: the largest part of a step of a small model.
+"""The head on a CPU, met here by each row's last state: of a large vocabulary the largest part of a small model's step.
 
-A matrix product of a few rows with all of the head's weights copies these before it multiplies. Block by block the
-copy stays in the cache. The most probable token needs no logit of most others: products of 8-bit integers bound them,
+To a head that meets the last column of all states (`logits_to_keep`) torch gives a copy of its weights for each row.
+Each row's state by itself has one product with them.
+
+Even that copies the weights before it multiplies. In float32 and block by block the copy stays in the cache. The most
+probable token needs no logit of most others: products of 8-bit integers bound them,
 
     |h.w - s t.q| <= |h| |w - s q| + |h - t| s |q|        (Cauchy-Schwarz; s q is w in 8 bits, t is h in twice 8)
 
@@ -48,7 +51,7 @@ class LastStates:
     """
 
     values: torch.Tensor
-    head: WideHead | None = None
+    head: LastHead | None = None
 
     def __getitem__(self, rows: torch.Tensor) -> LastStates:
         """Return the rows that are named."""
@@ -63,8 +66,8 @@ class LastStates:
         return self.values.argmax(-1) if self.head is None else self.head.likeliest(self.values)
 
 
-class WideHead:
-    """The head of a model, on a CPU in float32.
+class LastHead:
+    """The head of a model, on a CPU.
 
     Args:
         split: The model in front of its head; the head is a linear map.
@@ -73,6 +76,11 @@ class WideHead:
     def __init__(self, split: Split) -> None:
         self.split = split
         self._screen: _Screen | None = None
+
+    @property
+    def wide(self) -> bool:
+        """Whether blocks and bounds are worth it."""
+        return self.weight.dtype == torch.float32 and self.weight.numel() >= LARGE
 
     @property
     def weight(self) -> torch.Tensor:
@@ -93,7 +101,7 @@ class WideHead:
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Return logits. Shape: (batch, hidden) to (batch, vocabulary)."""
-        if not 1 < len(states) <= FEW:
+        if not self.wide or not 1 < len(states) <= FEW:
             return self.split.logits(states)
         weight, bias = self.weight, self.bias
         found = states.new_empty(len(states), len(weight))
@@ -111,7 +119,7 @@ class WideHead:
         largest = states.abs().amax(1)
         ordinary = bool(((largest > ORDINARY[0]) & (largest < ORDINARY[1])).all())
         bends = self.split.cap is not None or not self.split.scale > 0
-        if len(states) > FEW or bends or not ordinary or not exact_integers():
+        if not self.wide or len(states) > FEW or bends or not ordinary or not exact_integers():
             return self.logits(states).argmax(-1)
         if self._screen is None:
             self._screen = _Screen(self.weight)
@@ -193,24 +201,22 @@ def _sums(weight: torch.Tensor) -> torch.Tensor:
     return weight @ lots
 
 
-_heads: weakref.WeakKeyDictionary[Any, WideHead | None] = weakref.WeakKeyDictionary()
+_heads: weakref.WeakKeyDictionary[Any, LastHead | None] = weakref.WeakKeyDictionary()
 
 
-def wide_head(model: Any) -> WideHead | None:
-    """Return the head of a model whose head is large, in float32 and on a CPU; None of others."""
+def last_head(model: Any) -> LastHead | None:
+    """Return the head of a model on a CPU; None where it has none that is a linear map, or hooks wait for a call."""
     if not isinstance(model, PreTrainedModel) or model._forward_hooks or model._forward_pre_hooks:
         return None
     head = model.get_output_embeddings()
-    if head is None or not is_linear(head) or head.weight.numel() < LARGE:
-        return None
-    if head.weight.dtype != torch.float32 or head.weight.device.type != "cpu" or "forward" in vars(model):
+    if head is None or not is_linear(head) or head.weight.device.type != "cpu" or "forward" in vars(model):
         return None
     split = split_model(model)
     if split is None:
         return None
     known = _heads.get(model)
     if known is None or known.split is not split:
-        _heads[model] = known = WideHead(split)
+        _heads[model] = known = LastHead(split)
     known.renew()
     return known
 

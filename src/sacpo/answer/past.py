@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from sacpo.answer.head import LastStates, WideHead
+from sacpo.answer.head import LastHead, LastStates
 from sacpo.errors import DataError
 from sacpo.losses.kernels import steady_kernels
 
@@ -53,7 +53,7 @@ class ModelPast:
         head: Its head, where that is met here.
     """
 
-    def __init__(self, model: Any, head: WideHead | None = None) -> None:
+    def __init__(self, model: Any, head: LastHead | None = None) -> None:
         self.accepts = set(inspect.signature(model.forward).parameters)
         self.head = head if "past_key_values" in self.accepts else None
         self.model = model if self.head is None else self.head.split.base

@@ -18,7 +18,7 @@ import torch
 from torch.nn.functional import rms_norm, scaled_dot_product_attention, silu
 from transformers.activations import SiLUActivation
 
-from sacpo.answer.head import LastStates, WideHead
+from sacpo.answer.head import LastHead, LastStates
 from sacpo.answer.past import ModelPast
 from sacpo.data.trie import trie_of
 
@@ -70,7 +70,7 @@ class PlainPast:
 
     can_select = can_join = True
 
-    def __init__(self, model: Any, capacity: int, head: WideHead | None = None) -> None:
+    def __init__(self, model: Any, capacity: int, head: LastHead | None = None) -> None:
         self.model, self.capacity = model, capacity
         self.head = head
         self.length = 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from sacpo.answer.batches import TOKENS_AT_ONCE, batched, shared_layout
 from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Answer
 from sacpo.data.templates import Template
@@ -24,7 +26,7 @@ def score_answers(
     answers: Sequence[Answer],
     template: Template,
     *,
-    batch_size: int = 16,
+    tokens: int = TOKENS_AT_ONCE,
     progress: Progress = QUIET,
 ) -> list[float]:
     """Return `log pi(answer | prompt)` of each answer, in nats, summed over its tokens.
@@ -37,14 +39,14 @@ def score_answers(
         tokenizer: The tokenizer that the answers were decoded with.
         answers: Answers with `tokens`, of any model.
         template: The template that they were generated with.
-        batch_size: Answers a forward pass.
+        tokens: Tokens of a forward pass with prompts of each answer, or one answer that has more.
         progress: Where to show it.
 
     Raises:
         DataError: An answer does not hold its tokens.
     """
     trees = answer_trees(answers, tokenizer, template)
-    return score_trees(model, tokenizer, trees, batch_size=batch_size, progress=progress)
+    return score_trees(model, tokenizer, trees, tokens=tokens, progress=progress)
 
 
 def score_trees(
@@ -52,18 +54,22 @@ def score_trees(
     tokenizer: PreTrainedTokenizerBase,
     trees: Sequence[Tree],
     *,
-    batch_size: int = 16,
+    tokens: int = TOKENS_AT_ONCE,
     progress: Progress = QUIET,
 ) -> list[float]:
-    """Return the log-probs of the completions of trees that have one each, in nats; see `score_answers`."""
-    ordered = sorted(range(len(trees)), key=lambda place: (len(trees[place]), place))
+    """Return the log-probs of the completions of trees that have one each, in nats; see `score_answers`.
+
+    Several completions of a prompt are computed with the prompt once, where the model allows.
+    """
+    several = len({tree.prompt for tree in trees}) < len(trees)
+    layout = shared_layout(model, tokenizer, trees) if several else None
+    rows_of = layout or partial(padded_rows, pad_id=padding_token(tokenizer, model))
     logps = [0.0] * len(trees)
     was_training = bool(getattr(model, "training", False))
     model.eval()
     with progress.task("scoring", len(trees), "answers") as task, torch.no_grad():
-        for start in range(0, len(ordered), batch_size):
-            places = ordered[start : start + batch_size]
-            rows = padded_rows([trees[place] for place in places], pad_id=padding_token(tokenizer, model))
+        for places in batched(trees, tokens, together=layout is not None):
+            rows = rows_of([trees[place] for place in places])
             for place, logp in zip(places, completion_logps(model, rows.to(model.device)).tolist(), strict=True):
                 logps[place] = logp
             task.advance(len(places))

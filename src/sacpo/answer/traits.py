@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from sacpo.answer.batches import TOKENS_AT_ONCE, batched, rows_at_once
 from sacpo.data.packing import LayRows, Rows, Tree, padded_rows
-from sacpo.losses.head import LOGITS_AT_ONCE
 from sacpo.losses.states import completion_states
 from sacpo.models.tokens import padding_token
 from sacpo.system.progress import QUIET, Progress
@@ -37,7 +37,6 @@ BOUNDS = (-1.0, -2.0, -5.0, -7.0)
 """Further bounds: tokens with a log-prob below are counted, and by how many nats they are below is summed."""
 NUMBERS = 2 * len(BOUNDS) + 5
 """Traits that tell how surprising a completion's tokens are, and how many, where all are asked for: the last ones."""
-TOKENS_AT_ONCE = 8192
 Floats = NDArray[np.float64]
 
 
@@ -68,7 +67,7 @@ def completion_traits(
         (completions, 4 x hidden size + 4, or with bounds + 2 x bounds + 5) and (completions, tokens).
     """
     rows_of = layout or partial(padded_rows, pad_id=padding_token(tokenizer, model))
-    batches = _batches(trees, tokens, _rows_at_once(model), together=layout is not None)
+    batches = batched(trees, tokens, rows_at_once(model), together=layout is not None)
     found: list[tuple[Floats, Floats]] = []
     model.eval()
     with progress.task("traits", len(trees), "completions") as task, torch.no_grad():
@@ -79,26 +78,6 @@ def completion_traits(
     back = np.argsort(np.concatenate(batches))
     answers, prompts = (np.concatenate(parts)[back] for parts in zip(*found, strict=True))
     return Traits(answers, prompts)
-
-
-def _rows_at_once(model: Any) -> int:
-    """Return of how many completions a forward pass may be: what may come first is held for each of them."""
-    return max(1, LOGITS_AT_ONCE // int(model.config.get_text_config().vocab_size))
-
-
-def _batches(trees: Sequence[Tree], most: int, rows: int, *, together: bool) -> list[list[int]]:
-    """Return the places of trees, those of like lengths in a batch; `together`, those of a prompt one after another."""
-    keys = [(len(tree.prompt), tree.prompt) if together else (len(tree), ()) for tree in trees]
-    ordered = sorted(range(len(trees)), key=lambda place: (*keys[place], place))
-    batches: list[list[int]] = []
-    room = 0
-    for place in ordered:
-        if not batches or len(trees[place]) > room or len(batches[-1]) == rows:
-            batches.append([])
-            room = most
-        batches[-1].append(place)
-        room -= len(trees[place])
-    return batches
 
 
 def _traits(model: Any, rows: Rows, first_tokens: Sequence[int], bounds: Sequence[float]) -> tuple[Floats, Floats]:
@@ -135,7 +114,7 @@ def likeliest_first_tokens(
         completion_states(model, padded_rows([prompts[place] for place in places], pad_id=pad_id).to(model.device))
         .first.exp()
         .sum(0)
-        for places in _batches(prompts, tokens, _rows_at_once(model), together=False)
+        for places in batched(prompts, tokens, rows_at_once(model), together=False)
     )
     assert isinstance(total, torch.Tensor)
     return sorted(total.topk(min(FIRST_TOKENS, len(total))).indices.tolist())

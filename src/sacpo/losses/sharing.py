@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 from torch import nn
-from transformers import AutoModel, PretrainedConfig
+from transformers import AutoModel, PretrainedConfig, PreTrainedModel
 
 from sacpo.losses.attention import reaches
 
@@ -49,3 +49,8 @@ def obstacle(config: PretrainedConfig, architecture: type[nn.Module] | None) -> 
     if "position_ids" not in inspect.signature(architecture.forward).parameters:
         return "the model takes no position ids"
     return ""
+
+
+def takes_flat(model: PreTrainedModel) -> bool:
+    """Return whether a model computes attention block by block faster than over rows of several trees."""
+    return model.device.type == "cpu" and model.config.get_text_config()._attn_implementation == "sdpa"

@@ -15,6 +15,7 @@ from sacpo.errors import DataError, ModelError
 from sacpo.losses.agreement import Agreement, check_layout
 from sacpo.losses.head import split_model
 from sacpo.losses.logps import completion_logps
+from sacpo.losses.sharing import takes_flat
 from sacpo.models.loading import context_length
 from sacpo.models.tokens import require_embedded
 from sacpo.system import processes
@@ -124,11 +125,6 @@ def require_context(model: PreTrainedModel, trees: Sequence[Tree]) -> None:
             allowed=f"at most {room} tokens",
             do=f"set max_length to {room} or less",
         )
-
-
-def takes_flat(model: PreTrainedModel) -> bool:
-    """Return whether a model computes attention block by block faster than over rows of several trees."""
-    return model.device.type == "cpu" and model.config.get_text_config()._attn_implementation == "sdpa"
 
 
 def takes_flex(model: PreTrainedModel) -> bool:

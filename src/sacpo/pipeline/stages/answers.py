@@ -24,8 +24,6 @@ from sacpo.recipe.schema import BaseSpec, GenerationSpec
 from sacpo.system.machine import machine_errors
 
 SAMPLES = "samples.jsonl"
-SCORED = 64
-"""Answers scored at a time."""
 SAMPLED = 256
 """Answers sampled at a time where no recipe says how many."""
 PromptSource = Prompts | Readable[list[Prompt]]
@@ -172,7 +170,7 @@ class KlSamples(Stage[list[JsonObject]]):
         )
 
         def scores(model: ModelSource) -> list[float]:
-            return score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED)
+            return score_answers(tools.load(model, self.base), tokenizer, answers, template)
 
         own = scores(self.model)
         known: list[tuple[ModelSource, list[float]]] = [(self.model, own)]

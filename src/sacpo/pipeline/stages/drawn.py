@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sacpo.answer.scoring import kl_terms, score_answers
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import SCORED, Answers
+from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.verdicts import Verdicts
 from sacpo.pipeline.tools import Tools
 from sacpo.system.files import read_json, write_json
@@ -60,7 +60,7 @@ class LogRatios(Stage[dict[str, dict[Place, float]]]):
         answers = [answer for each in sets.values() for answer in each]
         tokenizer, template = tools.tokenizer(self.own.tokenizer, self.own.base)
         own, before = (
-            score_answers(tools.load(stage.model, stage.base), tokenizer, answers, template, batch_size=SCORED)
+            score_answers(tools.load(stage.model, stage.base), tokenizer, answers, template)
             for stage in (self.own, self.before)
         )
         ratios = iter(kl_terms(before, own))

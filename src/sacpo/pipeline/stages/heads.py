@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sacpo.answer.batches import shared_layout
 from sacpo.answer.traits import NUMBERS, completion_traits, likeliest_first_tokens
 from sacpo.data.packing import Tree
 from sacpo.data.records import Pair
@@ -19,7 +20,7 @@ from sacpo.pipeline.stage import UNSAID, Stage
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import LabelledPairs
 from sacpo.pipeline.stages.sample_pairs import SamplePairs
-from sacpo.pipeline.stages.traits import CHUNK, Known, Reader, SampleTraits, Text, shared_layout
+from sacpo.pipeline.stages.traits import CHUNK, Known, Reader, SampleTraits, Text
 from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.system.files import read_json, write_json

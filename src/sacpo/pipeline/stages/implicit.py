@@ -17,7 +17,6 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import JsonStage
-from sacpo.pipeline.stages.answers import SCORED
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.pairs import Pairs
 from sacpo.pipeline.tools import Tools
@@ -58,7 +57,7 @@ def log_probs(models: Sequence[Checkpoint], base: BaseSpec, trees: Sequence[Tree
     for model in models:
         if not any(other == model for other, _ in found):
             loaded = tools.load(model, base)
-            logps = score_trees(loaded, tokenizer, trees, batch_size=SCORED, progress=tools.progress)
+            logps = score_trees(loaded, tokenizer, trees, progress=tools.progress)
             found.append((model, np.array(logps)))
     return [next(logps for other, logps in found if other == model) for model in models]
 

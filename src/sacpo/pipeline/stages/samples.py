@@ -16,7 +16,7 @@ from sacpo.data.records import Answer, read_jsonl, write_jsonl
 from sacpo.data.splits import prompt_of
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import SAMPLED, SCORED, sampling
+from sacpo.pipeline.stages.answers import SAMPLED, sampling
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec
@@ -103,7 +103,7 @@ class Samples(Stage[Sampled]):
         correction = [0.0] * len(answers)
         if any(model != self.reference for _, model, _ in self.models):
             logps = [
-                score_answers(tools.load(model, self.base), tokenizer, answers, template, batch_size=SCORED)
+                score_answers(tools.load(model, self.base), tokenizer, answers, template)
                 for model in (self.reference, *(model for _, model, _ in self.models))
             ]
             correction = balance(logps[0], logps[1:], counts).tolist()

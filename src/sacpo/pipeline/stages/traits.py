@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from transformers import PreTrainedTokenizerBase
 
-from sacpo.align.engine.layout import takes_flat
+from sacpo.answer.batches import shared_layout
 from sacpo.answer.traits import LOGP, completion_traits, likeliest_first_tokens
 from sacpo.data.answers import ANSWERS
-from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows
+from sacpo.data.packing import Tree
 from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
 from sacpo.data.tokenize import text_trees
 from sacpo.errors import DataError
-from sacpo.losses.agreement import check_layout
 from sacpo.merge.source import Checkpoint
-from sacpo.models.tokens import padding_token
 from sacpo.pipeline.stage import UNSAID, Stage
 from sacpo.pipeline.stages.samples import Samples
 from sacpo.pipeline.tools import Tools
@@ -80,19 +76,6 @@ class Reader:
                 last = last if tree.prompt == last[0] else (tree.prompt, row)
                 rows.append(last[1])
             yield some, Traits(traits.answers, np.stack(rows))
-
-
-def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequence[Tree]) -> LayRows | None:
-    """Return how rows hold each prompt once, or None where this model computes something else from them.
-
-    Nothing is agreed on with other processes, which wait while one does a stage; the model's attention stays as it is.
-    """
-    pad_id = padding_token(tokenizer, model)
-    for layout in (*([flat_rows] if takes_flat(model) else []), packed_rows):
-        rows = partial(layout, pad_id=pad_id)
-        if trees and check_layout(model, trees, pad_id=pad_id, shared=rows).ok:
-            return rows
-    return None
 
 
 @dataclass(frozen=True)
