@@ -49,6 +49,21 @@ def test_mixing_token_by_token_does_not_look_ahead() -> None:
     assert weights[0] / sum(weights) == pytest.approx(0.249, abs=5e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_last_logits_are_those_of_all(checkpoint: Make, dtype: torch.dtype) -> None:
+    mixed = mixed_model([checkpoint("a", 1), checkpoint("b", 2)], [0.7, 0.3]).to(dtype)
+    ids = torch.tensor([[3, 4, 5, 6], [7, 8, 9, 10]])
+    with torch.no_grad():
+        everything = mixed(input_ids=ids).logits
+        last = mixed(input_ids=ids, logits_to_keep=1, use_cache=True)
+        further = mixed(input_ids=ids[:, :1], past_key_values=last.past_key_values, logits_to_keep=1, use_cache=True)
+        whole = mixed(input_ids=torch.cat([ids, ids[:, :1]], 1)).logits
+    near = {"rtol": 0, "atol": 1e-5 if dtype == torch.float32 else 0.05}
+    torch.testing.assert_close(last.logits, everything[:, -1:], **near)
+    torch.testing.assert_close(further.logits, whole[:, -1:], **near)
+    assert last.logits.std() > 0.1
+
+
 def test_the_logits_are_weighted_by_q_of_the_later_model(checkpoint: Make) -> None:
     a, b = checkpoint("a", 1), checkpoint("b", 2)
     ids = torch.tensor([[3, 4, 5, 6]])

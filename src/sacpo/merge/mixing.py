@@ -13,10 +13,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from sacpo.errors import ModelError
+from sacpo.losses.head import split_model
 from sacpo.merge.compatible import check_tokenizers
 from sacpo.models.loading import load_model
 
@@ -95,11 +97,10 @@ class MixedModel(nn.Module):
             "attention_mask": attention_mask,
             "position_ids": position_ids,
             "use_cache": use_cache,
-            "logits_to_keep": logits_to_keep,
         }
         caches = past_key_values.caches if past_key_values is not None else [None] * len(self.models)
         outputs = [
-            model(input_ids=input_ids, past_key_values=cache, **options)
+            _called(model, logits_to_keep, input_ids=input_ids, past_key_values=cache, **options)
             for model, cache in zip(self.models, caches, strict=True)
         ]
         logits = outputs[0].logits.float() * self.weights[0]
@@ -108,6 +109,23 @@ class MixedModel(nn.Module):
         grown = [output.past_key_values for output in outputs if getattr(output, "past_key_values", None) is not None]
         cache: Any = MixedCache(grown) if len(grown) == len(outputs) else None
         return CausalLMOutputWithPast(logits=logits, past_key_values=cache)
+
+
+def _called(model: Any, logits_to_keep: int | torch.Tensor, **inputs: Any) -> Any:
+    """Call a model; for the last logits of a row on a CPU its head, where it can be split off, meets states alone.
+
+    In a slice of longer states each row gets a copy of the head's weights: gigabytes, and in bf16 minutes.
+    """
+    last = not isinstance(logits_to_keep, torch.Tensor) and logits_to_keep == 1
+    on_cpu = isinstance(model, PreTrainedModel) and model.device.type == "cpu" and "forward" not in vars(model)
+    split = split_model(model) if last and on_cpu else None
+    if split is None:
+        return model(logits_to_keep=logits_to_keep, **inputs)
+    found = split.base(**inputs)
+    return CausalLMOutputWithPast(
+        logits=split.logits(found.last_hidden_state[:, -1])[:, None],
+        past_key_values=getattr(found, "past_key_values", None),
+    )
 
 
 def mixed_model(folders: Sequence[Path], weights: Sequence[float], **options: Any) -> MixedModel:
