@@ -318,6 +318,27 @@ def test_each_step_has_the_models_own_logits(name: str) -> None:
             mask = torch.cat([mask[kept], mask.new_ones(len(kept), 1)], dim=-1)
 
 
+@pytest.mark.parametrize("size", [1, 5, 1023, 1024, 1025, 2048, 3000])
+@pytest.mark.parametrize("top_p", [1.0, 0.7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_token_lies_where_its_random_number_does(size: int, top_p: float, dtype: torch.dtype) -> None:
+    """The smallest and the largest numbers there are among them; what cannot be is never drawn, also at the end."""
+    draw = torch.Generator().manual_seed(size)
+    logits = (3 * torch.randn(64, size, generator=draw)).to(dtype)
+    logits[:32, size // 3 + 1 :] = -torch.inf
+    numbers = torch.rand(64, generator=draw, dtype=torch.float64)
+    numbers[:2], numbers[30:34] = 0.0, 1 - 2**-53
+    found = choose(logits, Sampling(True, 0.7, top_p), numbers)
+    probabilities = torch.softmax(logits.double() / 0.7, -1)
+    if top_p < 1:
+        probabilities = nucleus(probabilities, top_p)
+    probabilities /= probabilities.sum(-1, keepdim=True)
+    assert bool((probabilities.gather(1, found[:, None]) > 0).all())
+    above = probabilities.cumsum(-1).gather(1, found[:, None]).squeeze(1)
+    below = above - probabilities.gather(1, found[:, None]).squeeze(1)
+    assert bool((below <= numbers + 1e-6).all()) and bool((numbers <= above + 1e-6).all())
+
+
 def test_what_prompts_begin_with_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively(CONFIGS["llama"])
     rows = [Row(prompt, 1) for prompt in ([5, 6, 7], [5, 6, 8, 9], [5, 6], [6, 5])]

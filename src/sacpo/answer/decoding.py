@@ -20,6 +20,9 @@ from sacpo.answer.plain import PlainPast, is_plain
 SHRINK_AT = 0.75  # the batch is cut when at most this share of its rows is still being decoded
 REFILL_AT = 0.5  # others join when at most this share of the places is taken: a join copies what all rows remember
 
+SUMMED = 1024
+"""Tokens whose probabilities are added up before it is asked among which of them a random number lies."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -246,16 +249,40 @@ def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor) -> 
     """Draw one token a row: the one at quantile `uniforms` of its distribution.
 
     Inverting the cumulative distribution takes one random number a token, whatever the vocabulary's size, and gives
-    models that differ a little the same token most of the time.
+    models that differ a little the same token most of the time. Sums of `SUMMED` tokens say in which of them it lies.
 
     Shape: logits (batch, vocabulary); uniforms and result (batch,).
     """
-    probabilities = torch.softmax(logits.double() / sampling.temperature, dim=-1)
     if sampling.top_p < 1.0:
-        probabilities = nucleus(probabilities, sampling.top_p)
-    cumulative = probabilities.cumsum(-1)
-    found = torch.searchsorted(cumulative, (uniforms * cumulative[:, -1])[:, None], right=True).squeeze(-1)
-    return found.clamp(max=logits.shape[-1] - 1)
+        weights = nucleus(torch.softmax(logits.double() / sampling.temperature, dim=-1), sampling.top_p)
+    else:
+        weights = logits.float() / sampling.temperature
+        weights = weights.sub_(weights.amax(-1, keepdim=True)).exp_()
+    size = weights.shape[1]
+    if size <= SUMMED:
+        exact = weights.double()
+        return _reached(exact, uniforms * exact.sum(-1))[0]
+    whole = size // SUMMED * SUMMED
+    sums = [weights[:, :whole].unflatten(1, (-1, SUMMED)).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
+    totals = torch.cat(sums, 1).double()
+    block, rest = _reached(totals, uniforms * totals.sum(-1))
+    tokens = block[:, None] * SUMMED + torch.arange(SUMMED, device=logits.device)
+    inside = weights.gather(1, tokens.clamp(max=size - 1)).double().masked_fill(tokens >= size, 0.0)
+    return block * SUMMED + _reached(inside, rest)[0]
+
+
+def _reached(weights: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the first place up to which weights add up to more than the target, and what the target has beyond before.
+
+    A target that rounding puts behind all of them is at the last one that is not 0.
+
+    Shape: weights (batch, places); the others (batch,).
+    """
+    cumulative = weights.cumsum(-1)
+    found = torch.searchsorted(cumulative, target[:, None], right=True).squeeze(-1)
+    found = torch.minimum(found, (cumulative < cumulative[:, -1:]).sum(-1))
+    places = found[:, None]
+    return found, target - (cumulative.gather(1, places) - weights.gather(1, places)).squeeze(-1)
 
 
 def nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
