@@ -1,6 +1,7 @@
 """Answers of models with random weights beside transformers' `generate`: CPU seconds of one thread, in turn.
 
     python -m benchmarks.generation_random SHAPE [--prompts 48] [--batch 8] [--new 64] [--ends 16] [--greedy]
+        [--dtype bfloat16]
 
 Prompts have the lengths of PKU-SafeRLHF's; one token of `--ends` ends an answer, so that answers are of different
 lengths. `generate` takes the prompts as they come, since it does not sort them, and pads them on the left. A side's
@@ -70,12 +71,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 class Sides:
     """Both ways to answer the same prompts with the same model."""
 
-    def __init__(self, shape: str, prompts: int, batch: int, new: int, ends: int) -> None:
+    def __init__(self, shape: str, prompts: int, batch: int, new: int, ends: int, dtype: str = "float32") -> None:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         torch.manual_seed(SEED)
         config = AutoConfig.for_model(**SHAPES[shape], **TOKENS)
-        self.model: Any = AutoModelForCausalLM.from_config(config).eval()
+        self.model: Any = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).eval()
         draw, words = random.Random(SEED), range(4, config.vocab_size)
         self.prompts = [tuple(draw.choices(words, k=length)) for length, *_ in lengths("pku", prompts)[0]]
         self.ends, self.batch, self.new = frozenset(draw.sample(words, config.vocab_size // ends)), batch, new
@@ -117,9 +118,10 @@ def main() -> None:
     for name, default in (("prompts", 48), ("batch", 8), ("new", 64), ("ends", 16), ("pairs", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--greedy", action="store_true")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sides = Sides(options.shape, options.prompts, options.batch, options.new, options.ends)
+    sides = Sides(options.shape, options.prompts, options.batch, options.new, options.ends, options.dtype)
     print(machine(), flush=True)
     ours, theirs, said = [], [], ""
     for _ in range(options.pairs):
@@ -129,7 +131,7 @@ def main() -> None:
         if options.greedy:
             said = f"; {sum(a == b for a, b in zip(answers, others, strict=True))} of {len(answers)} the same"
         print(f"{ours[-1]:.1f} tokens/s of CPU, {theirs[-1]:.1f} of generate", flush=True)
-    print(f"{options.shape}: {ratios(ours, theirs)}{said}", flush=True)
+    print(f"{options.shape}, {options.dtype}: {ratios(ours, theirs)}{said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from test_decoding import CONFIGS, END, PAD, PROMPTS, lively, one_by_one
 
 from sacpo.answer import head
 from sacpo.answer.decoding import Row, Sampling, decode
-from sacpo.answer.head import LastHead, LastStates, exact_integers, last_head
+from sacpo.answer.head import LastHead, LastStates, exact_integers, first_largest, last_head
 from sacpo.losses.head import Split
 
 
@@ -188,6 +188,16 @@ def test_no_weights_are_copied_for_each_row(name: str, dtype: torch.dtype, monke
     monkeypatch.undo()
     assert {len(shape) for shape in shapes} == {2}
     assert found == [one_by_one(model, [*row.prompt], 2) for row in rows]
+
+
+@pytest.mark.parametrize("size", [1, 1000, 1024, 1025, 2048, 3001])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_largest_is_the_first_of_equal_ones(size: int, dtype: torch.dtype) -> None:
+    """Among few values many are equal; nothing but -inf, and what is no number, are as in argmax."""
+    draw = torch.Generator().manual_seed(size)
+    logits = torch.randint(-3, 3, (40, size), generator=draw).to(dtype)
+    logits[0], logits[1, size // 2], logits[2, -1] = -torch.inf, torch.nan, 9.0
+    assert first_largest(logits).tolist() == logits.argmax(-1).tolist()
 
 
 def test_small_heads_and_those_of_few_bits_are_not_screened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,7 +63,24 @@ class LastStates:
 
     def likeliest(self) -> torch.Tensor:
         """Return the most probable token of each row. Shape: (batch,)."""
-        return self.values.argmax(-1) if self.head is None else self.head.likeliest(self.values)
+        return first_largest(self.values) if self.head is None else self.head.likeliest(self.values)
+
+
+def first_largest(logits: torch.Tensor) -> torch.Tensor:
+    """Return the largest one of each row; of equal ones the first. Shape: (batch, vocabulary) to (batch,).
+
+    Torch looks at one after the other for that, at many at once for the largest value: so first at each block's.
+    """
+    size = logits.shape[1]
+    whole = size // BLOCK * BLOCK
+    if size <= BLOCK:
+        return logits.argmax(-1)
+    blocks = [
+        part.amax(-1) for part in (logits[:, :whole].unflatten(1, (-1, BLOCK)), logits[:, None, whole:]) if part.numel()
+    ]
+    start = torch.cat(blocks, 1).argmax(-1, keepdim=True) * BLOCK
+    tokens = (start + torch.arange(BLOCK, device=logits.device)).clamp(max=size - 1)
+    return tokens.gather(1, logits.gather(1, tokens).argmax(-1, keepdim=True)).squeeze(1)
 
 
 class LastHead:
@@ -120,7 +137,7 @@ class LastHead:
         ordinary = bool(((largest > ORDINARY[0]) & (largest < ORDINARY[1])).all())
         bends = self.split.cap is not None or not self.split.scale > 0
         if not self.wide or len(states) > FEW or bends or not ordinary or not exact_integers():
-            return self.logits(states).argmax(-1)
+            return first_largest(self.logits(states))
         if self._screen is None:
             self._screen = _Screen(self.weight)
         return self._screen.likeliest(states, self.weight, self.bias)
