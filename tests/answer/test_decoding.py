@@ -339,6 +339,13 @@ def test_a_token_lies_where_its_random_number_does(size: int, top_p: float, dtyp
     assert bool((below <= numbers + 1e-6).all()) and bool((numbers <= above + 1e-6).all())
 
 
+@pytest.mark.parametrize("size", [9, 3000])
+def test_at_hardly_any_temperature_the_largest_is_drawn(size: int) -> None:
+    logits = torch.randn(8, size, generator=torch.Generator().manual_seed(0))
+    found = choose(logits, Sampling(True, 1e-40), torch.rand(8, dtype=torch.float64))
+    assert found.tolist() == logits.argmax(-1).tolist()
+
+
 def test_what_prompts_begin_with_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     model = lively(CONFIGS["llama"])
     rows = [Row(prompt, 1) for prompt in ([5, 6, 7], [5, 6, 8, 9], [5, 6], [6, 5])]

@@ -256,8 +256,8 @@ def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor) -> 
     if sampling.top_p < 1.0:
         weights = nucleus(torch.softmax(logits.double() / sampling.temperature, dim=-1), sampling.top_p)
     else:
-        weights = logits.float() / sampling.temperature
-        weights = weights.sub_(weights.amax(-1, keepdim=True)).exp_()
+        weights = logits.float()
+        weights = (weights - weights.amax(-1, keepdim=True)).div_(sampling.temperature).exp_()
     size = weights.shape[1]
     if size <= SUMMED:
         exact = weights.double()
