@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from sacpo.answer.batches import TOKENS_AT_ONCE, batched, shared_layout
+from sacpo.answer.batches import batched, shared_layout
 from sacpo.data.packing import Tree, padded_rows
 from sacpo.data.records import Answer
 from sacpo.data.templates import Template
@@ -17,7 +17,11 @@ from sacpo.data.tokenize import tokenize_prompts
 from sacpo.errors import DataError
 from sacpo.losses.logps import completion_logps
 from sacpo.models.tokens import padding_token
+from sacpo.system.memory import kept_memory
 from sacpo.system.progress import QUIET, Progress
+
+SCORED = 4096
+"""Tokens of a forward pass. Where logits are computed for each row, more fall out of a CPU's caches."""
 
 
 def score_answers(
@@ -26,7 +30,7 @@ def score_answers(
     answers: Sequence[Answer],
     template: Template,
     *,
-    tokens: int = TOKENS_AT_ONCE,
+    tokens: int = SCORED,
     progress: Progress = QUIET,
 ) -> list[float]:
     """Return `log pi(answer | prompt)` of each answer, in nats, summed over its tokens.
@@ -49,12 +53,13 @@ def score_answers(
     return score_trees(model, tokenizer, trees, tokens=tokens, progress=progress)
 
 
+@kept_memory()
 def score_trees(
     model: Any,
     tokenizer: PreTrainedTokenizerBase,
     trees: Sequence[Tree],
     *,
-    tokens: int = TOKENS_AT_ONCE,
+    tokens: int = SCORED,
     progress: Progress = QUIET,
 ) -> list[float]:
     """Return the log-probs of the completions of trees that have one each, in nats; see `score_answers`.
