@@ -45,7 +45,6 @@ EXPERIMENTS = tuple(
         "rates-gemma3",
         "rates-gpt-neox",
         "rates-qwen3",
-        "rates-wide",
         "refusals-long",
         "refusals-short",
         "rivals",
@@ -96,7 +95,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 40
+    assert len(found) == len(NAMES) == 39
 
 
 @pytest.mark.parametrize("name", NAMES)
