@@ -339,10 +339,11 @@ def test_a_token_lies_where_its_random_number_does(size: int, top_p: float, dtyp
     assert bool((below <= numbers + 1e-6).all()) and bool((numbers <= above + 1e-6).all())
 
 
+@pytest.mark.parametrize("cold", [1e-40, 1e-300])
 @pytest.mark.parametrize("size", [9, 3000])
-def test_at_hardly_any_temperature_the_largest_is_drawn(size: int) -> None:
+def test_at_hardly_any_temperature_the_largest_is_drawn(size: int, cold: float) -> None:
     logits = torch.randn(8, size, generator=torch.Generator().manual_seed(0))
-    found = choose(logits, Sampling(True, 1e-40), torch.rand(8, dtype=torch.float64))
+    found = choose(logits, Sampling(True, cold), torch.rand(8, dtype=torch.float64))
     assert found.tolist() == logits.argmax(-1).tolist()
 
 
@@ -353,7 +354,7 @@ def test_what_prompts_begin_with_is_computed_once(monkeypatch: pytest.MonkeyPatc
     assert last_head(model) is not None
     computed: list[int] = []
     real = model.model.embed_tokens.forward
-    monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: computed.extend(ids.tolist()) or real(ids))
+    monkeypatch.setattr(model.model.embed_tokens, "forward", lambda ids: computed.extend(ids[0].tolist()) or real(ids))
     monkeypatch.setattr("sacpo.answer.decoding.is_plain", lambda _: True)
     decode(model, rows, Sampling(), end_ids=frozenset([END]), pad_id=PAD)
     assert sorted(computed) == [5, 5, 6, 6, 7, 8, 9]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import weakref
 from typing import Any
@@ -12,11 +13,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_decoding import CONFIGS, END, PAD, PROMPTS, lively, one_by_one
+from transformers import AutoModelForCausalLM, FalconMambaConfig, GPT2Config, LlamaConfig, Mamba2Config, MambaConfig
 
 from sacpo.answer import head
 from sacpo.answer.decoding import Row, Sampling, decode
 from sacpo.answer.head import LastHead, LastStates, exact_integers, first_largest, last_head
-from sacpo.losses.head import Split
+from sacpo.losses.head import Split, split_model
+
+TINY = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+SMALL = {"n_embd": 8, "n_layer": 1, "n_head": 2}
 
 
 def wide(weight: torch.Tensor, bias: torch.Tensor | None = None, **options: float) -> LastHead:
@@ -109,7 +114,7 @@ def test_bent_logits_that_are_equal_are_equal(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_model_says_greedily_what_it_says_one_by_one(name: str) -> None:
     model = lively(CONFIGS[name])
-    assert last_head(model) is not None
+    assert (last_head(model) is not None) == (name != "mamba")
     found = decode(model, [Row(p, 9) for p in PROMPTS], Sampling(), end_ids=frozenset([END]), pad_id=PAD)
     assert found == [one_by_one(model, prompt, 9) for prompt in PROMPTS]
 
@@ -198,6 +203,47 @@ def test_the_largest_is_the_first_of_equal_ones(size: int, dtype: torch.dtype) -
     logits = torch.randint(-3, 3, (40, size), generator=draw).to(dtype)
     logits[0], logits[1, size // 2], logits[2, -1] = -torch.inf, torch.nan, 9.0
     assert first_largest(logits).tolist() == logits.argmax(-1).tolist()
+
+
+def test_a_call_in_the_place_of_the_class_s_is_made() -> None:
+    """As accelerate does: what it says counts."""
+    model = lively(CONFIGS["gemma3"])
+    real = model.forward
+
+    @functools.wraps(real)
+    def forward(*args: Any, **options: Any) -> Any:
+        found = real(*args, **options)
+        found.logits[..., 17] += 1e6
+        return found
+
+    assert last_head(model) is not None
+    model.forward = forward
+    assert last_head(model) is None
+    assert decode(model, [Row([5, 6], 1)], Sampling(), end_ids=frozenset([END]), pad_id=PAD) == [[17]]
+    assert last_head(lively(CONFIGS["gemma3"]).to("meta")) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("config", [MambaConfig, Mamba2Config, FalconMambaConfig])
+def test_states_in_place_of_keys_and_values(config: Any, dtype: torch.dtype) -> None:
+    """Their layers add up in float32, which their head is not given."""
+    sizes = {"vocab_size": 60, "hidden_size": 32, "num_hidden_layers": 1, "state_size": 8}
+    more = {"num_heads": 4, "head_dim": 16, "n_groups": 1} if config is Mamba2Config else {}
+    model = AutoModelForCausalLM.from_config(config(**sizes, **more), dtype=dtype).eval()
+    assert split_model(model) is None
+    (found,) = decode(model, [Row([5, 6], 3)], Sampling(), end_ids=frozenset([END]), pad_id=PAD)
+    assert found
+
+
+@pytest.mark.parametrize(
+    "config", [LlamaConfig(vocab_size=3, **TINY), GPT2Config(vocab_size=60, n_positions=3, **SMALL)]
+)
+def test_a_model_that_cannot_be_tried_is_called(config: Any) -> None:
+    """Fewer tokens, or fewer places, than the trial has."""
+    model = AutoModelForCausalLM.from_config(config).eval()
+    assert last_head(model) is None
+    (found,) = decode(model, [Row([1], 2)], Sampling(), end_ids=frozenset([99]), pad_id=0)
+    assert len(found) == 2
 
 
 def test_small_heads_and_those_of_few_bits_are_not_screened(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,15 +3,19 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from statistics import fmean, stdev
 from typing import Any
 
 import pytest
 import torch
 from answer_toys import tiny_model, tiny_tokenizer
+from test_decoding import CONFIGS, END, lively
+from transformers import AutoModelForCausalLM, Gemma2Config, GraniteConfig
 
 from sacpo.answer.generate import generate_answers
-from sacpo.answer.scoring import kl_terms, score_answers
+from sacpo.answer.scoring import kl_terms, score_answers, score_trees
+from sacpo.data.packing import Tree, flat_rows
 from sacpo.data.records import Answer, Prompt
 from sacpo.data.templates import make_template
 from sacpo.errors import DataError
@@ -21,6 +25,18 @@ from sacpo.recipe.schema import GenerationSpec
 PLAIN = make_template("plain", tiny_tokenizer())
 TOKENIZER = tiny_tokenizer()
 PROMPTS = [Prompt.from_text(" ".join(f"w{(7 * i + j) % 30}" for j in range(1 + i % 5))) for i in range(12)]
+SMALL: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+OTHERS = {
+    "gemma2": Gemma2Config(**SMALL, head_dim=8, final_logit_softcapping=1.0),
+    "granite": GraniteConfig(**SMALL, logits_scaling=8.0),
+}
 SAMPLED = GenerationSpec(max_new_tokens=10, do_sample=True)
 
 
@@ -89,14 +105,45 @@ def test_several_answers_to_a_prompt_are_scored_with_the_prompt_once(
     model: Any, other: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     several = generate_answers(model, TOKENIZER, PROMPTS[4:6], PLAIN, SAMPLED, model_name="m", seed=3, samples=5)
+    several = [*several[::2], *several[1::2]]
     alone = [score(other, [answer])[0] for answer in several]
     seen: list[int] = []
     real = other.model.embed_tokens.forward
-    assert score(other, several, tokens=400) == pytest.approx(alone, abs=1e-4)
     monkeypatch.setattr(other.model.embed_tokens, "forward", lambda ids: seen.append(ids.numel()) or real(ids))
-    score(other, several, tokens=400)
-    prompts = [TOKENIZER(prompt.text, add_special_tokens=False)["input_ids"] for prompt in PROMPTS[4:6]]
-    assert seen[-1] <= sum(map(len, prompts)) + sum(len(answer.tokens) for answer in several)
+    lengths = {a.prompt.id: len(TOKENIZER(a.prompt.text, add_special_tokens=False)["input_ids"]) for a in several}
+    whole = sum(len(answer.tokens) + lengths[answer.prompt.id] for answer in several)
+    monkeypatch.setattr("sacpo.answer.scoring.shared_layout", lambda *_: partial(flat_rows, pad_id=0))
+    assert score(other, several, tokens=whole) == pytest.approx(alone, abs=1e-4)
+    assert len(seen) == 1 and seen[0] <= sum(lengths.values()) + sum(len(answer.tokens) for answer in several)
+    seen.clear()
+    assert score(other, several, tokens=whole // 2) == pytest.approx(alone, abs=1e-4)
+    assert 2 <= len(seen) <= 3 and sum(seen) <= whole - 6 * min(lengths.values())
+
+
+@pytest.mark.parametrize("name", ["bloom", "gemma2", "granite", "llama"])
+def test_every_model_scores_several_answers_as_one_by_one(name: str) -> None:
+    """Bloom counts columns, so its rows hold one answer; Gemma 2 takes rows with a mask."""
+    model = lively(CONFIGS[name]) if name in CONFIGS else AutoModelForCausalLM.from_config(OTHERS[name]).eval()
+    trees = [Tree((5, 6, 7), ((8, 9, *[10] * n, END),)) for n in range(4)] + [Tree((11, 6), ((8, END),))]
+    found = score_trees(model, TOKENIZER, trees)
+    with torch.no_grad():
+        for tree, logp in zip(trees, found, strict=True):
+            ids = torch.tensor([[*tree.prompt, *tree.completions[0]]])
+            logps = model(input_ids=ids).logits[0].double().log_softmax(-1)
+            start = len(tree.prompt) - 1
+            own = sum(float(logps[start + i, token]) for i, token in enumerate(tree.completions[0]))
+            assert logp == pytest.approx(own, abs=1e-4)
+
+
+def test_padding_counts(other: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One long answer among many short ones."""
+    seen: list[int] = []
+    real = other.model.embed_tokens.forward
+    monkeypatch.setattr(other.model.embed_tokens, "forward", lambda ids: seen.append(ids.numel()) or real(ids))
+    trees = [Tree((5, 6 + i % 20), ((8, 2),)) for i in range(20)] + [Tree((5, 7, 9), ((8,) * 20,))]
+    monkeypatch.setattr("sacpo.answer.scoring.shared_layout", lambda *_: None)
+    score_trees(other, TOKENIZER, trees, tokens=40)
+    assert len(seen) == 3 and max(seen) == 40
 
 
 def test_the_decoded_tokens_count_and_not_the_text_tokenised_again(model: Any, answers: list[Answer]) -> None:

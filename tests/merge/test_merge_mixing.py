@@ -3,16 +3,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from merge_tools import TableModel
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, CohereConfig, Gemma2Config, GPT2Config, GPT2LMHeadModel, GraniteConfig
 
 from sacpo.errors import ModelError
 from sacpo.merge import MixedModel, mixed_model
 from sacpo.models.loading import load_model
 
+SIZES: dict[str, Any] = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 Make = Callable[..., Path]
 
 # Tokens of a world with two steps: after the prompt a model refuses or goes on; who goes on is brief or detailed.
@@ -62,6 +71,29 @@ def test_the_last_logits_are_those_of_all(checkpoint: Make, dtype: torch.dtype) 
     torch.testing.assert_close(last.logits, everything[:, -1:], **near)
     torch.testing.assert_close(further.logits, whole[:, -1:], **near)
     assert last.logits.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        GraniteConfig(**SIZES, logits_scaling=8.0),
+        CohereConfig(**SIZES, logit_scale=0.3),
+        Gemma2Config(**SIZES, head_dim=8),
+    ],
+)
+def test_scales_and_caps_are_not_forgotten(config: Any) -> None:
+    models = [AutoModelForCausalLM.from_config(config).eval() for _ in range(2)]
+    for model in models:
+        model.get_output_embeddings().weight.data.mul_(100)
+    mixed = MixedModel(models, [0.5, 0.5])
+    ids = torch.tensor([[3, 4, 5]])
+    with torch.no_grad():
+        expected = mixed(input_ids=ids).logits[:, -1:]
+        torch.testing.assert_close(mixed(input_ids=ids, logits_to_keep=1).logits, expected, rtol=1e-4, atol=1e-4)
+        hook = models[1].register_forward_hook(lambda model, args, output: output.logits.add_(1.0) is None or None)
+        found = mixed(input_ids=ids, logits_to_keep=1).logits
+        hook.remove()
+    torch.testing.assert_close(found, expected + 0.5, rtol=1e-4, atol=1e-4)
 
 
 def test_the_logits_are_weighted_by_q_of_the_later_model(checkpoint: Make) -> None:

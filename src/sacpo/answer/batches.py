@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from sacpo.data.packing import LayRows, Tree, flat_rows, packed_rows
 from sacpo.losses.agreement import check_layout
 from sacpo.losses.head import LOGITS_AT_ONCE
+from sacpo.losses.logps import unwrapped
 from sacpo.losses.sharing import takes_flat
 from sacpo.models.tokens import padding_token
 
@@ -22,7 +23,7 @@ def shared_layout(model: Any, tokenizer: PreTrainedTokenizerBase, trees: Sequenc
 
     Nothing is agreed on with other processes, which wait while one does a stage; the model's attention stays as it is.
     """
-    if not isinstance(model, PreTrainedModel):  # several mixed
+    if not isinstance(unwrapped(model), PreTrainedModel):  # several mixed
         return None
     pad_id = padding_token(tokenizer, model)
     for layout in (*([flat_rows] if takes_flat(model) else []), packed_rows):
@@ -44,18 +45,20 @@ def batched(
 
     Args:
         trees: Prompts with one completion each.
-        tokens: Tokens of a batch with prompts of each completion, or one completion that has more.
+        tokens: Tokens of a batch, or one completion that has more: `together` with prompts of each completion, else
+            with what fills its rows.
         rows: Most completions of a batch; None: any number.
         together: Whether completions to one prompt stand together, for rows that hold it once.
     """
     keys = [(len(tree.prompt), tree.prompt) if together else (len(tree), ()) for tree in trees]
     ordered = sorted(range(len(trees)), key=lambda place: (*keys[place], place))
     batches: list[list[int]] = []
-    room = 0
+    held = 0
     for place in ordered:
-        if not batches or len(trees[place]) > room or len(batches[-1]) == rows:
+        size = len(trees[place])
+        held = held + size if together or not batches else (len(batches[-1]) + 1) * size
+        if not batches or held > tokens or len(batches[-1]) == rows:
             batches.append([])
-            room = tokens
+            held = size
         batches[-1].append(place)
-        room -= len(trees[place])
     return batches

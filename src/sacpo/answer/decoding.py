@@ -16,10 +16,13 @@ import torch
 from sacpo.answer.head import LastHead, LastStates, last_head
 from sacpo.answer.past import ModelPast, Past
 from sacpo.answer.plain import PlainPast, is_plain
+from sacpo.losses.head import exact
 
 SHRINK_AT = 0.75  # the batch is cut when at most this share of its rows is still being decoded
 REFILL_AT = 0.5  # others join when at most this share of the places is taken: a join copies what all rows remember
 
+COLDEST = 1e-38
+"""Temperatures below it are 0 in float32: only the largest logits are left anyway."""
 SUMMED = 1024
 """Tokens whose probabilities are added up before it is asked among which of them a random number lies."""
 
@@ -256,12 +259,12 @@ def choose(logits: torch.Tensor, sampling: Sampling, uniforms: torch.Tensor) -> 
     if sampling.top_p < 1.0:
         weights = nucleus(torch.softmax(logits.double() / sampling.temperature, dim=-1), sampling.top_p)
     else:
-        weights = logits.float()
-        weights = (weights - weights.amax(-1, keepdim=True)).div_(sampling.temperature).exp_()
+        weights = exact(logits)
+        weights = (weights - weights.amax(-1, keepdim=True)).div_(max(sampling.temperature, COLDEST)).exp_()
     size = weights.shape[1]
     if size <= SUMMED:
-        exact = weights.double()
-        return _reached(exact, uniforms * exact.sum(-1))[0]
+        weights = weights.double()
+        return _reached(weights, uniforms * weights.sum(-1))[0]
     whole = size // SUMMED * SUMMED
     sums = [weights[:, :whole].unflatten(1, (-1, SUMMED)).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
     totals = torch.cat(sums, 1).double()

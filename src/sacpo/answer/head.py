@@ -14,15 +14,15 @@ rounds; of equal ones the first.
 
 from __future__ import annotations
 
+import inspect
 import weakref
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
 
-from sacpo.losses.head import Split, bent, is_linear, split_model
+from sacpo.losses.head import Split, bent, called_as_it_is, is_linear, split_model
 
 LARGE = 2**23
 """Weights from which a head is met in blocks: 32 MiB, more than a core's own caches hold."""
@@ -222,11 +222,15 @@ _heads: weakref.WeakKeyDictionary[Any, LastHead | None] = weakref.WeakKeyDiction
 
 
 def last_head(model: Any) -> LastHead | None:
-    """Return the head of a model on a CPU; None where it has none that is a linear map, or hooks wait for a call."""
-    if not isinstance(model, PreTrainedModel) or model._forward_hooks or model._forward_pre_hooks:
+    """Return the head of a model on a CPU; None of others.
+
+    Others are those without a linear map for a head or without keys and values, and those whose calls are watched or
+    in the place of their class's.
+    """
+    if not called_as_it_is(model) or "past_key_values" not in inspect.signature(model.forward).parameters:
         return None
     head = model.get_output_embeddings()
-    if head is None or not is_linear(head) or head.weight.device.type != "cpu" or "forward" in vars(model):
+    if head is None or not is_linear(head) or head.weight.device.type != "cpu":
         return None
     split = split_model(model)
     if split is None:

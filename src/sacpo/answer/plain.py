@@ -87,7 +87,7 @@ class PlainPast:
         self.length += new
         shared = None if new == 1 else _Beginnings(inputs, mask)
         flat = torch.arange(len(inputs)) if shared is None else shared.places
-        x = body.embed_tokens(inputs.reshape(-1)[flat])
+        x = body.embed_tokens(inputs.reshape(-1)[None, flat])[0]
         if len(self.turns[0]) < self.capacity:
             self.turns = self._turns()
         turns = [side[positions.reshape(-1)[flat]] for side in self.turns]
@@ -237,7 +237,8 @@ def _has_plain_shape(model: Any) -> bool:
     stepped = [model, body, body.norm, *inside]
     return (
         all(type(module).__name__ in {f"{family}{part}" for part in parts} for module in stepped)
-        and not any(_is_watched(module) for module in stepped)
+        and type(body.embed_tokens) is torch.nn.Embedding
+        and not any(_is_watched(module) for module in (*stepped, body.embed_tokens))
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
         and all(kind == "full_attention" for kind in getattr(config, "layer_types", None) or [])
         and getattr(config, "sliding_window", None) is None

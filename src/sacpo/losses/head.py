@@ -64,14 +64,21 @@ def split_model(model: PreTrainedModel) -> Split | None:
     """Return the model split in front of its head, or None where that would give other logits than the model itself.
 
     A new model is checked once, by a forward pass of four tokens whose last hidden states are replaced by large
-    random ones: whatever the model does behind its transformer must be what the split does.
+    random ones: whatever the model does behind its transformer must be what the split does. Where that cannot be tried
+    it is not split.
     """
     known = _splits.get(model)
     if model in _splits and (known is None or _is_split_of(model, known)):
         return known
-    found = next((split for split in _candidates(model) if _agrees(model, split)), None)
+    found = next((split for split in _candidates(model) if _tried(model, split)), None)
     _splits[model] = found
     return found
+
+
+def called_as_it_is(model: object) -> bool:
+    """Tell whether a model of transformers is called by its class alone: no hook waits for a call of the whole."""
+    plain = isinstance(model, PreTrainedModel) and "forward" not in vars(model)
+    return plain and not (model._forward_hooks or model._forward_pre_hooks)  # type: ignore[attr-defined]
 
 
 def _is_split_of(model: PreTrainedModel, split: Split) -> bool:
@@ -106,6 +113,15 @@ def _candidates(model: PreTrainedModel) -> Iterator[Split]:
 def _number(config: PretrainedConfig, name: str) -> float | None:
     value = getattr(config, name, None)
     return float(value) if isinstance(value, int | float) else None
+
+
+def _tried(model: PreTrainedModel, split: Split) -> bool:
+    try:
+        return _agrees(model, split)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError):  # fewer tokens or places than four, ...
+        return False
 
 
 @torch.no_grad()

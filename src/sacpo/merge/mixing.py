@@ -13,12 +13,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from sacpo.errors import ModelError
-from sacpo.losses.head import split_model
+from sacpo.losses.head import called_as_it_is, split_model
 from sacpo.merge.compatible import check_tokenizers
 from sacpo.models.loading import load_model
 
@@ -117,8 +116,7 @@ def _called(model: Any, logits_to_keep: int | torch.Tensor, **inputs: Any) -> An
     In a slice of longer states each row gets a copy of the head's weights: gigabytes, and in bf16 minutes.
     """
     last = not isinstance(logits_to_keep, torch.Tensor) and logits_to_keep == 1
-    on_cpu = isinstance(model, PreTrainedModel) and model.device.type == "cpu" and "forward" not in vars(model)
-    split = split_model(model) if last and on_cpu else None
+    split = split_model(model) if last and called_as_it_is(model) and model.device.type == "cpu" else None
     if split is None:
         return model(logits_to_keep=logits_to_keep, **inputs)
     found = split.base(**inputs)
