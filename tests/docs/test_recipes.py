@@ -42,9 +42,6 @@ EXPERIMENTS = tuple(
         "order-and-mixing",
         "over-refusal",
         "over-refusal-scores",
-        "rates-gemma3",
-        "rates-gpt-neox",
-        "rates-qwen3",
         "refusals-long",
         "refusals-short",
         "rivals",
@@ -95,7 +92,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 39
+    assert len(found) == len(NAMES) == 36
 
 
 @pytest.mark.parametrize("name", NAMES)
