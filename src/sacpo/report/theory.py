@@ -22,12 +22,27 @@ class OptimumPoint(Part):
     win_rate: dict[str, float] = Field({}, description="criterion: win rate of pi* against SFT")
 
 
+class TiltPoint(Part):
+    """The exact tilt of SFT that has a model's mean scores: the nearest to SFT that has them.
+
+    The model's distance from the common target is `strength` plus `shape`.
+    """
+
+    reward: float = Field(description="its weight on the reward, as a share of the target's 1/beta")
+    safety: float = Field(description="its weight on safety, as a share of the target's lambda/beta")
+    strength: float = Field(description="KL(this tilt || common target), nats: by its mean scores")
+    shape: float = Field(description="KL(pi || this tilt), nats: what it spends on anything else")
+
+
 class KlToOptimum(Part):
     """How far a trained model is from the optimum, in nats."""
 
     own: Measured | None = Field(None, description="KL(pi || its own pi*), for models with a nominal lambda")
     own_alarm: float | None = Field(None, description="KL(SFT || that pi*): a larger 'own' means collapse")
     target: Measured | None = Field(None, description="KL(pi || common target)")
+    tilt: TiltPoint | None = Field(
+        None, description="the exact tilt that has the model's mean scores; null: none of the samples has"
+    )
 
 
 class SupportPoint(Part):

@@ -24,6 +24,7 @@ from sacpo.recipe.models import MergedModel, Node, StepModel
 from sacpo.recipe.schema import BaseSpec, TheorySpec, WorldSpec
 from sacpo.system.files import write_json
 from sacpo.theory.optimum import Bank, alarm, curve, kl_to_optimum, optimum, support
+from sacpo.theory.tilt import tilt_parts
 from sacpo.world import World
 
 THEORY = "theory.json"
@@ -39,6 +40,11 @@ class _Samples:
     rewards: list[float]
     safeties: list[float]
     clusters: list[str]
+
+    @property
+    def terms(self) -> tuple[list[float], list[float], list[float]]:
+        """What a distance is made of."""
+        return self.log_ratio, self.rewards, self.safeties
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,12 @@ class Optimum(JsonStage):
         for name, stage in self.kl.items():
             samples = _samples(tools.read(stage)[:n_prompts], self.spec, world)
             part = len(samples.log_ratio)
-            found: JsonObject = {"target": _distance(samples, aim.log_z[:part], **target)}
+            known = Bank(bank.rewards[:part], bank.safeties[:part])
+            parts = tilt_parts(known, *samples.terms, **target)
+            found: JsonObject = {
+                "target": _distance(samples, aim.log_z[:part], **target),
+                "tilt": None if parts is None else asdict(parts),
+            }
             own = self.multipliers[name]
             if own is not None:
                 strengths = {"beta": own[0], "lam": own[1]}
@@ -191,6 +202,4 @@ def _samples(rows: Sequence[JsonMapping], spec: TheorySpec, world: World) -> _Sa
 
 
 def _distance(samples: _Samples, log_z: Any, *, beta: float, lam: float) -> JsonObject:
-    return kl_to_optimum(
-        samples.log_ratio, samples.rewards, samples.safeties, log_z, beta=beta, lam=lam, clusters=samples.clusters
-    ).to_json()
+    return kl_to_optimum(*samples.terms, log_z, beta=beta, lam=lam, clusters=samples.clusters).to_json()
