@@ -12,13 +12,14 @@ import pytest
 import torch
 from align_toys import TRAINING, job, step, toy_demonstrations, toy_pairs, write_base
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 import sacpo.align.objectives.kto as kto_module
 import sacpo.align.reference.source as source_module
 from sacpo.align.heldout import preferences, score_heldout
 from sacpo.align.sft import run_sft
 from sacpo.align.step import run_align
+from sacpo.align.trainer import AlignTrainer
 from sacpo.data.records import Labelled, Prompt
 from sacpo.errors import DataError, ModelError, RecipeError, TrainingDiverged
 from sacpo.models import precision
@@ -197,6 +198,19 @@ def test_batch_times_accumulation_is_one_number(kind: str, base: Path, tmp_path:
             assert a == pytest.approx(b, rel=5e-6, abs=2e-6)
         for name, tensor in tensors.items():
             torch.testing.assert_close(found[name], tensor, rtol=0, atol=2e-6)
+
+
+def test_older_trainers_know_that_the_loss_is_scaled(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers 5.17 asks the model's signature instead: a forward pass without `**kwargs` changes nothing."""
+    options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    run_align(job(base, **options), step(), 0.5, toy_pairs(16), tmp_path / "a", tmp_path / "c")
+    monkeypatch.setattr(AlignTrainer, "loss_is_scaled_for_ga", None)
+    monkeypatch.setattr(LlamaForCausalLM, "accepts_loss_kwargs", False, raising=False)
+    run_align(job(base, **options), step(), 0.5, toy_pairs(16), tmp_path / "b", tmp_path / "c")
+    for name, tensor in weights(tmp_path / "a").items():
+        torch.testing.assert_close(weights(tmp_path / "b")[name], tensor, rtol=0, atol=0)
 
 
 def test_results_tell_what_a_training_read_and_left_out_and_why(base: Path, tmp_path: Path) -> None:

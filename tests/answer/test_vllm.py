@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.machinery
+import random
 import sys
 import types
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import pytest
 import torch
@@ -20,8 +21,12 @@ from sacpo.answer.generate import generate_answers
 from sacpo.data.records import Answer, Prompt, read_jsonl
 from sacpo.data.templates import make_template
 from sacpo.errors import MachineError
+from sacpo.merge.source import Checkpoint
 from sacpo.models.loading import load_model, save_model
-from sacpo.recipe.schema import GenerationSpec
+from sacpo.pipeline.stages.pairs import Pairs
+from sacpo.pipeline.stages.samples import Samples
+from sacpo.recipe.schema import BaseSpec, GenerationSpec, SampledSpec
+from sacpo.system.progress import QUIET
 
 TOKENIZER = tiny_tokenizer()
 PROMPTS = [Prompt.from_text(" ".join(f"w{(7 * i + j) % 30}" for j in range(1 + i % 7))) for i in range(12)]
@@ -161,3 +166,36 @@ def test_the_verb_uses_it_and_gives_its_memory_back(
         for engine in ("vllm", "transformers")
     ]
     assert found[0] == found[1] and len(installed.made) == len(closed) == 1
+
+
+class OneModel:
+    """Tools with one model that is never loaded, and prompts of a data source."""
+
+    progress = QUIET
+    train: ClassVar[list[Prompt]] = PROMPTS[:3]
+    heldout: ClassVar[list[Prompt]] = []
+
+    def tokenizer(self, model: Any, base: Any) -> Any:
+        return TOKENIZER, make_template("plain", TOKENIZER)
+
+    def place(self, model: Checkpoint) -> Checkpoint:
+        return model
+
+    def read(self, source: Any) -> Any:
+        return self
+
+
+def test_samples_that_a_step_learns_from_are_vllm_s(installed: type[FakeLLM], folder: Path, tmp_path: Path) -> None:
+    """A bank's samples, and both answers of pairs: no other model is loaded, and each is asked at temperature 1."""
+    tools, model, base = cast(Any, OneModel()), Checkpoint(folder), BaseSpec(model=str(folder), device="cpu")
+    bank = Samples("T", model, (("sft", model, 2),), (cast(Any, "prompts"),), 6, base, (3,), engine="vllm")
+    bank.work(tmp_path / "bank", tools)
+    assert len(bank.read(tmp_path / "bank").answers) == 6
+    spec = SampledSpec(prompts="p", judge="j", max_new_tokens=6, temperature=0.5)
+    models = {"sft": ("sft", model)}
+    seeds = {"": 0, "sft": 1}
+    pairs = Pairs("T", spec, (), "pairs", seeds, cast(Any, "prompts"), models, model, base, engine="vllm")
+    drawn = pairs.drawn(PROMPTS[:3], seeds, random.Random(0), tmp_path / "pairs", tools)
+    assert [one.prompt for one, _ in drawn] == PROMPTS[:3]
+    assert len(installed.made) == 2
+    assert [asked.temperature for _, parameters in installed.asked for asked in parameters] == [1.0] * 6 + [0.5] * 6

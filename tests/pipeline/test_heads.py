@@ -324,6 +324,9 @@ class TwoModels:
     def tokenizer(self, model: Any, base: Any) -> Any:
         return self.words, make_template("plain", self.words)
 
+    def place(self, model: Checkpoint) -> Checkpoint:
+        return model
+
     def load(self, model: Checkpoint, base: Any) -> Any:
         return self.models[str(model.place)]
 

@@ -127,6 +127,7 @@ class AlignTrainer(Trainer):
             callbacks=[Flow(self.order), self.keep, *callbacks],
             **options,
         )
+        self.model_accepts_loss_kwargs = True  # how older versions are told that the loss is scaled
 
     def create_accelerator_and_postprocess(self) -> None:
         """Make the accelerator; see `Trainer.create_accelerator_and_postprocess`."""

@@ -76,5 +76,6 @@ def _samples(run: Order, title: str, model: str, spec: SampledSpec, judge: str) 
         max_new_tokens=spec.max_new_tokens,
         base=run.recipe.base,
         seeds=(run.seed("dual"),),
+        engine=run.recipe.evaluate.generation.engine,
     )
     return run.do(Bank(title, run.do(samples), (run.judge(judge),)))

@@ -70,7 +70,7 @@ def _judged(
         tokenizer=run.sft,
         prompts=run.prompts[choice.prompts],
         set_name=choice.prompts,
-        generation=sampling(max_new_tokens, SAMPLED),
+        generation=sampling(max_new_tokens, SAMPLED, run.recipe.evaluate.generation.engine),
         base=run.recipe.base,
         seed=run.seed("factors", choice.prompts),
         samples=samples,

@@ -67,6 +67,7 @@ class Sampling(Experiment):
             seeds={"": self.seed(sampled), **{role: self.seed(sampled, role) for role in used}},
             others=tuple(self.judge(criterion) for criterion in spec.offset or ()),
             safety=None if spec.safety is None else self.judge(spec.safety.judge),
+            engine=self.recipe.evaluate.generation.engine,
         )
         own = replace(stage, title="").key
         same = [other for other in self.pairs.values() if replace(other, title="").key == own]
@@ -128,6 +129,7 @@ class Sampling(Experiment):
             max_new_tokens=spec.max_new_tokens,
             base=self.recipe.base,
             seeds=tuple(self.seed("bank", *(() if name == SFT else (name,)), *_again(node)) for name in counts),
+            engine=self.recipe.evaluate.generation.engine,
         )
         return self.do(self.samples.setdefault(replace(samples, title="").key, samples))
 
@@ -212,6 +214,7 @@ class Sampling(Experiment):
             base=self.recipe.base,
             sampled=sampled,
             seeds={"": self.seed(sampled), SFT: self.seed(sampled, SFT)},
+            engine=self.recipe.evaluate.generation.engine,
             number=number,
             of=spec.batches,
             lots=self.seed("batches", label.prompts),

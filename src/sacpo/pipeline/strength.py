@@ -134,7 +134,7 @@ def _judged(run: Order, model: str, prompts: str, samples: int, criteria: list[s
 
 
 def _drawn(run: Order, model: str, prompts: str, samples: int) -> Drawn:
-    source = run.models[model]
+    source, spec = run.models[model], run.recipe.evaluate.generation
     assert isinstance(source, Checkpoint)
     stage = Drawn(
         title=model,
@@ -142,7 +142,7 @@ def _drawn(run: Order, model: str, prompts: str, samples: int) -> Drawn:
         tokenizer=run.sft,
         prompts=run.prompts[prompts],
         set_name=prompts,
-        generation=sampling(run.recipe.evaluate.generation.max_new_tokens, SAMPLED),
+        generation=sampling(spec.max_new_tokens, SAMPLED, spec.engine),
         base=run.recipe.base,
         seed=run.seed("plan", prompts),
         samples=samples,

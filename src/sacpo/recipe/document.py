@@ -73,7 +73,8 @@ MEANINGS = {
     "MergeSpec.method": "see above",
     "MergeSpec.models": "the earlier and the later model, or more models",
     "MergeSpec.q": "weight of the later model; a list is a sweep; `auto` is found in the run",
-    "GenerationSpec.engine": "what generates; `auto` takes vLLM where it is installed and the device is a CUDA GPU",
+    "GenerationSpec.engine": "what generates, answers that steps learn from, too; `auto` takes vLLM where it is "
+    "installed and the device is a CUDA GPU",
     "GenerationSpec.max_new_tokens": "longest answer, in tokens",
     "GenerationSpec.do_sample": "sample instead of taking the most probable token",
     "GenerationSpec.temperature": "with do_sample: sampling temperature",

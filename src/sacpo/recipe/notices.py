@@ -6,7 +6,7 @@ import os
 
 from sacpo.recipe.models import BaseModelNode, StepModel, model_graph
 from sacpo.recipe.references import dataset_references
-from sacpo.recipe.schema import FIDELITY_SAMPLES, SFT, Recipe, SampledSpec, TokenizerSpec
+from sacpo.recipe.schema import FIDELITY_SAMPLES, SFT, Recipe, TokenizerSpec
 
 
 def notices(recipe: Recipe) -> list[str]:
@@ -37,8 +37,6 @@ def _not_by_vllm(recipe: Recipe) -> list[str]:
         found.append(f"vLLM mixes no logits: {', '.join(mixed)} answers with transformers")
     if adapted := _adapted(recipe):
         found.append(f"adapters answer on the base that stays loaded, not by vLLM: {', '.join(adapted)}")
-    if any(step.resample is not None or isinstance(step.dataset, SampledSpec) for step in recipe.steps):
-        found.append("answers that steps learn from are sampled with transformers: vLLM answers evaluation prompts")
     return found
 
 

@@ -38,7 +38,7 @@ from sacpo.report.searches import (
     Search,
     Trained,
 )
-from sacpo.report.theory import KlToOptimum, OptimumPoint, SupportPoint, Theory
+from sacpo.report.theory import KlToOptimum, OptimumPoint, SupportPoint, Theory, TiltPoint
 
 
 def results_document() -> str:
@@ -46,8 +46,8 @@ def results_document() -> str:
     parts: list[type[Part]] = [
         Results, ModelInfo, PromptSet, Measures, JudgeFigures, Measured, Reliability, Selection, Objective, Constraint,
         Candidate, ConstraintCheck, Certificate, CertifiedCandidate, CertifiedBound, CertifiedCategory, Theory,
-        OptimumPoint, KlToOptimum, SupportPoint, Search, Forecast, ForecastPoint, Banded, ForecastBound, RealisedTilt,
-        Trained, BoundCheck, Predicted, Regret, FactorChoice, FactorsTried, FactorBound,
+        OptimumPoint, KlToOptimum, TiltPoint, SupportPoint, Search, Forecast, ForecastPoint, Banded, ForecastBound,
+        RealisedTilt, Trained, BoundCheck, Predicted, Regret, FactorChoice, FactorsTried, FactorBound,
         PathSearch, PathPoint, PathCheck, Fidelity, RaceOutcome, RaceRound, RaceBound, Finding,
     ]  # fmt: skip
     return f"# results.json ({FORMAT})\n\n{results.__doc__}\n" + "\n".join(_document(part) for part in parts)

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sacpo.answer.generate import generate_answers
 from sacpo.data.answers import ANSWERS, BASELINE
 from sacpo.data.near import distinct
 from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
 from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import Stage
+from sacpo.pipeline.stages.answers import Asked
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.recipe.schema import BaseSpec, GenerationSpec, WorldSpec
 from sacpo.system.files import write_json
@@ -91,19 +91,8 @@ class DrawnPairs(Stage[list[Drawn]]):
         prompts = tools.read(self.prompts)
         answers: list[Answer] = []
         for index, sampler in enumerate(self.samplers):
-            tokenizer, template = tools.tokenizer(sampler.model, sampler.base)
-            answers += generate_answers(
-                tools.load(sampler.model, sampler.base),
-                tokenizer,
-                prompts,
-                template,
-                sampler.generation,
-                model_name=sampler.title,
-                seed=self.seed + index,
-                samples=self.samples,
-                out=out / f"sampled-{index}",
-                progress=tools.progress,
-            )
+            asked = Asked(sampler.title, sampler.model, sampler.model, sampler.base, sampler.generation)
+            answers += asked.answers(prompts, self.samples, self.seed + index, out / f"sampled-{index}", tools)
         pairs, left = draw_pairs(answers, self.pairs, self.near, self.seed)
         write_pairs(out, pairs)
         write_json(out / DRAWING, {"prompts": len(prompts), "answers": len(answers), "pairs": len(pairs), "left": left})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from sacpo.pipeline.stage import Stage
 from sacpo.pipeline.stages.data import Prompts
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.plain import JsonObject
-from sacpo.recipe.schema import BaseSpec, GenerationSpec
+from sacpo.recipe.schema import BaseSpec, Engine, GenerationSpec
 from sacpo.system.machine import machine_errors
 
 SAMPLES = "samples.jsonl"
@@ -63,24 +63,51 @@ class Answers(Stage[list[Answer]]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Answer, keeping each answer as it comes; what a killed process left is kept."""
-        tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
-        with generator(self.model, self.base, self.generation, out, tools) as model:
-            generate_answers(
-                model,
-                tokenizer,
-                tools.read(self.prompts),
-                template,
-                self.generation,
-                model_name=self.title,
-                seed=self.seed,
-                samples=self.samples,
-                out=out,
-                progress=tools.progress,
-            )
+        asked = Asked(self.title, self.model, self.tokenizer, self.base, self.generation)
+        asked.answers(tools.read(self.prompts), self.samples, self.seed, out, tools)
 
     def read(self, folder: Path) -> list[Answer]:
         """Return the answers."""
         return read_jsonl(folder / ANSWERS, Answer)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that answers prompts, for whatever the answers are.
+
+    Attributes:
+        name: What the answers say of whose they are.
+        model: The model.
+        tokenizer: The model whose tokenizer it takes.
+        base: Template, dtype, device.
+        generation: How answers are decoded, and by which engine.
+    """
+
+    name: str
+    model: ModelSource
+    tokenizer: Checkpoint
+    base: BaseSpec
+    generation: GenerationSpec
+
+    def answers(self, prompts: Sequence[Prompt], samples: int, seed: int, out: Path, tools: Tools) -> list[Answer]:
+        """Return the answers in the prompts' order, those to a prompt side by side.
+
+        They are kept in `out` as they come; a killed process goes on there.
+        """
+        tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
+        with generator(self.model, self.base, self.generation, out, tools) as model:
+            return generate_answers(
+                model,
+                tokenizer,
+                prompts,
+                template,
+                self.generation,
+                model_name=self.name,
+                seed=seed,
+                samples=samples,
+                out=out,
+                progress=tools.progress,
+            )
 
 
 @contextlib.contextmanager
@@ -194,6 +221,6 @@ class KlSamples(Stage[list[JsonObject]]):
         return [{**row, "answer": Answer.from_json(row["answer"])} for row in rows]
 
 
-def sampling(max_new_tokens: int, batch_size: int) -> GenerationSpec:
+def sampling(max_new_tokens: int, batch_size: int, engine: Engine = "auto") -> GenerationSpec:
     """Return how answers are sampled from a model's own distribution: temperature 1, all tokens."""
-    return GenerationSpec(max_new_tokens=max_new_tokens, do_sample=True, batch_size=batch_size)
+    return GenerationSpec(max_new_tokens=max_new_tokens, do_sample=True, batch_size=batch_size, engine=engine)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sacpo.answer.generate import generate_answers
 from sacpo.data.records import Answer, Pair, Prompt, write_jsonl
 from sacpo.data.report import data_report
 from sacpo.errors import DataError
@@ -20,13 +19,13 @@ from sacpo.judging.scored import Score, ScoreFunction
 from sacpo.judging.verdicts import VERDICTS
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
-from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import SAMPLED
+from sacpo.pipeline.stage import UNSAID, Stage
+from sacpo.pipeline.stages.answers import SAMPLED, Asked, sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.offsets import safe_first, with_offsets
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.sampled import PairLabels
-from sacpo.recipe.schema import BaseSpec, GenerationSpec, SampledSpec
+from sacpo.recipe.schema import BaseSpec, Engine, SampledSpec
 
 Drawn = tuple[Answer, Answer]
 """Two answers to one prompt."""
@@ -103,6 +102,7 @@ class Pairs(LabelledPairs):
         base: Template, dtype, device of the models.
         others: Whose scores make offsets, in the order of `spec.offset`.
         safety: Who says whether an answer is safe, where `spec.safety` asks.
+        engine: What samples.
     """
 
     spec: SampledSpec
@@ -112,6 +112,7 @@ class Pairs(LabelledPairs):
     base: BaseSpec
     others: tuple[CriterionJudge, ...] = ()
     safety: CriterionJudge | None = None
+    engine: Engine = field(default="auto", metadata=UNSAID)
 
     @property
     def sources(self) -> tuple[Data, ...]:
@@ -164,26 +165,10 @@ class Pairs(LabelledPairs):
         self, role: str, prompts: list[Prompt], samples: int, seeds: Mapping[str, int], out: Path, tools: Tools
     ) -> list[Answer]:
         """Return a model's answers, those to a prompt side by side."""
-        tokenizer, template = tools.tokenizer(self.tokenizer, self.base)
-        generation = GenerationSpec(
-            max_new_tokens=self.spec.max_new_tokens,
-            do_sample=True,
-            temperature=self.spec.temperature,
-            batch_size=SAMPLED,
-        )
-        name, model = self.models[role]
-        return generate_answers(
-            tools.load(model, self.base),
-            tokenizer,
-            prompts,
-            template,
-            generation,
-            model_name=name,
-            seed=seeds[role],
-            samples=samples,
-            out=out / f"answers-{role}",
-            progress=tools.progress,
-        )
+        generation = sampling(self.spec.max_new_tokens, SAMPLED, self.engine)
+        generation = generation.model_copy(update={"temperature": self.spec.temperature})
+        asked = Asked(*self.models[role], self.tokenizer, self.base, generation)
+        return asked.answers(prompts, samples, seeds[role], out / f"answers-{role}", tools)
 
     def _offset(self, pairs: list[Pair], dropped: Counter[str], tools: Tools) -> tuple[list[Pair], Counter[str]]:
         if self.spec.safety is not None:

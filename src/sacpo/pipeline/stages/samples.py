@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sacpo.answer.generate import generate_answers
 from sacpo.answer.scoring import score_answers
 from sacpo.data.answers import ANSWERS
 from sacpo.data.records import Answer, read_jsonl, write_jsonl
 from sacpo.data.splits import prompt_of
 from sacpo.merge.source import Checkpoint, ModelSource
-from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import SAMPLED, sampling
+from sacpo.pipeline.stage import UNSAID, Stage
+from sacpo.pipeline.stages.answers import SAMPLED, Asked, sampling
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.tools import Tools
-from sacpo.recipe.schema import BaseSpec
+from sacpo.recipe.schema import BaseSpec, Engine
 from sacpo.system.files import read_json, write_json
 from sacpo.theory.draws import balance
 from sacpo.theory.optimum import Floats
@@ -53,6 +52,7 @@ class Samples(Stage[Sampled]):
         max_new_tokens: Longest answer.
         base: Template, dtype, device of the models.
         seeds: The root of each model's sampling.
+        engine: What samples.
     """
 
     title: str
@@ -62,6 +62,7 @@ class Samples(Stage[Sampled]):
     max_new_tokens: int
     base: BaseSpec
     seeds: tuple[int, ...]
+    engine: Engine = field(default="auto", metadata=UNSAID)
 
     @property
     def name(self) -> str:
@@ -77,19 +78,10 @@ class Samples(Stage[Sampled]):
         """Sample; where others than the reference are asked, score all answers under each."""
         records = [record for data in self.prompts for record in tools.read(data).train]
         prompts = [*{prompt.id: prompt for prompt in map(prompt_of, records)}.values()]
-        tokenizer, template = tools.tokenizer(self.reference, self.base)
+        generation = sampling(self.max_new_tokens, SAMPLED, self.engine)
         parts = [
-            generate_answers(
-                tools.load(model, self.base),
-                tokenizer,
-                prompts,
-                template,
-                sampling(self.max_new_tokens, SAMPLED),
-                model_name=name,
-                seed=seed,
-                samples=count,
-                out=out / "partial" / name,
-                progress=tools.progress,
+            Asked(name, model, self.reference, self.base, generation).answers(
+                prompts, count, seed, out / "partial" / name, tools
             )
             for (name, model, count), seed in zip(self.models, self.seeds, strict=True)
         ]
@@ -102,6 +94,7 @@ class Samples(Stage[Sampled]):
         ]
         correction = [0.0] * len(answers)
         if any(model != self.reference for _, model, _ in self.models):
+            tokenizer, template = tools.tokenizer(self.reference, self.base)
             logps = [
                 score_answers(tools.load(model, self.base), tokenizer, answers, template)
                 for model in (self.reference, *(model for _, model, _ in self.models))

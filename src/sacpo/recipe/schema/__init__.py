@@ -22,6 +22,7 @@ from sacpo.recipe.schema.base import BaseSpec, QuantizationSpec, TokenizerSpec
 from sacpo.recipe.schema.evaluate import (
     CertifySpec,
     ConstraintSpec,
+    Engine,
     EvaluateSpec,
     GenerationSpec,
     LabelsSpec,
@@ -51,6 +52,7 @@ __all__ = [
     "Data",
     "DataSpec",
     "DualSpec",
+    "Engine",
     "EvaluateSpec",
     "GenerationSpec",
     "JudgeFacts",

@@ -18,13 +18,16 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Range = Annotated[tuple[float, float], Field(description="least and greatest score that the judge can give")]
 
 
+Engine = Literal["auto", "transformers", "vllm"]
+
+
 class GenerationSpec(Section):
     """How answers are decoded; the defaults are the paper's (greedy, 512 new tokens).
 
     `engine: auto` takes vLLM where it is installed and the device is a CUDA GPU.
     """
 
-    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    engine: Engine = "auto"
     max_new_tokens: Count = 512
     do_sample: bool = False
     temperature: Positive = 1.0
