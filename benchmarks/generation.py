@@ -1,10 +1,14 @@
 """Answers beside transformers' `generate`: CPU seconds of one thread, both sides in turn in one process.
 
     python -m benchmarks.generation RUN/stages [--prompts 900] [--samples 8] [--batch 256] [--pairs 3]
+    python -m benchmarks.generation RUN/stages --path align/S@0.297 --models 21 --prompts 540
 
 Of a finished run of a world: its model H answers the prompts that its SFT model answered while tuning. Greedy answers,
 which must be the same tokens, then sampled ones, then several samples of a seventh of the prompts. Both sides have the
 prompts' tokens, padded on the left, as many rows at a time, and 40 new tokens. Ours has the texts, too.
+
+With `--path` each of so many models between H and another one answers all prompts, by mixed weights q = 0 to 1: both
+sides make one model after the other in memory that is there, from the files or from both models' tensors.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from sacpo.answer.generate import generate_answers
 from sacpo.data.ends import end_tokens
 from sacpo.data.records import Answer, read_jsonl
 from sacpo.data.tokenize import tokenize_prompts
+from sacpo.merge.moving import open_moving
+from sacpo.merge.source import Checkpoint, Merge
 from sacpo.models.loading import load_model
 from sacpo.models.template import tokenizer_and_template
 from sacpo.recipe.schema import BaseSpec, GenerationSpec
@@ -78,6 +84,33 @@ class Sides:
         return tuple(tokens[:end])
 
 
+class PathSides:
+    """Both ways to answer the same prompts with every model between two."""
+
+    def __init__(self, sides: Sides, stages: Path, later: str, n: int) -> None:
+        ends = (Checkpoint(stages / "align" / "H" / "model"), Checkpoint(stages / later / "model"))
+        self.sides, self.weights = sides, [place / (n - 1) for place in range(n)]
+        self.moving = open_moving(Merge("linear", ends, (0.5, 0.5)))
+        self.ends = [{k: v.clone() for k, v in load_model(end.place).state_dict().items()} for end in ends]
+
+    def ours(self, n: int, sample: bool, samples: int) -> list[tuple[int, ...]]:
+        """Answer with this package; return the tokens."""
+        found = []
+        for q in self.weights:
+            self.sides.model = self.moving.at(q)
+            found += self.sides.ours(n, sample, samples)
+        return found
+
+    def theirs(self, n: int, sample: bool, samples: int) -> list[tuple[int, ...]]:
+        """Answer with transformers."""
+        found = []
+        for q in self.weights:
+            first, later = self.ends
+            self.sides.model.load_state_dict({k: torch.lerp(v, later[k], q) for k, v in first.items()})
+            found += self.sides.theirs(n, sample, samples)
+        return found
+
+
 def seconds(work: Callable[..., Sequence[Any]], *arguments: Any) -> tuple[float, Sequence[Any]]:
     """Return the CPU seconds of a piece of work, and what it gave."""
     start = time.process_time()
@@ -89,11 +122,14 @@ def main() -> None:
     """Measure, and print a line for greedy answers, for samples, and for several samples of a prompt."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("stages", type=Path)
-    for name, default in (("prompts", 900), ("samples", 8), ("batch", 256), ("pairs", 3)):
+    parser.add_argument("--path", metavar="STAGE", help="the later end of a path that begins at H")
+    for name, default in (("prompts", 900), ("samples", 8), ("batch", 256), ("pairs", 3), ("models", 21)):
         parser.add_argument(f"--{name}", type=int, default=default)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sides = Sides(options.stages, options.prompts, options.batch)
+    sides: Sides | PathSides = Sides(options.stages, options.prompts, options.batch)
+    if options.path:
+        sides = PathSides(sides, options.stages, options.path, options.models)
     print(machine(), flush=True)
     cases = {
         "greedy": (options.prompts, False, 1),
@@ -109,7 +145,8 @@ def main() -> None:
             theirs.append(1 / other)
             tokens, same = sum(map(len, answers)), sum(a == b for a, b in zip(answers, others, strict=True))
         said = f", {same} of {len(answers)} the same" if name == "greedy" else ""
-        print(f"{name}: {max(ours) * tokens:,.0f} tokens/s of CPU; {ratios(ours, theirs)}{said}", flush=True)
+        took = f"{1 / max(ours):.2f} s of CPU, {max(ours) * tokens:,.0f} tokens/s, theirs {1 / max(theirs):.2f} s"
+        print(f"{name}: {took}; {ratios(ours, theirs)}{said}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 RUNS is as for `write_experiments.py`. Each table stands between two comments, of which the first says what it shows:
 
     <!-- orders: RECIPE | merges: MERGE, ... -->   a merge of the two orders names them: its second minus its first
-    <!-- fronts: RECIPE | NAME: MODEL, MODEL, ... | ... -->   lines of models beside the first line
+    <!-- fronts: RECIPE | at: SHARE, ... | figure: FILE | NAME: MODEL, MODEL, ... | ... -->   see `experiment_fronts.py`
+    <!-- parts: RECIPE | wide: RECIPE -->, <!-- tilts: RECIPE | models: MODEL, ... -->   see `experiment_parts.py`
     <!-- merges: RECIPE | models: MERGE, ... -->   merges, and what the report's diagnosis found of them
     <!-- reach: RECIPE | win: RATE | share: SHARE, ... | NAME: MODEL, ... | ... -->   by updates
     <!-- z0: RECIPE | models: MODEL, ... -->   KTO's z0 in training
@@ -20,25 +21,25 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from experiment_lines import crossing, figures, hypervolume, minus, names, with_tables
+from experiment_fronts import WINS, Asked, fronts
+from experiment_lines import figures, names, with_tables
+from experiment_parts import parts, tilts
 from experiment_refusals import cures, lengths
 from write_experiments import PAGE, Figure, Run, cell, distance, head, metric
 
 from sacpo.stats.intervals import mean_interval
 from sacpo.stats.significance import sign_flip_test
 
-BLOCK = re.compile(r"(<!-- ((?:orders|fronts|merges|reach|z0|lengths|cures): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-WINS = ("win_rate/helpfulness", "win_rate/harmlessness")
-BOUND = 0.2
-"""Share of unsafe answers at which lines of models are compared."""
+BLOCK = re.compile(
+    r"(<!-- ((?:orders|fronts|parts|tilts|merges|reach|z0|lengths|cures): .+?) -->\n).*?(<!-- end -->)", re.DOTALL
+)
 PAIRS = 32
 """Pairs an update of the experiment on convergence; KTO has both answers of each."""
 TESTED = ("failed merge", "unfaithful merge", "collapse or over-optimisation")
-Asked = Mapping[str, str]
 PerPrompt = dict[str, tuple[float, str]]
 """A value and a cluster for each prompt that counts."""
 
@@ -107,37 +108,6 @@ def orders(runs: Sequence[Run], asked: Asked) -> str:
 
 def _difference(ours: Figure, theirs: Figure) -> Figure:
     return None if ours is None or theirs is None else ours - theirs
-
-
-# Fronts
-
-
-def fronts(runs: Sequence[Run], asked: Asked) -> str:
-    """Return the hypervolume of each line of models above the SFT model, and what it gives at a bound."""
-    lines = {name: names(models) for name, models in asked.items() if name != "fronts"}
-    found: dict[str, list[list[Figure]]] = {}
-    for name, models in lines.items():
-        rows: list[list[Figure]] = [[], [], []]
-        for run in runs:
-            wins = [tuple(metric(key)(run, model) or 0.0 for key in WINS) for model in models]
-            unsafe = [metric("unsafe_rate")(run, model) or 0.0 for model in models]
-            rows[0].append(hypervolume([(x, y) for x, y in wins], (0.5, 0.5)))
-            for place, key in ((1, "mean_score/helpfulness"), (2, "over_refusal_rate")):
-                values = [metric(key)(run, model) or 0.0 for model in models]
-                rows[place].append(crossing([*zip(unsafe, values, strict=True)], BOUND))
-        found[name] = rows
-    first = next(iter(lines))
-    at = f"at {BOUND:.0%} unsafe"
-    shown = [head("line", "hypervolume", f"minus {first}", f"r* {at}", f"minus {first}", f"over-refusal {at}")]
-    for name, rows in found.items():
-        cells = [cell(rows[0], ".4f"), _against(rows[0], found[first][0], "+.4f", name == first)]
-        cells += [cell(rows[1], ".2f"), _against(rows[1], found[first][1], "+.2f", name == first), cell(rows[2], ".3f")]
-        shown.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(shown)
-
-
-def _against(ours: Sequence[Figure], theirs: Sequence[Figure], form: str, same: bool) -> str:
-    return "" if same else cell(minus(ours, theirs), form)
 
 
 def merges(runs: Sequence[Run], asked: Asked) -> str:
@@ -238,6 +208,8 @@ def z0(runs: Sequence[Run], asked: Asked) -> str:
 KINDS: dict[str, Callable[[Sequence[Run], Asked], str | None]] = {
     "orders": orders,
     "fronts": fronts,
+    "parts": parts,
+    "tilts": tilts,
     "merges": merges,
     "reach": reach,
     "z0": z0,

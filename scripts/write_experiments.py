@@ -6,11 +6,6 @@ leaves them. In the page a table stands between two comments, of which the first
     <!-- table: RECIPE | against: MODEL | models: MODEL, MODEL, ... -->
     <!-- end -->
 
-A table of parts says what the distance of the first recipe's model H-S consists of, with a figure, docs/distance.png:
-
-    <!-- parts: RECIPE OF VOTES, RECIPE OF EXACT PROBABILITIES -->
-    <!-- end -->
-
 `models` may be left out: all. Each figure is the mean over seeds with its 95 % t interval. With `against` a second
 table has each model's difference from that model, paired by seed. A table whose runs are not there stays as it is,
 and the script says so.
@@ -27,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from sacpo.errors import DataError
 from sacpo.report.results import Results, parse_results
 from sacpo.report.theory import SupportPoint
@@ -37,15 +30,7 @@ from sacpo.stats.intervals import mean_interval
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "experiments.md"
 PAGES = (PAGE, ROOT / "README.md")
-FIGURE = ROOT / "docs" / "distance.png"
-BLOCK = re.compile(r"(<!-- ((?:table|parts): .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
-PARTS = {
-    "noise of the votes": "H-S from votes, less H-S from exact probabilities",
-    "two steps of DPO": "H-S, less the closed form with learned scores, both from exact probabilities",
-    "learned scores": "the closed form with learned scores, less that with the true ones",
-    "few samples": "what the true scores' weights of a prompt's samples leave, before anything is learnt of them",
-    "learning": "the model learnt from these weights, less they themselves",
-}
+BLOCK = re.compile(r"(<!-- (table: .+?) -->\n).*?(<!-- end -->)", re.DOTALL)
 OPTIMUM = "the optimum"
 Figure = float | None
 
@@ -251,56 +236,6 @@ def minutes(runs: Sequence[Run]) -> str:
     return f"{words} {'minute' if most == 1 else 'minutes'}"
 
 
-def parts_of(votes: Run, exact: Run) -> list[float]:
-    """Return the parts of one seed's distance, in the order of `PARTS`; they add up to D of H-S from votes."""
-    ends = [distance(votes, "H-S"), *(distance(exact, model) for model in ("H-S", "D", "D-true"))]
-    point = support_of(exact, "D-true")
-    if None in ends or point is None:
-        raise LookupError("H-S, D or D-true, or 'theory' of one of them, of which the parts of D are made")
-    noisy, dpo, learned, true = (end for end in ends if end is not None)
-    few = point.distance
-    return [noisy - dpo, dpo - learned, learned - true, few, true - few]
-
-
-def parts(folder: Path, names: Sequence[str], machine: str) -> str | None:
-    """Return the table of parts and draw its figure; None where no seed has both runs."""
-    pairs = [[finished(folder, seed, name) for name in names] for seed in sorted(folder.glob("seed-*"))]
-    found = [(votes, exact) for votes, exact in pairs if votes is not None and exact is not None]
-    rows = [parts_of(votes, exact) for votes, exact in found]
-    if not rows:
-        return None
-    said = made([exact for _, exact in found], machine).removesuffix(".")
-    said += f", and {minutes([votes for votes, _ in found])} for {names[0]}. Means over seeds, 95 % t intervals."
-    lines = [said, "", head("part of D", "nats", "share", "what it is")]
-    total = mean_interval([sum(row) for row in rows])
-    assert total.value is not None
-    for place, (name, what) in enumerate(PARTS.items()):
-        values = [row[place] for row in rows]
-        lines.append(f"| {name} | {cell(values, '.2f')} | {np.mean(values) / total.value:.0%} | {what} |")
-    lines.append(f"| **D of H-S from votes** | {cell([sum(row) for row in rows], '.2f')} | 100% | |")
-    draw(np.mean(rows, axis=0).tolist())
-    return "\n".join([*lines, "", "![The parts of D](distance.png)", ""])
-
-
-def draw(means: Sequence[float]) -> None:
-    """Draw the parts side by side, in nats."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(8, 1.8))
-    left = 0.0
-    for name, value in zip(PARTS, means, strict=True):
-        axes.barh([0], [value], left=[left], label=f"{name} {value:.2f}")
-        left += value
-    axes.set_yticks([])
-    axes.set_xlabel("KL(H-S from votes || optimum), nats an answer")
-    axes.legend(ncols=3, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    figure.tight_layout()
-    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
-
-
 def finished(folder: Path, seed: Path, name: str) -> Run | None:
     """Return a seed's run of a recipe, where it is finished."""
     place = folder / seed.name / name
@@ -324,14 +259,10 @@ def main() -> None:
 
     def written(found: re.Match[str]) -> str:
         asked = {name.strip(): value.strip() for name, value in (part.split(":", 1) for part in found[2].split(" | "))}
-        recipes = [name.strip() for name in (asked.get("parts") or asked["table"]).split(",")]
-        with lacking(f"{folder}/seed-*/{' or '.join(recipes)}"):
-            if "parts" in asked:
-                new = parts(folder, recipes, machine)
-            else:
-                runs = [finished(folder, seed, asked["table"]) for seed in sorted(folder.glob("seed-*"))]
-                done = [run for run in runs if run is not None]
-                new = block(done, asked, machine) if done else None
+        with lacking(f"{folder}/seed-*/{asked['table']}"):
+            runs = [finished(folder, seed, asked["table"]) for seed in sorted(folder.glob("seed-*"))]
+            done = [run for run in runs if run is not None]
+            new = block(done, asked, machine) if done else None
         if new is None:
             print(f"{found[2]}: no finished run in {folder}/seed-*; its table stays as it is")
             return found[0]

@@ -45,34 +45,23 @@ def test_the_pages_tables_name_models_of_their_recipes(monkeypatch: pytest.Monke
     page = (ROOT / "docs" / "experiments.md").read_text(encoding="utf-8")
     recipes = {f"experiments-{path.stem}": path for path in RECIPES}
     checked = 0
-    for block in re.findall(r"<!-- ((?:orders|fronts|merges|reach|z0|lengths|cures|table|text): .+?) -->", page):
+    for block in re.findall(
+        r"<!-- ((?:orders|fronts|parts|tilts|merges|reach|z0|lengths|cures|table|text): .+?) -->", page
+    ):
         asked = dict(part.split(": ", 1) for part in block.split(" | "))
         kind, recipe = next(iter(asked.items()))
         models = set(model_graph(load_recipe(recipes[recipe])))
         for name, value in asked.items():
             if name == "recipes":
                 assert {one.strip().split(" ")[1] for one in value.split(",")} <= set(recipes), block
-            elif name not in (kind, "win", "share", "target"):
+            elif name == "wide":
+                assert value in recipes, block
+            elif name not in (kind, "win", "share", "target", "at", "figure"):
                 *other, value = value.split("/")
                 known = set(model_graph(load_recipe(recipes[other[0]]))) if other else models
                 assert {one.strip() for one in re.split(r",| - ", value)} <= known, (block, name)
                 checked += 1
     assert checked > 4
-
-
-def test_a_hypervolume_is_the_area_above_the_reference(script: ModuleType) -> None:
-    """(.7, .6) and (.6, .8) above (.5, .5): .2 x .1 + .1 x .2; a dominated point and one below it add nothing."""
-    points = [(0.6, 0.8), (0.7, 0.6), (0.55, 0.7), (0.9, 0.4)]
-    assert script.hypervolume(points, (0.5, 0.5)) == pytest.approx(0.04)
-    assert script.hypervolume([(0.4, 0.9)], (0.5, 0.5)) == 0
-
-
-def test_a_bound_is_crossed_between_two_models(script: ModuleType) -> None:
-    """From 30 % to 10 % unsafe r* falls from 1 to .5; at 15 % it is .625. Never so safe: nothing."""
-    line = [(0.8, 1.2), (0.3, 1.0), (0.1, 0.5), (0.0, 0.2)]
-    assert script.crossing(line, 0.15) == pytest.approx(0.625)
-    assert script.crossing(line, 0.1) == pytest.approx(0.5)
-    assert script.crossing(line[:2], 0.1) is None
 
 
 def test_two_models_are_compared_on_the_prompts_of_each_seed(script: ModuleType, tmp_path: Path) -> None:

@@ -118,18 +118,6 @@ def test_every_table_of_the_page_has_a_recipe() -> None:
     assert tables and set(tables) == recipes
 
 
-def test_the_parts_of_a_distance_add_up(script: ModuleType) -> None:
-    """Votes 1.6, exact 1.0, learned scores .4, true ones .5, .2 of it the weights': a part may be negative."""
-    votes, exact = run(**{"H-S": 1.6}), run(**{"H-S": 1.0, "D": 0.4, "D-true": 0.5})
-    exact.results.theory.support["D-true"] = SimpleNamespace(distance=0.2)
-    parts = script.parts_of(votes, exact)
-    assert parts == pytest.approx([0.6, 0.6, -0.1, 0.2, 0.3])
-    assert len(parts) == len(script.PARTS)
-    exact.results.theory.support.clear()
-    with pytest.raises(SystemExit, match="runs: a finished run lacks H-S, D or"), script.lacking("runs"):
-        script.parts_of(votes, exact)
-
-
 def test_what_a_machine_lacks_is_said_and_a_world_has_the_runs_seed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -32,6 +32,7 @@ EXPERIMENTS = tuple(
         "base-qwen3",
         "convergence",
         "factors",
+        "front",
         "frontier-ablation",
         "frontier-exact",
         "frontier-four-votes",
@@ -42,6 +43,8 @@ EXPERIMENTS = tuple(
         "order-and-mixing",
         "over-refusal",
         "over-refusal-scores",
+        "parts",
+        "parts-wide",
         "refusals-long",
         "refusals-short",
         "rivals",
@@ -92,7 +95,7 @@ def recipe(name: str) -> Recipe:
 def test_these_recipes_are_shipped() -> None:
     found = sorted(path.relative_to(RECIPES).with_suffix("").as_posix() for path in RECIPES.rglob("*.y*ml"))
     assert found == sorted(NAMES)
-    assert len(found) == len(NAMES) == 36
+    assert len(found) == len(NAMES) == 39
 
 
 @pytest.mark.parametrize("name", NAMES)

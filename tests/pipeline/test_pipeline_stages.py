@@ -39,6 +39,7 @@ from sacpo.pipeline.stages.plan import Forecast, Found, Trial
 from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.redteam import RedTeam
 from sacpo.pipeline.stages.sample_pairs import SamplePairs
+from sacpo.pipeline.stages.scaled import Scale
 from sacpo.pipeline.stages.train import FromGguf, Training
 from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.stages.verdicts import JudgedAlone, JudgedByPanel, Verdicts
@@ -362,6 +363,7 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     kinds[Harness] = Harness("H", *(kinds[Answers].tokenizer,) * 2, kinds[HarnessTasks], kinds[Answers].base)
     implied = Implied("H", *(kinds[Answers].tokenizer,) * 2, 0.5, kinds[Answers].base, 64, "drop")
     kinds[Calibration] = Calibration(implied, (kinds[Data],))
+    kinds[Scale] = Scale("W/harmlessness", kinds[Verdicts].judges[0], (kinds[Data],))
     asked = {**resample, "learn": {}, "batches": 2, "label": dict.fromkeys(resample["judge"], HELPFUL)}
     labelled = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": asked}])
     kinds[Batch] = next(one for one in labelled if isinstance(one, Batch) and one.weigher is not None)

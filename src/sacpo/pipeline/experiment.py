@@ -23,6 +23,7 @@ from sacpo.pipeline.stages.path import FoundPath
 from sacpo.pipeline.stages.plan import Found
 from sacpo.pipeline.stages.race import Race, RacedAnswers, RacedVerdicts
 from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.stages.scaled import Scale
 from sacpo.pipeline.stages.train import Heldout, Training, TrainJudge
 from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.stages.verdicts import Measures, Verdicts
@@ -53,6 +54,7 @@ class Experiment:
         judge_models: Trained reward models, by criterion.
         pairs, resampled: Pairs and answers sampled for steps, by model.
         samples, banks, heads: Samples of the SFT model, scored ones, and learned scores, by what they are.
+        scales: What puts judges' scores to scale, by what they are.
         batches: Pairs that were labelled for learned scores, by what they are.
         traits: What the SFT model knows of samples, by the step that has pairs of them labelled.
         learned: What each step's scores are learned from, by step and criterion.
@@ -83,6 +85,7 @@ class Experiment:
     samples: dict[str, Samples] = field(default_factory=dict)
     banks: dict[str, Bank] = field(default_factory=dict)
     heads: dict[str, Head] = field(default_factory=dict)
+    scales: dict[str, Scale] = field(default_factory=dict)
     batches: dict[str, LabelledPairs] = field(default_factory=dict)
     traits: dict[str, SampleTraits] = field(default_factory=dict)
     learned: dict[str, dict[str, tuple[Data | LabelledPairs, ...]]] = field(default_factory=dict)

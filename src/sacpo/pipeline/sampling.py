@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sacpo.answer.traits import BOUNDS
 from sacpo.pipeline.experiment import Experiment
-from sacpo.pipeline.stages.bank import Bank, Resampled
+from sacpo.pipeline.stages.bank import Bank, Resampled, Scorer
 from sacpo.pipeline.stages.batch import Batch, Weigher
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.heads import Head, HeadScorer
@@ -15,6 +15,7 @@ from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied
 from sacpo.pipeline.stages.pairs import LabelledPairs, Pairs
 from sacpo.pipeline.stages.sample_pairs import SamplePairs
 from sacpo.pipeline.stages.samples import Samples
+from sacpo.pipeline.stages.scaled import Scale, ScaledScorer
 from sacpo.pipeline.stages.traits import Reader, SampleTraits
 from sacpo.recipe.models import StepModel
 from sacpo.recipe.references import names_of
@@ -133,8 +134,8 @@ class Sampling(Experiment):
         )
         return self.do(self.samples.setdefault(replace(samples, title="").key, samples))
 
-    def scorers(self, node: StepModel, spec: ResampleSpec) -> dict[str, HeadScorer | ImplicitScorer]:
-        """Return the scores that are learned from pairs or implied by steps' models, by criterion."""
+    def scorers(self, node: StepModel, spec: ResampleSpec) -> dict[str, Scorer]:
+        """Return the scores that are learned from pairs, implied by steps' models, or put to scale, by criterion."""
         step = node.step
         if step.name not in self.learned:
             given = {criterion: self._given(spec, criterion) for criterion in spec.learned}
@@ -144,11 +145,12 @@ class Sampling(Experiment):
 
     def _scorers(
         self, step: StepSpec, spec: ResampleSpec, records: Mapping[str, Source], batch: int | None = None
-    ) -> dict[str, HeadScorer | ImplicitScorer]:
-        """Return the scores that are learned from these pairs, and those that are implied."""
+    ) -> dict[str, Scorer]:
+        """Return the scores that are learned from these pairs, those that are implied, and those put to scale."""
         return {
             **{criterion: self._learned(criterion, step, spec, pairs, batch) for criterion, pairs in records.items()},
             **{criterion: self._implied(criterion, spec) for criterion in spec.implicit},
+            **{criterion: self._scaled(criterion, step, spec) for criterion in spec.scale},
         }
 
     def _given(self, spec: ResampleSpec, criterion: str) -> Source:
@@ -256,6 +258,12 @@ class Sampling(Experiment):
         if not spec.calibrate:
             return ImplicitScorer(criterion, reward, None)
         return ImplicitScorer(criterion, reward, self.do(Calibration(reward, self._pairs_of(node.name))))
+
+    def _scaled(self, criterion: str, step: StepSpec, spec: ResampleSpec) -> ScaledScorer:
+        """Return a judge's score put to the scale of held-out pairs; steps that ask for the same share it."""
+        pairs = tuple(source for name in spec.named(spec.scale, criterion) for source in self._pairs_of(name))
+        scale = Scale(f"{step.name}/{criterion}", self.judge(criterion), pairs)
+        return ScaledScorer(criterion, self.do(self.scales.setdefault(replace(scale, title="").key, scale)))
 
     def _pairs_of(self, name: str) -> tuple[Data | Pairs, ...]:
         """Return the pairs of a data source, or those that a step learned from."""

@@ -31,11 +31,13 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
                 check_scores(recipe, judge, f"{where}.label.{criterion}.judge")
         for name in spec.sources(criterion):
             _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
+        if criterion in spec.scale:
+            _check_scale(recipe, nodes, step, criterion, f"{where}.scale.{criterion}")
     for name in spec.sample_from:
         _check_proposal(nodes, step, name, f"{where}.sample_from")
     asked = [name for name in spec.judged if recipe.evaluate.judges[name].kind == "llm"]
-    if (spec.learned or spec.implicit or asked) and step.beta == "auto":
-        found = "are learned from pairs"
+    if (spec.learned or spec.implicit or spec.scale or asked) and step.beta == "auto":
+        found = "are learned from pairs" if not spec.scale else "are put to scale on pairs"
         if asked:
             found = f"come from language models, which may leave some out ({asked[0]})"
         raise RecipeError(
@@ -114,6 +116,34 @@ def _check_implicit(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, n
             value=name,
             do="hold out pairs ('holdout' of the step's data source, or of its prompts), or give 'calibrate: false'",
         )
+
+
+def _check_scale(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, criterion: str, where: str) -> None:
+    assert step.resample is not None
+    if recipe.evaluate.judges[criterion].kind == "llm":
+        raise RecipeError(
+            "language models' ratings of held-out pairs would have to be paid for: their unit is the rubric's scale",
+            where=where,
+            value=criterion,
+            do="leave it out, and choose the weight in 'judge' for that scale",
+        )
+    names = step.resample.named(step.resample.scale, criterion)
+    for name in names:
+        _check_source(recipe, nodes, step, name, where)
+    datasets = [name if name in recipe.data else _step_of(nodes, name).dataset for name in names]
+    if not any(holds_out(recipe, dataset) for dataset in datasets):
+        raise RecipeError(
+            "a score is put to scale on held-out pairs, and these have none",
+            where=where,
+            value=", ".join(names),
+            do="hold out pairs ('holdout' of the data source, or of the step's prompts), or leave it out",
+        )
+
+
+def _step_of(nodes: Mapping[str, Node], name: str) -> StepSpec:
+    node = nodes[name]
+    assert isinstance(node, StepModel)
+    return node.step
 
 
 def _implies_otherwise(node: StepModel) -> str | None:

@@ -75,6 +75,12 @@ class ResampleSpec(Section):
         description="multiply an implicit reward by the factor under which held-out pairs of its step are likeliest; "
         "false: by 1",
     )
+    scale: dict[str, str | Names] = Field(
+        {},
+        description="criterion: the step, or the data sources of pairs, on whose held-out pairs a judge's score is put "
+        "to scale: it is multiplied by the factor under which they are likeliest, since a reward or cost model has a "
+        "scale of its own",
+    )
     sample_from: dict[str, Share] = Field(
         {"sft": 1.0},
         description="shares of the samples, by the model that gives them: 'sft', steps, merges of these, and 'policy': "
@@ -96,13 +102,22 @@ class ResampleSpec(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> ResampleSpec:
-        for option, named in (("learn", self.learn), ("label", self.label), ("implicit", self.implicit)):
+        given: dict[str, Mapping[str, object]] = {
+            "learn": self.learn,
+            "label": self.label,
+            "implicit": self.implicit,
+            "scale": self.scale,
+        }
+        for option, named in given.items():
             unknown = [name for name in named if name not in self.weights]
             if unknown:
                 raise ValueError(f"'{option}' has '{unknown[0]}', which has no weight: 'judge' names what is summed")
         if both := (self.learn.keys() | self.label.keys()) & self.implicit.keys():
             other = "learn" if min(both) in self.learn else "label"
             raise ValueError(f"'{other}' and 'implicit' both give the score of '{min(both)}': leave one of them out")
+        if unscaled := self.scale.keys() & (self.learn.keys() | self.label.keys() | self.implicit.keys()):
+            other = next(option for option, named in given.items() if min(unscaled) in named)
+            raise ValueError(f"'scale' has '{min(unscaled)}', whose score '{other}' gives: a judge's is put to scale")
         if not self.implicit:
             self.unused(("calibrate",), "only implicit rewards are calibrated")
         if abs((total := sum(self.sample_from.values())) - 1) > 1e-6:
@@ -187,8 +202,9 @@ class ResampleSpec(Section):
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """The criteria whose scores judges give."""
-        return tuple(name for name in self.weights if name not in (*self.learn, *self.label, *self.implicit))
+        """The criteria whose scores judges give, as they are."""
+        others = (*self.learn, *self.label, *self.implicit, *self.scale)
+        return tuple(name for name in self.weights if name not in others)
 
     @property
     def learned(self) -> tuple[str, ...]:
@@ -197,8 +213,12 @@ class ResampleSpec(Section):
 
     def sources(self, criterion: str) -> tuple[str, ...]:
         """Return the names of what a criterion's score is learned from; pairs that are labelled for it have none."""
-        named = self.learn.get(criterion, ())
-        return (named,) if isinstance(named, str) else named
+        return self.named(self.learn, criterion)
+
+    def named(self, option: Mapping[str, str | Names], criterion: str) -> tuple[str, ...]:
+        """Return the names of pairs that `learn` or `scale` has for a criterion."""
+        found = option.get(criterion, ())
+        return (found,) if isinstance(found, str) else found
 
     def counts(self, policy: str) -> dict[str, int]:
         """Return how many samples of each prompt every model gives, 'sft' first; `policy` is the model as it stands."""
@@ -219,5 +239,6 @@ class ResampleSpec(Section):
 
     @property
     def learned_from(self) -> tuple[str, ...]:
-        """Every step and data source that a score is learned from."""
-        return tuple(name for criterion in self.learn for name in self.sources(criterion))
+        """Every step and data source that a score is learned from or put to scale on."""
+        options = (self.learn, self.scale)
+        return tuple(name for option in options for criterion in option for name in self.named(option, criterion))

@@ -20,12 +20,15 @@ from sacpo.pipeline.stages.data import StoredRecords, write_records
 from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
 from sacpo.pipeline.stages.samples import Samples, weightless
+from sacpo.pipeline.stages.scaled import ScaledScorer, scaled_scores
 from sacpo.pipeline.stages.traits import SampleTraits
 from sacpo.pipeline.tools import Tools
 from sacpo.system.files import read_json, write_json
 from sacpo.theory.draws import best, systematic, thinned, thirds, without_few
 from sacpo.theory.optimum import Floats, self_normalised
 
+Scorer = HeadScorer | ImplicitScorer | ScaledScorer
+"""What gives a criterion's scores in the place of a judge as it is."""
 SCORES = "scores.json"
 FEW = 2.0
 """A prompt with a smaller effective sample size has one answer that counts."""
@@ -52,13 +55,13 @@ class Bank(Stage[Scored]):
         title: The stage's name behind `bank/`.
         samples: What is scored.
         judges: Who scores.
-        learned: Scores that were learned from pairs, on one model, or that steps' models imply.
+        learned: Scores that were learned from pairs, on one model, that steps' models imply, or judges' put to scale.
     """
 
     title: str
     samples: Samples
     judges: tuple[CriterionJudge, ...]
-    learned: tuple[HeadScorer | ImplicitScorer, ...] = ()
+    learned: tuple[Scorer, ...] = ()
 
     @property
     def name(self) -> str:
@@ -95,7 +98,7 @@ class Bank(Stage[Scored]):
 
 def scores_of(
     judges: Sequence[CriterionJudge],
-    learned: Sequence[HeadScorer | ImplicitScorer],
+    learned: Sequence[Scorer],
     tools: Tools,
     pairs: Sequence[tuple[Prompt, str]],
     cut: Sequence[bool] = (),
@@ -107,9 +110,18 @@ def scores_of(
         else judge.scores(tools)(pairs)
         for judge in judges
     }
-    heads = [scorer for scorer in learned if isinstance(scorer, HeadScorer)]
-    implied = [scorer for scorer in learned if isinstance(scorer, ImplicitScorer)]
-    return {**judged, **learned_scores(heads, tools, pairs), **implicit_scores(implied, tools, pairs)}
+    return {**judged, **scorers_say(learned, tools, pairs)}
+
+
+def scorers_say(
+    scorers: Sequence[Scorer], tools: Tools, pairs: Sequence[tuple[Prompt, str]]
+) -> dict[str, Sequence[Score]]:
+    """Return the scores of texts that were learned, are implied, or are judges' put to scale, by criterion."""
+    return {
+        **learned_scores([scorer for scorer in scorers if isinstance(scorer, HeadScorer)], tools, pairs),
+        **implicit_scores([scorer for scorer in scorers if isinstance(scorer, ImplicitScorer)], tools, pairs),
+        **scaled_scores([scorer for scorer in scorers if isinstance(scorer, ScaledScorer)], tools, pairs),
+    }
 
 
 def _of_whole(score: ScoreFunction, pairs: Sequence[tuple[Prompt, str]], cut: Sequence[bool]) -> list[Score]:

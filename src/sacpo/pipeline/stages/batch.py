@@ -11,9 +11,7 @@ import numpy as np
 
 from sacpo.data.records import Answer, Prompt
 from sacpo.pipeline.judges import CriterionJudge
-from sacpo.pipeline.stages.bank import scores_of
-from sacpo.pipeline.stages.heads import HeadScorer
-from sacpo.pipeline.stages.implicit import ImplicitScorer
+from sacpo.pipeline.stages.bank import Scorer, scores_of
 from sacpo.pipeline.stages.pairs import Drawn, Pairs
 from sacpo.pipeline.tools import Tools
 from sacpo.theory.draws import contrasted
@@ -30,13 +28,13 @@ class Weigher:
     Attributes:
         tilts: Each criterion's weight over the step's beta.
         judges: Who scores.
-        learned: Scores that were learned from pairs, or that steps' models imply.
+        learned: Scores that were learned from pairs, that steps' models imply, or judges' put to scale.
         candidates: Answers to each prompt that are weighed.
     """
 
     tilts: Mapping[str, float]
     judges: tuple[CriterionJudge, ...]
-    learned: tuple[HeadScorer | ImplicitScorer, ...]
+    learned: tuple[Scorer, ...]
     candidates: int
 
 

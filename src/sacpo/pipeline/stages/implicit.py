@@ -23,6 +23,7 @@ from sacpo.pipeline.tools import Tools
 from sacpo.plain import JsonObject
 from sacpo.recipe.schema import BaseSpec
 from sacpo.system.files import write_json
+from sacpo.system.progress import Progress
 from sacpo.theory.calibrated import HOTTEST, LEAST_PAIRS, calibrating_factor, pair_loss
 from sacpo.theory.optimum import Floats
 
@@ -103,13 +104,17 @@ class Calibration(JsonStage):
         sides = reward.beta * (own - other)
         preferred, prompts = np.array([pair.p for pair in pairs]), [str(pair.prompt) for pair in pairs]
         found = calibration(sides[::2] - sides[1::2], preferred, prompts)
-        if (n := len({*prompts})) < LEAST_PAIRS:
-            tools.progress.notice(
-                f"{self.name}: {n} prompts of held-out pairs tell little of a scale: the factor is "
-                f"{found['factor']:.2g}, and at most 1 below {LEAST_PAIRS} prompts; hold out more, or give "
-                "'calibrate: false'"
-            )
+        few_prompts(self.name, found, prompts, "give 'calibrate: false'", tools.progress)
         write_json(out / self.result, found)
+
+
+def few_prompts(name: str, found: JsonObject, prompts: Sequence[str], otherwise: str, progress: Progress) -> None:
+    """Say of a calibration on few prompts that it tells little, and what else can be done."""
+    if (n := len({*prompts})) < LEAST_PAIRS:
+        progress.notice(
+            f"{name}: {n} prompts of held-out pairs tell little of a scale: the factor is {found['factor']:.2g}, and "
+            f"at most 1 below {LEAST_PAIRS} prompts; hold out more, or {otherwise}"
+        )
 
 
 def calibration(margins: Floats, preferred: Floats, prompts: Sequence[str]) -> JsonObject:

@@ -14,10 +14,9 @@ from sacpo.errors import DataError
 from sacpo.judging.scored import Score as TextScore
 from sacpo.pipeline.stage import JsonStage
 from sacpo.pipeline.stages.answers import Answers
+from sacpo.pipeline.stages.bank import Scorer, scorers_say
 from sacpo.pipeline.stages.data import Prompts
-from sacpo.pipeline.stages.heads import HeadScorer, learned_scores
 from sacpo.pipeline.stages.held import LABELLED
-from sacpo.pipeline.stages.implicit import ImplicitScorer, implicit_scores
 from sacpo.pipeline.stages.plan import allowed_rate
 from sacpo.pipeline.stages.samples import weightless
 from sacpo.pipeline.stages.verdicts import Verdicts
@@ -106,7 +105,8 @@ class Weighed(JsonStage):
         title: The step.
         answers: Samples of the SFT model.
         verdicts: On them.
-        learned: Scores that were learned from pairs, or that steps' models imply; other criteria's are the judges'.
+        learned: Scores that were learned from pairs, that steps' models imply, or judges' put to scale; other
+            criteria's are the judges' as they are.
         weights: Of the criteria, without factors.
         beta: The step's.
         factors: The choices.
@@ -124,7 +124,7 @@ class Weighed(JsonStage):
     title: str
     answers: WeighedAnswers
     verdicts: WeighedVerdicts
-    learned: tuple[HeadScorer | ImplicitScorer, ...]
+    learned: tuple[Scorer, ...]
     weights: Mapping[str, float]
     beta: float
     factors: tuple[Mapping[str, float], ...]
@@ -240,9 +240,7 @@ class Weighed(JsonStage):
         """
         verdicts, answers = tools.read(self.verdicts), tools.read(self.answers)
         texts = [(answer.prompt, answer.text) for answer in answers]
-        heads = [scorer for scorer in self.learned if isinstance(scorer, HeadScorer)]
-        implied = [scorer for scorer in self.learned if isinstance(scorer, ImplicitScorer)]
-        own = {**learned_scores(heads, tools, texts), **implicit_scores(implied, tools, texts)}
+        own = scorers_say(self.learned, tools, texts)
         places = places_of(verdicts)
         found = {
             name: _placed(own[name], answers, places) if name in own else scores_of(verdicts, Score({name: 1.0}))
