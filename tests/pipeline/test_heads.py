@@ -193,6 +193,23 @@ def test_samples_whose_prompts_leave_no_room_are_named(tmp_path: Path) -> None:
         known.work(tmp_path, cast(Tools, OfSamples(tmp_path)))
 
 
+def test_traits_are_written_without_a_map_of_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk is full, the first touch of a page of a map kills the process by SIGBUS: nothing could say why."""
+    found: list[Any] = []
+    traits = reading.completion_traits
+    monkeypatch.setattr(reading, "CHUNK", 7)
+    monkeypatch.setattr(
+        reading, "completion_traits", lambda *given, **options: found.append(traits(*given, **options)) or found[-1]
+    )
+    with monkeypatch.context() as patch:
+        patch.delattr(np.lib.format, "open_memmap")
+        SampleTraits("T", cast(Any, "samples"), READER).work(tmp_path, cast(Tools, OfSamples(tmp_path)))
+    written = (tmp_path / reading.OF_ANSWERS).read_bytes()
+    table = np.concatenate([one.answers for one in found]).astype(np.float32)
+    np.save(tmp_path / "whole.npy", table)
+    assert len(found) > 1 and written == (tmp_path / "whole.npy").read_bytes()
+
+
 def test_first_tokens_are_of_prompts_as_they_come_not_of_those_with_small_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

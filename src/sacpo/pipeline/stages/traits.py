@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -144,15 +144,15 @@ class SampleTraits(Stage[Known]):
         first = likeliest_first_tokens(model, tokenizer, [*starts.values()])
         numbers = {tokens: number for number, tokens in enumerate(starts)}
         prompts = [numbers[tree.prompt] for tree in trees.values()]
-        table, place = None, 0
+        place = 0
         of_prompts = np.zeros((len(starts), len(first)), np.float32)
-        for some, traits in self.reader.traits(trees, first, tools):
-            if table is None:
-                shape = (len(trees), traits.answers.shape[1])
-                table = np.lib.format.open_memmap(out / OF_ANSWERS, "w+", np.float32, shape)
-            part = slice(place, place + len(some))
-            table[part], of_prompts[prompts[part]] = traits.answers, traits.prompts
-            place = part.stop
+        with (out / OF_ANSWERS).open("wb") as file:  # no map of it: on a full disk that kills without a word
+            for some, traits in self.reader.traits(trees, first, tools):
+                if not place:
+                    write_header(file, (len(trees), traits.answers.shape[1]))
+                file.write(traits.answers.astype(np.float32).tobytes())
+                of_prompts[prompts[place : place + len(some)]] = traits.prompts
+                place += len(some)
         np.save(out / OF_PROMPTS, of_prompts)
         write_jsonl(out / ANSWERS, [of[text] for text in trees])
         write_json(out / FACTS, {"first_tokens": first, "tokens": [[*tokens] for tokens in starts], "prompts": prompts})
@@ -170,3 +170,9 @@ class SampleTraits(Stage[Known]):
                 text: (row, prompt) for row, (text, prompt) in enumerate(zip(texts, facts["prompts"], strict=True))
             },
         )
+
+
+def write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    """Write what stands before the values of a table in the format of `np.save`, whose rows then follow as bytes."""
+    described = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, described)
