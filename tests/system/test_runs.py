@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -259,6 +260,13 @@ def test_machine_errors_say_what_to_do(code: int, said: str) -> None:
         raise OSError(code, "bad")
     assert str(caught.value.where) == "runs/x"
     assert caught.value.do
+
+
+def test_a_table_that_numpy_could_write_in_part_only_is_told_as_the_disks_refusal() -> None:
+    """Its error has no number of the system's, just how many values were written."""
+    with pytest.raises(MachineError, match="could not be written to its end") as caught, machine_errors(Path("runs/x")):
+        np.ones(100_000).tofile("/dev/full")
+    assert (str(caught.value.where), "disk is full" in str(caught.value.do)) == ("runs/x", True)
 
 
 def test_other_errors_pass() -> None:

@@ -32,6 +32,10 @@ ADVICE = {
     errno.EMFILE: ("too many files are open", "raise the limit on open files (ulimit -n), then run again"),
     errno.ENOMEM: ("not enough memory", "lower the batch size, or take a smaller model or dtype"),
 }
+WRITTEN_IN_PART = (
+    "a file could not be written to its end",
+    "look whether the disk is full, then run the same command again",
+)
 READING = {
     errno.ENOENT: ("no such file or folder", "check the path"),
     errno.EISDIR: ("a folder, where a file belongs", "give a file"),
@@ -46,6 +50,8 @@ RUST_ERROR = re.compile(r"\(os error (\d+)\)")
 """How safetensors and tokenizers tell of an error of the system, which they raise without its number."""
 COPY_ERROR = re.compile(r"\[Errno (\d+)\]")
 TORCH_WRITER = ("PytorchStreamWriter failed", "inline_container.cc")
+NUMPY_WRITER = re.compile(r"\d+ requested and \d+ written")
+"""How numpy tells that a file could not be written to its end, without the system's number."""
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError")
 
 
@@ -126,7 +132,7 @@ def _advice(error: Exception) -> tuple[str, str] | None:
         number = COPY_ERROR.search(text)
         return ADVICE.get(int(number[1])) if number else None
     if isinstance(error, OSError):
-        return ADVICE.get(error.errno or 0)
+        return WRITTEN_IN_PART if NUMPY_WRITER.fullmatch(text) else ADVICE.get(error.errno or 0)
     if isinstance(error, RuntimeError) and text.startswith(("Could not determine home", "Symlink loop")):  # pathlib's
         return text[:1].lower() + text[1:].rstrip("."), "write the path out, or mend the link"
     if out_of_memory(error):
@@ -135,8 +141,5 @@ def _advice(error: Exception) -> tuple[str, str] | None:
     if number is not None:
         return ADVICE.get(int(number[1]))
     if isinstance(error, RuntimeError) and any(part in text for part in TORCH_WRITER):
-        return (
-            "a file could not be written to its end",
-            "look whether the disk is full, then run the same command again",
-        )
+        return WRITTEN_IN_PART
     return None
