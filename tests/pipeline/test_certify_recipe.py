@@ -21,6 +21,10 @@ HELP = {"metric": "win_rate", "criterion": "helpfulness", "prompts": "tuning"}
         ({"certify": {"prompts": "spare"}, "constraints": []}, "nothing is to be certified"),
         ({"certify": {"prompts": "spare", "candidates": ["H-T"]}}, "no model that is evaluated"),
         ({"certify": {"prompts": "spare", "confidence": 1.0}}, "outside its range"),
+        (
+            {"certify": {"prompts": "spare"}, "theory": {**RECIPE["theory"], "prompts": "spare"}},
+            r"answered by its candidates alone[\s\S]*theory.prompts",
+        ),
         ({"certify": {"prompts": "spare"}, "constraints": [SAFE | {"at_most": 0.0}]}, "lies between 0 and 1"),
         (
             {"certify": {"prompts": "spare"}, "constraints": [{**SAFE, "metric": "mean_tokens", "at_most": 9}]},

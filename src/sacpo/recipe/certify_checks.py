@@ -40,6 +40,14 @@ def check_certify(recipe: Recipe) -> None:
             allowed=sealed or "none is defined",
             do=did_you_mean(spec.prompts, sealed, "define one with role: certification"),
         )
+    if recipe.theory is not None and recipe.theory.prompts == spec.prompts:
+        raise RecipeError(
+            "theory samples every model, and a certificate's prompts are answered by its candidates alone",
+            where="theory.prompts",
+            value=spec.prompts,
+            allowed=[name for name in recipe.prompts if name not in sealed] or "none is defined",
+            do="name another prompt set",
+        )
     for index, bound in enumerate(recipe.constraints):
         _check_bound(f"constraints.{index}", bound)
         check_measured(recipe, f"constraints.{index}", bound.metric, bound.criterion, spec.prompts)
