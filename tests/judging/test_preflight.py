@@ -20,6 +20,8 @@ from sacpo.errors import DataError, MachineError, ModelError, RecipeError, RunEr
 from sacpo.judging.preflight import preflight
 from sacpo.recipe import Recipe, parse_recipe
 from sacpo.recipe.notices import unchecked
+from sacpo.recipe.schema import JudgeSpec
+from sacpo.recipe.schema.evaluate import CertifySpec, LabelsSpec
 
 KEY = "sk-the-key-of-this-test-0123456789"
 
@@ -229,6 +231,17 @@ def test_a_reward_model_is_a_classifier_with_one_logit(kind: str, labels: int, w
 def test_places_are_looked_at(changes: dict[str, Any], error: type[UserError], words: str) -> None:
     with pytest.raises(error, match=words):
         preflight(recipe(**changes))
+
+
+def test_a_reward_model_of_true_labels_is_looked_at_before_and_not_at_the_certificate() -> None:
+    given = recipe()
+    judge = JudgeSpec(kind="reward-model", model="./nowhere", unsafe_below=0.0)
+    labels = LabelsSpec(n=9, judges={"helpfulness": judge})
+    labelled = given.model_copy(update={"certify": CertifySpec(prompts="t", labels=labels)})
+    with pytest.raises(ModelError, match="no such folder"):
+        preflight(labelled)
+    assert preflight(labelled, judges=()) == [], "not where all is judged"
+    assert any("./nowhere" in text for text in unchecked(labelled))
 
 
 def test_a_device_and_an_engine_that_are_not_here() -> None:

@@ -57,7 +57,15 @@ def preflight(recipe: Recipe, progress: Progress = QUIET, *, judges: Collection[
                     seen.add(place)
                     unknown += _endpoint(judge, rubrics[criterion])
             task.advance()
+        for criterion, spec in (_of_labels(recipe) if judges is None else {}).items():
+            unknown += _reward_model(spec, recipe, f"certify.labels.judges.{criterion}")
     return unknown
+
+
+def _of_labels(recipe: Recipe) -> dict[str, JudgeSpec]:
+    """Return the reward models that say what is true of certification answers."""
+    labels = None if recipe.certify is None else recipe.certify.labels
+    return {} if labels is None else {name: spec for name, spec in labels.judges.items() if spec.model is not None}
 
 
 def check_reachable(judges: Sequence[LlmJudgeConfig]) -> None:

@@ -74,7 +74,9 @@ def unchecked(recipe: Recipe) -> list[str]:
     absent = [path for path in dict.fromkeys(paths) if not os.path.exists(os.path.expanduser(path))]  # noqa: PTH110, PTH111 - any text
     if absent:
         found.append("data, which is not here as files: " + ", ".join(recipe.hidden(absent)))
-    models = [recipe.base.model, *(judge.model for judge in recipe.evaluate.judges.values())]
+    labels = recipe.certify.labels if recipe.certify is not None else None
+    judges = [*recipe.evaluate.judges.values(), *(labels.judges.values() if labels is not None else ())]
+    models = [recipe.base.model, *(judge.model for judge in judges)]
     if any(models):
         found.append("models: " + ", ".join(dict.fromkeys(filter(None, recipe.hidden(models)))))
     asked = [judge for spec in recipe.evaluate.judges.values() for judge in spec.judges]
