@@ -53,11 +53,19 @@ class TrainingJob:
         """The hub revision, which belongs to the base and to no folder made from it."""
         return self.base.revision if str(self.model) == self.base.model else None
 
+    @property
+    def dtype(self) -> str:
+        """The type that weights are loaded in: where all are trained, "auto" is float32, as it is in TRL.
+
+        In bfloat16 AdamW's small updates vanish, and in float16 it divides by squares of gradients that have vanished.
+        """
+        return "float32" if self.base.dtype == "auto" and self.lora is None else self.base.dtype
+
     def load_model(self, **options: Any) -> PreTrainedModel:
         """Load the initial policy on the base's device; `options` as in `sacpo.models.loading.load_model`."""
         return load_model(
             self.model,
-            dtype=self.base.dtype,
+            dtype=self.dtype,
             device=resolve_device(self.base.device),
             revision=self.revision,
             trust_remote_code=self.base.trust_remote_code,

@@ -122,7 +122,8 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
             size = replace(size, records=units * size.records, tokens=size.tokens and size.tokens / units)
         options = dict(stage.training)
         spec = stage.step if isinstance(stage, Align) else stage.spec
-        method, load = method_of(recipe.base, spec.lora, options, width), _load(stage, size, options)
+        loaded = BYTES.get(recipe.base.dtype, 4) if spec.lora is None else width  # as `TrainingJob.dtype` says
+        method, load = method_of(recipe.base, spec.lora, options, loaded), _load(stage, size, options)
         steps = None if size.records is None else optimiser_steps(max(size.records, 1), options)
         found.append(
             TrainingPlan(
@@ -133,7 +134,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
                 steps=steps,
                 tokens=_tokens(size, options),
                 memory=_peak(shape, method, load, parameters),
-                disk=None if parameters is None else parameters * width,
+                disk=None if parameters is None else parameters * loaded,
                 activations=shape is not None,
                 rooms=() if shape is None else tuple(rooms(shape, method, load)),
                 batch=load.batch,

@@ -47,7 +47,7 @@ MEANINGS = {
     "Recipe.report": "what the report shows",
     "TokenizerSpec.kind": "`world`: one token a word of the world; `bpe`: trained on data sources",
     "BaseSpec.revision": "hub revision of the model",
-    "BaseSpec.dtype": "number type of the weights; `auto`: the checkpoint's own",
+    "BaseSpec.dtype": "number type of the weights; `auto`: the checkpoint's own, and float32 where all are trained",
     "BaseSpec.attn_implementation": "as in transformers; without it, transformers chooses",
     "BaseSpec.trust_remote_code": "run code that comes with the model",
     "SourceSpec.format": "how rows are read: see [data.md](data.md)",
