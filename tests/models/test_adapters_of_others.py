@@ -127,6 +127,31 @@ def test_an_adapter_that_changed_its_base_is_loaded_and_exported_as_peft_does(st
         merge_checkpoints([base, tmp_path / "a"], [[0.5, 0.5]], [tmp_path / "out"])
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"trainable_token_indices": [5, 6]}, "shares its weights"),
+        ({"layer_replication": [(0, 2), (0, 2)]}, "shares its weights"),
+        ({"lora_bias": True}, "add a bias to a module that has none"),
+    ],
+)
+def test_what_peft_loads_and_cannot_merge_is_used_and_its_export_refused(
+    options: dict[str, Any], why: str, tmp_path: Path
+) -> None:
+    base = write_base(tmp_path / "base", tie_word_embeddings=True)
+    made = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(base),
+        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False, **options),
+    )
+    made.save_pretrained(tmp_path / "a")
+    torch.testing.assert_close(logits(load_model(tmp_path / "a")), logits(made))
+    assert not torch.allclose(logits(made), logits(load_model(base)), atol=1e-2)
+    with pytest.raises(ModelError, match=why):
+        load_model(tmp_path / "a", adapters="merged")
+    with pytest.raises(ModelError, match=why):
+        write_merged(stack_of(tmp_path / "a"), tmp_path / "out")
+
+
 def test_a_converted_adapter_is_plain(tmp_path: Path) -> None:
     """peft's `path_initial_model_for_weight_conversion` makes plain LoRA of twice the rank."""
     base = write_base(tmp_path / "base", tie_word_embeddings=False)

@@ -125,7 +125,7 @@ def write_merged(stack: Stack, out: Path, companions: Path | None = None, *, pro
     if not is_adapter(Path(stack.base)):
         merge_opened([open_stack(stack, companions)], [[1.0]], [out], progress=progress)
         return
-    model = load_model(stack.base)
+    model = load_model(stack.base, adapters="merged")
     if stack.members:
         model = merged(on_stack(model, stack))
     save_model(model, load_tokenizer(companions or stack.base), out)

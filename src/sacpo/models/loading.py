@@ -29,7 +29,7 @@ from sacpo.errors import MachineError, ModelError
 from sacpo.models.adapters.folder import CONFIG as ADAPTER
 from sacpo.models.adapters.folder import base_of, beyond, holds_model, is_adapter
 from sacpo.models.adapters.hub import local_adapter
-from sacpo.models.adapters.loading import merged, on_base, on_stack, shared
+from sacpo.models.adapters.loading import biased, merged, on_base, on_stack, shared
 from sacpo.models.adapters.quantization import quantized
 from sacpo.models.adapters.stack import read_stack
 from sacpo.models.checks import (
@@ -99,7 +99,7 @@ def load_model(
         path: Hub id or folder.
         adapters: Of a folder of adapters: "on" loads base and adapters, "off" the base alone, "merged" adds them to
             the base's weights in memory. Adapters that are more than plain LoRA are merged either way, but where
-            they change one of two modules that share their weights.
+            they change one of two modules that share their weights, or add a bias where there is none.
         revision: Hub revision of `path`; a base that adapters name has its own.
         options: As in `load_weights`.
 
@@ -208,7 +208,7 @@ def _other_adapter(folder: Path, adapters: Adapters, options: dict[str, object])
         )
     base, revision = base_of(folder)
     wrapped = on_base(load_model(base, revision=revision, adapters="merged", **options), folder)
-    used = adapters != "merged" and shared(wrapped)
+    used = adapters != "merged" and (shared(wrapped) or biased(wrapped))
     return cast(PreTrainedModel, wrapped.get_base_model() if used else merged(wrapped))
 
 

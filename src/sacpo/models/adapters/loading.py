@@ -171,9 +171,16 @@ def merged(peft_model: PeftModel) -> Any:
     """Return the model with its active adapters merged into its weights, which can be trained again.
 
     Raises:
-        ModelError: A merged weight is not finite, or is shared by a module that the adapters do not change.
+        ModelError: A merged weight is not finite, or is shared by a module that the adapters do not change, or an
+            adapter adds a bias where the model has none.
     """
     refuse_shared(peft_model)
+    if names := biased(peft_model):
+        raise ModelError(
+            "adapters add a bias to a module that has none, so they cannot be merged",
+            value=names[0],
+            do="train without lora_bias, or use the adapter as it is",
+        )
     try:
         return cast(Any, peft_model).merge_and_unload(safe_merge=True).requires_grad_(True)
     except ValueError as error:
@@ -186,6 +193,13 @@ def shared(peft_model: PeftModel) -> list[str]:
     for name, parameter in peft_model.named_parameters(remove_duplicate=False):
         places.setdefault(id(parameter), []).append(name)
     return next((n for n in places.values() if len(n) > 1 and any(".base_layer." in name for name in n)), [])
+
+
+def biased(peft_model: PeftModel) -> list[str]:
+    """Return the names of modules without a bias to which adapters add one (peft's `lora_bias`)."""
+    found = [(name, module) for name, module in peft_model.named_modules() if isinstance(module, LoraLayer)]
+    found = [(name, module) for name, module in found if any(getattr(module, "lora_bias", {}).values())]
+    return [name for name, module in found if getattr(module.get_base_layer(), "bias", None) is None]
 
 
 def refuse_shared(peft_model: PeftModel) -> None:
