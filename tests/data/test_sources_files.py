@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -93,6 +94,35 @@ def test_parquet_gives_the_same_rows(tmp_path: Path) -> None:
     datasets.Dataset.from_list(chat).to_parquet(str(path))
     (row,) = read_file(path, "x")
     assert row.data == chat[0] and row.place == f"{path}, row 1"
+
+
+def test_messages_that_a_table_was_written_of_are_no_texts(tmp_path: Path) -> None:
+    """`datasets` and pandas print lists of messages into CSV files; JSON lines and Parquet hold them."""
+    rows = [
+        {
+            "prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "Q"}],
+            "chosen": [{"content": "A", "role": "assistant"}],
+            "rejected": [{"content": "B", "role": "assistant"}],
+        }
+    ]
+    data = datasets.Dataset.from_list(rows)
+    data.to_json(tmp_path / "a.jsonl")
+    data.to_csv(tmp_path / "a.csv")
+    data.to_csv(tmp_path / "a.tsv", sep="\t")
+    data.map(lambda row: {"prompt": "Q", "messages": row["prompt"]}).to_csv(tmp_path / "prompt.csv")
+    data.rename_column("chosen", "better").to_csv(tmp_path / "named.csv")
+
+    def read(name: str, format: str = "preference", **more: Any) -> int:
+        spec = SourceSpec(format=format, path=str(tmp_path / name), **more)  # type: ignore[arg-type]
+        return len(read_source(spec, name="a", seed=0).records)
+
+    assert read("a.jsonl") == 1
+    for name, field in (("a.csv", "prompt"), ("a.tsv", "prompt"), ("prompt.csv", "chosen"), ("named.csv", "prompt")):
+        columns = {"chosen": "better"} if name == "named.csv" else {}
+        with pytest.raises(DataError, match=rf"{field}' holds messages as Python prints them(.|\n)*to_parquet"):
+            read(name, columns=columns)
+    (tmp_path / "b.csv").write_text("prompt,messages\nQ,\"[{'role': 'user', 'content': 'Q'}]\"\n")
+    assert read("b.csv", "prompts") == 1  # a column that is not read
 
 
 def test_several_files_are_read_in_the_recipes_order(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def _mapped(row: Row, spec: SourceSpec) -> Row:
                 do=f"correct it, as in columns: {{{canonical}: {nearest(column, list(row.data)) or 'NAME'}}}",
             )
         data[canonical] = row.data[column]
-    return Row(data, row.place, row.source, row.published)
+    return Row(data, row.place, row.source, row.published, row.table)
 
 
 def _check_kind(record: Record, before: list[Record], as_: str | None, spec: SourceSpec, row: Row, name: str) -> None:

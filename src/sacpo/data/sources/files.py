@@ -22,6 +22,7 @@ from sacpo.recipe.safe import first_json, json_value
 
 Numbered = Iterator[tuple[int, JsonObject]]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+TABLES = (".csv", ".tsv")
 SPACE = " \t\r\n"
 WRAPPED = re.compile(r'\s*\{\s*"data"\s*:\s*(?=\[)')
 """The beginning of a file whose rows stand in a list that is the only value of an object."""
@@ -69,7 +70,7 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
     empty = True
     for number, data in numbered:
         empty = False
-        yield Row(data, f"{path}, {unit} {number}", f"{name}:{path.name}:{number}")
+        yield Row(data, f"{path}, {unit} {number}", f"{name}:{path.name}:{number}", table=suffix(path) in TABLES)
     if empty:
         raise DataError("the file holds no row", where=path, do="give a file with at least one row")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from sacpo.plain import JsonObject
 
 EMPTY = "empty text"
 NOT_UNICODE = "text that is not valid Unicode"
+PRINTED = re.compile(r"\s*\[\s*\{\s*'(role|content|from|value)'\s*:")
+"""The beginning of a list of messages as Python prints it, which is how tables are written of such a column."""
 TRUE, FALSE = (True, 1, "true", "1"), (False, 0, "false", "0")
 
 
@@ -34,12 +37,14 @@ class Row:
         source: For records: the source's name with the file's name and line; it names no folder.
         published: The row comes from a hub. Nobody can mend it there, so empty texts are left out and counted; in a
             local file they are errors.
+        table: The row comes from a CSV or TSV file, whose fields are texts.
     """
 
     data: JsonObject
     place: str
     source: str
     published: bool = False
+    table: bool = False
 
     def has(self, field: str) -> bool:
         """Return whether the field is there and neither null nor "", as a table spells null."""
@@ -81,6 +86,10 @@ class Row:
             if self.published:
                 raise Skip(EMPTY)
             raise self.error(f"'{field}' is empty", field, value, "a text that is not empty")
+        if self.table and PRINTED.match(value):
+            what = f"'{field}' holds messages as Python prints them, which a table cannot hold"
+            do = "write the rows as JSON lines or Parquet (datasets: to_json, to_parquet)"
+            raise self.error(what, field, value[:60], "a text", do)
         return value
 
     def boolean(self, field: str) -> bool:
