@@ -125,6 +125,18 @@ def test_messages_that_a_table_was_written_of_are_no_texts(tmp_path: Path) -> No
     assert read("b.csv", "prompts") == 1  # a column that is not read
 
 
+def test_what_datasets_saves_to_the_disk_says_how_to_convert_it(tmp_path: Path) -> None:
+    data = datasets.Dataset.from_list(ROWS)
+    data.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / "many")
+    (shard,) = (tmp_path / "one").glob("*.arrow")
+    for path in (tmp_path / "one", tmp_path / "many", shard):
+        with pytest.raises(DataError, match=r"load_from_disk\(FOLDER\)\.to_parquet"):
+            list(read_file(path, "a"))
+    datasets.load_from_disk(tmp_path / "one").to_parquet(tmp_path / "one.parquet")
+    assert [row.data for row in read_file(tmp_path / "one.parquet", "a")] == ROWS
+
+
 def test_several_files_are_read_in_the_recipes_order(tmp_path: Path) -> None:
     for name, text in (("b.jsonl", "Q1"), ("a.jsonl", "Q2")):
         (tmp_path / name).write_text(GOOD.replace("Q", text))

@@ -23,6 +23,9 @@ from sacpo.recipe.safe import first_json, json_value
 Numbered = Iterator[tuple[int, JsonObject]]
 SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 TABLES = (".csv", ".tsv")
+ON_DISK = ("state.json", "dataset_dict.json")
+"""Files of a folder that `datasets.Dataset.save_to_disk` writes."""
+CONVERT = "write it anew: datasets.load_from_disk(FOLDER).to_parquet(FILE); of a DatasetDict one of its splits"
 SPACE = " \t\r\n"
 WRAPPED = re.compile(r'\s*\{\s*"data"\s*:\s*(?=\[)')
 """The beginning of a file whose rows stand in a list that is the only value of an object."""
@@ -82,7 +85,8 @@ def check_file(path: Path) -> None:
         DataError: It is not; the nearest file beside it is named.
     """
     if path.is_dir():
-        raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do="list the files under 'path'")
+        do = CONVERT if any((path / name).is_file() for name in ON_DISK) else "list the files under 'path'"
+        raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do=do)
     if path.exists() and not path.is_file():
         raise DataError(
             "not a file that can be read to its end", where=path, allowed=SUFFIXES, do="write its rows to a file"
@@ -98,7 +102,7 @@ def check_file(path: Path) -> None:
             where=path,
             value=path.name,
             allowed=[*SUFFIXES, "and .gz of these"],
-            do="rename the file after its format, or convert it",
+            do=CONVERT if suffix(path) == ".arrow" else "rename the file after its format, or convert it",
         )
 
 
