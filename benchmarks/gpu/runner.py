@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import queue
-import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.emit import parsed
+from benchmarks.gpu.forks import Forks
 from benchmarks.gpu.lines import compared, ratio, read, said
 from benchmarks.gpu.plan import SPARE, Part, Section, toy
 
@@ -48,7 +42,8 @@ class Runner:
         out.write_text("")
         folders = [str(work / "site"), str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")]
         compiled = {"TORCHINDUCTOR_CACHE_DIR": str(work / "inductor"), "TRITON_CACHE_DIR": str(work / "triton")}
-        self.environment = {**os.environ, **compiled, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        environment = {**os.environ, **compiled, "PYTHONPATH": os.pathsep.join(filter(None, folders))}
+        self.forks = Forks({**environment, "HF_HOME": str(work / "hub")}, work / "forks")
 
     def tell(self, section: str, label: str, record: dict[str, Any]) -> None:
         """Keep a line in the file and show it, at once."""
@@ -63,6 +58,12 @@ class Runner:
 
     def run(self, sections: list[Section]) -> None:
         """Run sections; those that do not fit in any more are told."""
+        try:
+            self._run(sections)
+        finally:
+            self.forks.close()
+
+    def _run(self, sections: list[Section]) -> None:
         pending, done = list(sections), set()
         while pending:
             section = pending.pop(0)
@@ -103,53 +104,31 @@ class Runner:
         if part.call == "training.run":
             options["bf16_tflops"] = self.bf16_tflops
         records: list[dict[str, Any]] = []
-        with tempfile.TemporaryDirectory(dir=self.work) as folder, (Path(folder) / "stderr").open("w+") as errors:
-            command = [sys.executable, "-m", "benchmarks.gpu.section", part.call, json.dumps(options)]
-            process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                cwd=ROOT,
-                env={**self.environment, "HF_HOME": folder, "TMPDIR": folder},
-                process_group=0,
-            )
+        with tempfile.TemporaryDirectory(dir=self.work) as folder:
+            errors = Path(folder) / "stderr"
+            errors.touch()
+            self.forks.begin(part.call, options, folder)
             try:
-                ended = self._listen(process, section, part, started + budget + GRACE, records)
+                ended = self._listen(section, part, started + budget + GRACE, records)
             finally:
-                _end(process)
+                self.forks.end()
             if not any(record["part"] in LAST for record in records):
-                errors.seek(0)
-                why = f"exit status {process.returncode}" if ended else f"ended after {time.time() - started:.0f} s"
-                self._keep(section, part, {"part": "failed", "error": why, "message": _last(errors.read())}, records)
+                why = f"exit status {self.forks.status}" if ended else f"ended after {time.time() - started:.0f} s"
+                said = _last(errors.read_text(errors="replace")) or _last(self.forks.errors.read_text(errors="replace"))
+                self._keep(section, part, {"part": "failed", "error": why, "message": said}, records)
         return records
 
-    def _listen(self, process: Any, section: str, part: Part, until: float, records: list[dict[str, Any]]) -> bool:
-        """Keep what a process tells until it ends or its time is up; return whether it ended by itself."""
-        lines: queue.Queue[str | None] = queue.Queue()
-
-        def read() -> None:
-            for line in process.stdout:
-                lines.put(line)
-            lines.put(None)
-
-        threading.Thread(target=read, daemon=True).start()
-        until = min(until, self.until + GRACE / 2)
+    def _listen(self, section: str, part: Part, until: float, records: list[dict[str, Any]]) -> bool:
+        """Keep what a part tells until it ends or its time is up; return whether it ended by itself."""
+        until = min(until, self.until)
         while time.time() < until:
-            over = process.poll() is not None
-            try:
-                line = lines.get(timeout=LOOK)
-            except queue.Empty:
-                if over:  # what it started may still hold its output
-                    return True
-                continue
-            if line is None:
-                return True
-            record = parsed(line)
+            record = self.forks.told(LOOK)
             if record is not None:
                 self._keep(section, part, record, records)
                 if record["part"] in LAST:
                     return True
+            elif self.forks.status is not None:
+                return True
         return False
 
     def _keep(self, section: str, part: Part, record: dict[str, Any], records: list[dict[str, Any]]) -> None:
@@ -157,14 +136,6 @@ class Runner:
         if record["part"] == "matmul" and record["kind"] == "bf16" and self.device == "cuda":
             self.bf16_tflops = record["tflops"]
         self.tell(section, part.label, record)
-
-
-def _end(process: Any) -> None:
-    """End a part's process and those that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=GRACE)
 
 
 def _last(text: str) -> str:

@@ -21,7 +21,7 @@ def main() -> None:
     if module not in MODULES:
         sys.exit(f"no such section: {name}")
     try:
-        _quiet()
+        quiet()
         clock = Clock(options.pop("device"), options.pop("until"))
         getattr(importlib.import_module(f"benchmarks.gpu.{module}"), function)(clock, **options)
     except Exception as error:  # noqa: BLE001 - whatever breaks is what is to be told
@@ -38,7 +38,8 @@ def _leave(code: int) -> None:
     os._exit(code)
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Keep libraries from saying what no one reads."""
     warnings.simplefilter("ignore")
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)

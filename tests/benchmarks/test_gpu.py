@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import agreement, emit, kernels, lines, merging, plan, runner, shapes, training, wheels
+from benchmarks.gpu import agreement, emit, forks, kernels, lines, merging, plan, runner, shapes, training, wheels
 from benchmarks.gpu.plan import Part, Section
 
 ROOT = Path(__file__).parents[2]
@@ -142,6 +143,47 @@ def test_a_part_that_hangs_or_crashes_loses_no_other(tmp_path: Path) -> None:
     assert found[:2] == [("begun", ""), ("failed", "exit status 1")]
     assert found[2] == ("failed", "ended after 0 s")
     assert found[-1] == ("done", "")
+
+
+def test_parts_are_forks_of_one_process_and_end_without_it(tmp_path: Path) -> None:
+    """The second of three is ended when it begins to tell; the others end by themselves; their parent stays."""
+    parent = forks.Forks({**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, tmp_path / "errors")
+    found, parents = [], set()
+    try:
+        for whole in (True, False, True):
+            parent.begin("machine.describe", {"device": "cpu", "until": 0.0}, str(tmp_path))
+            told: list[str] = []
+            until = time.time() + 60
+            while parent.status is None and time.time() < until and (whole or not told):
+                told += [record["part"]] if (record := parent.told(0.5)) else []
+            parent.end()
+            found.append((told[-1], parent.status, parent.part))
+            parents.add(parent.process.pid)
+    finally:
+        parent.close()
+    assert [end[:2] for end in found] == [("done", 0), ("environment", -9), ("done", 0)]
+    assert len({part for *_, part in found} | parents) == 4
+
+
+def test_a_fork_of_a_process_that_began_cuda_is_a_new_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(Exception):
+        """What stands for the program that takes the process's place."""
+
+    def left(program: str, line: list[str]) -> None:
+        raise Left(*line[1:])
+
+    for name in ("dup2", "setpgid"):
+        monkeypatch.setattr(forks.os, name, lambda *a: None)
+    monkeypatch.setattr(forks.os, "execv", left)
+    monkeypatch.setattr(sys, "argv", ["pytest"])
+    for name in ("HF_HOME", "TMPDIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(forks.tempfile, "tempdir", None)
+    assert not forks.spoiled()
+    monkeypatch.setattr("torch.cuda._is_in_bad_fork", lambda: True)
+    with pytest.raises(Left) as line:
+        forks.become("machine.describe", {"until": 1}, str(tmp_path))
+    assert line.value.args == ("-m", "benchmarks.gpu.section", "machine.describe", '{"until": 1}')
 
 
 def test_behind_the_deadline_sections_are_told_as_not_run(tmp_path: Path) -> None:
