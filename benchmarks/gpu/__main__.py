@@ -9,10 +9,11 @@ import argparse
 import os
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.gpu import lines, wheels
-from benchmarks.gpu.plan import SECTIONS, SPARE, chosen
+from benchmarks.gpu.plan import SECTIONS, SPARE, budgets, chosen
 from benchmarks.gpu.runner import Runner
 
 DEADLINE = 540.0
@@ -20,7 +21,9 @@ DEADLINE = 540.0
 
 def main() -> None:
     """Parse the command line and run."""
+    until = time.time()  # what is installed first takes of the seconds, too
     options = _options()
+    until += options.deadline
     if options.pack:
         found = wheels.pack(options.pack, large=options.large)
         size = sum(path.stat().st_size for path in found) / 2**20
@@ -37,7 +40,8 @@ def main() -> None:
         if options.wheels:
             installed, absent = wheels.install(options.wheels, Path(folder) / "site")
             print(f"installed for this run: {', '.join(installed) or 'nothing'}; no wheel: {absent}", flush=True)
-        runner = Runner(options.out, options.deadline, options.device, Path(folder), small=options.toy)
+        runner = Runner(options.out, until - time.time(), options.device, Path(folder), small=options.toy)
+        runner.tell("plan", "", {"part": "plan", "budgets": budgets(sections), "left": until - time.time()})
         runner.run(sections)
     print("\n" + lines.table(lines.read(options.out)), flush=True)
 

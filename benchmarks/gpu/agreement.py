@@ -43,12 +43,12 @@ AUTOCAST = "bf16 autocast"
 DTYPES = ("float32", "bfloat16", AUTOCAST)
 
 
-def run(clock: Clock, *, kinds: list[str], forms: str, toy: bool = False) -> None:
-    """Compare each kind of model in each type; a form that fails is told, and the next one comes.
+def run(clock: Clock, *, kind: str, forms: str, toy: bool = False) -> None:
+    """Compare a kind of model in each type; a form that fails is told, and the next one comes.
 
     Args:
         clock: The device.
-        kinds: Names in `KINDS`.
+        kind: A name in `KINDS`.
         forms: "sdpa": padded and packed rows. "flex": packed rows with FlexAttention.
         toy: Tiny models.
     """
@@ -59,8 +59,7 @@ def run(clock: Clock, *, kinds: list[str], forms: str, toy: bool = False) -> Non
     if reason:
         emit("notice", text=f"FlexAttention is left out: {reason}")
         return
-    for kind in kinds:
-        compare(clock, kind, forms, toy=toy)
+    compare(clock, kind, forms, toy=toy)
 
 
 def obstacle(device: str, *, backward: bool = True) -> str:

@@ -12,6 +12,7 @@ from benchmarks.gpu.plan import SECTIONS, SPARE
 def said(line: dict[str, Any]) -> str:
     """Return a line of a run as text; "" for what goes to the file alone."""
     writers = {
+        "plan": _plan,
         "begun": _begun,
         "environment": _environment,
         "matmul": lambda x: f"matrix product {x['side']}^3 {x['kind']}: {x['tflops']:.3g} TFLOP/s",
@@ -36,6 +37,12 @@ def said(line: dict[str, Any]) -> str:
         return ""
     label = f" {line['label']}:" if line["label"] else ""
     return f"[{line['section']}]{label} {writer(line)}"
+
+
+def _plan(line: dict[str, Any]) -> str:
+    told = ", ".join(f"{name} {seconds:.0f}" for name, seconds in line["budgets"].items())
+    whole = sum(line["budgets"].values())
+    return f"seconds at most, in this order: {told}; in all {whole:.0f}, of which {line['left']:.0f} are there"
 
 
 def _begun(line: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu import __main__ as gpu
 from benchmarks.gpu import agreement, emit, forks, kernels, lines, merging, plan, runner, shapes, training, wheels
 from benchmarks.gpu.plan import Part, Section
 
@@ -216,6 +217,10 @@ def test_the_plan_begins_with_what_matters_most_and_fits_its_time() -> None:
     for section in (*plan.SECTIONS, *plan.SPARE):
         assert {label for pair in section.pairs for label in pair} <= {*labels[section.name]}
         assert section.smaller is None or section.smaller in labels
+    first = plan.budgets(plan.chosen(names[:6], small=False))
+    assert first == plan.budgets([*plan.SECTIONS[:6]]) and sum(first.values()) < gpu.DEADLINE - runner.GRACE
+    text = lines.said({"section": "plan", "label": "", "part": "plan", "budgets": {"a": 45.0, "b": 60.0}, "left": 100})
+    assert text == "[plan] seconds at most, in this order: a 45, b 60; in all 105, of which 100 are there"
     with pytest.raises(ValueError, match="no such section: lora-8b"):
         plan.chosen(["lora-8b"], small=False)
 
@@ -286,6 +291,25 @@ def test_wheels_are_unpacked_for_what_is_missing_alone(tmp_path: Path, monkeypat
     installed, absent = wheels.install(tmp_path, tmp_path / "site")
     assert (installed, absent) == (["sacpo_nowhere-1.0-py3-none-any.whl"], ["none"])
     assert (tmp_path / "site" / "sacpo_nowhere.py").is_file()
+
+
+def test_what_is_installed_first_takes_of_the_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 1 second .2 are left out of the runner's; what stands for it is given the rest."""
+    given = []
+
+    def install(folder: Path, target: Path) -> tuple[list[str], list[str]]:
+        time.sleep(0.2)
+        return [], []
+
+    class Runner(runner.Runner):
+        def run(self, sections: list[Section]) -> None:
+            given.append(self.until - time.time())
+
+    monkeypatch.setattr(wheels, "install", install)
+    monkeypatch.setattr(gpu, "Runner", Runner)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--deadline", "1", "--wheels", ".", "--out", str(tmp_path / "gpu.jsonl")])
+    gpu.main()
+    assert given[0] <= 0.8
 
 
 def test_every_package_to_carry_is_pinned() -> None:
