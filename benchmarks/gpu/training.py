@@ -5,6 +5,7 @@ All sides have the same random weights, the same first adapter and the same batc
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import tempfile
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Case:
     """One side of a comparison.
 
     Attributes:
-        peer: "sacpo", "trl", or "trl-tuned": reference computed before, micro-batches accumulated.
+        peer: "sacpo", "trl", or "trl-tuned": reference computed before, micro-batches accumulated, and no attention
+            of cuDNN's, which plans each new shape.
         shape: A name in `shapes.LLAMAS`.
         lora: Train an adapter, not all weights.
         lengths: A name in `shapes.LENGTHS`.
@@ -73,16 +75,24 @@ def run(clock: Clock, *, bf16_tflops: float | None = None, **options: Any) -> No
     steps, reference = Steps(clock), Reference(clock)
     with tempfile.TemporaryDirectory() as folder:
         make = sacpo_trainer if case.peer == "sacpo" else trl_trainer
-        trainer = make(case, model, tokenizer, rows, folder, clock, reference)
-        draw_adapter(trainer.model)
-        trainer.add_callback(steps.callback())
-        trainer.train()
+        with attention_of(case):
+            trainer = make(case, model, tokenizer, rows, folder, clock, reference)
+            draw_adapter(trainer.model)
+            trainer.add_callback(steps.callback())
+            trainer.train()
     whole = clock.now() - started
     found = summary(case, config, steps, reference, bf16_tflops)
     layout = getattr(getattr(trainer, "_reference", None), "chosen", None)
     about = {"layout": layout.name} if layout else {}
     about["lengths"] = f"{case.lengths}: {shapes.lengths(case.lengths, 1)[1]}"
     emit("side", **about, **found, whole_seconds=whole, peak_gb=clock.peak_gb(), optimiser=case.optimiser)
+
+
+def attention_of(case: Case) -> contextlib.AbstractContextManager[None]:
+    """Return what leaves cuDNN's attention out for the tuned peer, as this package does for itself."""
+    from sacpo.losses.kernels import steady_kernels
+
+    return steady_kernels() if case.peer == "trl-tuned" else contextlib.nullcontext()
 
 
 def summary(case: Case, config: Any, steps: Steps, reference: Reference, bf16_tflops: float | None) -> dict[str, Any]:

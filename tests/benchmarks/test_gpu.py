@@ -275,6 +275,17 @@ def test_rates_leave_the_warm_up_out() -> None:
     assert found["share"] == pytest.approx(found["needed_tflops"] / 0.5)
 
 
+def test_the_tuned_peer_is_free_of_plans_for_each_shape_too() -> None:
+    """TRL in its defaults keeps what torch chooses; ours leaves cuDNN's attention out by itself."""
+    import torch
+
+    found = {}
+    for peer in ("trl-tuned", "trl"):
+        with training.attention_of(training.Case(peer, "toy", False)):
+            found[peer] = torch.backends.cuda.cudnn_sdp_enabled()
+    assert found == {"trl-tuned": False, "trl": True} and torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_what_flex_attention_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert agreement.obstacle("cpu") == "it has no backward pass on a CPU"
     monkeypatch.setattr(agreement.shutil, "which", lambda name: None)
