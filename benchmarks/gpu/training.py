@@ -109,6 +109,7 @@ def summary(case: Case, config: Any, steps: Steps, reference: Reference, bf16_tf
         "pairs_per_second": pairs / seconds,
         "step_seconds": sum(timed) / len(timed),
         "reference_seconds": reference.total,
+        "reference_batches": len(reference.parts),
         "needed_tflops": rate,
         "share": rate / bf16_tflops if bf16_tflops else None,
         "losses": steps.losses,
@@ -169,19 +170,28 @@ class Steps:
 
 
 class Reference:
-    """Seconds of a reference pass that goes before the training."""
+    """Seconds of a reference pass that goes before the training, batch by batch; laying one out belongs to it."""
 
     def __init__(self, clock: Clock) -> None:
-        self.clock, self.total, self.pairs = clock, 0.0, 0
+        self.clock, self.total, self.began = clock, 0.0, 0.0
         self.parts: list[tuple[int, float]] = []
 
+    def begin(self) -> None:
+        """Start the clock of the first batch."""
+        self.began = self.clock.now()
+
+    def end(self, pairs: int) -> None:
+        """Count a batch, and start the next one's clock."""
+        began, self.began = self.began, self.clock.now()
+        self.add(pairs, self.began - began)
+
     def add(self, pairs: int, seconds: float) -> None:
-        """Count a part of the pass."""
+        """Count a batch of the pass."""
         self.parts.append((pairs, seconds))
         self.total += seconds
 
     def seconds_a_pair(self) -> float:
-        """Return the mean without the first part, which compiles; 0 where the pass is inside the steps."""
+        """Return the mean without the first batch, which compiles; 0 where the pass is inside the steps."""
         parts = self.parts[1:] or self.parts
         return sum(s for _, s in parts) / sum(n for n, _ in parts) if parts else 0.0
 
@@ -195,10 +205,10 @@ class Reference:
             """Times what it is given."""
 
             def track(self, items: Any, description: str, total: int, unit: str = "it") -> Any:
+                reference.begin()
                 for item in items:
-                    started = reference.clock.now()
                     yield item
-                    reference.add(batch, reference.clock.now() - started)
+                    reference.end(batch)
 
             def notice(self, text: str) -> None:
                 emit("notice", text=text)
@@ -285,9 +295,12 @@ def trl_trainer(
             return EpochShuffle(len(rows), shapes.SEED)
 
         def _precompute_ref_logps(self, *args: Any, **kwargs: Any) -> Any:
-            started = clock.now()
-            found = super()._precompute_ref_logps(*args, **kwargs)
-            reference.add(len(rows), clock.now() - started)
+            reference.begin()
+            return super()._precompute_ref_logps(*args, **kwargs)
+
+        def compute_ref_log_probs(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().compute_ref_log_probs(*args, **kwargs)
+            reference.end(len(found[0]))
             return found
 
     other = None

@@ -69,6 +69,8 @@ def test_both_sides_train_on_the_same_batches_and_a_resumed_training_repeats(
     assert capsys.readouterr().out.count(" times the pairs/s, ") == 2
     found = lines.read(file)
     assert [line["label"] for line in found if line["part"] == "side"] == [plan.OURS, plan.DEFAULTS, plan.TUNED]
+    references = [line["reference_batches"] for line in found if line["part"] == "side"]
+    assert references == [4, 0, 4]  # the peer's defaults compute it in their steps
     pairs = lines.compared(found)
     assert [pair["theirs"]["label"] for pair in pairs] == [plan.DEFAULTS, plan.TUNED]
     for pair in pairs:
