@@ -8,6 +8,9 @@ from typing import Any
 
 from benchmarks.gpu.plan import SECTIONS, SPARE
 
+SHOWN = 4
+"""Of so many steps of a training one is shown."""
+
 
 def said(line: dict[str, Any]) -> str:
     """Return a line of a run as text; "" for what goes to the file alone."""
@@ -19,6 +22,7 @@ def said(line: dict[str, Any]) -> str:
         "copy": lambda x: f"copy in memory: {x['gb_per_s']:.0f} GB/s",
         "agreement": _agreement,
         "disagrees": lambda x: f"{_form(x)}: {x['error']} at {x['place']}: {x['message']}",
+        "step": _step,
         "side": _side,
         "kernels": _kernels,
         "resumed": lambda x: f"resumed: {x['steps']} losses at most {x['apart']:.2g} apart, equal: {x['equal']}",
@@ -36,7 +40,8 @@ def said(line: dict[str, Any]) -> str:
     if writer is None:
         return ""
     label = f" {line['label']}:" if line["label"] else ""
-    return f"[{line['section']}]{label} {writer(line)}"
+    text = writer(line)
+    return f"[{line['section']}]{label} {text}" if text else ""
 
 
 def _plan(line: dict[str, Any]) -> str:
@@ -65,6 +70,13 @@ def _form(line: dict[str, Any]) -> str:
 def _agreement(line: dict[str, Any]) -> str:
     gradient = "no gradient" if line["gradient"] is None else f"gradient {line['gradient']:.2g}"
     return f"{_form(line)}: log-probs {line['logps_max']:.2g} at most, {line['logps_mean']:.2g} on average, {gradient}"
+
+
+def _step(line: dict[str, Any]) -> str:
+    """Return what some of the steps have come to, "" for the others: few lines are shown, all are kept."""
+    losses = " ".join(f"{loss:.5f}" for loss in line["losses"])
+    told = f"step {line['step']}: {line['pairs_per_second']:.2f} pairs/s so far, losses {losses}"
+    return "" if line["step"] % SHOWN else told
 
 
 def _side(line: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from benchmarks.gpu import shapes
 from benchmarks.gpu.agreement import obstacle
 from benchmarks.gpu.emit import Clock, emit
+from benchmarks.gpu.lines import SHOWN
 
 WARM = 2
 """Steps before the timing: kernels are chosen and compiled there."""
@@ -72,7 +73,8 @@ def run(clock: Clock, *, bf16_tflops: float | None = None, **options: Any) -> No
     warm_up(model, clock, case.attention)
     clock.reset_peak()
     started = clock.now()
-    steps, reference = Steps(clock), Reference(clock)
+    reference = Reference(clock)
+    steps = Steps(clock, case.batch, reference)
     with tempfile.TemporaryDirectory() as folder:
         make = sacpo_trainer if case.peer == "sacpo" else trl_trainer
         with attention_of(case):
@@ -97,21 +99,18 @@ def attention_of(case: Case) -> contextlib.AbstractContextManager[None]:
 
 def summary(case: Case, config: Any, steps: Steps, reference: Reference, bf16_tflops: float | None) -> dict[str, Any]:
     """Return the rate without warm-up: seconds of the later steps and their share of the reference pass."""
-    timed = steps.seconds[WARM:] or steps.seconds
-    pairs = case.batch * len(timed)
-    seconds = sum(timed) + reference.seconds_a_pair() * pairs
+    timed, rate = steps.timed(), steps.rate()
     tokens = shapes.lengths(case.lengths, case.batch * case.steps)[0]
     # which pairs the later steps held does not matter: the mean over all is taken
-    flop = shapes.needed(config, tokens, lora=case.lora) / len(tokens) * pairs
-    rate = flop / seconds / 1e12
+    tflops = shapes.needed(config, tokens, lora=case.lora) / len(tokens) * rate / 1e12
     return {
         "steps": len(steps.seconds),
-        "pairs_per_second": pairs / seconds,
+        "pairs_per_second": rate,
         "step_seconds": sum(timed) / len(timed),
         "reference_seconds": reference.total,
         "reference_batches": len(reference.parts),
-        "needed_tflops": rate,
-        "share": rate / bf16_tflops if bf16_tflops else None,
+        "needed_tflops": tflops,
+        "share": tflops / bf16_tflops if bf16_tflops else None,
         "losses": steps.losses,
     }
 
@@ -134,13 +133,32 @@ class Steps:
     """Seconds and losses of optimiser steps; ends the training when the section's time does.
 
     A step lasts from the end of the one before to its own: laying out its batch belongs to it.
+
+    Args:
+        clock: The device's.
+        batch: Pairs of a step.
+        reference: The reference pass before.
     """
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
+    def __init__(self, clock: Clock, batch: int, reference: Reference) -> None:
+        self.clock, self.batch, self.reference = clock, batch, reference
         self.seconds: list[float] = []
         self.losses: list[float] = []
         self.began = 0.0
+
+    def timed(self) -> list[float]:
+        """Return the seconds of the steps that count."""
+        return self.seconds[WARM:] or self.seconds
+
+    def rate(self) -> float:
+        """Return pairs a second: the steps that count, and their share of the reference pass."""
+        pairs = self.batch * len(self.timed())
+        return pairs / (sum(self.timed()) + self.reference.seconds_a_pair() * pairs)
+
+    def tell(self) -> None:
+        """Tell the last step, and the rate so far."""
+        values = {"seconds": self.seconds[-1], "loss": self.losses[-1], "losses": self.losses[-SHOWN:]}
+        emit("step", step=len(self.losses), **values, pairs_per_second=self.rate())
 
     def callback(self) -> Any:
         """Return a Trainer's callback that fills this."""
@@ -164,7 +182,7 @@ class Steps:
             def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
                 if "loss" in (logs or {}):
                     steps.losses.append(float(logs["loss"]))
-                    emit("step", step=len(steps.losses), seconds=steps.seconds[-1], loss=steps.losses[-1])
+                    steps.tell()
 
         return Callback()
 

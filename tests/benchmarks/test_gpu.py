@@ -263,10 +263,14 @@ def test_operations_needed() -> None:
     assert shapes.needed(config, [(3, 1, 2)], lora=True) == pytest.approx(3 * 1084)
 
 
-def test_rates_leave_the_warm_up_out() -> None:
-    """Steps of 9, 9, 2, 2 seconds and .25 s of reference a pair: 8 pairs in 4 + 2 s; its first part of 7 s compiles."""
+def test_rates_leave_the_warm_up_out(capsys: pytest.CaptureFixture[str]) -> None:
+    """Steps of 9, 9, 2, 2 seconds and .25 s of reference a pair: 8 pairs in 4 + 2 s; its first batch of 7 s compiles.
+
+    The fourth step says so at once, for a part that is ended later tells nothing else.
+    """
     clock = emit.Clock("cpu", 1e12)
-    steps, reference = training.Steps(clock), training.Reference(clock)
+    reference = training.Reference(clock)
+    steps = training.Steps(clock, 4, reference)
     steps.seconds, steps.losses = [9.0, 9.0, 2.0, 2.0], [0.7] * 4
     reference.add(4, 7.0)
     reference.add(4, 1.0)
@@ -275,6 +279,14 @@ def test_rates_leave_the_warm_up_out() -> None:
     assert found["pairs_per_second"] == pytest.approx(8 / 6)
     assert found["reference_seconds"] == 8.0
     assert found["share"] == pytest.approx(found["needed_tflops"] / 0.5)
+    steps.tell()
+    steps.losses.append(0.6)
+    steps.tell()
+    fourth, fifth = (
+        {"section": "s", "label": "", **(emit.parsed(x) or {})} for x in capsys.readouterr().out.split("\n")[:2]
+    )
+    assert lines.said(fourth) == "[s] step 4: 1.33 pairs/s so far, losses 0.70000 0.70000 0.70000 0.70000"
+    assert lines.said(fifth) == "" and fifth["loss"] == 0.6
 
 
 def test_the_tuned_peer_is_free_of_plans_for_each_shape_too() -> None:
