@@ -34,13 +34,21 @@ def describe(clock: Clock) -> None:
 
     emit("environment", **environment(clock.device))
     side = SIDE[clock.device]
-    found: dict[str, float] = {"bf16": rate(clock, side, torch.bfloat16)}
-    emit("matmul", side=side, kind="bf16", tflops=found["bf16"])
+    bf16_rate(clock)
     for kind, precision in (("fp32", "highest"), ("tf32", "high")):
         torch.set_float32_matmul_precision(precision)
         emit("matmul", side=side, kind=kind, tflops=rate(clock, side, torch.float32))
     torch.set_float32_matmul_precision("highest")
     emit("copy", gb_per_s=copy_rate(clock))
+
+
+def bf16_rate(clock: Clock) -> float:
+    """Tell and return the TFLOP/s of matrix products in bfloat16."""
+    import torch
+
+    found = rate(clock, SIDE[clock.device], torch.bfloat16)
+    emit("matmul", side=SIDE[clock.device], kind="bf16", tflops=found)
+    return found
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from benchmarks.gpu import shapes
 from benchmarks.gpu.agreement import obstacle
 from benchmarks.gpu.emit import Clock, emit
 from benchmarks.gpu.lines import SHOWN
+from benchmarks.gpu.machine import bf16_rate
 
 WARM = 2
 """Steps before the timing: kernels are chosen and compiled there."""
@@ -62,11 +63,13 @@ class Case:
 
 
 def run(clock: Clock, *, bf16_tflops: float | None = None, **options: Any) -> None:
-    """Train one side and tell its rate, memory and losses."""
+    """Train one side and tell its rate, memory and losses; the matrix rate is measured first where it is not known."""
     case = Case(**options)
     if case.attention == "flex_attention" and (reason := obstacle(clock.device)):
         emit("notice", text=f"FlexAttention is left out: {reason}")
         return
+    if clock.device == "cuda" and bf16_tflops is None:
+        bf16_tflops = bf16_rate(clock)
     tokenizer, config = shapes.tokenizer(), shapes.config_of(case.shape)
     rows = shapes.rows(case.lengths, case.batch * case.steps)
     model = shapes.build(config, clock.device, dtype=case.dtype)

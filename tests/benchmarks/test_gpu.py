@@ -289,6 +289,25 @@ def test_rates_leave_the_warm_up_out(capsys: pytest.CaptureFixture[str]) -> None
     assert lines.said(fifth) == "" and fifth["loss"] == 0.6
 
 
+def test_a_training_without_a_matrix_rate_measures_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU there is none; on CUDA, for which this stands, the section `machine` has measured it or the part does."""
+
+    class Measured(Exception):
+        """What stands for the rate."""
+
+    def rate(clock: emit.Clock) -> float:
+        raise Measured
+
+    monkeypatch.setattr(training, "bf16_rate", rate)
+    monkeypatch.setattr(training.shapes, "tokenizer", lambda: 1 / 0)  # the next thing that is done
+    case = {"peer": "sacpo", "shape": "toy", "lora": True}
+    with pytest.raises(Measured):
+        training.run(emit.Clock("cuda", 0), **case)
+    for known, device in ((700.0, "cuda"), (None, "cpu")):
+        with pytest.raises(ZeroDivisionError):
+            training.run(emit.Clock(device, 0), bf16_tflops=known, **case)
+
+
 def test_the_tuned_peer_is_free_of_plans_for_each_shape_too() -> None:
     """TRL in its defaults keeps what torch chooses; ours leaves cuDNN's attention out by itself."""
     import torch
