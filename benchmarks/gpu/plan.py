@@ -97,8 +97,8 @@ SECTIONS = (
         "kernels",
         "where a step's time goes",
         (
-            Part("kernels.run", 40, OURS, {"shape": "7b"}),
-            Part("kernels.run", 40, OURS_PLAIN, {"shape": "7b", "checkpointing": False}),
+            Part("kernels.run", 45, OURS, {"shape": "7b"}),
+            Part("kernels.run", 45, OURS_PLAIN, {"shape": "7b", "checkpointing": False}),
         ),
     ),
     Section(

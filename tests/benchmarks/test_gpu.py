@@ -13,6 +13,7 @@ import time
 import zipfile
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,6 +95,23 @@ def test_merging_and_kernels_tell_what_they_measured(capsys: pytest.CaptureFixtu
     assert 0 < step["by_kind"]["products"] < step["step_ms"]
     assert kernels.kind_of("fmha_cutlassB_bf16_aligned_128x128") == "attention"
     assert kernels.kind_of("nvjet_sm90_tst_256x160") == "products"
+
+
+def test_kernels_count_once() -> None:
+    """Of 3 ms 1 is an optimiser's kernel and 2 a product; neither a named block around one nor a launch is more."""
+
+    def event(key: str, device: str, ms: float, named: bool = False) -> Any:
+        times = {"self_device_time_total": 1e3 * ms, "self_cpu_time_total": 0}
+        return SimpleNamespace(key=key, device_type=f"DeviceType.{device}", is_user_annotation=named, **times)
+
+    events = [
+        event("Optimizer.step#AdamW.step", "CUDA", 1.5, named=True),
+        event("multi_tensor_apply_kernel<FusedAdam>", "CUDA", 1),
+        event("nvjet_sm90_tst_256x160", "CUDA", 2),
+        event("cudaLaunchKernel", "CPU", 2),
+    ]
+    found = kernels.by_kind(events, "cuda")
+    assert {kind: ms for kind, ms in found.items() if ms} == {"element by element": 1, "products": 2}
 
 
 def side(label: str, rate: float, peak: float, losses: list[float], section: str = "lora-7b") -> dict[str, Any]:
@@ -290,7 +308,7 @@ def test_rates_leave_the_warm_up_out(capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_a_training_without_a_matrix_rate_measures_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a CPU there is none; on CUDA, for which this stands, the section `machine` has measured it or the part does."""
+    """On a CPU there is none; on CUDA the section `machine` has measured it, or the part does."""
 
     class Measured(Exception):
         """What stands for the rate."""
