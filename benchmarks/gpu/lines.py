@@ -25,7 +25,7 @@ def said(line: dict[str, Any]) -> str:
         "step": _step,
         "side": _side,
         "kernels": _kernels,
-        "resumed": lambda x: f"resumed: {x['steps']} losses at most {x['apart']:.2g} apart, equal: {x['equal']}",
+        "resumed": _resumed,
         "generated": lambda x: (
             f"{x['by']}: {x['tokens_per_second']:.0f} tokens/s ({x['tokens']} in {x['seconds']:.2f} s)"
         ),
@@ -92,6 +92,11 @@ def _kernels(line: dict[str, Any]) -> str:
     kinds = sorted(line["by_kind"].items(), key=lambda item: -item[1])
     told = ", ".join(f"{kind} {ms:.0f}" for kind, ms in kinds)
     return f"a step of {line['step_ms']:.0f} ms has {sum(ms for _, ms in kinds):.0f} ms of kernels: {told}"
+
+
+def _resumed(line: dict[str, Any]) -> str:
+    apart = f"at most {line['apart']:.2g} apart" if line["apart"] else "equal"
+    return f"resumed: {line['steps']} losses {apart}; they have moved by up to {line['moved']:.2g}"
 
 
 def _merged(line: dict[str, Any]) -> str:

@@ -79,7 +79,9 @@ def test_both_sides_train_on_the_same_batches_and_a_resumed_training_repeats(
         assert pair["ours"]["losses"][0] == pytest.approx(0.693147, abs=1e-5)
         assert abs(pair["ours"]["losses"][-1] - 0.693147) > 1e-4  # something is learned
         assert pair["apart"] < 1e-4
-    assert next(line["equal"] for line in found if line["part"] == "resumed")
+    resumed = next(line for line in found if line["part"] == "resumed")
+    assert resumed["apart"] == 0 and resumed["moved"] > 1e-4
+    assert lines.said(resumed).startswith("[resume] resumed: 2 losses equal; they have moved by up to 0.")
 
 
 def test_merging_and_kernels_tell_what_they_measured(capsys: pytest.CaptureFixture[str]) -> None:
