@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -78,7 +77,11 @@ def _write(config: Any, place: Path, device: str) -> None:
 
 
 def main() -> None:
-    """Merge the checkpoints A and B of a folder, and print seconds and peak memory as JSON."""
+    """Merge the checkpoints A and B of a folder, and print seconds and peak memory as JSON.
+
+    The peak is this program's: `ru_maxrss` would hold that of the process that began it, too.
+    """
+    from benchmarks.memory import resident
     from sacpo.merge import linear, merge_checkpoints, tabulate
 
     place = Path(sys.argv[1])
@@ -86,8 +89,7 @@ def main() -> None:
     terms, rows = tabulate([linear([place / "A", place / "B"], [1 - Q, Q])])
     merge_checkpoints(terms, rows, [place / "merged"])
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": seconds, "peak_gib": peak}))
+    print(json.dumps({"seconds": seconds, "peak_gib": resident("VmHWM") / 2**30}))
 
 
 if __name__ == "__main__":
