@@ -29,6 +29,7 @@ def said(line: dict[str, Any]) -> str:
         "generated": lambda x: (
             f"{x['by']}: {x['tokens_per_second']:.0f} tokens/s ({x['tokens']} in {x['seconds']:.2f} s)"
         ),
+        "sampled": lambda x: f"{x['by']}: mean log-prob of {x['tokens']} tokens, top_p {x['top_p']}: {x['mean']:.3f}",
         "same": lambda x: f"the same greedy tokens as {x['peer']}: {x['share']:.1%}",
         "written": lambda x: f"two checkpoints written: {x['gb']:.2f} GB in {x['seconds']:.1f} s",
         "merged": _merged,
@@ -166,7 +167,18 @@ def table(lines: list[dict[str, Any]]) -> str:
     if rows:
         head = "| training | sacpo | peer | pairs/s | ratio | peak memory | ratio | share of bf16 rate | losses apart |"
         parts += ["", head, "|---|---|---|---|---|---|---|---|---|", *rows]
-    kinds = ("agreement", "disagrees", "kernels", "resumed", "generated", "same", "merged", "failed", "not run")
+    kinds = (
+        "agreement",
+        "disagrees",
+        "kernels",
+        "resumed",
+        "generated",
+        "same",
+        "sampled",
+        "merged",
+        "failed",
+        "not run",
+    )
     others = [f"- {said(line)}" for line in lines if line["part"] in kinds]
     return "\n".join([*parts, *(["", *others] if others else [])])
 
