@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import random
 import tempfile
@@ -37,6 +38,7 @@ def run(clock: Clock, *, shape: str, prompts: int = 64, new_tokens: int = 64, le
     with tempfile.TemporaryDirectory() as folder:
         _save(model, folder)
         del model
+        gc.collect()
         clock.reset_peak()
         try:
             found = _vllm(clock, folder, asked, new_tokens)
