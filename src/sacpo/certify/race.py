@@ -1,10 +1,11 @@
 """Dropping a model early: bounds that are clearly violated show it on the first prompts.
 
 A model answers prompts in a random order, whole clusters at a time. After each round a gambler's capital says how much
-speaks against "the bound is met": `K = sum_j w_j prod_i (1 + f_j (x_i - b) / b)` over cluster means x_i, for a rate of
-at most b. Where the bound is met E[K] <= 1 at every round, and by Ville's inequality K ever reaches 1 / alpha with a
-chance of at most alpha, however often one looks. So a model that meets all its bounds is dropped with a chance of at
-most 1 - confidence: every bound has an equal share of it. A reply that could not be read speaks for the model.
+speaks against "the bound is met": `K = sum_j w_j prod_i (1 + f_j s_i (x_i - b) / b)` over cluster means x_i, for a rate
+of at most b; s_i are the cluster's prompts over those of the largest one, since a rate counts answers, not clusters.
+Where the bound is met E[K] <= 1 at every round, and by Ville's inequality K ever reaches 1 / alpha with a chance of at
+most alpha, however often one looks. So a model that meets all its bounds is dropped with a chance of at most
+1 - confidence: every bound has an equal share of it. A reply that could not be read speaks for the model.
 
 Which models are left is decided on tuning prompts. A certificate is of other prompts, so its level is what it was.
 
@@ -13,6 +14,7 @@ Source: Ville 1939; Waudby-Smith and Ramdas, Estimating means of bounded random 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,7 +76,9 @@ def violation_p(verdicts: Sequence[Verdict], bound: Bound, prompts: Sequence[Pro
     if not items:
         return 1.0
     means = np.array(cluster_means(items, unread=0.0 if bound.side == "at_most" else 1.0))
-    return float(betting_p(means, bound.value, OTHER[bound.side]))
+    sizes = Counter({prompt.id: prompt.cluster for prompt in _counting(bound, prompts)}.values())
+    shares = np.array([sizes[name] for name in sorted({item.cluster for item in items})]) / max(sizes.values())
+    return float(betting_p(shares * means + (1 - shares) * bound.value, bound.value, OTHER[bound.side]))
 
 
 def violated(
