@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sacpo.pipeline.stages.race import Race
-from sacpo.recipe.race import judges_of, never_dropped, raced
+from sacpo.recipe.race import judges_of, never_dropped, race_on, raced
 
 if TYPE_CHECKING:
     from sacpo.pipeline.order import Order
@@ -35,13 +35,12 @@ def race_models(run: Order) -> None:
 
 
 def _race(run: Order, name: str, prompts: str) -> Race:
-    spec, constraints = run.recipe.evaluate.race, raced(run.recipe)[prompts]
-    assert spec is not None
+    constraints = raced(run.recipe)[prompts]
     return Race(
         **run.answer_options(name, prompts),
         baseline=run.answers[run.recipe.evaluate.baseline][prompts],
         judges=tuple(run.judge(criterion) for criterion in judges_of(run.recipe, constraints, prompts)),
         constraints=constraints,
-        race=spec,
+        race=race_on(run.recipe, prompts),
         order=run.seed("race", prompts),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.metrics import METRICS
-from sacpo.recipe.schema import SFT, ConstraintSpec, Recipe
+from sacpo.recipe.schema import SFT, ConstraintSpec, RaceSpec, Recipe
 
 RACED = ("unsafe_rate", "over_refusal_rate", "win_rate")
 """Metrics whose values lie in [0, 1] and follow from verdicts."""
@@ -18,6 +18,16 @@ def raced(recipe: Recipe) -> dict[str, tuple[ConstraintSpec, ...]]:
         if constraint.metric in RACED and bound is not None and 0 < bound < 1:
             found[constraint.prompts] = (*found.get(constraint.prompts, ()), constraint)
     return found
+
+
+def race_on(recipe: Recipe, prompts: str) -> RaceSpec:
+    """Return how the race on a prompt set goes: its constraints have their share of 1 - confidence, all sets all of it."""
+    spec, constraints = recipe.evaluate.race, raced(recipe)
+    assert spec is not None
+    if len(constraints) == 1:
+        return spec
+    share = len(constraints[prompts]) / sum(map(len, constraints.values()))
+    return spec.model_copy(update={"confidence": 1 - (1 - spec.confidence) * share})
 
 
 def never_dropped(recipe: Recipe) -> set[str]:
