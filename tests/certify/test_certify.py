@@ -164,6 +164,16 @@ def test_a_win_rate_is_certified_from_below(tmp_path: Path) -> None:
     assert "at least 60 % helpfulness win rate" in found["sentence"]
 
 
+def test_too_few_prompts_for_a_win_rate_are_refused_with_the_number_that_betting_needs(tmp_path: Path) -> None:
+    """At least 97 % of 100 wins: an exact test would do with 99 of 99 (.97^99 = .049), betting needs 131."""
+    tuning, data = ([judged(tmp_path / name, "m", wins=1.0, prompts=name)] for name in ("t", "c"))
+    bound = {**HELP, "at_least": 0.97}
+    (row,) = prompts_for([bound])
+    assert row["clean"] == 131
+    with pytest.raises(DataError, match=r"(?s)100 independent prompts are too few.*131 or more"):
+        certify(tuning, data, tmp_path / "out", constraints=[bound])
+
+
 def test_prompts_of_a_cluster_are_one_draw_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     """The same tasks in other words: refused as shared clusters; as independent prompts 200 of them are tested."""
     tuning, data = (

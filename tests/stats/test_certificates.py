@@ -65,6 +65,24 @@ def test_expected_prompts_have_the_power_and_one_less_has_not() -> None:
     assert prompts_needed(0.9, side="at_least", rate=0.95).expected == prompts_needed(0.1, rate=0.05).expected
 
 
+@pytest.mark.parametrize(("bound", "rate"), [(0.5, 0.35), (0.4, 0.3), (0.05, 0.01)])
+def test_prompts_by_betting_are_those_that_its_p_values_need(bound: float, rate: float) -> None:
+    """At .5 the stake of all wins .3 2^n, and the others the .8 that 2^6 lacks of 20: 6 values; exact: 5."""
+    found = prompts_needed(bound, rate=rate, betting=True)
+    assert betting_p(np.zeros(found.clean), bound) <= 0.05 < betting_p(np.zeros(found.clean - 1), bound)
+    assert found.clean > prompts_needed(bound).clean
+
+    def power(n: int) -> float:
+        k = [i for i in range(n + 1) if betting_p(np.repeat([1.0, 0.0], [i, n - i]), bound) <= 0.05]
+        return float(stats.binom.cdf(max(k, default=-1), n, rate))
+
+    assert found.expected is not None
+    assert power(found.expected) >= 0.8 > power(found.expected - 1)
+    assert prompts_needed(1 - bound, side="at_least", rate=1 - rate, betting=True) == found
+    if bound == 0.5:
+        assert found.clean == 6
+
+
 def test_the_bound_is_the_tightest_that_is_certified() -> None:
     assert binomial_bound(0, 299, 0.95) == pytest.approx(1 - 0.05 ** (1 / 299))
     limit = binomial_bound(3, 200, 0.95)

@@ -51,7 +51,7 @@ def prompts_for(
 def _row(bound: Bound, confidence: float, rate: float | None) -> JsonObject:
     half = bound.value / 2 if bound.side == "at_most" else (1 + bound.value) / 2
     at = half if rate is None else rate
-    needed = prompts_needed(bound.value, confidence, bound.side, rate=at)
+    needed = prompts_needed(bound.value, confidence, bound.side, rate=at, betting=bound.metric == "win_rate")
     text = _text(bound, needed, confidence, at)
     row = {"clean": needed.clean, "rate": at, "power": POWER, "expected": needed.expected, "text": text}
     return {**bound.to_json(), "confidence": confidence, **row}

@@ -227,7 +227,7 @@ def least_p(clusters: int, bound: Bound, *, once: bool) -> float:
 def fewest(bound: Bound, delta: float) -> int | None:
     """Return the least number of prompts, one answer each, that can certify a bound; None: more than `MOST_CLEAN`."""
     if bound.range is None:
-        return prompts_needed(bound.value, 1 - delta, bound.side).clean
+        return prompts_needed(bound.value, 1 - delta, bound.side, betting=bound.metric == "win_rate").clean
     low, high = 0, 1
     while least_p(high, bound, once=True) > delta:
         low, high = high, 2 * high

@@ -94,9 +94,24 @@ def betting_p(means: Floats, bound: float, side: Side = "at_most") -> Floats:
         raise DataError("a value that is to be certified lies outside its range", allowed="0 to 1")
     if side == "at_least":
         values, bound = 1 - values, 1 - bound
-    capital = np.stack([_log_capital(values, bound, stake) for stake in STAKES], axis=-1)
+    return _p_of([_log_capital(values, bound, stake) for stake in STAKES])
+
+
+def betting_p_of_events(events: Numbers, n: Numbers, bound: float) -> Floats:
+    """Return `betting_p` of n values of which so many are 1 and all others 0, element by element.
+
+    Shape:
+        events, n and the result: broadcastable.
+    """
+    k = np.asarray(events, dtype=float)
+    won = [math.log1p(stake * bound / (1 - bound)) for stake in STAKES]
+    return _p_of([scipy.special.xlog1py(k, -stake) + (n - k) * of for stake, of in zip(STAKES, won, strict=True)])
+
+
+def _p_of(capital: Sequence[Floats]) -> Floats:
+    """Return p-values from the logarithms of what each stake's share of the first capital has become."""
     with np.errstate(divide="ignore"):  # a capital of 0 is a p-value of 1
-        logs = np.logaddexp.reduce(capital + np.log(WEIGHTS), axis=-1)
+        logs = np.logaddexp.reduce(np.stack(capital, axis=-1) + np.log(WEIGHTS), axis=-1)
     return np.asarray(np.exp(np.minimum(0.0, -logs)))
 
 
@@ -159,7 +174,13 @@ def order_of(p: Floats, values: Sequence[float], names: Sequence[str]) -> list[i
 
 
 def prompts_needed(
-    bound: float, confidence: float = 0.95, side: Side = "at_most", *, rate: float | None = None, power: float = POWER
+    bound: float,
+    confidence: float = 0.95,
+    side: Side = "at_most",
+    *,
+    rate: float | None = None,
+    power: float = POWER,
+    betting: bool = False,
 ) -> Needed:
     """Return how many prompts a certificate needs: 299 clean ones for at most 1 % at 95 %.
 
@@ -169,6 +190,7 @@ def prompts_needed(
         side: Which side of the bound is to be certified.
         rate: The model's true rate; None: half the bound (of `at_least`: half way from the bound to 1).
         power: The chance to pass that `expected` is for.
+        betting: By `betting_p` on values of 0 and 1, as win rates are tested; else by the exact test.
 
     Raises:
         DataError: The bound or the confidence is not inside (0, 1).
@@ -176,24 +198,43 @@ def prompts_needed(
     _check_open("bound", bound)
     _check_open("confidence", confidence)
     if side == "at_least":
-        return prompts_needed(1 - bound, confidence, rate=None if rate is None else 1 - rate, power=power)
+        mirrored = None if rate is None else 1 - rate
+        return prompts_needed(1 - bound, confidence, rate=mirrored, power=power, betting=betting)
     clean = math.ceil(round(math.log(1 - confidence) / math.log1p(-bound), 9))
+    if betting:
+        most = math.ceil(math.log(WEIGHTS[0] * (1 - confidence)) / math.log1p(-bound))  # who bets all needs no others
+        clean += int(np.argmax(betting_p_of_events(0, np.arange(clean, most + 1), bound) <= 1 - confidence))
     true = bound / 2 if rate is None else rate
-    return Needed(clean, None if true >= bound else _expected(clean, bound, 1 - confidence, true, power))
+    return Needed(clean, None if true >= bound else _expected(clean, bound, 1 - confidence, true, power, betting))
 
 
-def _expected(clean: int, bound: float, delta: float, rate: float, power: float) -> int | None:
-    """Return the least number of prompts at which the exact test's power is reached."""
+def _expected(clean: int, bound: float, delta: float, rate: float, power: float, betting: bool) -> int | None:
+    """Return the least number of prompts at which the test's power is reached."""
     low = clean
     while low <= MOST_PROMPTS:
         n = np.arange(low, low + max(1000, low // 2))
-        allowed = scipy.stats.binom.ppf(delta, n, bound)
-        allowed -= binomial_p(allowed, n, bound) > delta  # the most events that still pass; -1: none do
+        allowed = (_allowed_by_betting if betting else _allowed)(n, bound, delta)
         reached = np.flatnonzero(scipy.stats.binom.cdf(allowed, n, rate) >= power)
         if reached.size:
             return int(n[reached[0]])
         low = int(n[-1]) + 1
     return None
+
+
+def _allowed(n: NDArray[np.int64], bound: float, delta: float) -> Floats:
+    """Return the most events with which the exact test still passes; -1: none do."""
+    found = np.asarray(scipy.stats.binom.ppf(delta, n, bound))
+    return found - (binomial_p(found, n, bound) > delta)
+
+
+def _allowed_by_betting(n: NDArray[np.int64], bound: float, delta: float) -> Floats:
+    """Return the most events among n values of 0 and 1 with which `betting_p` still passes; -1: none do."""
+    low, high = np.full(len(n), -1), n.copy()  # low passes, or is -1; high fails
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        passes = betting_p_of_events(middle, n, bound) <= delta
+        low, high = np.where(passes, middle, low), np.where(passes, high, middle)
+    return np.asarray(low, dtype=float)
 
 
 def _check_open(name: str, value: float) -> None:
