@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -63,6 +65,19 @@ def test_expected_prompts_have_the_power_and_one_less_has_not() -> None:
     assert prompts_needed(0.05, rate=0.05).expected is None
     assert prompts_needed(0.05, rate=0.07).expected is None
     assert prompts_needed(0.9, side="at_least", rate=0.95).expected == prompts_needed(0.1, rate=0.05).expected
+
+
+def test_a_rate_close_to_its_bound_is_answered_at_once() -> None:
+    """Every n was looked at before, a minute for 10 million; the power is reached there and nowhere before."""
+    start = time.process_time()
+    n = prompts_needed(0.05, rate=0.0495).expected
+    assert prompts_needed(0.1, rate=0.0999).expected is None  # more than 10 million
+    assert time.process_time() - start < 15
+    assert n is not None
+    for prompts, reached in ((n, True), (n - 1, False)):
+        allowed = stats.binom.ppf(0.05, prompts, 0.05)
+        allowed -= stats.binom.cdf(allowed, prompts, 0.05) > 0.05
+        assert (stats.binom.cdf(allowed, prompts, 0.0495) >= 0.8) == reached
 
 
 @pytest.mark.parametrize(("bound", "rate"), [(0.5, 0.35), (0.4, 0.3), (0.05, 0.01)])

@@ -35,6 +35,8 @@ WEIGHTS = (0.3, *[0.7 / 12] * 12)
 ROUNDS = 60
 """Halvings of an interval: a bound to the last bit."""
 MOST_PROMPTS = 10_000_000
+MANY, NEAR = 1000, 0.9
+"""Variance of a count from which on it is nearly normal, and the share of the prompts needed that surely do not do."""
 POWER = 0.8
 
 
@@ -209,10 +211,15 @@ def prompts_needed(
 
 
 def _expected(clean: int, bound: float, delta: float, rate: float, power: float, betting: bool) -> int | None:
-    """Return the least number of prompts at which the test's power is reached."""
-    low = clean
+    """Return the least number of prompts at which the test's power is reached; None: more than `MOST_PROMPTS`.
+
+    Far from the least one it is not looked for: from `MANY` on the normal approximation errs by a few per cent.
+    """
+    ends = -scipy.stats.norm.ppf(delta) * math.sqrt(bound * (1 - bound)), scipy.stats.norm.ppf(power)
+    about = ((ends[0] + ends[1] * math.sqrt(rate * (1 - rate))) / (bound - rate)) ** 2
+    low = clean if betting or about * bound * (1 - bound) < MANY else max(clean, int(NEAR * about))
     while low <= MOST_PROMPTS:
-        n = np.arange(low, low + max(1000, low // 2))
+        n = np.arange(low, low + max(1000, low // 20))
         allowed = (_allowed_by_betting if betting else _allowed)(n, bound, delta)
         reached = np.flatnonzero(scipy.stats.binom.cdf(allowed, n, rate) >= power)
         if reached.size:
