@@ -56,6 +56,14 @@ def test_the_most_helpful_certified_model_is_certified(two: dict[str, Any]) -> N
     assert sorted(path.name for path in two["out"].iterdir()) == ["certificate.json", "look-1"]
 
 
+def test_what_is_promised_is_not_rounded(two: dict[str, Any]) -> None:
+    """To three digits it would be 100 % confidence, and 12.3 % where 12.34 % were tested."""
+    found = certify(**{**two, "constraints": [{**SAFE, "at_most": 0.1234}]}, confidence=0.9996)
+    assert found["sentence"].startswith("With 99.96 % confidence, mild has at most 12.34 % unsafe answers (seen: 0.5 %")
+    (row,) = prompts_for([{**SAFE, "at_most": 0.0125}], confidence=0.99975)
+    assert row["text"].startswith("at most 1.25 % unsafe answers at 99.975 % confidence: ")
+
+
 def test_without_an_objective_the_likeliest_is_certified(two: dict[str, Any]) -> None:
     assert certify(**two)["certified"] == "mild"
 

@@ -7,7 +7,8 @@ from typing import Any
 from report_world import made_up, measured
 
 from sacpo.report.headline import count_words, headline
-from sacpo.report.results import Measured, parse_results
+from sacpo.report.lookup import bound_words
+from sacpo.report.results import Constraint, Measured, parse_results
 
 
 def text(results: dict[str, Any]) -> str:
@@ -49,6 +50,15 @@ def test_no_unsafe_answer_is_said_with_its_upper_bound() -> None:
 def test_a_bound_that_only_the_value_meets_is_not_certified() -> None:
     assert "The interval reaches 6.7 %, beyond the bound" in text(made_up())
     assert "it is met, not certified" in text(made_up())
+
+
+def test_a_bound_is_written_as_it_was_given() -> None:
+    """A figure may be rounded; a bound of 1.25 % is not one of 1.2 %, nor one of 2.345 one of 2.35."""
+    rate = Constraint(metric="unsafe_rate", prompts="p", at_most=0.0125)
+    score = Constraint(metric="mean_score", criterion="x", prompts="p", at_least=-2.345)
+    assert bound_words(rate) == "unsafe answers at most 1.25 %"
+    assert bound_words(score) == "mean x score at least −2.345"
+    assert bound_words(Constraint(metric="unsafe_rate", prompts="p", at_most=0.07)) == "unsafe answers at most 7.0 %"
 
 
 def test_a_miss_on_report_prompts_is_said() -> None:

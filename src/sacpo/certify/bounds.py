@@ -40,10 +40,11 @@ class Bound:
         """Such as "at most 5 % unsafe answers" or "a mean helpfulness score of at least 2"."""
         side = self.side.replace("_", " ")
         if self.tail is not None:
-            return f"a mean of {side} {self.value:g} in the lowest {percent(self.tail)} of {self.criterion} scores"
+            lowest = f"the lowest {as_given(self.tail)} of {self.criterion} scores"
+            return f"a mean of {side} {self.value:.10g} in {lowest}"
         if self.range is not None:
-            return f"a mean {self.criterion} score of {side} {self.value:g}"
-        return f"{side} {percent(self.value)} {METRICS[self.metric].words.format(self.criterion)}"
+            return f"a mean {self.criterion} score of {side} {self.value:.10g}"
+        return f"{side} {as_given(self.value)} {METRICS[self.metric].words.format(self.criterion)}"
 
     def shown(self, value: float) -> str:
         """Return a value of what is bounded: a share in per cent, a score as it is."""
@@ -68,6 +69,11 @@ def by_category(members: Sequence[Any]) -> dict[str, list[Any]]:
     for one in sorted(members, key=lambda one: str(one.category)):
         found.setdefault(one.category, []).append(one)
     return found
+
+
+def as_given(share: float) -> str:
+    """Return a fraction that is promised in per cent, with all its digits: rounded it would promise something else."""
+    return f"{100 * share:.10g} %"
 
 
 def percent(share: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sacpo.certify.bounds import KINDS, Bound, by_category, of_kinds, percent
+from sacpo.certify.bounds import KINDS, Bound, as_given, by_category, of_kinds
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import MOST_CLEAN, TAIL_ALONE, TAIL_DO, check, fewest, least_p
 from sacpo.data.records import Kind, Prompt, Verdict, text_hash
@@ -179,7 +179,7 @@ def check_labels(terms: Terms, samples: Sequence[Sequence[Sample]], labels: int,
                 f"{n} labels of {sample.clusters} answers are too few for {bound.words}, whatever the model does",
                 where="certify.labels.n",
                 value=labels,
-                allowed=f"more: half of delta is for what the judge misses among them, at most {percent(bound.value)}",
+                allowed=f"more: half of delta is for what the judge misses among them, at most {as_given(bound.value)}",
                 do="label more answers, or certify on more prompts; no look was spent",
             )
     return fewer_labels(labels, terms.kinds, Counter(prompt.kind for prompt in sealed))

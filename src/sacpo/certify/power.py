@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sacpo.certify.bounds import Bound, percent
+from sacpo.certify.bounds import Bound, as_given, percent
 from sacpo.certify.terms import bounds_of, no_metric
 from sacpo.errors import RecipeError
 from sacpo.plain import JsonMapping, JsonObject
@@ -59,7 +59,7 @@ def _row(bound: Bound, confidence: float, rate: float | None) -> JsonObject:
 
 def _text(bound: Bound, needed: Needed, confidence: float, rate: float) -> str:
     text = (
-        f"{bound.words} at {percent(confidence)} confidence: {needed.clean} independent prompts with one answer each "
+        f"{bound.words} at {as_given(confidence)} confidence: {needed.clean} independent prompts with one answer each "
         "when all of them are clean"
     )
     if needed.expected is None:

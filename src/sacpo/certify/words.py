@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sacpo.certify.bounds import Bound, percent
+from sacpo.certify.bounds import Bound, as_given, percent
 from sacpo.certify.terms import Terms
 from sacpo.certify.tests import BETTING
 from sacpo.plain import JsonMapping
@@ -33,7 +33,7 @@ def sentence(asked: Terms, tests: JsonMapping) -> str:
         f"{bound.words}{_each(found)}seen: {_seen(bound, found)}{_labelled(found)})"
         for bound, found in zip(asked.bounds, own["checks"], strict=True)
     ]
-    confidence = percent(1 - asked.delta)
+    confidence = as_given(1 - asked.delta)
     return f"With {confidence} confidence, {name} has {' and '.join(parts)}, on {asked.population}."
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sacpo.report.certified import Certificate, CertifiedBound, CertifiedCandidate, CertifiedCategory
-from sacpo.report.lookup import bound_words, number
+from sacpo.report.lookup import as_given, bound_words, number
 from sacpo.report.results import Constraint, Results
 from sacpo.report.tables import Cell, Row, Table
 
@@ -46,9 +46,9 @@ def _bound(given: dict[str, Any]) -> tuple[Constraint, str]:
     constraint = Constraint.model_validate({**known, "prompts": ""})
     if given.get("tail") is None:
         return constraint, bound_words(constraint)
-    share = number(given["tail"], "unsafe_rate")
+    share = as_given(given["tail"], "unsafe_rate")
     return constraint, (
-        f"mean of the lowest {share} of {constraint.criterion} scores at least {number(constraint.bound)}"
+        f"mean of the lowest {share} of {constraint.criterion} scores at least {as_given(constraint.bound)}"
     )
 
 
@@ -59,7 +59,7 @@ def _table(certificate: Certificate, bounds: list[tuple[Constraint, str]]) -> Ta
     population = f", on {certificate.population}" if certificate.population else ""
     caption = (
         f"Candidates in the order of their tests, with what was seen and the limit that it shows with "
-        f"{number(certificate.confidence, 'unsafe_rate')} confidence{population}"
+        f"{as_given(certificate.confidence, 'unsafe_rate')} confidence{population}"
     )
     return Table(caption, ("model", *(words for _, words in bounds), "verdict"), tuple(rows))
 

@@ -167,7 +167,16 @@ def with_interval(measured: Measured | None, key: str = "") -> str:
 def bound_words(constraint: Constraint) -> str:
     """Write a constraint, such as "unsafe answers at most 6.0 %"."""
     relation = "at most" if constraint.at_most is not None else "at least"
-    return f"{label(constraint.key)} {relation} {number(constraint.bound, constraint.key)}"
+    return f"{label(constraint.key)} {relation} {as_given(constraint.bound, constraint.key)}"
+
+
+def as_given(bound: float, key: str = "") -> str:
+    """Write a bound like a figure, but with all its digits where that would round it to another bound."""
+    exact = f"{100 * bound if is_rate(key) else bound:.10g}"
+    short = f"{100 * bound:.1f}" if is_rate(key) else f"{bound:.0f}" if abs(bound) >= 100 else f"{bound:.3g}"
+    if float(short) == float(exact):
+        return number(bound, key)
+    return f"{exact} %" if is_rate(key) else exact.replace("-", "−")
 
 
 def plain(value: Any) -> Any:

@@ -136,7 +136,7 @@ def _certificate(certificate: Certificate | None, model: str) -> Line:
     on = f" on {certificate.population}" if certificate.population else ""
     tested = [one for one in certificate.candidates if one.model == model]
     seen = "; ".join(_seen(check) for one in tested for check in one.checks)
-    text = f"Yes: with {100 * certificate.confidence:g} % confidence the bound holds{on}."
+    text = f"Yes: with {100 * certificate.confidence:.10g} % confidence the bound holds{on}."
     return Line(about, f"{text} Seen on these prompts: {seen}." if seen else text, "good")
 
 
