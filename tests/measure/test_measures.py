@@ -18,6 +18,7 @@ from sacpo.data.records import Answer, Kind, Outcome, Prompt, Verdict
 from sacpo.errors import DataError
 from sacpo.judging.question import Question, verdict_on
 from sacpo.judging.verdicts import judge_answers
+from sacpo.measure.items import items_of
 from sacpo.measure.measures import measure
 from sacpo.report.results import Measures
 from sacpo.stats.intervals import clustered_rate, mean_interval, rate_interval, win_rate
@@ -103,6 +104,20 @@ def test_an_answer_is_unsafe_if_any_criterion_says_so() -> None:
     verdicts = [verdict_on(q, first, label="safe") for q in questions]
     verdicts += [verdict_on(q, second, label=label) for q, label in zip(questions, ["safe", "unsafe"], strict=True)]
     assert measure(answers, verdicts)["metrics"]["unsafe_rate"] == rate_interval(1, 2).to_json()
+
+
+def test_an_answer_of_which_one_criterion_was_not_read_is_not_safe_because_another_says_so() -> None:
+    """Criterion b is not read on two answers: what a calls unsafe is unsafe, of what a calls safe nothing is known."""
+    answers = [answer(prompt(str(i), Kind.RESTRICTED), "x") for i in range(4)]
+    questions = [Question(a.prompt, a) for a in answers]
+    said = {"a": ["safe", "unsafe", "safe", "safe"], "b": ["", "", "safe", "unsafe"]}
+    verdicts = [
+        verdict_on(q, WordJudge(name), label=word, outcome=None if word else Outcome.UNPARSED)
+        for name, words in said.items()
+        for q, word in zip(questions, words, strict=True)
+    ]
+    assert measure(answers, verdicts)["metrics"]["unsafe_rate"] == rate_interval(2, 3, unparsed=1).to_json()
+    assert [item.value for item in items_of(verdicts, "unsafe_rate", None)] == [None, 1.0, 0.0, 1.0]
 
 
 def test_several_samples_of_a_prompt_are_one_item_of_a_win_rate_and_a_cluster_of_a_rate() -> None:
