@@ -151,6 +151,21 @@ def test_bounds_within_categories_and_of_scores(work: Path) -> None:
     assert '<h2 id="certificate">Certificate</h2>' in (work / RUN / "report.html").read_text()
 
 
+def test_the_choice_is_by_the_objective_on_its_own_prompts(work: Path) -> None:
+    """The bound has a prompt set of its own; win rates there are not those that the recipe maximises."""
+    write(work, 0.6)
+    recipe = yaml.safe_load((work / "tiny.yaml").read_text())
+    recipe["prompts"]["risky"] = recipe["prompts"]["tuning"] | {"limit": 12, "mix": {"restricted": 1.0}}
+    recipe["constraints"][0]["prompts"] = "risky"
+    (work / "tiny.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    run(work, drawn=False)
+    order = json.loads((stage(work, "certify/plan") / "result.json").read_text())["plan"]["order"]
+    models = found(work)["selection"]["models"]
+    assert len(order) > 1
+    assert [one["objective"] for one in order] == [models[one["model"]]["objective"]["value"] for one in order]
+    assert verify_certificate(work / RUN / "certificate.json")["certified"] is not None
+
+
 def test_the_first_failure_ends_the_generation(work: Path) -> None:
     """With 24 prompts at most 11 % needs no unsafe answer (.89^24 = .06): whoever fails first is the last to answer."""
     write(work, 0.11, {"limit": 24}, candidates="all")

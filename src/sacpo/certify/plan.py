@@ -47,6 +47,7 @@ def plan_of(
     prompts: Iterable[str],
     data: Mapping[str, Sequence[str]],
     most: int | None = None,
+    goal: Mapping[str, Sequence[Verdict]] | None = None,
 ) -> JsonObject:
     """Return the plan: bounds, level, order and data, from tuning verdicts alone.
 
@@ -56,13 +57,14 @@ def plan_of(
         prompts: The ids of the certification prompts.
         data: Hashes of what the certificate is about, by role.
         most: Candidates that are tested; the likeliest.
+        goal: Tuning verdicts that the objective is of; None: all of `said`.
 
     Raises:
         DataError: The objective of a candidate was not measured, or nothing counts in a bound.
     """
     names = sorted(said)
     p = np.array([[check(said[name], bound, terms.delta, terms.per).p for bound in terms.bounds] for name in names])
-    values = _objective(terms, names, said)
+    values = _objective(terms, names, said if goal is None else goal)
     order = order_of(p, [values.get(name, 0.0) for name in names], names)[:most]
     return {
         "bounds": [bound.to_json() for bound in terms.bounds],

@@ -130,11 +130,11 @@ def _of_folders(root: Path, places: Mapping[str, Sequence[str]], plan: JsonMappi
 def _of_run(root: Path, places: Mapping[str, Sequence[str]], plan: JsonMapping) -> tuple[JsonObject, ...]:
     """Return the plan and the tests, made again from a run's stages."""
     own = terms(plan["bounds"], labels=plan["labels"], per=plan.get("per"), **{name: plan[name] for name in TERMS})
-    tuning, sealed, truth = (
+    tuning, sealed, truth, goal = (
         verdicts_by_model([root / path for path in places[role]], own.unit)
-        for role in ("tuning", "certification", "labels")
+        for role in ("tuning", "certification", "labels", "objective" if "objective" in places else "tuning")
     )
     prompts = [prompt for path in places["prompts"] for prompt in read_jsonl(root / path / PROMPTS, Prompt)]
-    again = plan_of(own, tuning, [prompt.id for prompt in prompts], plan["data"])
+    again = plan_of(own, tuning, [prompt.id for prompt in prompts], plan["data"], goal=goal)
     order = [one for one in again["order"] if one["model"] in sealed]
     return again, run_tests({**again, "order": order}, own.bounds, sealed, truth)

@@ -209,6 +209,10 @@ class CertificatePlan(Stage[Planned]):
         """Return the certificate's terms."""
         return self.wanted.terms(report_of(tools.at(self.prompts))["population"])
 
+    def goal(self, name: str) -> Verdicts:
+        """Return a model's verdicts on the objective's prompts."""
+        return self.verdicts[name][self.wanted.seen.index(self.wanted.objective.prompts)]
+
     def work(self, out: Path, tools: Tools) -> None:
         """Write the plan, in the folder of all looks too."""
         own, spec = self.terms(tools), self.wanted.spec
@@ -227,7 +231,8 @@ class CertificatePlan(Stage[Planned]):
             "certification": [file_hash(tools.at(self.prompts) / PROMPTS)],
             "models": [model_key(self.models[name]) for name in said],
         }
-        plan = plan_of(own, said, [prompt.id for prompt in tools.read(self.prompts)], data, spec.most)
+        goal = {name: in_units(tools.read(self.goal(name)), own.unit) for name in said}
+        plan = plan_of(own, said, [prompt.id for prompt in tools.read(self.prompts)], data, spec.most, goal)
         try:
             look, why = write_down(tools.folder.path / LOOKS, plan), ""
         except RunError as error:
@@ -309,6 +314,8 @@ class Certificate(JsonStage):
             "labels": [f"stages/{stage.name}" for stage in self.labels.values()],
             "prompts": [f"stages/{self.plan.prompts.name}"],
         }
+        if len(self.plan.wanted.seen) > 1:
+            folders["objective"] = [f"stages/{self.plan.goal(name).name}" for name in planned.names]
         return {"files": files, "folders": folders, "run": {"looks": LOOKS, "keys": keys}}
 
 
