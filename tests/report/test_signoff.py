@@ -83,6 +83,17 @@ def test_new_prompts_are_held_against_the_bound(bound: float, mood: str, words: 
     assert words in text and found == mood
 
 
+def test_a_certified_model_that_missed_the_bound_on_tuning_prompts_is_not_said_to_have_met_it() -> None:
+    """`certify.candidates: all` tests such models too."""
+    models = {
+        name: candidate | {"feasible": candidate["feasible"] and name != "H-S@0.25"}
+        for name, candidate in made_up()["selection"]["models"].items()
+    }
+    ((answer, mood),) = said(screen({"models": models}), "The answer")
+    assert answer.startswith("Only by the certificate: on the prompts that models were chosen with, 2 of 20 models")
+    assert mood == ""
+
+
 def test_where_no_model_meets_the_bound_the_answer_is_no() -> None:
     found = screen({"chosen": None, "feasible": False, "nearest": "P@q0.75"})
     ((answer, mood),) = said(found, "The answer")

@@ -90,11 +90,16 @@ def _asked(results: Results, constraint: Constraint) -> str:
 
 
 def _answer(results: Results, selection: Selection, model: str) -> Iterator[Line]:
-    n = len(selection.models)
+    n, feasible = len(selection.models), sum(candidate.feasible for candidate in selection.models.values())
     if selection.chosen is None:
         yield Line("The answer", f"No: none of {n} models meets the bound. What follows is of the nearest one.", "bad")
+    elif selection.constraints and not selection.models[model].feasible:  # one of `certify.candidates`
+        yield Line(
+            "The answer",
+            f"Only by the certificate: on the prompts that models were chosen with, {feasible} of {n} models meet the "
+            "bound, and the chosen one is not among them.",
+        )
     elif selection.constraints:
-        feasible = sum(candidate.feasible for candidate in selection.models.values())
         certified = results.certificate is not None and results.certificate.certified == model
         which = "the certified one" if certified else "the one"
         yield Line(
