@@ -121,6 +121,8 @@ def test_betting_by_hand() -> None:
     assert betting_p(np.array([1.0]), 0.5) == 1.0
     assert betting_p(np.array([1.0]), 0.5, "at_least") == pytest.approx(1 / (1 + gain))
     assert betting_p(np.array([0.5] * 9), 0.5) == 1.0
+    capital = sum(w * (1 + f) ** 9 * (1 - f) for w, f in zip(WEIGHTS, STAKES, strict=True))  # who bets all has nothing
+    assert betting_p(np.array([0.0] * 9 + [1.0]), 0.5) == pytest.approx(1 / capital)
     mixed = np.array([0.0, 0.5, 0.0, 0.25, 0.0])
     assert betting_p(mixed, 0.4) == pytest.approx(float(betting_p(mixed[::-1], 0.4)), rel=1e-12)
 
