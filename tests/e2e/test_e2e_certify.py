@@ -125,6 +125,11 @@ def test_true_labels_correct_for_the_judge(work: Path) -> None:
     assert {(check["labels"], check["missed"]) for check in checks} == {(25, 0)}
     assert "of 25 labelled answers the judge missed 0" in certificate["sentence"]
     assert verify_certificate(work / RUN / "certificate.json")["certified"] == certificate["certified"]
+    write(work, 0.6, labels=labels | {"n": 26})  # a test with other labels is another look
+    run(work, drawn=False)
+    assert "looked at before, and 1 of delta is spent" in found(work)["certificate"]["sentence"]
+    write(work, 0.6, labels=labels)
+    run(work, drawn=False)
     path = stage(work, f"label/{certificate['certified']}/unseen") / "verdicts.jsonl"
     path.write_text(path.read_text() + "\n")
     with pytest.raises(RunError, match="void"):

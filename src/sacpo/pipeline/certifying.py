@@ -29,7 +29,8 @@ def certify(run: Order, selection: Selection | None) -> Certificate | None:
     wanted, answers, verdicts = run.sealed.wanted, {}, {}
     labels: dict[str, Labels] = {}
     tuning = {name: tuple(run.verdicts[name][prompts] for prompts in wanted.seen) for name in run.evaluated}
-    plan = CertificatePlan(wanted, run.sealed, selection, tuning, {name: run.models[name] for name in tuning})
+    drawn = 0 if wanted.spec.labels is None else run.seed("labels")
+    plan = CertificatePlan(wanted, run.sealed, selection, tuning, {name: run.models[name] for name in tuning}, drawn)
     with run.do.following("the likeliest candidates answer the certification prompts until one fails; the report"):
         planned = run.do.read(plan)
         for name in planned.names:

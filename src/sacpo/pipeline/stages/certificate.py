@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from sacpo.data.splits import check_shared
 from sacpo.errors import RunError
 from sacpo.judging.verdicts import VERDICTS, judge_answers
 from sacpo.merge.source import ModelSource
-from sacpo.pipeline.stage import JsonStage, Stage, content_of
+from sacpo.pipeline.stage import UNSAID, JsonStage, Stage, content_of
 from sacpo.pipeline.stages.answers import Answers
 from sacpo.pipeline.stages.data import PROMPTS, Data, Prompts, report_of
 from sacpo.pipeline.stages.selection import Selection
@@ -187,6 +187,7 @@ class CertificatePlan(Stage[Planned]):
         selection: The choice on tuning prompts.
         verdicts: Every model's verdicts on the tuning prompts of the bounds and the objective.
         models: Every model.
+        drawn: The seed of the draw of true labels; 0: there are none.
     """
 
     wanted: Certified
@@ -194,6 +195,7 @@ class CertificatePlan(Stage[Planned]):
     selection: Selection
     verdicts: Mapping[str, tuple[Verdicts, ...]]
     models: Mapping[str, ModelSource]
+    drawn: int = field(default=0, metadata=UNSAID)
 
     @property
     def name(self) -> str:
@@ -231,6 +233,8 @@ class CertificatePlan(Stage[Planned]):
             "certification": [file_hash(tools.at(self.prompts) / PROMPTS)],
             "models": [model_key(self.models[name]) for name in said],
         }
+        if spec.labels is not None:  # other labels are another look
+            data["labels"] = [content_key([spec.labels.model_dump(mode="json"), self.drawn])]
         goal = {name: in_units(tools.read(self.goal(name)), own.unit) for name in said}
         plan = plan_of(own, said, [prompt.id for prompt in tools.read(self.prompts)], data, spec.most, goal)
         try:
