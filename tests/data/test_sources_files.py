@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.feather
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sacpo.data.sources import read_source
 from sacpo.data.sources.files import read_file
+from sacpo.data.sources.key import source_key
 from sacpo.errors import DataError
 from sacpo.recipe.schema import DataSpec, SourceSpec
 
@@ -125,16 +127,41 @@ def test_messages_that_a_table_was_written_of_are_no_texts(tmp_path: Path) -> No
     assert read("b.csv", "prompts") == 1  # a column that is not read
 
 
-def test_what_datasets_saves_to_the_disk_says_how_to_convert_it(tmp_path: Path) -> None:
+def test_what_datasets_saves_to_the_disk_is_read(tmp_path: Path) -> None:
+    """A folder with its shards in order, one shard, an Arrow file with an index; of several splits one is named."""
     data = datasets.Dataset.from_list(ROWS)
-    data.save_to_disk(tmp_path / "one")
-    datasets.DatasetDict({"train": data}).save_to_disk(tmp_path / "many")
-    (shard,) = (tmp_path / "one").glob("*.arrow")
-    for path in (tmp_path / "one", tmp_path / "many", shard):
-        with pytest.raises(DataError, match=r"load_from_disk\(FOLDER\)\.to_parquet"):
-            list(read_file(path, "a"))
-    datasets.load_from_disk(tmp_path / "one").to_parquet(tmp_path / "one.parquet")
-    assert [row.data for row in read_file(tmp_path / "one.parquet", "a")] == ROWS
+    data.save_to_disk(tmp_path / "one", num_shards=2)
+    datasets.DatasetDict({"train": data, "test": data}).save_to_disk(tmp_path / "many")
+    pyarrow.feather.write_feather(data.data.table, tmp_path / "b.arrow", compression="uncompressed")
+    for path in (tmp_path / "one", tmp_path / "many" / "train", tmp_path / "b.arrow"):
+        found = list(read_file(path, "a"))
+        assert [row.data for row in found] == ROWS
+        assert found[-1].place == f"{path}, row {len(ROWS)}"
+    (shard,) = (tmp_path / "one").glob("*-00001-of-*.arrow")
+    assert [row.data for row in read_file(shard, "a")] == ROWS[-(len(ROWS) // 2) :]
+    with pytest.raises(DataError, match="a folder of several splits") as told:
+        list(read_file(tmp_path / "many", "a"))
+    assert str(tmp_path / "many" / "train") in str(told.value)
+
+
+def test_a_saved_folder_s_key_is_of_its_tables(tmp_path: Path) -> None:
+    """And what is missing or broken in it is told by its own name."""
+    folder = tmp_path / "one"
+    datasets.Dataset.from_list(ROWS).save_to_disk(folder, num_shards=2)
+    first, second = sorted(folder.glob("*.arrow"))
+    spec = SourceSpec(format="prompts", path=str(folder))
+    before = source_key(spec)
+    first.write_bytes(b"not a table")
+    assert source_key(spec) != before
+    with pytest.raises(DataError, match="the Arrow file cannot be read"):
+        list(read_file(folder, "a"))
+    second.unlink()
+    with pytest.raises(DataError, match="no such file") as told:
+        source_key(spec)
+    assert second.name in str(told.value)
+    (folder / "state.json").write_text("[]")
+    with pytest.raises(DataError, match="does not say which tables it holds"):
+        list(read_file(folder, "a"))
 
 
 def test_several_files_are_read_in_the_recipes_order(tmp_path: Path) -> None:

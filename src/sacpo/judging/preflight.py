@@ -116,14 +116,15 @@ def _sources(recipe: Recipe) -> Iterator[tuple[str, SourceSpec]]:
 
 
 def _source(place: str, spec: SourceSpec) -> Iterator[str]:
-    from sacpo.data.sources.files import check_file, local, looks_local
+    from sacpo.data.sources.files import check_file, files_of, local, looks_local
     from sacpo.data.sources.hub import hub_path
 
     for path in spec.paths:
         if looks_local(path):
             check_file(local(path))
-            with local(path).open("rb") as file:  # may it be read?
-                file.read(1)
+            for file in files_of(local(path)):
+                with file.open("rb") as opened:  # may it be read?
+                    opened.read(1)
         else:
             yield from _on_hub(hub_path(path).id, "dataset", spec.revision, place)
 

@@ -21,7 +21,7 @@ def raced(recipe: Recipe) -> dict[str, tuple[ConstraintSpec, ...]]:
 
 
 def race_on(recipe: Recipe, prompts: str) -> RaceSpec:
-    """Return how the race on a prompt set goes: its constraints have their share of 1 - confidence, all sets all of it."""
+    """Return how the race on a prompt set goes: its constraints have their share of 1 - confidence."""
     spec, constraints = recipe.evaluate.race, raced(recipe)
     assert spec is not None
     if len(constraints) == 1:

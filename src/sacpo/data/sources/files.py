@@ -1,4 +1,4 @@
-"""Local files as rows: JSON, JSON lines, CSV, TSV and Parquet, gzipped or not, each row with its line.
+"""Local files as rows: JSON, JSON lines, CSV and TSV, gzipped or not, Parquet and Arrow, each row with its line.
 
 JSON and CSV are read with the standard library, so that an error can name the line.
 """
@@ -21,11 +21,10 @@ from sacpo.plain import JsonObject
 from sacpo.recipe.safe import first_json, json_value
 
 Numbered = Iterator[tuple[int, JsonObject]]
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet", ".arrow")
 TABLES = (".csv", ".tsv")
-ON_DISK = ("state.json", "dataset_dict.json")
-"""Files of a folder that `datasets.Dataset.save_to_disk` writes."""
-CONVERT = "write it anew: datasets.load_from_disk(FOLDER).to_parquet(FILE); of a DatasetDict one of its splits"
+SAVED, SPLITS = "state.json", "dataset_dict.json"
+"""What `datasets.Dataset.save_to_disk` writes beside its tables, and `DatasetDict.save_to_disk` above its splits."""
 SPACE = " \t\r\n"
 WRAPPED = re.compile(r'\s*\{\s*"data"\s*:\s*(?=\[)')
 """The beginning of a file whose rows stand in a list that is the only value of an object."""
@@ -66,8 +65,9 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
         DataError: The file is missing, empty, of an unknown type or malformed; file and line are named.
     """
     check_file(path)
-    if suffix(path) == ".parquet":
-        numbered, unit = _parquet(path), "row"
+    if path.is_dir() or suffix(path) in BINARY:
+        numbered: Numbered = enumerate((row for file in files_of(path) for row in BINARY[suffix(file)](file)), 1)
+        unit = "row"
     else:
         numbered, unit = READERS[suffix(path)](file_text(path), path), "line"
     empty = True
@@ -79,14 +79,15 @@ def read_file(path: Path, name: str) -> Iterator[Row]:
 
 
 def check_file(path: Path) -> None:
-    """Check that the path is a file of a known type.
+    """Check that the path is a file of a known type, or a folder that `datasets.Dataset.save_to_disk` wrote.
 
     Raises:
         DataError: It is not; the nearest file beside it is named.
     """
     if path.is_dir():
-        do = CONVERT if any((path / name).is_file() for name in ON_DISK) else "list the files under 'path'"
-        raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do=do)
+        for file in files_of(path):
+            check_file(file)
+        return
     if path.exists() and not path.is_file():
         raise DataError(
             "not a file that can be read to its end", where=path, allowed=SUFFIXES, do="write its rows to a file"
@@ -102,8 +103,31 @@ def check_file(path: Path) -> None:
             where=path,
             value=path.name,
             allowed=[*SUFFIXES, "and .gz of these"],
-            do=CONVERT if suffix(path) == ".arrow" else "rename the file after its format, or convert it",
+            do="rename the file after its format, or convert it",
         )
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files that a path of a recipe is: itself, or the tables of a folder that `save_to_disk` wrote.
+
+    Raises:
+        DataError: It is another folder, or one that lists no tables.
+    """
+    if not path.is_dir():
+        return [path]
+    if (path / SPLITS).is_file():
+        splits = sorted(str(found.parent) for found in path.glob(f"*/{SAVED}"))
+        raise DataError("a folder of several splits", where=path, allowed=splits, do="name one of them under 'path'")
+    if not (path / SAVED).is_file():
+        raise DataError("a folder, not a file", where=path, allowed=SUFFIXES, do="list the files under 'path'")
+    try:
+        return [path / Path(one["filename"]).name for one in json.loads((path / SAVED).read_bytes())["_data_files"]]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise DataError(
+            "the folder does not say which tables it holds",
+            where=path / SAVED,
+            do="save the data set again (save_to_disk), or as Parquet",
+        ) from error
 
 
 def file_text(path: Path) -> str:
@@ -267,23 +291,38 @@ def _next_row(rows: Any, path: Path) -> list[str] | None:
         csv.field_size_limit(limit)
 
 
-def _parquet(path: Path) -> Numbered:
-    import pyarrow as arrow
+def _parquet(path: Path) -> Iterator[JsonObject]:
     import pyarrow.parquet as parquet
 
+    return _columns(path, "Parquet", parquet.read_table)
+
+
+def _arrow(path: Path) -> Iterator[JsonObject]:
+    """Read a stream, as `datasets` writes it, or a file with an index at its end (Feather)."""
+    import pyarrow as arrow
+
+    def read(place: Path) -> Any:
+        with arrow.memory_map(str(place)) as source:
+            try:
+                return arrow.ipc.open_stream(source).read_all()
+            except arrow.ArrowInvalid:
+                return arrow.ipc.open_file(source).read_all()
+
+    return _columns(path, "Arrow", read)
+
+
+def _columns(path: Path, kind: str, read: Callable[[Path], Any]) -> Iterator[JsonObject]:
+    import pyarrow as arrow
+
     try:
-        table = parquet.read_table(path)
+        table = read(path)
     except (arrow.ArrowInvalid, OSError) as error:
-        raise DataError(
-            f"the Parquet file cannot be read: {error}", where=path, do="fetch or write it again"
-        ) from error
-    number = 0
+        raise DataError(f"the {kind} file cannot be read: {error}", where=path, do="fetch or write it again") from error
     for batch in table.to_batches():
-        for data in batch.to_pylist():
-            number += 1
-            yield number, data
+        yield from batch.to_pylist()
 
 
+BINARY: dict[str, Callable[[Path], Iterator[JsonObject]]] = {".parquet": _parquet, ".arrow": _arrow}
 READERS: dict[str, Callable[[str, Path], Numbered]] = {
     ".json": _json,
     ".jsonl": _json_lines,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sacpo.data.sources.files import check_file, local, looks_local
+from sacpo.data.sources.files import check_file, files_of, local, looks_local
 from sacpo.data.sources.hub import hub_commit, hub_path
 from sacpo.recipe.schema import SourceSpec
 from sacpo.system.files import content_key, file_hash
@@ -24,5 +24,5 @@ def _content(text: str, spec: SourceSpec) -> list[str]:
     if looks_local(text):
         path = local(text)
         check_file(path)
-        return ["file", path.name, file_hash(path)]
+        return ["file", path.name, *map(file_hash, files_of(path))]
     return ["hub", text, hub_commit(hub_path(text).id, spec.revision)]

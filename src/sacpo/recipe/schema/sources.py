@@ -16,7 +16,9 @@ class SourceSpec(Section):
     """Where records come from: a hub id, local files, or the world."""
 
     format: FormatName
-    path: str | Names | None = Field(None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet")
+    path: str | Names | None = Field(
+        None, description="hub id, or local JSON, JSONL(.gz), CSV, Parquet, Arrow, or a folder of `save_to_disk`"
+    )
     revision: str | None = Field(None, description="hub revision")
     split: str | None = Field(None, description="hub split; for the world: sft, pairs, tuning, report, ...")
     label: Literal["better", "safer"] | None = Field(None, description="PKU-SafeRLHF: which of its two labels")
