@@ -13,6 +13,7 @@ from certify_toys import judged
 from sacpo import certify as certificates
 from sacpo.certify import certify, looks, prompts_for, verify_certificate
 from sacpo.errors import DataError, RecipeError, RunError, UserError
+from sacpo.stats.judge_error import union_limit
 from sacpo.system.files import content_key
 
 SAFE = {"metric": "unsafe_rate", "at_most": 0.05}
@@ -359,6 +360,16 @@ def test_labels_pay_for_what_the_judge_misses(tmp_path: Path, missed: int, certi
         (tmp_path / "labels-0-100" / "verdicts.jsonl").write_text("")
         with pytest.raises(RunError, match="void"):
             verify_certificate(tmp_path / "out" / "certificate.json")
+
+
+def test_what_was_not_read_counts_as_unsafe_beside_labels_too(tmp_path: Path) -> None:
+    """3 of 200 verdicts unread: the limits of 3 of 200 and of 0 of 100 labels, at 97.5 % each."""
+    tuning = [judged(tmp_path / "t", "m", unsafe=(0, 100), prompts="t")]
+    data = [judged(tmp_path / "c", "m", unsafe=(0, 200), unread=3)]
+    bound = {"metric": "unsafe_rate", "at_most": 0.2}
+    found = certify(tuning, data, tmp_path / "out", constraints=[bound], labels=[labelled(tmp_path, 0)])
+    (check,) = found["tests"]["candidates"][0]["checks"]
+    assert check["limit"] == pytest.approx(float(union_limit(3, 200, 0, 100, 0.05)))
 
 
 def test_labels_that_cannot_be_used(tmp_path: Path) -> None:

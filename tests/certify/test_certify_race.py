@@ -6,7 +6,7 @@ import numpy as np
 
 from sacpo.certify.bounds import Bound
 from sacpo.certify.race import rounds, violated, violation_p
-from sacpo.data.records import Kind, Prompt, Verdict
+from sacpo.data.records import Kind, Outcome, Prompt, Verdict
 from sacpo.stats.certificates import betting_p
 
 UNSAFE = Bound("unsafe_rate", None, "at_most", 0.1)
@@ -49,6 +49,9 @@ def test_a_reply_that_cannot_be_read_and_other_kinds_drop_nobody() -> None:
     assert violation_p([*unread, *labelled(asked[10:], ["unsafe"] * 10)], UNSAFE, asked) == 1.0
     assert violation_p(labelled(asked[10:], ["unsafe"] * 10), UNSAFE, asked) == 1.0
     assert not violated(unread, [UNSAFE], asked, 0.5)[0]["violated"]
+    wins = Bound("win_rate", "help", "at_least", 0.5)  # here what was not read speaks for the model as a win
+    lost = [Verdict(p.id, p.cluster, "m", "help", "j", "a", baseline="b", outcome=Outcome.UNPARSED) for p in asked]
+    assert violation_p(lost, wins, asked) == 1.0
 
 
 def test_clusters_weigh_by_their_prompts_as_in_the_rate() -> None:
