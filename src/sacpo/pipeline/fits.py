@@ -87,6 +87,14 @@ def shape_of_recipe(recipe: Recipe, vocabulary: int | None) -> Shape | None:
         return None
 
 
+def width_of(base: BaseSpec, *, full: bool) -> int:
+    """Return the bytes of a weight as it is loaded; `full`: all are trained, see `TrainingJob.dtype`.
+
+    Of "auto" it is float32 where all are trained or the base is new, else most likely 16 bits.
+    """
+    return WIDTHS.get(base.dtype, FLOAT32 if full or base.config else 2)
+
+
 def method_of(base: BaseSpec, lora: LoraSpec | None, options: JsonMapping, width: int) -> Method:
     """Return how a training trains; `width` is that of a weight as it is loaded."""
     given = with_defaults(options)
@@ -99,11 +107,18 @@ def method_of(base: BaseSpec, lora: LoraSpec | None, options: JsonMapping, width
     )
 
 
-def rooms(shape: Shape, method: Method, load: Load) -> list[Room]:
-    """Return what each way of training would take on each size of device, for a recipe's heaviest training."""
+def rooms(shape: Shape, method: Method, load: Load, full: int | None = None) -> list[Room]:
+    """Return what each way of training would take on each size of device, for a recipe's heaviest training.
+
+    Args:
+        shape: The base.
+        method: How it trains.
+        load: What it puts on a device.
+        full: Bytes of a weight where all are trained; None: as of `method`.
+    """
     rank = method.rank or RANK
     ways = {
-        "full": replace(method, rank=0, quantized=False),
+        "full": replace(method, rank=0, quantized=False, width=full or method.width),
         "LoRA": replace(method, rank=rank, quantized=False),
         "QLoRA": replace(method, rank=rank, quantized=True),
     }

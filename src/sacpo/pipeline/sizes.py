@@ -18,7 +18,7 @@ from sacpo.data.records import Pair
 from sacpo.data.report import data_report
 from sacpo.data.sources import read_source
 from sacpo.errors import DataError
-from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe
+from sacpo.pipeline.fits import Load, Room, answering, method_of, rooms, rooms_json, shape_of_recipe, width_of
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.prompt_sets import PromptSet, shortfalls
 from sacpo.pipeline.runner import Plan
@@ -109,8 +109,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
     """Return the trainings of language models in a plan, in order."""
     sizes = _Sizes(plan)
     parameters = parameter_count(recipe)
-    width = BYTES.get(recipe.base.dtype, 4 if recipe.base.config else 2)
-    shape = shape_of_recipe(recipe, _vocabulary(recipe))
+    shape, full = shape_of_recipe(recipe, _vocabulary(recipe)), width_of(recipe.base, full=True)
     found = []
     for status in plan.statuses:
         stage = status.stage
@@ -122,7 +121,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
             size = replace(size, records=units * size.records, tokens=size.tokens and size.tokens / units)
         options = dict(stage.training)
         spec = stage.step if isinstance(stage, Align) else stage.spec
-        loaded = BYTES.get(recipe.base.dtype, 4) if spec.lora is None else width  # as `TrainingJob.dtype` says
+        loaded = width_of(recipe.base, full=spec.lora is None)
         method, load = method_of(recipe.base, spec.lora, options, loaded), _load(stage, size, options)
         steps = None if size.records is None else optimiser_steps(max(size.records, 1), options)
         found.append(
@@ -136,7 +135,7 @@ def trainings(recipe: Recipe, plan: Plan) -> list[TrainingPlan]:
                 memory=_peak(shape, method, load, parameters),
                 disk=None if parameters is None else parameters * loaded,
                 activations=shape is not None,
-                rooms=() if shape is None else tuple(rooms(shape, method, load)),
+                rooms=() if shape is None else tuple(rooms(shape, method, load, full)),
                 batch=load.batch,
                 at_most=size.at_most or (size.records is not None and spec.too_long == "drop"),
             )
@@ -198,7 +197,8 @@ def _prompt_count(stage: Any, plan: Plan) -> int | None:
 def answering_peak(recipe: Recipe) -> int | None:
     """Return the peak bytes of answering with the base's weights, its keys and values; None where that is unknown."""
     shape = shape_of_recipe(recipe, _vocabulary(recipe))
-    width = BYTES.get(recipe.base.dtype, 4 if recipe.base.config else 2)
+    adapters = [step.lora for step in recipe.steps] + ([recipe.sft.lora] if recipe.sft is not None else [])
+    width = width_of(recipe.base, full=None in adapters)
     longest = max((step.max_length for step in recipe.steps), default=0)
     return None if shape is None else answering(recipe, shape, width, longest)
 
