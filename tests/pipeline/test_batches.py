@@ -209,6 +209,19 @@ def test_a_dry_run_counts_the_comparisons_of_language_models_once() -> None:
     assert found.requests == 8 * 2
 
 
+def test_a_dry_run_counts_the_ratings_that_candidates_are_weighed_by() -> None:
+    """Eight prompts with 16 samples in the bank; of the second batch's four prompts five candidates each."""
+    judges = {
+        "helpfulness": {"kind": "oracle"},
+        "harmlessness": {"kind": "llm", "rubric": "harmlessness-rating", "panel": {"model": "m", "api_key_env": ""}},
+    }
+    given = {name: RECIPE[name] for name in ("name", "world", "base", "data", "sft")}
+    step = labelled(label={"helpfulness": LABEL["helpfulness"]}, candidates=5)
+    asked = parse_recipe({**given, "steps": [step], "evaluate": {"judges": judges}})
+    (found,) = judgings(asked, plan(asked, runs="nowhere"))
+    assert found.requests == 8 * 16 + 4 * 5
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

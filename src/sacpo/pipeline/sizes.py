@@ -177,6 +177,7 @@ def _questions(stage: object) -> Iterator[tuple[CriterionJudge, Sequence[Any], f
         for judge in (*stage.judges, *stage.scorers):  # two answers are compared at once, or scored one by one
             compares = judge.rubric is not None and judge.rubric.pairwise
             yield judge, stage.sources, stage.each if compares else stage.answers_each
+        yield from ((judge, stage.sources, stage.weighed_each) for judge in stage.weighers)
     elif isinstance(stage, Bank):
         yield from ((judge, stage.samples.prompts, stage.samples.samples) for judge in stage.judges)
 

@@ -62,6 +62,16 @@ class Batch(Pairs):
         """Pairs of a prompt, at most."""
         return 1 / self.of
 
+    @property
+    def weighers(self) -> tuple[CriterionJudge, ...]:
+        """Whose scores draw the answers of pairs."""
+        return () if self.weigher is None else self.weigher.judges
+
+    @property
+    def weighed_each(self) -> float:
+        """Answers to a prompt that they score."""
+        return 0.0 if self.weigher is None else self.each * self.weigher.candidates
+
     def asked(self, tools: Tools) -> tuple[list[Prompt], list[Prompt]]:
         """Return this batch's prompts, in their order; none is held out."""
         prompts, _ = super().asked(tools)

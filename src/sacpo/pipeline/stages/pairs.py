@@ -76,6 +76,16 @@ class LabelledPairs(Stage[StoredRecords]):
         """Whose scores single answers need beside those of the judges."""
         return ()
 
+    @property
+    def weighers(self) -> tuple[CriterionJudge, ...]:
+        """Whose scores draw the answers of pairs."""
+        return ()
+
+    @property
+    def weighed_each(self) -> float:
+        """Answers to a prompt that they score."""
+        return 0.0
+
     def labeller(self, tools: Tools) -> Labeller:
         """Return what says of pairs of answers with which probability the first one is preferred."""
         if any(judge.rubric is not None and judge.rubric.pairwise for judge in self.judges):
