@@ -317,6 +317,17 @@ def test_answers_are_resampled_by_self_normalised_weights(tmp_path: Path) -> Non
     assert found["answers_not_scored"] == 3
 
 
+def test_a_score_that_is_no_number_is_none_in_a_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reward model may give NaN; its answer counts as not scored."""
+    stage = scored_bank(tmp_path, [[0.0, 1.0, 2.0]]).bank
+    given = [Score(0.5), Score(math.nan), Score(-math.inf)]
+    monkeypatch.setattr("sacpo.pipeline.stages.bank.scores_of", lambda *_: {"helpfulness": given})
+    (tmp_path / "out").mkdir()
+    stage.work(tmp_path / "out", cast(Tools, Finished(tmp_path)))
+    scores = stage.read(tmp_path / "out").scores["helpfulness"]
+    assert scores[0, 0] == 0.5 and np.isnan(scores[0, 1:]).all()
+
+
 def in_lists(folder: Path, stage: Resampled, tools: Any = None) -> dict[str, Any]:
     """Return what a listwise loss learns of a bank's answers, by text."""
     (folder / "out").mkdir()

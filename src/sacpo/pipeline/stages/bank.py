@@ -73,7 +73,7 @@ class Bank(Stage[Scored]):
         answers = tools.read(self.samples).answers
         pairs = [(answer.prompt, answer.text) for answer in answers]
         found = self.scores(tools, pairs, [answer.truncated for answer in answers])
-        values = {name: [score.value for score in scores] for name, scores in found.items()}
+        values = {name: [score.finite for score in scores] for name, scores in found.items()}
         unsafe = [any(label == "unsafe" for label in labels) for labels in zip(*_labels(found), strict=True)]
         write_json(out / SCORES, {"scores": values, "unsafe": unsafe})
 
