@@ -318,6 +318,15 @@ def test_pairs_that_are_not_there_are_refused(source: str, beta: str, message: s
         parse_recipe(recipe(source, beta))
 
 
+def test_pairs_that_are_named_twice_would_count_twice() -> None:
+    given = recipe("safe")
+    learn = given["steps"][2]["resample"]["learn"]
+    learn |= {name: ["good", "safe", "good"] for name in learn}
+    with pytest.raises(RecipeError, match="each would count twice") as caught:
+        parse_recipe(given)
+    assert caught.value.value == "good"
+
+
 def test_nothing_is_kept_of_answers_that_are_all_learnt() -> None:
     whole = recipe("S@0.25", "0.5")
     whole["steps"][2]["resample"] |= {"draw": "all"}

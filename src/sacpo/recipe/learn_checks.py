@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from sacpo.errors import RecipeError
 from sacpo.recipe.explain import did_you_mean
@@ -29,8 +29,7 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
         if criterion in spec.label:
             for judge in spec.label[criterion].weights:
                 check_scores(recipe, judge, f"{where}.label.{criterion}.judge")
-        for name in spec.sources(criterion):
-            _check_source(recipe, nodes, step, name, f"{where}.learn.{criterion}")
+        _check_sources(recipe, nodes, step, spec.sources(criterion), f"{where}.learn.{criterion}")
         if criterion in spec.scale:
             _check_scale(recipe, nodes, step, criterion, f"{where}.scale.{criterion}")
     for name in spec.sample_from:
@@ -128,8 +127,7 @@ def _check_scale(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, crit
             do="leave it out, and choose the weight in 'judge' for that scale",
         )
     names = step.resample.named(step.resample.scale, criterion)
-    for name in names:
-        _check_source(recipe, nodes, step, name, where)
+    _check_sources(recipe, nodes, step, names, where)
     datasets = [name if name in recipe.data else _step_of(nodes, name).dataset for name in names]
     if not any(holds_out(recipe, dataset) for dataset in datasets):
         raise RecipeError(
@@ -167,6 +165,17 @@ def _trained_before(nodes: Mapping[str, Node], step: StepSpec) -> list[str]:
         for name, one in nodes.items()
         if isinstance(one, StepModel) and one.beta and step.name not in {one.step.name, *_origins(nodes, one)}
     ]
+
+
+def _check_sources(
+    recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, names: Sequence[str], where: str
+) -> None:
+    for place, name in enumerate(names):
+        _check_source(recipe, nodes, step, name, where)
+        if name in names[:place]:
+            raise RecipeError(
+                "pairs are named twice, and each would count twice", where=where, value=name, do="remove one of them"
+            )
 
 
 def _check_source(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, name: str, where: str) -> None:
