@@ -278,6 +278,7 @@ def test_samples_come_from_steps_that_are_trained_before() -> None:
     for shares, message in (
         ({"sft": 0.5, "D": 0.5}, "trained before"),
         ({"sft": 0.7, "H": 0.3}, "no whole number of 16"),
+        ({"sft": 1.0, "H": 1e-8}, "samples, 1 or more"),
         ({"sft": 0.5}, "add up to 1"),
     ):
         from_h["steps"][2]["resample"]["sample_from"] = shares

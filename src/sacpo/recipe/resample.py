@@ -122,8 +122,11 @@ class ResampleSpec(Section):
             self.unused(("calibrate",), "only implicit rewards are calibrated")
         if abs((total := sum(self.sample_from.values())) - 1) > 1e-6:
             raise ValueError(f"the shares of 'sample_from' must add up to 1, and these add up to {total:g}")
-        if any(abs(share * self.samples - round(share * self.samples)) > 1e-6 for share in self.sample_from.values()):
-            raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples")
+        if any(
+            abs(share * self.samples - round(share * self.samples)) > 1e-6 or round(share * self.samples) < 1
+            for share in self.sample_from.values()
+        ):
+            raise ValueError(f"a share of 'sample_from' is no whole number of {self.samples} samples, 1 or more")
         if self.least_ess > self.samples:
             raise ValueError(f"'least_ess' is beyond 'samples': no weights of {self.samples} answers reach it")
         if self.draw == "all":
