@@ -232,6 +232,14 @@ def test_a_score_of_pairs_that_are_all_too_long_is_refused(tmp_path: Path) -> No
         head.work(tmp_path, cast(Tools, Toys(tmp_path)))
 
 
+def test_too_few_pairs_are_told_with_the_score_that_they_are_for(tmp_path: Path) -> None:
+    tools = Toys(tmp_path)
+    tools.train = tools.train[:20]
+    with pytest.raises(DataError, match="too few preference pairs") as caught:
+        Head("D/safety", READER, (cast(Any, "pairs"),), "truncate", 0).work(tmp_path, cast(Tools, tools))
+    assert (caught.value.where, caught.value.value) == ("head/D/safety", "20 pairs of 20 prompts")
+
+
 def test_a_score_of_ties_alone_is_written_and_read_back(tmp_path: Path) -> None:
     first, second = np.random.default_rng(1).normal(size=(2, 90, 3))
     pairs = PairTraits(first, second, np.ones((90, 2)))

@@ -17,7 +17,7 @@ from sacpo.data.tokenize import tokenize_pairs
 from sacpo.errors import DataError
 from sacpo.judging.scored import Score
 from sacpo.pipeline.stage import UNSAID, Stage
-from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.data import Data, placed
 from sacpo.pipeline.stages.pairs import LabelledPairs
 from sacpo.pipeline.stages.sample_pairs import SamplePairs
 from sacpo.pipeline.stages.traits import CHUNK, Known, Reader, SampleTraits, Text
@@ -96,9 +96,10 @@ class Head(Stage[Learnt]):
         labels = np.concatenate([part.labels for part in parts])
         prompts = [prompt for part in parts for prompt in part.prompts]
         numbers = NUMBERS if self.surprise else 0
-        found = learn_score(
-            traits, labels, prompts, seed=self.seed, kinds=self.kinds, numbers=numbers, share=self.surprise
-        )
+        with placed(self.name):
+            found = learn_score(
+                traits, labels, prompts, seed=self.seed, kinds=self.kinds, numbers=numbers, share=self.surprise
+            )
         write_learnt(out, Learnt(found, first))
 
     def _read_traits(self, pairs: Sequence[Pair], first: list[int], tools: Tools) -> tuple[_Part, list[int]]:
