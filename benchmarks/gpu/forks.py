@@ -25,6 +25,8 @@ from benchmarks.gpu.emit import emit, parsed
 ROOT = Path(__file__).parents[2]
 GRACE = 8.0
 """Seconds for a part that is ended to be gone."""
+IMPORTS = 120.0
+"""Seconds that the imports are waited for, which no part pays for."""
 WITHOUT_CUDA = "PYTORCH_NVML_BASED_CUDA_CHECK"
 """Lets torch say whether there is a GPU without beginning CUDA."""
 LIBRARIES = (
@@ -47,6 +49,7 @@ def main() -> None:
         with contextlib.suppress(Exception):  # the part that needs it says so
             importlib.import_module(name)
     del os.environ[WITHOUT_CUDA]
+    emit("ready")
     for line in sys.stdin:
         job = json.loads(line)
         process = os.fork()
@@ -92,11 +95,12 @@ class Forks:
         self.environment, self.errors = environment, errors
         self.process: Any = None
         self.lines: queue.Queue[str | None] = queue.Queue()
+        self.ready = False
         self.part: int | None = None
         self.status: int | None = None
 
     def start(self) -> None:
-        """Let the libraries be imported, if they are not yet."""
+        """Let the libraries be imported, if they are not yet, and wait for it."""
         if self.process is not None and self.process.poll() is None:
             return
         with self.errors.open("w") as errors:
@@ -112,6 +116,9 @@ class Forks:
             )
         self.lines = queue.Queue()
         threading.Thread(target=_read, args=(self.process.stdout, self.lines), daemon=True).start()
+        self.ready, self.status, until = False, None, time.time() + IMPORTS
+        while not self.ready and self.status is None and time.time() < until:
+            self.told(until - time.time())
 
     def begin(self, call: str, options: dict[str, Any], folder: str) -> None:
         """Begin a part; its standard error goes to `stderr` in the folder."""
@@ -131,21 +138,22 @@ class Forks:
             self.status = self.process.wait()
             return None
         record = parsed(line)
-        if record is not None and record["part"] == "process":
-            self.part = record["id"]
-        elif record is not None and record["part"] == "ended":
-            self.status = record["status"]
-        else:
-            return record
-        return None
+        if record is not None and record["part"] in ("ready", "process", "ended"):
+            self.ready = True
+            self.part, self.status = record.get("id", self.part), record.get("status")
+            return None
+        return record
 
     def end(self) -> None:
         """End the part and what it started; where it stays or was not begun, end the process that begins parts."""
-        until = time.time() + GRACE
+        until, killed = time.time() + GRACE, None
+        while self.status is None and time.time() < until:
+            if self.part != killed:
+                _kill(self.part)
+                killed = self.part
+            self.told(max(until - time.time(), 0))
         if self.part is not None:
-            _kill(self.part)
-            while self.status is None and time.time() < until:
-                self.told(until - time.time())
+            _kill(self.part)  # what it left behind
         if self.status is None:
             self.close()
 

@@ -12,7 +12,7 @@ class Part:
 
     Attributes:
         call: Module and function in this package.
-        budget: Seconds, its start included; the first one's holds the import of all libraries.
+        budget: Seconds, the imports of libraries apart.
         label: What it is called.
         options: What the function is given.
     """
@@ -84,7 +84,7 @@ FULL_PAIRS = ((OURS, DEFAULTS), (OURS, TUNED))
 FLEX_PAIRS = ((OURS_FLEX, OURS),)
 KINDS = ("llama", "qwen3", "gemma3_text")
 SECTIONS = (
-    Section("machine", "the machine", (Part("machine.describe", 45),)),
+    Section("machine", "the machine", (Part("machine.describe", 30),)),
     Section(
         "agreement",
         "rows agree, SDPA",

@@ -99,6 +99,7 @@ class Runner:
 
     def part(self, section: str, part: Part, budget: float) -> list[dict[str, Any]]:
         """Run one part in a process and return what it told."""
+        self.forks.start()
         started = time.time()
         options = {**part.options, "device": self.device, "until": started + budget}
         if part.call == "training.run":
