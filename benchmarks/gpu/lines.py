@@ -65,7 +65,7 @@ def _environment(line: dict[str, Any]) -> str:
 
 
 def _form(line: dict[str, Any]) -> str:
-    return f"{line['kind']} {line['dtype']} {line['layout']} {line['attention']}"
+    return f"{line['dtype']} {line['layout']} {line['attention']}"
 
 
 def _agreement(line: dict[str, Any]) -> str:

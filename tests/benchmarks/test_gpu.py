@@ -247,6 +247,9 @@ def test_the_plan_begins_with_what_matters_most_and_fits_its_time() -> None:
     for section in (*plan.SECTIONS, *plan.SPARE):
         assert {label for pair in section.pairs for label in pair} <= {*labels[section.name]}
         assert section.smaller is None or section.smaller in labels
+    for section in plan.SECTIONS:
+        if section.name.startswith("agreement"):  # a kind that breaks the device takes no other with it
+            assert [part.options["kind"] for part in section.parts] == [*agreement.KINDS] == [*labels[section.name]]
     first = plan.budgets(plan.chosen(names[:6], small=False))
     assert first == plan.budgets([*plan.SECTIONS[:6]]) and sum(first.values()) < gpu.DEADLINE - runner.GRACE
     text = lines.said({"section": "plan", "label": "", "part": "plan", "budgets": {"a": 45.0, "b": 60.0}, "left": 100})
