@@ -47,7 +47,7 @@ OURS, OURS_PLAIN, OURS_FLEX = "sacpo", "sacpo, no checkpointing", "sacpo, FlexAt
 
 
 STEPS, FEWER = 10, 8
-"""Optimiser steps of a training: the first two are not timed, and the rates of those behind them hardly differ."""
+"""Optimiser steps of a training, the first two of which are not timed."""
 
 
 def _lora(shape: str, budget: float) -> tuple[Part, ...]:
@@ -109,7 +109,7 @@ SECTIONS = (
     Section(
         "agreement-flex",
         "rows agree, FlexAttention",
-        tuple(Part("agreement.run", 70, kind, {"kind": kind, "forms": "flex"}) for kind in KINDS),
+        tuple(Part("agreement.run", 80, kind, {"kind": kind, "forms": "flex"}) for kind in KINDS),
     ),
     Section("flex", "FlexAttention, LoRA r=16, 7B Llama shape, long pairs", _flex("7b", 50), None, FLEX_PAIRS),
     Section("lora-1.5b", "DPO, LoRA r=16, 1.5B Llama shape", _lora("1.5b", 30), None, PAIRS),

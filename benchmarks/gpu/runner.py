@@ -115,8 +115,9 @@ class Runner:
                 self.forks.end()
             if not any(record["part"] in LAST for record in records):
                 why = f"exit status {self.forks.status}" if ended else f"ended after {time.time() - started:.0f} s"
-                said = _last(errors.read_text(errors="replace")) or _last(self.forks.errors.read_text(errors="replace"))
-                self._keep(section, part, {"part": "failed", "error": why, "message": said}, records)
+                files = (errors, self.forks.errors)
+                last = next(filter(None, (_last(file.read_text(errors="replace")) for file in files)), "")
+                self._keep(section, part, {"part": "failed", "error": why, "message": last}, records)
         return records
 
     def _listen(self, section: str, part: Part, until: float, records: list[dict[str, Any]]) -> bool:
