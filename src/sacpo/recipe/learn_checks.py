@@ -167,9 +167,7 @@ def _trained_before(nodes: Mapping[str, Node], step: StepSpec) -> list[str]:
     ]
 
 
-def _check_sources(
-    recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, names: Sequence[str], where: str
-) -> None:
+def _check_sources(recipe: Recipe, nodes: Mapping[str, Node], step: StepSpec, names: Sequence[str], where: str) -> None:
     for place, name in enumerate(names):
         _check_source(recipe, nodes, step, name, where)
         if name in names[:place]:
