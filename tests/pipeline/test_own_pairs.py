@@ -16,6 +16,7 @@ from sacpo.errors import DataError, RecipeError
 from sacpo.judging.scored import Score
 from sacpo.pipeline.run import plan
 from sacpo.pipeline.sizes import judgings
+from sacpo.pipeline.stages.enough import EnoughPrompts
 from sacpo.pipeline.stages.heads import Head
 from sacpo.pipeline.stages.pairs import scored
 from sacpo.pipeline.stages.sample_pairs import ALONE
@@ -219,3 +220,43 @@ def test_few_samples_make_as_many_pairs_as_there_are() -> None:
     """Who asks for no number is told of none."""
     one = {name: {"judge": name} for name in OWN}
     assert with_step(samples=2, label=one).steps[-1].resample.label["helpfulness"].pairs == 4
+
+
+class Asked:
+    """Tools whose sources hold so many prompts, each in two records."""
+
+    def __init__(self, n: int) -> None:
+        self.train = [Prompt.from_text(f"ask {i % n}", id=str(i % n)) for i in range(2 * n)]
+
+    def read(self, source: Any) -> Any:
+        return self
+
+
+@pytest.mark.parametrize(
+    ("prompts", "each", "value"),
+    [
+        (19, 3.0, "at most 57 pairs, of 19 prompts"),
+        (118, 0.5, "at most 59 pairs, of 118 prompts, 59 of them in the first batch"),
+        (2, 30.0, "at most 60 pairs, of 2 prompts"),
+    ],
+)
+def test_prompts_too_few_for_a_score_are_refused_before_anything_is_trained(
+    prompts: int, each: float, value: str, tmp_path: Path
+) -> None:
+    enough = EnoughPrompts("W", "helpfulness", (cast(Any, "asked"),), each)
+    with pytest.raises(DataError, match="too few pairs can be labelled") as told:
+        enough.work(tmp_path, cast(Tools, Asked(prompts)))
+    assert value in str(told.value)
+    assert "steps.W.resample.label.helpfulness" in str(told.value)
+    enough.work(tmp_path, cast(Tools, Asked(120)))
+    assert enough.read(tmp_path) == {"prompts": 120, "pairs": round(120 * each)}
+
+
+def test_a_first_batch_is_counted_and_other_pairs_make_up_for_few() -> None:
+    names = [stage.name for stage in own_stages(samples=4)]
+    assert names.index("enough/W/helpfulness") < names.index("sft")
+    learnt = own_stages(samples=4, learn={"helpfulness": "H"})
+    assert [stage.name for stage in learnt if isinstance(stage, EnoughPrompts)] == ["enough/W/harmlessness"]
+    batched = {name: {"prompts": "asked", "judge": name} for name in OWN}
+    found = [stage for stage in own_stages(label=batched, batches=2) if isinstance(stage, EnoughPrompts)]
+    assert [stage.each for stage in found] == [0.5, 0.5]

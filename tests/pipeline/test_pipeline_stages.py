@@ -28,6 +28,7 @@ from sacpo.pipeline.stages.batch import Batch
 from sacpo.pipeline.stages.certificate import Certificate, CertificatePlan, Labels
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.stages.drawn import Drawn
+from sacpo.pipeline.stages.enough import EnoughPrompts
 from sacpo.pipeline.stages.harness import Harness, HarnessTasks, TaskFiles
 from sacpo.pipeline.stages.heads import Head
 from sacpo.pipeline.stages.held import Reached
@@ -368,7 +369,7 @@ def test_every_counted_field_of_every_stage_changes_its_key(tmp_path: Path, monk
     labelled = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": asked}])
     kinds[Batch] = next(one for one in labelled if isinstance(one, Batch) and one.weigher is not None)
     own = {**asked, "batches": 1, "label": {name: {"judge": name} for name in resample["judge"]}}
-    of_samples = (SamplePairs, SampleTraits)
+    of_samples = (SamplePairs, SampleTraits, EnoughPrompts)
     owned = stages(steps=[*RECIPE["steps"], {**rwr, "from": "sft", "resample": own}])
     kinds |= {type(stage): stage for stage in owned if isinstance(stage, of_samples)}
     kinds[RedTeam] = RedTeam(("privacy",), 2, 0.8, 0)

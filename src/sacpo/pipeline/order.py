@@ -62,6 +62,7 @@ def experiment(recipe: Recipe, do: Do, outside: Outside, command: str = "") -> N
     run.read_data()
     check_certification(run)
     check_tuning(run)
+    run.check_labels()
     load_harness(run)
     run.make_base()
     run.train_judges()

@@ -10,6 +10,7 @@ from sacpo.pipeline.experiment import Experiment
 from sacpo.pipeline.stages.bank import Bank, Resampled, Scorer
 from sacpo.pipeline.stages.batch import Batch, Weigher
 from sacpo.pipeline.stages.data import Data
+from sacpo.pipeline.stages.enough import EnoughPrompts
 from sacpo.pipeline.stages.heads import Head, HeadScorer
 from sacpo.pipeline.stages.implicit import Calibration, ImplicitScorer, Implied
 from sacpo.pipeline.stages.pairs import LabelledPairs, Pairs
@@ -39,6 +40,18 @@ def _bank_name(node: StepModel, spec: ResampleSpec) -> str:
 
 class Sampling(Experiment):
     """Does the stages that sample: pairs, banks of scored answers, what is resampled from them."""
+
+    def check_labels(self) -> None:
+        """See that prompts are enough for the pairs that are labelled for scores, before anything is trained."""
+        for step in self.recipe.steps:
+            spec = step.resample
+            for criterion, label in (spec.label if spec is not None else {}).items():
+                assert spec is not None and not isinstance(step.dataset, SampledSpec)
+                if not spec.sources(criterion):  # else there are other pairs, too
+                    names = names_of(step.dataset) if label.own else (label.prompts,)
+                    prompts = tuple(self.data[name] for name in names)
+                    each = float(label.pairs) if label.own else 1 / spec.batches
+                    self.do(EnoughPrompts(step.name, criterion, prompts, each))
 
     def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> Source:
         """Return the pairs that a judge learns from."""

@@ -34,7 +34,7 @@ from sacpo.theory.preference_process import (
     runs,
 )
 
-LEAST_PAIRS = 60
+LEAST_PAIRS, LEAST_PROMPTS = 60, FOLDS
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,11 @@ def learn_score(
             do="look at the model: it gives NaN or infinite states or log-probs",
         )
     known = sorted({*prompts})
-    if len(preferred) < LEAST_PAIRS or len(known) < FOLDS:
+    if len(preferred) < LEAST_PAIRS or len(known) < LEAST_PROMPTS:
         raise DataError(
             "too few preference pairs to learn a score from",
             value=f"{len(preferred)} pairs of {len(known)} prompts",
-            allowed=f"{LEAST_PAIRS} pairs or more, of {FOLDS} prompts or more",
+            allowed=f"{LEAST_PAIRS} pairs or more, of {LEAST_PROMPTS} prompts or more",
             do="give more pairs, or a judge that scores answers",
         )
     random = np.random.default_rng(seed)
