@@ -144,6 +144,18 @@ def test_what_a_message_holds_beside_its_text_is_refused(tmp_path: Path, key: st
     assert one(tmp_path, {"messages": [user("Q"), {**said, key: None}]}, "demonstrations").completion == "a"
 
 
+def test_a_message_in_parts_is_their_texts(tmp_path: Path) -> None:
+    """As newer chats have them; a table writer's null beside a text is nothing, and an image is no text."""
+    parts = [{"type": "text", "text": "Q", "image": None}, {"type": "text", "text": " now"}]
+    dialogue = [{"role": "user", "content": parts}, assistant("a")]
+    assert one(tmp_path, {"messages": dialogue}, "demonstrations").prompt.text == "Q now"
+    for odd in ({"type": "image", "url": "u"}, {"type": "text"}, {"type": "text", "text": "Q", "image": "u"}, "Q"):
+        with pytest.raises(DataError, match=r"more than a text(?s:.)*messages\[0\].content\[1\]"):
+            one(
+                tmp_path, {"messages": [{"role": "user", "content": [parts[0], odd]}, assistant("a")]}, "demonstrations"
+            )
+
+
 def test_null_keys_of_messages_are_absent_keys(tmp_path: Path) -> None:
     nulls = {"from": None, "value": None, "tool_calls": None, "name": None}
     others = {"role": None, "content": None}

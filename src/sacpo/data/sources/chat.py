@@ -52,8 +52,25 @@ def _message(row: Row, item: Any, field: str) -> Message:
     if not isinstance(role, str) or role not in ROLES:
         raise row.error("unknown role", f"{field}.{keys[0]}", role, ("system", "user", "assistant", "human", "gpt"))
     # A system text may be empty: it is then left out by `prompt_of`.
-    content = row.checked_text(item[keys[1]], f"{field}.{keys[1]}", empty=ROLES[role] == "system")
+    place = f"{field}.{keys[1]}"
+    content = row.checked_text(_whole(row, item[keys[1]], place), place, empty=ROLES[role] == "system")
     return Message(ROLES[role], content)
+
+
+def _whole(row: Row, value: Any, field: str) -> Any:
+    """Return a message's text, of parts `{type: text, text}` one behind the other, as chat templates put them.
+
+    Raises:
+        DataError: A part is no text.
+    """
+    if not isinstance(value, list):
+        return value
+    for index, part in enumerate(value):
+        known = isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+        if not known or any(held for key, held in part.items() if key not in ("type", "text")):
+            allowed = "{type: text, text}, and nothing else"
+            raise row.error("a part of a message is more than a text", f"{field}[{index}]", part, allowed)
+    return "".join(part["text"] for part in value)
 
 
 def prompt_of(row: Row, messages: Sequence[Message], spec: SourceSpec, field: str, **fields: Any) -> Prompt:
