@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.distil_cost import Setting, parts
+from benchmarks.distil_cost import Setting, beside, parts
 
 
 def test_hours_are_tokens_times_operations() -> None:
@@ -24,3 +24,11 @@ def test_only_the_last_part_is_paid_for_each_lambda() -> None:
     assert own[0].scored == 2 * 27_000 * 280
     assert own[-1].trained == 24_800
     assert own[-1].sampled == own[-1].scored == 0
+
+
+def test_reward_models_read_each_answer_behind_its_own_prompt() -> None:
+    """2 models x 10 prompts x 16 answers of 160 tokens; 51,200 tokens at 2 x 6.7e9 operations."""
+    models, said = beside(Setting(prompts=10))
+    assert models.scored == 51_200
+    assert models.hours == pytest.approx(51_200 * 2 * 6.7e9 / (0.4 * 312e12) / 3600)
+    assert said.hours == 16
