@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -222,8 +221,8 @@ def test_swapping_the_sides_mirrors_the_win_rate(pairs: list[tuple[str, str]]) -
     assert forth + back == pytest.approx(1)
 
 
-def test_a_model_is_measured_in_less_than_a_third_of_a_second() -> None:
-    """600 prompts in 20 categories, two compared criteria and refusals; the best of three runs."""
+def test_every_category_is_measured_by_itself() -> None:
+    """600 prompts in 20 categories, two compared criteria and refusals."""
     rng = random.Random(0)
     kinds = [Kind.ORDINARY, Kind.RESTRICTED, Kind.BORDERLINE]
     prompts: list[Prompt] = [prompt(f"p{i}", kinds[i % 3], f"c{i % 20}", f"k{i // 4}") for i in range(600)]
@@ -233,13 +232,10 @@ def test_a_model_is_measured_in_less_than_a_third_of_a_second() -> None:
     judge = WordJudge("refusal")
     words = ["full_refusal", "compliance"]
     verdicts += [verdict_on(Question(a.prompt, a), judge, label=rng.choice(words)) for a in answers]
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        found = measure(answers, verdicts)
-        times.append(time.perf_counter() - start)
-    assert len(found["categories"]) == 20
-    assert min(times) < 0.3
+    found = measure(answers, verdicts)["categories"]
+    assert set(found) == {f"c{i}" for i in range(20)}
+    rate = sum(v.label == "full_refusal" for v in verdicts if v.prompt_id in {p.id for p in prompts[1::60]}) / 10
+    assert found["c1"]["refusal_rate"]["value"] == pytest.approx(rate)
 
 
 def test_refusals_on_prompts_of_unknown_kind_count_where_none_is_restricted() -> None:
