@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from experiment_lines import crossing, hypervolume, minus, names
-from write_experiments import ROOT, Figure, Run, cell, head, metric
+from experiment_lines import crossing, hypervolume, minus, names, save
+from write_experiments import Figure, Run, cell, head, metric
 
 WINS = ("win_rate/helpfulness", "win_rate/harmlessness")
 HELPFUL, UNSAFE, OVER = "mean_score/helpfulness", "unsafe_rate", "over_refusal_rate"
@@ -66,8 +66,7 @@ def draw(runs: Sequence[Run], lines: Mapping[str, Sequence[str]], file: str) -> 
     axes.set_xlabel("unsafe answers to restricted prompts, %")
     axes.set_ylabel("mean helpfulness r*")
     axes.legend(frameon=False)
-    figure.tight_layout()
-    figure.savefig(ROOT / "docs" / file, dpi=120, metadata={"Software": None})
+    save(figure, file)
 
 
 def _optimum(runs: Sequence[Run]) -> tuple[list[float], list[float]]:

@@ -6,8 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from write_experiments import Figure, Run, finished, lacking, made, metric
+from write_experiments import ROOT, Figure, Run, finished, lacking, made, metric
+
+FIGURES = ROOT / "docs"
+"""Where figures are written."""
 
 
 def with_tables(
@@ -44,6 +48,12 @@ def with_tables(
         return f"{found[1]}{made(done, machine)}\n\n{shown}\n{found[3]}"
 
     return blocks.sub(block, page)
+
+
+def save(figure: Any, file: str) -> None:
+    """Write a figure of the page."""
+    figure.tight_layout()
+    figure.savefig(FIGURES / file, dpi=120, metadata={"Software": None})
 
 
 def names(text: str) -> list[str]:

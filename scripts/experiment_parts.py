@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from experiment_lines import names
+from experiment_lines import names, save
 from experiment_refusals import beside
-from write_experiments import ROOT, Run, cell, distance, head, minutes, support_of
+from write_experiments import Run, cell, distance, head, minutes, support_of
 
 from sacpo.report.theory import TiltPoint
 from sacpo.stats.intervals import mean_interval
 
-FIGURE = ROOT / "docs" / "distance.png"
+FIGURE = "distance.png"
 Asked = Mapping[str, str]
 PARTS = {
     "noise of the votes": "H-S from votes, less H-S from exact probabilities",
@@ -70,7 +70,7 @@ def parts(runs: Sequence[Run], asked: Asked) -> str | None:
         lines.append(f"| {name} | {cell(values, '.2f')} | {np.mean(values) / total.value:.0%} | {what} |")
     lines.append(f"| **D of H-S from votes** | {cell([sum(row) for row in rows], '.2f')} | 100% | |")
     draw(np.mean(rows, axis=0).tolist())
-    return "\n".join([*lines, "", "![The parts of D](distance.png)"])
+    return "\n".join([*lines, "", f"![The parts of D]({FIGURE})"])
 
 
 def tilts(runs: Sequence[Run], asked: Asked) -> str:
@@ -101,5 +101,4 @@ def draw(means: Sequence[float]) -> None:
     axes.set_yticks([])
     axes.set_xlabel("KL(H-S from votes || optimum), nats an answer")
     axes.legend(ncols=4, fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
-    figure.tight_layout()
-    figure.savefig(FIGURE, dpi=120, metadata={"Software": None})
+    save(figure, FIGURE)

@@ -36,7 +36,6 @@ from sacpo.recipe.schema import DataSpec, Recipe, TokenizerSpec
 from sacpo.world import World
 
 TOKENS_A_WORD = 1.4
-BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 NAMED_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bm])(?![a-z0-9])", re.IGNORECASE)
 
 
@@ -211,7 +210,7 @@ def parameter_count(recipe: Recipe) -> int | None:
         return _from_config(dict(base.config or {}), recipe)
     files = sorted(Path(base.model).glob("*.safetensors")) if Path(base.model).is_dir() else []
     if files:
-        return sum(file.stat().st_size for file in files) // BYTES.get(base.dtype, 2)
+        return sum(file.stat().st_size for file in files) // width_of(base, full=False)
     named = NAMED_SIZE.search(base.model)
     return int(float(named[1]) * (1e9 if named[2].lower() == "b" else 1e6)) if named else None
 

@@ -19,7 +19,7 @@ seed: 0
 base:
   model: {model}
   template: chat  # how a prompt becomes text: chat (the tokenizer's own), paper, plain, or a text with {{prompt}}
-  # dtype: bfloat16  # of the weights; by default what the model's own files say
+  # dtype: bfloat16  # of the weights; by default float32 where all are trained, else what the model's own files say
 
 data:  # holdout: a share of the pairs' prompts, on which the trained models' preferences are tested
   helpful: {helpful}
