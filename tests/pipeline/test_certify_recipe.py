@@ -49,6 +49,15 @@ HELP = {"metric": "win_rate", "criterion": "helpfulness", "prompts": "tuning"}
             "beside a judge of the same criterion",
         ),
         (
+            {
+                "certify": {
+                    "prompts": "spare",
+                    "labels": {"n": 5, "judges": {"harmlessness": {"kind": "oracle", "prompts": ["tuning"]}}},
+                }
+            },
+            "whatever prompt sets the judge names",
+        ),
+        (
             {"certify": {"prompts": "spare", "labels": {"n": 5, "judges": {"helpfulness": {"kind": "oracle"}}}}},
             "no judge of true labels says what 'unsafe_rate' needs",
         ),

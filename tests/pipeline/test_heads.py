@@ -294,6 +294,16 @@ def test_samples_come_from_steps_that_are_trained_before() -> None:
             parse_recipe(from_h)
 
 
+def test_the_best_answers_have_no_sweep_of_beta() -> None:
+    """They are kept whatever beta is, so each of its models would be the same one."""
+    swept = recipe("safe", "[0.5, 1.0]")
+    swept["steps"][2]["resample"] |= {"draw": "best", "keep": 2}
+    with pytest.raises(RecipeError, match="would train one model several times"):
+        parse_recipe(swept)
+    swept["steps"][2]["beta"] = 0.5
+    parse_recipe(swept)
+
+
 def test_steps_that_wait_for_each_other_are_refused() -> None:
     """D samples E, which samples D; and what is true or false is no share."""
     both = recipe("safe")

@@ -115,6 +115,13 @@ def _check_labels(recipe: Recipe) -> None:
                 value=judge.kind,
                 do="label answers with 'sacpo label' or 'sacpo judge', and give them to 'sacpo certify --labels'",
             )
+        if judge.prompts is not None:
+            raise RecipeError(
+                "true labels are of the certificate's answers, whatever prompt sets the judge names",
+                where=f"{where}.prompts",
+                value=[*judge.prompts],
+                do="leave it out",
+            )
         if judge.kind == "oracle":
             check_oracle(recipe, criterion, where)
     for index, bound in enumerate(recipe.constraints):

@@ -21,6 +21,13 @@ def check_resampled(recipe: Recipe, step: StepSpec, index: int, nodes: Mapping[s
     """
     spec, where = step.resample, f"steps.{index}.resample"
     assert spec is not None
+    if spec.draw == "best" and step.swept:
+        raise RecipeError(
+            "the best answers are kept whatever beta is: a sweep would train one model several times",
+            where=f"steps.{index}.beta",
+            value=list(step.betas),
+            do="give one beta, or another 'draw'",
+        )
     for criterion in spec.weights:
         if criterion in spec.implicit:
             _check_implicit(recipe, nodes, step, spec.implicit[criterion], f"{where}.implicit.{criterion}")
