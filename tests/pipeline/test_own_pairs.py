@@ -257,6 +257,12 @@ def test_a_first_batch_is_counted_and_other_pairs_make_up_for_few() -> None:
     assert names.index("enough/W/helpfulness") < names.index("sft")
     learnt = own_stages(samples=4, learn={"helpfulness": "H"})
     assert [stage.name for stage in learnt if isinstance(stage, EnoughPrompts)] == ["enough/W/harmlessness"]
+    few = [
+        stage
+        for stage in own_stages(samples=2, label={n: {"judge": n} for n in OWN})
+        if isinstance(stage, EnoughPrompts)
+    ]
+    assert [stage.each for stage in few] == [1.0, 1.0]  # two samples are one pair, whatever the default asks for
     batched = {name: {"prompts": "asked", "judge": name} for name in OWN}
     found = [stage for stage in own_stages(label=batched, batches=2) if isinstance(stage, EnoughPrompts)]
     assert [stage.each for stage in found] == [0.5, 0.5]

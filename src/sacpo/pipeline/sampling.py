@@ -50,7 +50,7 @@ class Sampling(Experiment):
                 if not spec.sources(criterion):  # else there are other pairs, too
                     names = names_of(step.dataset) if label.own else (label.prompts,)
                     prompts = tuple(self.data[name] for name in names)
-                    each = float(label.pairs) if label.own else 1 / spec.batches
+                    each = float(min(label.pairs, spec.most_pairs)) if label.own else 1 / spec.batches
                     self.do(EnoughPrompts(step.name, criterion, prompts, each))
 
     def judged_pairs(self, criterion: str, dataset: str | Names | SampledSpec) -> Source:

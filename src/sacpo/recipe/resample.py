@@ -166,9 +166,10 @@ class ResampleSpec(Section):
                 f"'{where}' has pairs of the step's own samples, and 'policy' in 'sample_from' gives others for every "
                 "training: name 'prompts' there, or sample from other models"
             )
-        most = self.samples * (self.samples - 1) // 2
-        if label.pairs > most and "pairs" in label.model_fields_set:
-            raise ValueError(f"'{where}.pairs' is {label.pairs}, and {self.samples} 'samples' make {most:,} pairs")
+        if label.pairs > self.most_pairs and "pairs" in label.model_fields_set:
+            raise ValueError(
+                f"'{where}.pairs' is {label.pairs}, and {self.samples} 'samples' make {self.most_pairs:,} pairs"
+            )
 
     @model_validator(mode="after")
     def _multiplied(self) -> ResampleSpec:
@@ -197,6 +198,11 @@ class ResampleSpec(Section):
         """Return the same with each weight times its factor, in six digits, and no choice left."""
         weights = {name: float(f"{weight * factors[name]:.6g}") for name, weight in self.weights.items()}
         return self.model_copy(update={"judge": weights, "factors": {}})
+
+    @property
+    def most_pairs(self) -> int:
+        """Different pairs of a prompt's samples, at most."""
+        return self.samples * (self.samples - 1) // 2
 
     @property
     def weights(self) -> dict[str, float]:

@@ -15,7 +15,7 @@ from sacpo.data.records import Answer, Prompt, read_jsonl, write_jsonl
 from sacpo.errors import DataError
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.stage import Stage
-from sacpo.pipeline.stages.answers import Asked
+from sacpo.pipeline.stages.answers import Answerer
 from sacpo.pipeline.tools import Readable, Tools
 from sacpo.recipe.schema import BaseSpec, GenerationSpec, WorldSpec
 from sacpo.system.files import write_json
@@ -91,7 +91,7 @@ class DrawnPairs(Stage[list[Drawn]]):
         prompts = tools.read(self.prompts)
         answers: list[Answer] = []
         for index, sampler in enumerate(self.samplers):
-            asked = Asked(sampler.title, sampler.model, sampler.model, sampler.base, sampler.generation)
+            asked = Answerer(sampler.title, sampler.model, sampler.model, sampler.base, sampler.generation)
             answers += asked.answers(prompts, self.samples, self.seed + index, out / f"sampled-{index}", tools)
         pairs, left = draw_pairs(answers, self.pairs, self.near, self.seed)
         write_pairs(out, pairs)

@@ -63,7 +63,7 @@ class Answers(Stage[list[Answer]]):
 
     def work(self, out: Path, tools: Tools) -> None:
         """Answer, keeping each answer as it comes; what a killed process left is kept."""
-        asked = Asked(self.title, self.model, self.tokenizer, self.base, self.generation)
+        asked = Answerer(self.title, self.model, self.tokenizer, self.base, self.generation)
         asked.answers(tools.read(self.prompts), self.samples, self.seed, out, tools)
 
     def read(self, folder: Path) -> list[Answer]:
@@ -72,7 +72,7 @@ class Answers(Stage[list[Answer]]):
 
 
 @dataclass(frozen=True)
-class Asked:
+class Answerer:
     """A model that answers prompts, for whatever the answers are.
 
     Attributes:

@@ -20,7 +20,7 @@ from sacpo.judging.verdicts import VERDICTS
 from sacpo.merge.source import Checkpoint
 from sacpo.pipeline.judges import CriterionJudge
 from sacpo.pipeline.stage import UNSAID, Stage
-from sacpo.pipeline.stages.answers import SAMPLED, Asked, sampling
+from sacpo.pipeline.stages.answers import SAMPLED, Answerer, sampling
 from sacpo.pipeline.stages.data import Data, StoredRecords, write_records
 from sacpo.pipeline.stages.offsets import safe_first, with_offsets
 from sacpo.pipeline.tools import Tools
@@ -177,7 +177,7 @@ class Pairs(LabelledPairs):
         """Return a model's answers, those to a prompt side by side."""
         generation = sampling(self.spec.max_new_tokens, SAMPLED, self.engine)
         generation = generation.model_copy(update={"temperature": self.spec.temperature})
-        asked = Asked(*self.models[role], self.tokenizer, self.base, generation)
+        asked = Answerer(*self.models[role], self.tokenizer, self.base, generation)
         return asked.answers(prompts, samples, seeds[role], out / f"answers-{role}", tools)
 
     def _offset(self, pairs: list[Pair], dropped: Counter[str], tools: Tools) -> tuple[list[Pair], Counter[str]]:

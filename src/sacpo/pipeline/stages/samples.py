@@ -15,7 +15,7 @@ from sacpo.data.records import Answer, read_jsonl, write_jsonl
 from sacpo.data.splits import prompt_of
 from sacpo.merge.source import Checkpoint, ModelSource
 from sacpo.pipeline.stage import UNSAID, Stage
-from sacpo.pipeline.stages.answers import SAMPLED, Asked, sampling
+from sacpo.pipeline.stages.answers import SAMPLED, Answerer, sampling
 from sacpo.pipeline.stages.data import Data
 from sacpo.pipeline.tools import Tools
 from sacpo.recipe.schema import BaseSpec, Engine
@@ -80,7 +80,7 @@ class Samples(Stage[Sampled]):
         prompts = [*{prompt.id: prompt for prompt in map(prompt_of, records)}.values()]
         generation = sampling(self.max_new_tokens, SAMPLED, self.engine)
         parts = [
-            Asked(name, model, self.reference, self.base, generation).answers(
+            Answerer(name, model, self.reference, self.base, generation).answers(
                 prompts, count, seed, out / "partial" / name, tools
             )
             for (name, model, count), seed in zip(self.models, self.seeds, strict=True)
